@@ -1,0 +1,75 @@
+"""What the app declares: its commands with the types of their arguments, its readings, its safe state.
+
+Must stay true: declaring touches no hardware; the catalogue is a plain value that `describe` can send, and its
+hash changes exactly when a name, a type, a default, a limit or `repeatable` does.
+"""
+
+import json
+from binascii import crc32
+
+from dormouse.errors import ConfigError
+from dormouse.protocol import type_name
+
+commands = {}  # name -> Handler
+readings = {}  # name -> (function, seconds between two readings)
+
+
+class Handler:
+    """A declared command: `spec` maps each argument to its type's name, or to [name, default]; `limit` in seconds."""
+
+    def __init__(self, function, limit, repeatable, spec):
+        self.function = function
+        self.limit = limit
+        self.repeatable = repeatable
+        self.spec = spec
+
+
+def command(name, limit=5, repeatable=False, **types):
+    """Declare a command. An argument's type is int, float, str, bool, list or dict, or (type, default) if it may be
+    left out. `limit` is in seconds; `repeatable` says that running it again after an interruption does no harm.
+    """
+    spec = {}
+    for arg in types:
+        kind = types[arg]
+        spec[arg] = [type_name(kind[0]), kind[1]] if isinstance(kind, tuple) else type_name(kind)
+    if not isinstance(name, str) or not 0 < len(name) <= 32 or name in commands:
+        raise ConfigError("command %r: a name of 1 to 32 characters, declared once" % (name,))
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit <= 0:
+        raise ConfigError("command %s: limit is a number of seconds above 0" % name)
+
+    def declare(function):
+        commands[name] = Handler(function, limit, bool(repeatable), spec)
+        return function
+
+    return declare
+
+
+def telemetry(every=0):
+    """Declare a reading, taken at most once in `every` seconds (0: at each sample). It returns a dict of values."""
+
+    def declare(function):
+        readings[function.__name__] = (function, every)
+        return function
+
+    return declare
+
+
+def catalogue():
+    """The declared commands as a plain value: [[name, arguments, limit, repeatable], …], sorted by name."""
+    plain = []
+    for name in sorted(commands):
+        handler = commands[name]
+        arguments = [[arg, handler.spec[arg]] for arg in sorted(handler.spec)]
+        plain.append([name, arguments, handler.limit, handler.repeatable])
+    return plain
+
+
+def catalogue_hash():
+    """CRC-32 of the catalogue as 8 hex digits."""
+    return "%08x" % crc32(json.dumps(catalogue(), separators=(",", ":")).encode())
+
+
+def clear():
+    """Forget all declarations: a process that loads another app starts here."""
+    commands.clear()
+    readings.clear()

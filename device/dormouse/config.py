@@ -1,0 +1,74 @@
+"""The configuration of one device: every key, its type, range and default in one table.
+
+Must stay true: nothing else holds a default; a wrong key, type or range raises ConfigError naming the key, before
+anything depends on it; secrets live in a file of their own and in no message.
+"""
+
+import json
+
+from dormouse.errors import ConfigError
+from dormouse.protocol import PAYLOAD_LIMIT, ROOT, check_device_id, check_root
+
+# key: (default, smallest, largest); a string's default has no range, a boolean's neither
+KEYS = {
+    "id": ("", None, None),  # the fixed device id, also the MQTT client id
+    "broker": ("", None, None),  # mqtt://host[:port]
+    "root": (ROOT, None, None),  # first levels of every topic
+    "sample_every": (0, 0, 604800),  # s; 0: at every wake
+    "connect_every": (900, 1, 604800),  # s between two wakes that connect
+    "budget": (20, 1, 600),  # s awake, handlers' declared limits apart
+    "total": (600, 1, 3600),  # s awake, everything included
+    "patience": (5000, 50, 60000),  # ms without a byte before the link counts as dead
+    "inbox": (64, 1, 512),  # commands held at once
+    "payload": (PAYLOAD_LIMIT, 64, 16384),  # bytes of one payload that is read as a whole
+    "linger": (0, 0, 3600),  # s to stay for a first command after an empty drain
+    "clean_session": (False, None, None),  # True only to show what is lost then
+}
+
+
+def check(values):
+    """A full configuration: `values` over the defaults. Raises ConfigError naming the first wrong key."""
+    full = {key: KEYS[key][0] for key in KEYS}
+    for key in values:
+        if key not in KEYS:
+            raise ConfigError("config: unknown key %s" % str(key)[:40])
+        default, least, most = KEYS[key]
+        value = values[key]
+        if isinstance(value, bool) != isinstance(default, bool) or isinstance(value, str) != isinstance(default, str):
+            raise ConfigError("config: %s is of the wrong type" % key)
+        if least is not None and not (isinstance(value, (int, float)) and least <= value <= most):
+            raise ConfigError("config: %s is a number from %d to %d" % (key, least, most))
+        full[key] = value
+    check_device_id(full["id"])
+    check_root(full["root"])
+    full["host"], full["port"] = split_broker(full["broker"])
+    return full
+
+
+def split_broker(url):
+    """`mqtt://host[:port]` as (host, port). User and password stand in secrets.json, never here."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("mqtt", "tcp") or "@" in rest:
+        raise ConfigError("config: broker is mqtt://host[:port]")
+    host, colon, digits = rest.rstrip("/").partition("]") if rest[:1] == "[" else rest.rstrip("/").partition(":")
+    if rest[:1] == "[":
+        host, colon, digits = host[1:], digits[:1], digits[1:]
+    port = 1883
+    if colon:
+        port = int(digits) if digits.isdigit() and len(digits) < 6 else 0
+    if not host or "/" in host or not 0 < port < 65536:
+        raise ConfigError("config: broker is mqtt://host[:port]")
+    return host, port
+
+
+def load(text, what):
+    """The JSON object in `text` (bytes or None); `what` names the file in an error."""
+    if text is None:
+        return {}
+    try:
+        values = json.loads(text)
+    except (ValueError, UnicodeError):
+        raise ConfigError("%s is not JSON" % what)
+    if not isinstance(values, dict):
+        raise ConfigError("%s is not a JSON object" % what)
+    return values

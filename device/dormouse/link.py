@@ -1,0 +1,182 @@
+"""The socket under the session: deadlines on every wait, one write per flight, one place that sends.
+
+Must stay true: no call waits past `deadline` nor longer than `patience` without a byte moving; what was written
+leaves in `flush` and nowhere else, and only after `before_send` (the journal's commit) has returned; buffers are
+made once and never grow.
+"""
+
+import errno
+import select
+import socket
+
+from dormouse.errors import LinkError
+
+OUT_LIMIT = 4096  # bytes of one flight (DESIGN.md); beyond it, writing flushes
+_IN_SIZE = 512
+_WAITS = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY)
+
+
+def resolve(host, port):
+    """The (family, address) pairs of `host`, literal or by DNS. The resolver's own limit bounds it, or the watchdog."""
+    try:
+        return [(entry[0], entry[-1]) for entry in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)]
+    except OSError as e:
+        raise LinkError("no address for %s (%s)" % (host, e), "dns")
+
+
+class Link:
+    """A TCP stream. `clock()` gives milliseconds; `deadline` is set by the agent and may move while handlers run."""
+
+    def __init__(self, clock, patience):
+        self.clock = clock
+        self.patience = patience
+        self.deadline = 0
+        self.before_send = None
+        self.out = bytearray(OUT_LIMIT)
+        self.used = 0
+        self.buffer = bytearray(_IN_SIZE)
+        self.start = self.end = 0
+        self.stream = self.sock = self.poll = None
+        self.flights = self.turns = self.sent = self.received = 0
+        self.heard = True  # something came since the last flight: the next flight begins a round trip
+
+    def open(self, family, address):
+        """Connect to one address of `resolve`; LinkError (stage `connect`) when it refuses or stays silent."""
+        self.close()
+        self.used = self.start = self.end = 0
+        self.heard = True
+        self.turns += 1
+        self.sock = socket.socket(family, socket.SOCK_STREAM)
+        self.sock.setblocking(False)
+        try:
+            self.sock.connect(address)
+        except OSError as e:
+            if e.errno not in _WAITS:
+                self._fail(e, "connect")
+        self.poll = select.poll()
+        self.poll.register(self.sock, select.POLLOUT)
+        self._wait(select.POLLOUT, "connect")
+        try:
+            self.sock.setsockopt(6, 1, 1)  # IPPROTO_TCP, TCP_NODELAY: named on no board
+        except OSError:
+            pass  # a port without it sends all the same, a little later
+        # CPython's socket has no readinto and write; its raw file has, non-blocking like a board's socket
+        self.stream = self.sock if hasattr(self.sock, "readinto") else self.sock.makefile("rwb", 0)
+
+    def _fail(self, error, stage):
+        number = error.errno
+        what = {errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset by the peer"}.get(number, str(error))
+        raise LinkError(what, stage)
+
+    def _wait(self, events, stage):
+        """Wait until the socket is ready; False never returns, silence raises."""
+        left = min(self.deadline - self.clock(), self.patience)
+        self.poll.modify(self.sock, events)
+        ready = self.poll.poll(left) if left > 0 else []
+        if not ready:
+            raise LinkError("silent for %d ms" % max(left, 0) if left > 0 else "the wake's budget is used up", stage)
+        if stage == "connect" and ready[0][1] & (select.POLLERR | select.POLLHUP):
+            self._fail(self._pending_error(), stage)
+
+    def _pending_error(self):
+        try:
+            self.sock.recv(1)
+        except OSError as e:
+            return e
+        return OSError(errno.ECONNREFUSED)
+
+    def ready(self, ms):
+        """Is there a byte to read, now or within `ms` (never past the deadline)?"""
+        if self.start < self.end:
+            return True
+        self.poll.modify(self.sock, select.POLLIN)
+        left = min(ms, self.deadline - self.clock())
+        return bool(self.poll.poll(left if left > 0 else 0))
+
+    def read(self, size):
+        """Exactly `size` bytes, which the caller has bounded; LinkError when the peer ends the stream, stays silent or
+        the deadline comes.
+        """
+        data = bytearray(size)
+        at = 0
+        while at < size:
+            n = self._buffered(size - at)
+            data[at : at + n] = memoryview(self.buffer)[self.start : self.start + n]
+            self.start += n
+            at += n
+        return data
+
+    def skip(self, size):
+        """Read off `size` bytes, however many, without keeping them."""
+        while size > 0:
+            n = self._buffered(size)
+            self.start += n
+            size -= n
+
+    def _buffered(self, most):
+        if self.start == self.end:
+            self._receive()
+        return min(self.end - self.start, most)
+
+    def _receive(self):
+        while True:
+            try:
+                n = self.stream.readinto(self.buffer)
+            except OSError as e:
+                if e.errno != errno.EAGAIN:
+                    self._fail(e, "read")
+                n = None
+            if n:
+                self.start, self.end = 0, n
+                self.received += n
+                self.heard = True
+                return
+            if n == 0:
+                raise LinkError("closed by the peer", "read")
+            self._wait(select.POLLIN, "read")
+
+    def write(self, data):
+        """Add to the flight that the next `flush` sends; a full buffer is flushed on the way."""
+        data = memoryview(data)
+        while len(data):
+            if self.used == OUT_LIMIT:
+                self.flush()
+            n = min(OUT_LIMIT - self.used, len(data))
+            self.out[self.used : self.used + n] = data[:n]
+            self.used += n
+            data = data[n:]
+
+    def flush(self):
+        """Commit the journal, then send what was written."""
+        if self.before_send:
+            self.before_send()
+        if not self.used:
+            return
+        view = memoryview(self.out)[: self.used]
+        self.used = 0
+        self.flights += 1
+        if self.heard:
+            self.heard = False
+            self.turns += 1
+        while len(view):
+            try:
+                n = self.stream.write(view)
+            except OSError as e:
+                if e.errno != errno.EAGAIN:
+                    self._fail(e, "write")
+                n = None
+            if n:
+                self.sent += n
+                view = view[n:]
+            else:
+                self._wait(select.POLLOUT, "write")
+
+    def close(self):
+        """Close without sending; a link that was never open is closed too."""
+        for file in (self.stream, self.sock):
+            if file is not None:
+                try:
+                    file.close()
+                except OSError:
+                    pass  # closed is what was wanted
+        self.stream = self.sock = self.poll = None

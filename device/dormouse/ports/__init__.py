@@ -1,0 +1,36 @@
+"""What a platform supplies: the whole porting contract on one page.
+
+Must stay true: the agent reaches clock, randomness, network, power and storage through the object described
+here and through nothing else, so that one agent runs on a board, on the virtual board and in a plain test.
+
+A port is a module `dormouse.ports.<sys.platform>` (`posix` for Linux and macOS) with a class `Port`:
+
+    config()                bytes of config.json and of secrets.json, None for one that is missing
+    ms()                    int, milliseconds since this boot; never wraps within a wake
+    pause(ms)               wait that long
+    time()                  int, Unix seconds, or None while the clock is not known
+    random(n)               n random bytes, fresh after every boot
+    cause()                 "power" | "reset" | "watchdog" | "timer" | "pin" | "unknown"
+    join(config, secrets, deadline)   bring the network up by `deadline` (in ms()) or raise LinkError with a stage
+    rssi()                  int, dBm, or None
+    battery()               float, volts, or None; read before the radio starts
+    arm(ms)                 start the watchdog, where there is one; feed() resets it
+    feed()
+    free()                  int, free heap in bytes, or None
+    firmware()              str, the interpreter and its version
+    emit(line)              one log line to the console
+    sleep(ms)               end the wake: radio off, sleep `ms`, boot again; does not return on a board
+    storage                 the agent's folder on flash, a Storage:
+
+        read(name)              bytes of the whole file, or None where there is none
+        chunks(name)            iterator over the file in pieces of at most 512 bytes (nothing where there is none)
+        size(name)              int, bytes; 0 where there is none
+        replace(name, data)     the file holds all of `data`, or what it held before: never a mixture, never nothing
+        append(name, data)      durable when it returns; after a power cut the file may hold a part of `data`
+        rename(old, new)        atomic; `new` is replaced
+        remove(name)            no error where there is none
+        names()                 list of file names
+        inline                  int: a file of at most so many bytes is rewritten without an erase (littlefs)
+
+    All of Storage raise StorageError, with the file system's reason, and lose nothing that was there before.
+"""

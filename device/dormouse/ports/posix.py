@@ -1,0 +1,120 @@
+"""Linux and macOS, under CPython and under MicroPython's unix port: one process is one wake.
+
+Must stay true: what a board does is done here as well as a process can; umqtt.simple, written for MicroPython,
+finds the module names that it imports.
+
+    python -m dormouse.ports.posix DIR        one wake of the device whose files lie in DIR; exit 0, 1 or 2
+"""
+
+import gc
+import os
+import sys
+import time
+
+from dormouse.errors import ConfigError
+from dormouse.ports.storage import Storage
+
+if sys.implementation.name == "cpython":
+    import binascii
+    import socket
+    import struct
+
+    for _alias, _module in (("usocket", socket), ("ustruct", struct), ("ubinascii", binascii)):
+        sys.modules.setdefault(_alias, _module)
+
+    def _now():
+        return time.monotonic_ns() // 1000000
+
+    def _passed(since):
+        return _now() - since
+
+    def _environment(name):
+        return os.environ.get(name)
+
+else:
+    _now = time.ticks_ms
+    _environment = os.getenv
+
+    def _passed(since):
+        return time.ticks_diff(time.ticks_ms(), since)
+
+
+def _read(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+class Port:
+    """The device whose configuration, app and state lie in `folder`."""
+
+    def __init__(self, folder="."):
+        self._boot = _now()
+        self._folder = folder
+        self.storage = Storage(folder + "/state")
+
+    def config(self):
+        return _read(self._folder + "/config.json"), _read(self._folder + "/secrets.json")
+
+    def ms(self):
+        return _passed(self._boot)
+
+    def pause(self, ms):
+        time.sleep(ms / 1000)
+
+    def time(self):
+        return int(time.time())
+
+    def random(self, n):
+        return os.urandom(n)
+
+    def cause(self):
+        return _environment("DORMOUSE_CAUSE") or "power"
+
+    def join(self, config, secrets, deadline):
+        pass  # the machine's own network is up or is not: connecting tells
+
+    def rssi(self):
+        return None
+
+    def battery(self):
+        return None
+
+    def arm(self, ms):
+        pass  # whoever started the process watches it
+
+    def feed(self):
+        pass
+
+    def free(self):
+        gc.collect()
+        return gc.mem_free() if hasattr(gc, "mem_free") else None
+
+    def firmware(self):
+        name, version = sys.implementation.name, sys.implementation.version
+        return "%s %d.%d.%d" % (name, version[0], version[1], version[2])
+
+    def emit(self, line):
+        print(line)
+        if hasattr(sys.stdout, "flush"):
+            sys.stdout.flush()
+
+    def sleep(self, ms):
+        pass  # the process ends, and whoever started it starts the next wake
+
+
+def main(folder):
+    """One wake; the process's exit code: 0 finished, 1 the network or the broker, 2 the configuration."""
+    from dormouse.agent import run
+
+    sys.path.insert(0, folder)
+    failure = run("app", Port(folder))
+    if failure is None:
+        return 0
+    return 2 if isinstance(failure, ConfigError) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "."))

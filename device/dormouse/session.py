@@ -1,0 +1,249 @@
+"""The MQTT session of one connection: first flight, drain, fence, confirm. The only importer of umqtt.simple.
+
+Must stay true: umqtt.simple, unmodified and of any version from 1.3.4 to 1.8.0, connects, subscribes and
+disconnects through `_Wire`; all that it does wrong is worked around in this file and nowhere else (FACTS.md lists
+it): it never reads from the network itself but for CONNACK, and every packet afterwards is taken in `take`, exactly
+once, whole or not at all. A packet is acknowledged after `on_message` took it, and the link commits before it sends.
+"""
+
+from umqtt import simple
+
+from dormouse.errors import ConfigError, LinkError, ProtocolError
+from dormouse.protocol import CMD, FENCE
+
+FIRST_PACKETS = 30  # aedes closes beyond about 42 packets that come before CONNACK (FACTS.md)
+FIRST_BYTES = 3900  # and one flight is one buffer of the link; what is left of it holds the fence
+UNACKED = 64  # publishes in flight at once
+QUIET = 300  # ms; the least silence before a second fence
+SECOND = 1000  # ms; the least wait for that one
+_TOPIC_LIMIT = 200  # bytes; ours are shorter
+_HEAD = 128  # bytes of an oversized payload that are kept to find its id
+
+_REFUSALS = {
+    1: (ConfigError, "the broker does not speak MQTT 3.1.1"),
+    2: (ConfigError, "the broker refuses this client id"),
+    3: (LinkError, "the broker is unavailable"),
+    4: (ConfigError, "wrong user or password"),
+    5: (ConfigError, "not authorised: user, password or the broker's rights"),
+}
+
+
+class _Wire:
+    """What umqtt.simple takes for the socket module and for the socket."""
+
+    def __init__(self, session):
+        self.session = session
+
+    def socket(self, *_):
+        return self
+
+    def getaddrinfo(self, *_):
+        return ((None,),)
+
+    def connect(self, _):
+        pass  # the link is open already
+
+    def settimeout(self, _):
+        pass  # the link's deadline holds instead
+
+    setblocking = settimeout
+
+    def write(self, data, size=None):
+        self.session.link.write(data if size is None else memoryview(data)[:size])
+
+    def read(self, _):
+        return self.session.answer()
+
+    def close(self):
+        self.session.link.flush()
+        self.session.link.close()
+
+
+class Session(simple.MQTTClient):
+    """One connection. `on_message(is_command, payload, size, retain)` takes each message but fences; `is_command` says
+    that its topic is `down/cmd`; `payload` is cut to its first 128 bytes where `size` is above the limit. `prefix` is
+    `<root>/<id>/`. `unacked` maps the packet id of each publish that awaits its PUBACK to the caller's tag.
+    """
+
+    def __init__(self, link, prefix, config, secrets, on_message):
+        user, password = secrets.get("user"), secrets.get("password") or ""
+        # bytes, because umqtt.simple counts characters where MQTT counts bytes; keepalive bounds a half-open session
+        simple.MQTTClient.__init__(
+            self,
+            config["id"].encode(),
+            config["host"],
+            config["port"],
+            user.encode() if user else None,
+            password.encode() if user else None,
+            min(config["total"] + 60, 65535),
+        )
+        self.cb = on_message  # umqtt.simple refuses to subscribe without one; `take` is what calls it
+        self.link = link
+        self.prefix = prefix.encode()
+        self.limit = config["payload"]
+        self.clean = config["clean_session"]
+        self.on_message = on_message
+        self.unacked = {}  # packet id -> tag
+        self.packets = 0
+        self.rest = None  # composes what follows CONNECT in the first flight
+        self.alone = False
+        self.present = None  # session_present, once CONNACK has come
+        self.rtt = 0
+        self.heard = 0  # link.clock() of the last packet
+        self.problem = None
+        self.nonce = None
+        self.fences = 0
+        self.drained = None  # how the queue was proven empty
+
+    def open(self, rest, alone=False):
+        """The first flight: CONNECT, SUBSCRIBE and what `rest()` publishes, in one write; then CONNACK.
+
+        `alone` sends CONNECT by itself and the others after CONNACK. Raises LinkError, ConfigError, ProtocolError.
+        """
+        self.rest, self.alone = rest, alone
+        simple.socket = _Wire(self)
+        try:
+            self.present = bool(self.connect(self.clean))
+        except simple.MQTTException as e:
+            kind, why = _REFUSALS.get(e.args[0], (ProtocolError, "CONNACK code %d" % e.args[0]))
+            raise kind(why, "connack")
+        if alone:
+            self._compose()
+            self.link.flush()
+
+    def _compose(self):
+        self.packets = 2
+        self.subscribe(self.prefix + b"down/#", 1)
+        self.rest()
+
+    def wait_msg(self):
+        """For umqtt.simple's subscribe alone: its SUBACK counts as come, and `take` judges the real one."""
+        return 0x90
+
+    def answer(self):
+        """What umqtt.simple reads: CONNACK at first, the supposed SUBACK in the first flight."""
+        if self.packets:
+            return bytes((3, self.pid >> 8, self.pid & 255, 1))
+        started = self.link.clock()
+        failed = None
+        if not self.alone:
+            self._compose()
+        try:
+            self.link.flush()
+        except LinkError as e:
+            failed = e  # a refusal is often followed by a reset; CONNACK may be there all the same
+        try:
+            connack = self.link.read(4)
+        except LinkError as e:
+            if self.link.received:
+                raise ProtocolError("not an MQTT broker", "connack")
+            if failed or not self.alone and "silent" not in e.reason:
+                raise LinkError("the broker closed the connection before CONNACK", "connack")
+            raise LinkError(e.reason, "connack")
+        if connack[0] != 0x20 or connack[1] != 2 or connack[2] > 1 or (failed and not connack[3]):
+            raise ProtocolError("not an MQTT broker", "connack")
+        self.heard = self.link.clock()
+        self.rtt = self.heard - started
+        return connack
+
+    def publish(self, leaf, payload, qos=1, retain=False, tag=None):
+        """Put one PUBLISH into the flight; at QoS 1 it and `tag` stay in `unacked` until PUBACK."""
+        topic = self.prefix + leaf.encode()
+        size = 2 + len(topic) + (2 if qos else 0) + len(payload)
+        head = bytearray((0x30 | qos << 1 | retain,))
+        while size > 127:
+            head.append(size & 127 | 128)
+            size >>= 7
+        head.append(size)
+        head.append(0)
+        head.append(len(topic))
+        self.link.write(head)
+        self.link.write(topic)
+        if qos:
+            self.pid = self.pid % 65535 + 1
+            while self.pid in self.unacked:
+                self.pid = self.pid % 65535 + 1
+            self.unacked[self.pid] = tag
+            self.link.write(bytes((self.pid >> 8, self.pid & 255)))
+        self.link.write(payload)
+        self.packets += 1
+
+    def fits(self, size):
+        """May a publish with `size` bytes of payload still go out now?"""
+        if self.present is None:
+            return self.packets < FIRST_PACKETS - 1 and self.link.used + size + len(self.prefix) + 20 <= FIRST_BYTES
+        return len(self.unacked) < UNACKED
+
+    def send_fence(self, nonce):
+        """Publish the fence; it is proof when its copy with this nonce comes back."""
+        self.nonce = nonce
+        self.fences += 1
+        self.publish(FENCE, nonce)
+
+    def silence(self):
+        """Milliseconds without a packet after which a fence counts as overdue."""
+        return max(4 * self.rtt, QUIET if self.fences < 2 else SECOND)
+
+    def take(self):
+        """Take one packet that has begun to arrive. ProtocolError where it can't be understood."""
+        op = self.link.read(1)[0]
+        size = shift = 0
+        while True:
+            byte = self.link.read(1)[0]
+            size |= (byte & 127) << shift
+            if byte < 128:
+                break
+            shift += 7
+            if shift > 21:
+                raise ProtocolError("remaining length longer than four bytes")
+        kind = op & 0xF0
+        if kind == 0x30:
+            self._take_publish(op, size)
+        elif kind == 0x90 and size == 3:
+            if self.link.read(3)[2] != 1:
+                self.problem = "the broker refuses the subscription to down/#"
+        elif size == 2 and kind in (0x40, 0x60):
+            body = self.link.read(2)
+            pid = body[0] << 8 | body[1]
+            if kind == 0x60:
+                self._acknowledge(0x70, pid)
+            elif pid in self.unacked:
+                del self.unacked[pid]
+        elif kind != 0xD0 or size:
+            raise ProtocolError("a packet of type %02x and %d bytes" % (op, size))
+        self.heard = self.link.clock()
+
+    def _acknowledge(self, kind, pid):
+        self.link.write(bytes((kind, 2, pid >> 8, pid & 255)))
+
+    def _take_publish(self, op, size):
+        qos = op >> 1 & 3
+        length = self.link.read(2)
+        length = length[0] << 8 | length[1]
+        size -= 2 + length + (2 if qos else 0)
+        if size < 0 or qos == 3:
+            raise ProtocolError("a PUBLISH that contradicts itself")
+        topic = self.link.read(min(length, _TOPIC_LIMIT))
+        self.link.skip(length - len(topic))
+        pid = 0
+        if qos:
+            body = self.link.read(2)
+            pid = body[0] << 8 | body[1]
+            if not pid:
+                raise ProtocolError("packet id 0")
+        payload = self.link.read(size if size <= self.limit else _HEAD)
+        self.link.skip(size - len(payload))
+        self._deliver(topic, payload, size, bool(op & 1))
+        if qos:  # PUBREC for QoS 2, so that a broker that sends it against the subscription gets rid of it
+            self._acknowledge(0x40 if qos == 1 else 0x50, pid)
+
+    def _deliver(self, topic, payload, size, retain):
+        if topic != self.prefix + FENCE.encode():
+            self.on_message(topic == self.prefix + CMD.encode(), payload, size, retain)
+        elif payload == self.nonce:
+            self.drained = "fence" if self.fences == 1 else "second fence"
+
+    def close(self, leaf, payload):
+        """A last publish at QoS 0 and DISCONNECT, in one write, then the socket is closed."""
+        self.publish(leaf, payload, 0)
+        self.disconnect()
