@@ -1,0 +1,53 @@
+"""How the agent runs as a process of this machine: the command line and the environment, for either interpreter.
+
+Must stay true: the process sees the agent, umqtt.simple and its own device folder, and nothing of this process's
+own import path; MicroPython gets a heap of a board's size, the same number of objects on 32 bits and on 64.
+"""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from dormouse_host import toolchain
+from dormouse_host.errors import HostError
+
+Kind = Literal["cpython", "micropython"]
+BOARD_HEAP = "192k"  # what an ESP32 or a Pico W leaves free after its start, 32 bit
+
+
+def command(kind: Kind, device_dir: str | Path, heap: str = BOARD_HEAP) -> tuple[list[str], dict[str, str]]:
+    """argv and environment of one wake of the device in `device_dir`. NoMicropython where that is asked for in vain."""
+    return interpreter(kind, ["-m", "dormouse.ports.posix", str(device_dir)], [agent_folder()], heap)
+
+
+def interpreter(
+    kind: Kind, arguments: Sequence[str], path: Sequence[Path], heap: str = BOARD_HEAP
+) -> tuple[list[str], dict[str, str]]:
+    """argv and environment that run `arguments` with `path` and umqtt.simple to import from."""
+    folders = [*map(str, path), str(toolchain.umqtt_folder())]
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "MICROPYPATH")}
+    if kind == "cpython":
+        environment["PYTHONPATH"] = os.pathsep.join(folders)
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"  # a device folder holds what a device put there
+        return [sys.executable, *arguments], environment
+    found = toolchain.require_micropython()
+    environment["MICROPYPATH"] = ":".join([*folders, ".frozen"])
+    return [str(found.path), "-X", f"heapsize={heap_size(heap, found.bits)}", *arguments], environment
+
+
+def heap_size(heap: str, bits: int) -> str:
+    """`heap` as on a board, for an interpreter of `bits`: twice on 64, where every word is twice as wide."""
+    if not (heap[:-1].isdigit() and heap[-1] in "kM"):
+        raise HostError(f"heap {heap}: not a size such as 192k or 1M", 2)
+    return f"{int(heap[:-1]) * bits // 32}{heap[-1]}"
+
+
+def agent_folder() -> Path:
+    """The folder that contains the package `dormouse`, found without importing it."""
+    spec = importlib.util.find_spec("dormouse")
+    if spec is None or spec.origin is None:
+        raise HostError("the package dormouse is missing: install dormouse-mqtt again")
+    return Path(spec.origin).resolve().parents[1]

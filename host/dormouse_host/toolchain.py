@@ -1,0 +1,210 @@
+"""The three programs that are not ours: umqtt.simple, MicroPython and mosquitto; where they are, or fetched.
+
+Must stay true: what is fetched is checked before it is unpacked, appears in the cache whole or not at all, and is
+fetched once; what a person chose with UMQTT= or MICROPYTHON= is used or is an error, never quietly replaced.
+"""
+
+import errno
+import functools
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dormouse_host import newer_release
+from dormouse_host.errors import HostError
+
+UMQTT_REQUIREMENT = "micropython-umqtt.simple==1.3.4"
+UMQTT_SHA256 = "b6a2520239e3992c63a7de9370ee9b3d9d27819a90359c521f1c0f7ccab8d12f"
+_UMQTT_MEMBER = "micropython-umqtt.simple-1.3.4/umqtt/simple.py"
+# Older ones cannot load what mpy-cross 1.29 compiles, or were never tried; one that MICROPYTHON= names is not judged.
+_OLDEST_MICROPYTHON = (1, 25)
+_PROBE = "import sys; print(sys.implementation.name, *sys.implementation.version[:3], sys.maxsize > 2**31)"
+
+
+class NoMicropython(HostError):
+    """This machine has no MicroPython and cannot be given one; the text says why."""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A MicroPython that was seen to run."""
+
+    path: Path
+    version: tuple[int, ...]
+    bits: int  # 32 as on a board, or 64: objects are twice as large, and so is the heap they need
+    origin: str  # "MICROPYTHON", "PATH" or "cache"
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return f"MicroPython {'.'.join(map(str, self.version))}, {self.bits} bit ({self.path})"
+
+
+def cache_folder() -> Path:
+    """Where fetched things lie: .cache at the root of a checkout, else the user's cache folder."""
+    root = Path(__file__).resolve().parents[2]
+    if (root / "pyproject.toml").is_file():
+        return root / ".cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "dormouse"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dormouse"
+
+
+def umqtt_folder() -> Path:
+    """The folder that contains umqtt/simple.py: the one UMQTT= names, else 1.3.4 from the cache, fetched at need."""
+    if chosen := os.environ.get("UMQTT"):
+        folder = Path(chosen).resolve()
+        if not (folder / "umqtt" / "simple.py").is_file():
+            raise HostError(f"UMQTT={chosen}: there is no umqtt/simple.py in it", 2)
+        return folder
+    folder = cache_folder() / "umqtt.simple-1.3.4"
+    if not folder.is_dir():
+        archive = _download_umqtt()
+        with _appearing_whole(folder) as new:
+            _unpack_umqtt(archive, new)
+    return folder
+
+
+def require_micropython() -> Interpreter:
+    """The one to use: MICROPYTHON=, else PATH, else the cache, fetched at need. NoMicropython where there is none."""
+    if chosen := os.environ.get("MICROPYTHON"):
+        path = Path(shutil.which(chosen) or chosen).resolve()
+        if found := _probe(path, "MICROPYTHON"):
+            return found
+        raise HostError(f"MICROPYTHON={chosen}: this is no MicroPython that runs here", 2)
+    on_path = shutil.which("micropython")
+    if on_path and (found := _probe(Path(on_path), "PATH")) and found.version >= _OLDEST_MICROPYTHON:
+        return found
+    cached = _cached_micropython()
+    if isinstance(cached, str):
+        raise NoMicropython(f"no MicroPython: {cached}")
+    return cached
+
+
+def micropython() -> Interpreter | None:
+    """As require_micropython, but None where there is none and none can be had. HostError for a wrong MICROPYTHON=."""
+    try:
+        return require_micropython()
+    except NoMicropython:
+        return None
+
+
+def mosquitto() -> Path | None:
+    """The broker's program. Debian puts it where only root's PATH looks."""
+    found = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+    return Path(found) if found else None
+
+
+@functools.cache
+def _cached_micropython() -> Interpreter | str:
+    """The fetched one, best architecture first, or why there is none. A process tries to fetch it once."""
+    try:
+        folders = {name: cache_folder() / "micropython" / name for name in newer_release.architectures()}
+    except newer_release.Unavailable as error:
+        return str(error)
+    for folder in folders.values():
+        if found := _probe(folder / "micropython", "cache"):
+            return found
+    reasons = []
+    for architecture, folder in folders.items():
+        _say(f"fetching MicroPython for {architecture}")
+        shutil.rmtree(folder, ignore_errors=True)  # it was there and did not run
+        try:
+            with _appearing_whole(folder) as new:
+                newer_release.unpack_micropython(new, architecture)
+            if found := _probe(folder / "micropython", "cache"):
+                return found
+            reasons.append(f"this machine does not run programs for {architecture}")
+        except newer_release.Unavailable as error:
+            reasons.append(str(error))
+        _say(reasons[-1])
+    return "; ".join(reasons)
+
+
+def _probe(path: Path, origin: str) -> Interpreter | None:
+    """The interpreter at `path` as it describes itself; None where it does not run or is no MicroPython."""
+    try:
+        done = subprocess.run([path, "-c", _PROBE], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    words = done.stdout.split()
+    if done.returncode or len(words) != 5 or words[0] != "micropython":
+        return None
+    return Interpreter(path, tuple(map(int, words[1:4])), 64 if words[4] == "True" else 32, origin)
+
+
+def _download_umqtt() -> bytes:
+    """The source archive, as bytes that have been checked."""
+    _say("fetching umqtt.simple 1.3.4")
+    with tempfile.TemporaryDirectory() as folder:
+        argv = [sys.executable, "-m", "unearth", UMQTT_REQUIREMENT, "--no-binary", "--download", folder]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+        archives = [file.read_bytes() for file in Path(folder).glob("*.tar.gz")]
+    if done.returncode or len(archives) != 1:
+        reason = (done.stderr.strip().splitlines() or ["no such archive"])[-1]
+        raise HostError(f"umqtt.simple 1.3.4 could not be fetched ({reason}); set UMQTT= to a folder that holds it")
+    if (found := hashlib.sha256(archives[0]).hexdigest()) != UMQTT_SHA256:
+        raise HostError(f"umqtt.simple 1.3.4: the archive's SHA-256 is {found}, expected {UMQTT_SHA256}")
+    return archives[0]
+
+
+def _unpack_umqtt(archive: bytes, folder: Path) -> None:
+    """The one file that is wanted from it, read by name: no path out of the archive is ever followed."""
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+        member = tar.extractfile(_UMQTT_MEMBER)
+        source = member.read() if member else b""
+    (folder / "umqtt").mkdir()
+    (folder / "umqtt" / "simple.py").write_bytes(source)
+
+
+@contextmanager
+def _appearing_whole(folder: Path) -> Iterator[Path]:
+    """A new folder that becomes `folder` in one rename when all is in it; a process that was faster wins."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder.parent) as work:
+            new = Path(work, "new")
+            new.mkdir()
+            yield new
+            try:
+                new.rename(folder)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+    except OSError as error:
+        raise HostError(f"{folder} cannot be made: {error.strerror or error}") from error
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def main(argv: list[str]) -> int:
+    """`python -m dormouse_host.toolchain umqtt|micropython|all`: fetch it at need and say where it is.
+
+    `all` succeeds without MicroPython, for what can run on CPython alone; it says why there is none.
+    """
+    if argv not in (["umqtt"], ["micropython"], ["all"]):
+        _say("usage: python -m dormouse_host.toolchain umqtt|micropython|all")
+        return 2
+    try:
+        if argv != ["micropython"]:
+            sys.stdout.write(f"umqtt: {umqtt_folder()}\n")
+        if argv != ["umqtt"]:
+            sys.stdout.write(f"micropython: {require_micropython()}\n")
+    except HostError as error:
+        _say(str(error))
+        return 0 if argv == ["all"] and isinstance(error, NoMicropython) else error.code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
