@@ -1,0 +1,83 @@
+# Everything a person does here is a target with a `## ` comment; `make help` lists them.
+# Must stay true: any target works in a fresh clone, sets up what it needs itself, and leaves nothing running.
+#
+# Variables: PYTHON (3.11 or newer), MICROPYTHON=/path/to/interpreter, UMQTT=/folder/with/umqtt, ARGS for a target.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.stamp
+ARGS ?=
+
+# $(call system_package,NAME): a package of Debian or Ubuntu, where it may be installed; fails in silence where not.
+define system_package
+	if [ "$$(id -u)" = 0 ]; then as=env; else as="sudo -n env"; $$as true 2>/dev/null || exit 1; fi; \
+	command -v apt-get >/dev/null || exit 1; \
+	echo "installing $(1)"; \
+	get="$$as DEBIAN_FRONTEND=noninteractive apt-get -qq -y"; \
+	$$get install $(1) >/dev/null 2>&1 || { $$get update && $$get install $(1); } >/dev/null 2>&1
+endef
+
+.PHONY: help
+help: ## list what can be done here
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | \
+		awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+.PHONY: setup
+setup: $(STAMP) mosquitto ## make .venv; fetch umqtt.simple and MicroPython into .cache; install mosquitto
+	@$(RUN) -m dormouse_host.toolchain all
+
+.PHONY: demo
+demo: setup ## the three phases with a real broker and a sleeping device; ARGS="--messages 10 --clean"
+	@$(VENV)/bin/dormouse demo $(ARGS)
+
+.PHONY: test
+test: setup ## every test, the device's on CPython and on MicroPython; ARGS="-k drain"
+	@$(call have_mosquitto) || { echo "make test needs mosquitto: $(mosquitto_hint)" >&2; exit 1; }
+	@$(RUN) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+.PHONY: lint
+lint: $(STAMP) ## ruff and mypy over everything
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+.PHONY: format
+format: $(STAMP) ## rewrite the sources as ruff has them
+	@$(VENV)/bin/ruff check --fix-only --quiet .
+	@$(VENV)/bin/ruff format .
+
+.PHONY: clean
+clean: ## remove what the tools left behind
+	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache
+	@find . -path ./$(VENV) -prune -o -path ./.cache -prune -o \
+		-name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## remove .venv and .cache too: back to a fresh clone
+	@rm -rf $(VENV) .cache *.egg-info
+
+$(STAMP): pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "Dormouse needs Python 3.11 or newer: install it, or say where it is with PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || ( $(call system_package,python3-venv) ) || \
+		{ echo "$(PYTHON) cannot make a virtual environment: install python3-venv" >&2; exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --quiet --disable-pip-version-check -e '.[embedded-broker,dev]'
+	@touch $@
+
+# The system's own mosquitto service is not used: every broker here is started on a port of its own and stopped again.
+have_mosquitto = PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto >/dev/null
+mosquitto_hint = apt-get install mosquitto
+
+.PHONY: mosquitto
+mosquitto:
+	@$(call have_mosquitto) || ( $(call system_package,mosquitto) && { \
+			$$as systemctl disable --now --quiet mosquitto || $$as service mosquitto stop; } >/dev/null 2>&1; \
+			$(call have_mosquitto) ) || \
+		echo "mosquitto is not installed and may not be: $(mosquitto_hint)" >&2
