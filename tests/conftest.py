@@ -1,0 +1,42 @@
+"""Fixtures that more than one test file uses: the two interpreters, and a real broker.
+
+Must stay true: every broker and every device of a test is a real one, ends with the test, and keeps nothing.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dormouse_host import device_process
+from dormouse_host.broker import Mosquitto
+from needs import need_micropython, need_mosquitto
+from on_device import pytest_pycollect_makemodule  # noqa: F401  (a hook, registered by being here)
+
+
+class DeviceInterpreter:
+    """One of the two interpreters, to run a device's wakes with."""
+
+    def __init__(self, kind: device_process.Kind) -> None:
+        self.kind = kind
+
+    def command(
+        self, device_dir: str | Path, heap: str = device_process.BOARD_HEAP
+    ) -> tuple[list[str], dict[str, str]]:
+        """argv and environment of one wake of the device in that folder."""
+        return device_process.command(self.kind, device_dir, heap)
+
+
+@pytest.fixture(params=["cpython", "micropython"])
+def interpreter(request: pytest.FixtureRequest) -> DeviceInterpreter:
+    """The test runs twice: once per interpreter."""
+    if request.param == "micropython":
+        need_micropython()
+    return DeviceInterpreter(request.param)
+
+
+@pytest.fixture
+def mosquitto() -> Iterator[Mosquitto]:
+    """A running mosquitto with persistence on a port of its own; `.address` says where."""
+    with Mosquitto(need_mosquitto()) as broker:
+        yield broker

@@ -1,0 +1,27 @@
+"""What a test needs from the machine: MicroPython and mosquitto, the real ones.
+
+Must stay true: in CI (CI=true) what is missing fails the test; elsewhere MicroPython's absence skips it and says
+why, and mosquitto's fails it, because `make test` installs it.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dormouse_host import toolchain
+
+
+def need_micropython() -> toolchain.Interpreter:
+    """The interpreter, or the end of this test."""
+    try:
+        return toolchain.require_micropython()
+    except toolchain.NoMicropython as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+
+
+def need_mosquitto() -> Path:
+    """The broker's program, or the end of this test."""
+    return toolchain.mosquitto() or pytest.fail("mosquitto is not installed: apt-get install mosquitto", pytrace=False)
