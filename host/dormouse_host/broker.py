@@ -1,0 +1,162 @@
+"""Brokers of our own on 127.0.0.1: mosquitto where it is installed, else amqtt in a child process.
+
+Must stay true: a broker that `start` returned accepts connections; one that `stop` returned from is gone; it keeps
+its port over stop and start; and its folder holds nothing that outlives `close`.
+"""
+
+import importlib.util
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dormouse_host import children
+from dormouse_host.errors import HostError
+from dormouse_host.url import BrokerAddress
+
+HOST = "127.0.0.1"
+EMBEDDED_LISTENS = "dormouse: listening"
+_START_WITHIN = 8.0  # seconds; amqtt's imports take one or two on a slow machine
+_ATTEMPTS = 3  # ports tried: between finding a free one and listening on it somebody else may take it
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens at this moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class LocalBroker(ABC):
+    """A broker process of ours, with a temporary folder for its data and its log. A context manager."""
+
+    name: str
+    _listening: str  # what its log says once it accepts connections
+
+    def __init__(self) -> None:
+        """Nothing runs until `start` or `with`."""
+        self._folder = tempfile.TemporaryDirectory(prefix="dormouse-broker-", ignore_cleanup_errors=True)
+        self.folder = Path(self._folder.name)
+        self.log = self.folder / "broker.log"
+        self._port = 0
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> BrokerAddress:
+        """Where it listens. Valid after the first `start`."""
+        return BrokerAddress(HOST, self._port)
+
+    @abstractmethod
+    def _argv(self, port: int) -> Sequence[str]:
+        """The command that serves `port`."""
+
+    def start(self) -> None:
+        """Start it and wait until it accepts. HostError with its last words where it does not."""
+        ports = [self._port] * _ATTEMPTS if self._port else [free_port() for _ in range(_ATTEMPTS)]
+        for port in ports:
+            with self.log.open("wb") as log:
+                self._child = children.start(self._argv(port), output=log)
+            if self._serves():
+                self._port = port
+                return
+            self.stop()
+        raise HostError(f"{self.name} did not start: {self._last_words()}", 1)
+
+    def _serves(self) -> bool:
+        """Whether our child says in time that it listens; that somebody accepts on the port would prove less."""
+        deadline = time.monotonic() + _START_WITHIN
+        while self._child and self._child.poll() is None and time.monotonic() < deadline:
+            if self._listening in self.log.read_text(errors="replace"):
+                return True
+            time.sleep(0.01)
+        return False
+
+    def _last_words(self) -> str:
+        lines = [re.sub(r"^\d+: ", "", line.strip()) for line in self.log.read_text(errors="replace").splitlines()]
+        return " ".join([line for line in lines if line][-2:]) or "it said nothing"
+
+    def stop(self) -> None:
+        """End the process and wait for it; what it keeps on disk stays for the next `start`."""
+        if self._child:
+            children.stop(self._child)
+            self._child = None
+
+    def close(self) -> None:
+        """Stop it and remove its folder."""
+        self.stop()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Mosquitto(LocalBroker):
+    """mosquitto with persistence and otherwise its stock limits; `settings` are further lines of its configuration."""
+
+    _listening = " running"
+
+    def __init__(self, program: Path, settings: Sequence[str] = ()) -> None:
+        super().__init__()
+        self._program = program
+        self._settings = settings
+        self.name = self._version()
+
+    def _version(self) -> str:
+        """`mosquitto 2.0.11`, as the program says it."""
+        try:
+            done = subprocess.run([self._program, "-h"], capture_output=True, text=True, timeout=5, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return "mosquitto"
+        words = done.stdout.partition("\n")[0].split()
+        return f"mosquitto {words[2]}" if len(words) > 2 else "mosquitto"
+
+    def _argv(self, port: int) -> Sequence[str]:
+        lines = [
+            f"listener {port} {HOST}",
+            "persistence true",
+            f"persistence_location {self.folder}/",
+            # started by root it would become user mosquitto, who may not write here and whom pdeathsig does not reach
+            *(["user root"] if os.geteuid() == 0 else []),
+            *(() if any(s.startswith("allow_anonymous") for s in self._settings) else ["allow_anonymous true"]),
+            *self._settings,
+        ]
+        conf = self.folder / "mosquitto.conf"
+        conf.write_text("".join(f"{line}\n" for line in lines))
+        return [str(self._program), "-c", str(conf)]
+
+
+class Embedded(LocalBroker):
+    """amqtt, for a machine without mosquitto: keeps sessions in memory only, so it is fit for the demo and no more."""
+
+    name = "embedded amqtt"
+    _listening = EMBEDDED_LISTENS
+
+    def __init__(self) -> None:
+        if importlib.util.find_spec("amqtt") is None:
+            raise HostError(
+                "no broker to start: neither mosquitto (apt-get install mosquitto) nor amqtt "
+                "(pip install 'dormouse-mqtt[embedded-broker]') is installed"
+            )
+        super().__init__()
+
+    def _argv(self, port: int) -> Sequence[str]:
+        return [sys.executable, "-m", "dormouse_host.embedded", HOST, str(port)]
