@@ -1,0 +1,166 @@
+"""A client of the broker that is not a device: it connects, publishes and waits for every PUBACK.
+
+Must stay true: every wait has an end; what `publish` returned from was acknowledged by the broker (QoS 1) or
+written to the socket (QoS 0); a lost connection is an error and never a silent resending, which would be a duplicate;
+and an error says in one line what the broker did, without the password.
+"""
+
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from dormouse_host.errors import HostError
+from dormouse_host.url import BrokerAddress
+
+_CONNECT_WITHIN = 6.0  # seconds for name, TCP and CONNACK together: bad input is reported within 10
+_SILENCE = 6.0  # seconds without a PUBACK after which the broker counts as stuck
+_CONNACK = 0x20  # MQTT 3.1.1, section 3.2.1
+_SILENT = "no answer; is it reachable from here?"
+_CLOSED = "it closed the connection at once, without an answer to CONNECT"
+_CREDENTIALS = (134, 135)  # what paho makes of CONNACK's return codes 4 and 5
+
+
+def _within(seconds: float, work: Callable[[], object]) -> bool:
+    """Run `work` and say whether it ended in time; its error is raised here.
+
+    In a thread, because neither getaddrinfo nor a connect to several addresses takes a deadline.
+    """
+    errors: list[OSError | UnicodeError] = []
+
+    def guarded() -> None:
+        try:
+            work()
+        except (OSError, UnicodeError) as error:  # the latter where a host's name is too long for a label
+            errors.append(error)
+
+    thread = threading.Thread(target=guarded, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    return not thread.is_alive()
+
+
+class Publisher:
+    """One MQTT 3.1.1 connection. A context manager: connects on entering, disconnects on leaving."""
+
+    def __init__(self, address: BrokerAddress, client_id: str = "") -> None:
+        """A clean session; an empty `client_id` lets the broker choose one."""
+        self._address = address
+        self._changed = threading.Condition()
+        self._acked = 0
+        self._lost = False
+        self._connack: ReasonCode | None = None
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            clean_session=True,
+            protocol=paho.MQTTv311,
+            reconnect_on_failure=False,
+        )
+        self._client.connect_timeout = _CONNECT_WITHIN
+        self._client.username_pw_set(address.user, address.password)
+        self._client.on_connect = self._on_connect
+        self._client.on_publish = self._on_publish
+        self._client.on_disconnect = self._on_disconnect
+
+    def _on_connect(self, _client: object, _data: object, _flags: object, reason: ReasonCode, _more: object) -> None:
+        self._connack = reason
+
+    def _on_publish(self, *_: Any) -> None:
+        with self._changed:
+            self._acked += 1
+            self._changed.notify_all()
+
+    def _on_disconnect(self, *_: Any) -> None:
+        with self._changed:
+            self._lost = True
+            self._changed.notify_all()
+
+    def _error(self, what: str, code: int = 1) -> HostError:
+        return HostError(f"broker {self._address}: {what}", code)
+
+    def connect(self) -> None:
+        """Connect and wait for CONNACK. HostError with code 2 where the credentials or the name are wrong, else 1."""
+        deadline = time.monotonic() + _CONNECT_WITHIN
+        address = self._address
+        try:
+            if not _within(_CONNECT_WITHIN, lambda: self._client.connect(address.host, address.port)):
+                raise self._error(_SILENT)
+            while self._connack is None:
+                self._read_connack(deadline)
+        except socket.gaierror as error:
+            code = 1 if error.errno == socket.EAI_AGAIN else 2
+            raise self._error(f"the name cannot be resolved ({error.strerror})", code) from None
+        except UnicodeError:
+            raise self._error("the name cannot be resolved (too long)", 2) from None
+        except TimeoutError:
+            raise self._error(_SILENT) from None
+        except (ConnectionResetError, BrokenPipeError):
+            raise self._error(_CLOSED) from None
+        except OSError as error:
+            raise self._error(error.strerror or str(error)) from None
+        if self._connack.is_failure:
+            raise self._refused(self._connack)
+        self._client.loop_start()
+
+    def _read_connack(self, deadline: float) -> None:
+        """Look at the first bytes before paho takes them: what is wrong with a peer shows there."""
+        peer = self._client.socket()
+        if not isinstance(peer, socket.socket):
+            raise self._error(_CLOSED)
+        if not select.select([peer], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise self._error("it accepts connections but does not answer CONNECT; is it an MQTT broker?")
+        head = peer.recv(24, socket.MSG_PEEK)
+        if not head:
+            raise self._error(_CLOSED)
+        if head[0] != _CONNACK:
+            raise self._error(f"not an MQTT broker, its answer begins with {head.decode('latin-1')!a}")
+        self._client.loop_read()
+
+    def _refused(self, reason: ReasonCode) -> HostError:
+        if reason.value not in _CREDENTIALS:
+            return self._error(f"connection refused: {reason}")
+        user = self._address.user
+        hint = "a user and a password are needed" if user is None else f"user {user!r} or the password is wrong"
+        return self._error(f"connection refused: {reason}; {hint}", 2)
+
+    def publish(self, topic: str, payloads: Iterable[bytes], qos: int = 1, *, retain: bool = False) -> int:
+        """Publish the payloads in order and wait until all are acknowledged. Returns how many there were."""
+        before = self._acked
+        count = 0
+        for payload in payloads:
+            self._client.publish(topic, payload, qos, retain)
+            count += 1
+        with self._changed:
+            while self._acked - before < count:
+                if self._lost or not self._changed.wait(_SILENCE):
+                    why = "the connection was lost" if self._lost else f"no PUBACK for {_SILENCE:g} s"
+                    raise self._error(f"{why} after {self._acked - before} of {count} messages were acknowledged")
+        return count
+
+    def close(self) -> None:
+        """Disconnect; no error where the connection is gone already."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def __enter__(self) -> Self:
+        try:
+            self.connect()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
