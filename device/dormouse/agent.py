@@ -10,9 +10,11 @@ import sys
 from dormouse import catalogue, config, protocol, schedule
 from dormouse.errors import DormouseError, LinkError, ProtocolError
 from dormouse.outbox import Outbox
-from dormouse.report import Log, describe, wake_report
-from dormouse.state import State
+from dormouse.report import Log, describe, end_record, last_wake, wake_report
+from dormouse.state import ENDINGS, PHASES, State
 from dormouse.wake import Wake
+
+_PERSON = ("power", "reset", "pin")  # causes of a boot that somebody waits for
 
 
 def run(app, port=None):
@@ -36,46 +38,69 @@ class Agent:
     def __init__(self, port):
         self.port = port
         self.log = Log(port)
-        self.state = State(port.storage)
-        self.outbox = Outbox()
-        self.config = self.online = self.app_error = None
-        self.plan = schedule.CAP
+        self.config = self.state = self.settings = self.outbox = self.online = None
+        self.app_error = self.last = None
+        self.plan = schedule.CAP  # s from boot to the next connect
+        self.reset = False
+        self.since = 0  # port.ms() at which the running phase began
 
     def wake(self, app):
-        """From boot to sleep."""
+        """From boot to sleep. Returns what kept it from finishing, or None."""
         failure = None
         try:
-            self.live(app)
+            self._live(app)
         except DormouseError as e:
             failure = e
             self.log("error", kind=type(e).__name__, stage=e.stage, why=e.reason)
-        if self.state.device:
-            self.state.end(isinstance(failure, (LinkError, ProtocolError)))
-            if failure:
-                self.plan_next()
-        self.log("asleep", **self.summary())
-        self.port.sleep(int(self.plan * 1000))
+        seconds = self.plan
+        try:
+            if self.state and self.state.device:
+                seconds = self._end(failure)
+        except DormouseError as e:
+            failure = failure or e
+            self.log("error", kind=type(e).__name__, stage="end", why=e.reason)
+        self.log("asleep", **self._summary(seconds))
+        if self.reset:
+            self.port.reset()
+        self.port.sleep(seconds * 1000)
         return failure
 
-    def live(self, app):
-        storage_config = self.port.config()
-        self.config = config.check(config.load(storage_config[0], "config.json"))
-        secrets = config.load(storage_config[1], "secrets.json")
+    def _live(self, app):
+        texts = self.port.config()
+        base = config.load(texts[0], "config.json")
+        secrets = config.load(texts[1], "secrets.json")
+        self.state = State(self.port.storage)
+        self.settings = config.Overlay(self.port.storage)
+        self.config = config.check(self.settings.over(base))
+        self.last = last_wake(self.state)
         broken = self.state.begin(self.config["id"])
-        self.log("boot", wake=self.state.wake, cause=self.port.cause(), agent=protocol.VERSION, fw=self.port.firmware())
-        wake = Wake(self.port, self.config, self.log)
-        self.plan_next()
-        self.load_app(app)
-        if broken and self.port.cause() not in ("power", "reset"):
-            self.state.failures += 1
+        if broken and self.last:
+            self.last["ended"] = ENDINGS[-1]
+        self.log.wake = self.state.wake
+        cause = self.port.cause()
+        self.log("boot", wake=self.state.wake, cause=cause, agent=protocol.VERSION, fw=self.port.firmware())
+        self._load_app(app)
+        self._plan()
+        if broken and cause not in _PERSON:
             raise LinkError("the wake before this one never ended", "boot")
-        self.sample(wake)
-        self.connect(wake, secrets)
+        self.outbox = Outbox(self.port.storage, self.state.acked)
+        wake = Wake(self.port, self.config, self.log)
+        self._sample(wake)
+        if cause in _PERSON or self.now() + 1 >= self.state.next_connect:
+            self._connect(wake, secrets)
+        else:
+            self.plan = self.state.next_connect - self.now()
+            self.state.unfinished = 0
 
-    def plan_next(self):
-        self.plan = schedule.next_connect(self.config["connect_every"], self.state.failures, self.port.random(1)[0])
+    def now(self):
+        """Seconds of the device's own count, which goes on over sleep by what was planned."""
+        return self.state.clock + self.port.ms() // 1000
 
-    def load_app(self, app):
+    def _plan(self):
+        volts = self.port.battery()
+        self.plan = schedule.connect_in(self.config, self.state.failures, volts, self.port.random(1)[0])
+
+    def _load_app(self, app):
         """Import the user's module inside a guard: a broken app leaves the device reachable."""
         catalogue.clear()
         sys.modules.pop(app, None)
@@ -87,31 +112,98 @@ class Agent:
             self.app_error = describe(e)
             self.log("error", kind="app", stage="import", why=self.app_error)
 
-    def sample(self, wake):
-        """Take the readings."""
+    def _sample(self, wake):
+        """Take the readings and store them."""
         values = {}
         for name in sorted(catalogue.readings):
             try:
                 values.update(catalogue.readings[name][0](wake) or {})
             except Exception as e:
                 self.log("error", kind="telemetry", stage=name, why=describe(e))
-        if values:
-            try:
-                self.outbox.record(self.state.wake, self.port.time(), values)
-            except ProtocolError as e:
-                self.log("error", kind="telemetry", stage="encode", why=e.reason)
+        if protocol.fits(values) and values:
+            self.outbox.record(self.port.time(), self.now(), values)
+        elif values:
+            self.log("error", kind="telemetry", stage="encode", why="no JSON of at most %d bytes" % protocol.VALUE_LIMIT)
 
-    def connect(self, wake, secrets):
+    def _connect(self, wake, secrets):
         """Bring the network up and deal with the broker."""
         from dormouse.online import Online
 
-        self.online = Online(self.port, self.log, self.state, self.config, secrets, self.outbox)
+        self.phase("boot")
+        self.outbox.now = self.now()
+        self.online = Online(self, secrets)
         self.port.join(self.config, secrets, self.online.link.deadline)
-        self.online.run(wake, wake_report(self.port, self.state, self.config, self.plan, self.app_error))
+        self.phase("join")
+        self.online.run(wake)
 
-    def summary(self):
+    # ---- what the connected part asks for
+
+    def phase(self, name):
+        """This phase has ended now."""
+        now = self.port.ms()
+        self.state.phases[PHASES.index(name)] = (now - self.since) // 10
+        self.since = now
+
+    def report(self, inbox):
+        """The wake report, a plain value."""
+        return wake_report(self, inbox)
+
+    def change(self, values):
+        """Keep changed settings from now on. ConfigError names the first wrong key."""
+        self.config.update(self._checked(values))
+        self.settings.keep(values)
+        self._plan()
+
+    def try_out(self, values):
+        """Let the next wake begin with changed settings, and keep them if it finishes."""
+        self._checked(values)
+        self.settings.put_on_trial(values)
+
+    def _checked(self, values):
+        full = {key: self.config[key] for key in self.config if key in config.KEYS}
+        full.update(values)
+        return config.check(full)
+
+    def finished(self, inbox, session):
+        """Everything is confirmed. Remembers it, and then returns the end record."""
+        state = self.state
+        state.ended, state.present, state.drained = state.wake, session.present, bool(session.drained)
+        state.unfinished = state.failures = 0
+        self.settings.finished()
+        self._remember(0)
+        return end_record(state, inbox)
+
+    # ---- the end
+
+    def _remember(self, ending):
+        """Write the state with the planned end of the coming sleep. Returns the seconds to sleep."""
+        state, now = self.state, self.now()
+        state.acked = self.outbox.acked if self.outbox else state.acked
+        if self.online:
+            link = self.online.link
+            state.ms, state.ending = self.port.ms(), ending
+            state.flights, state.up, state.down = link.flights, link.sent, link.received
+        base = state.clock
+        state.next_connect = base + self.plan
+        seconds = schedule.sleep_for(self.config, now, state.next_connect)
+        state.clock = now + seconds
+        state.save()
+        state.clock = base
+        return seconds
+
+    def _end(self, failure):
+        state = self.state
+        if failure:
+            state.unfinished = 0
+            state.failures = min(state.failures + isinstance(failure, (LinkError, ProtocolError)), 255)
+            self._plan()
+        self.log.keep()
+        name = type(failure).__name__
+        return self._remember(ENDINGS.index(name) if name in ENDINGS else 0)
+
+    def _summary(self, seconds):
         """The wake in figures, for the log."""
-        figures = {"ms": self.port.ms(), "next": int(self.plan), "drained": False}
+        figures = {"ms": self.port.ms(), "next": seconds, "drained": False}
         if self.online:
             link, session = self.online.link, self.online.session
             figures.update(turns=self.online.turns, flights=link.flights, bytes_up=link.sent, bytes_down=link.received)

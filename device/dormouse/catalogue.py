@@ -8,16 +8,19 @@ import json
 from binascii import crc32
 
 from dormouse.errors import ConfigError
-from dormouse.protocol import type_name
+from dormouse.protocol import VALUE_LIMIT, type_name
 
 commands = {}  # name -> Handler
 readings = {}  # name -> (function, seconds between two readings)
 
 
 class Handler:
-    """A declared command: `spec` maps each argument to its type's name, or to [name, default]; `limit` in seconds."""
+    """A declared command: `spec` maps each argument to its type's name, or to [name, default]; `limit` in seconds;
+    `most` bytes of JSON in its value.
+    """
 
-    def __init__(self, function, limit, repeatable, spec):
+    def __init__(self, function, limit, repeatable, spec, most=VALUE_LIMIT):
+        self.most = most
         self.function = function
         self.limit = limit
         self.repeatable = repeatable

@@ -16,11 +16,12 @@ KEYS = {
     "root": (ROOT, None, None),  # first levels of every topic
     "sample_every": (0, 0, 604800),  # s; 0: at every wake
     "connect_every": (900, 1, 604800),  # s between two wakes that connect
+    "battery_floor": (0, 0, 60),  # V; below it the intervals are stretched
     "budget": (20, 1, 600),  # s awake, handlers' declared limits apart
     "total": (600, 1, 3600),  # s awake, everything included
     "patience": (5000, 50, 60000),  # ms without a byte before the link counts as dead
     "inbox": (64, 1, 512),  # commands held at once
-    "payload": (PAYLOAD_LIMIT, 64, 16384),  # bytes of one payload that is read as a whole
+    "payload": (PAYLOAD_LIMIT, 64, 4000),  # bytes of one payload that is read as a whole
     "linger": (0, 0, 3600),  # s to stay for a first command after an empty drain
     "clean_session": (False, None, None),  # True only to show what is lost then
 }
@@ -59,6 +60,52 @@ def split_broker(url):
     if not host or "/" in host or not 0 < port < 65536:
         raise ConfigError("config: broker is mqtt://host[:port]")
     return host, port
+
+
+class Overlay:
+    """Keys that commands have changed: kept ones, and one set on trial until a wake has finished with it.
+
+    `kept` and `trial` are files in the agent's folder; the trial's first byte says whether a wake began with it.
+    """
+
+    def __init__(self, storage):
+        self._storage = storage
+        self.kept = load(storage.read("kept"), "kept settings")
+        self.trial = {}
+        self.undone = None  # the keys of a trial that no wake could finish with
+        data = storage.read("trial")
+        if data is not None:
+            values = load(data[1:], "settings on trial")
+            if data[:1] == b"1":
+                self.undone = sorted(values)
+                storage.remove("trial")
+            else:
+                storage.replace("trial", b"1" + data[1:])
+                self.trial = values
+
+    def over(self, values):
+        """`values` of config.json with what is kept and what is on trial over them."""
+        full = dict(values)
+        full.update(self.kept)
+        full.update(self.trial)
+        return full
+
+    def keep(self, values):
+        """Keep these from now on."""
+        self.kept.update(values)
+        self._storage.replace("kept", json.dumps(self.kept).encode())
+
+    def put_on_trial(self, values):
+        """The next wake begins with these, and keeps them if it finishes."""
+        self._storage.replace("trial", b"0" + json.dumps(values).encode())
+
+    def finished(self):
+        """A wake has finished with what was on trial."""
+        if self.trial:
+            self.keep(self.trial)
+            self.trial = {}
+            if (self._storage.read("trial") or b"1")[:1] == b"1":  # unless this wake has put another one there
+                self._storage.remove("trial")
 
 
 def load(text, what):

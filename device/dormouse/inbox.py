@@ -1,74 +1,271 @@
-"""Commands from their arrival to their end: checked, accepted, run, answered.
+"""Commands from acceptance to their end: journalled, run, settled, answered.
 
-Must stay true: every payload that comes in gets exactly one of these: a place in the inbox, or an answer that says
-why not; nothing here raises for what the outside world sent.
+Must stay true: every change is a record in the journal, and what lies in RAM is what replaying the journal gives;
+nothing is acknowledged, started or answered before the record it rests on is on flash. `started` is on flash before
+a handler, `done` after it; found started at the next boot, a repeatable command runs again, at most three times,
+and any other is interrupted. Formats and the argument, state by state: device/DESIGN.md.
 """
 
-from binascii import crc32
+import struct
+from binascii import crc32, hexlify
 
-from dormouse import protocol
-from dormouse.errors import ProtocolError
+from dormouse.errors import ProtocolError, StorageError
+from dormouse.journal import Journal, Mark
+from dormouse.protocol import INTERRUPTED, Command
+from dormouse.windows import OPEN, STALE, Window, code_of
+
+ATTEMPTS = 3
+UNNAMED = 255  # the index of commands without an id; their number only counts them
+_LIMIT = 24576  # bytes of the journal; the snapshot that compaction writes is at most 18 KiB of them
+_SPACE = 8192  # bytes of payloads held at once
+_DETAILS = 2048  # bytes of values and reasons held at once
+_DETAIL = 600  # bytes of one that is worth flash; a longer one (describe, log) is told while this wake lasts
+_GROUP = 4096  # bytes of records in one commit
+_FORGOTTEN = 16  # ledgers that can be forgotten
+
+_STATE, _LEDGER, _FORGET, _ACCEPT, _SEEN, _DONE, _TOLD, _WINDOW, _VALUE = range(1, 10)  # kinds of record
 
 
 class Inbox:
-    """Holds at most `limit` commands. `find(name)` gives the Handler of a declared command or None; `answer(payload)`
-    takes a result for the host.
-    """
+    """`find(name)` gives the Handler of a command or None. `limit`: commands held at once."""
 
-    def __init__(self, limit, payload_limit, find, answer, log):
+    def __init__(self, storage, random, limit, find):
         self.limit = limit
-        self.payload_limit = payload_limit
         self.find = find
-        self.answer = answer
-        self.log = log
-        self.waiting = []
-        self.taken = 0
+        self.journal = Journal(storage, "cmd", _LIMIT)
+        self.mark = Mark(storage, "work")
+        self.state = None
+        self.windows = []
+        self.forgotten = []  # (index, name)
+        self.indexes = 0  # indexes given out so far
+        self.waiting = []  # (index, number, payload)
+        self.space = 0
+        self.details = []  # (index, number, detail)
+        self.unnamed = 0
+        self.started = None  # (index, number, attempt)
+        self.done = []  # (index, number, code) of what ended since the last commit
+        self.untold = False  # does the journal hold a settled command that it does not know to be confirmed?
+        self._added = 0
+        for kind, data in self.journal.open():
+            self._apply(kind, data)
+        if self.state is None:
+            self.mark.save(b"")
+            self._put(_STATE, hexlify(random(3)))
+            self.commit()
+        self._recover()
 
     @property
     def full(self):
-        return len(self.waiting) >= self.limit
+        return len(self.waiting) >= self.limit or self.space >= _SPACE
 
-    def offer(self, is_command, payload, size, retain):
-        """One message as it came. `payload` is only its first bytes where `size` is above the limit."""
-        command_id = do = None
-        try:
-            if not is_command:
-                raise ProtocolError("nothing listens to this topic")
-            if size > self.payload_limit:
-                command_id = protocol.legible_id(payload)
-                raise ProtocolError("%d bytes, above the limit of %d" % (size, self.payload_limit))
-            command = protocol.parse_command(payload)
-            command_id, do = command.id, command.do
-            if retain and command_id is None:
-                raise ProtocolError("retained and without an id: it would run at every wake")
-            if command.void is None:
-                handler = self.find(do)
-                if handler is None:
-                    raise ProtocolError("unknown command %s" % do[:40])
-                command.args = protocol.check_args(handler.spec, command.args)
-        except ProtocolError as e:
-            self.log("rejected", id=command_id, why=e.reason)
-            self.answer(protocol.result(protocol.REJECTED, command_id, crc32(payload), why=e.reason, do=do))
+    @property
+    def overfull(self):
+        """Past even what may come in while results wait for their PUBACKs?"""
+        return len(self.waiting) >= 2 * self.limit or self.space >= 2 * _SPACE
+
+    def window(self, index):
+        """The window with this index, or None."""
+        for w in self.windows:
+            if w.index == index:
+                return w
+        return None
+
+    # ---- the journal
+
+    def commit(self):
+        """Everything so far is on flash when this returns. The link calls it before it sends."""
+        self.journal.commit()
+        self._added = 0
+        self.done = []
+
+    def _put(self, kind, data):
+        size = len(data) + 3
+        if self._added + size > _GROUP:
+            self.commit()
+        if size > self.journal.room():
+            self.commit()
+            self.journal.compact(self._snapshot())
+        self.journal.add(kind, data)
+        self._apply(kind, data)
+        self._added += size
+
+    def _snapshot(self):
+        yield _STATE, self.state.encode()
+        for index, name in self.forgotten:
+            yield _FORGET, bytes((index,)) + name.encode()
+        for w in self.windows:
+            yield _LEDGER, bytes((w.index,)) + w.name.encode()
+            yield _WINDOW, w.snapshot()
+        for index, number, payload in self.waiting:
+            yield _ACCEPT, struct.pack("<BI", index, number) + payload
+        for index, number, detail in self.details:
+            if len(detail) <= _DETAIL:
+                yield _VALUE, struct.pack("<BI", index, number) + detail
+
+    def _apply(self, kind, data):
+        """What one record means: the only place that changes windows, inbox and what is owed."""
+        if kind == _STATE:
+            self.state = data.decode()
+        elif kind == _LEDGER or kind == _FORGET:
+            index, name = data[0], data[1:].decode()
+            self.indexes = max(self.indexes, index + 1)
+            if kind == _LEDGER:
+                self.windows.append(Window(index, name))
+            else:
+                self.forgotten.append((index, name))
+                self.windows = [w for w in self.windows if w.index != index]
+                self._remove(index)
+                self.details = [e for e in self.details if e[0] != index]
+        elif kind == _WINDOW:
+            self.window(data[0]).restore(data)
+            self.untold = True
+        elif kind == _TOLD:
+            for w in self.windows:
+                w.settle()
+            self.untold = False
+        else:
+            index, number = struct.unpack_from("<BI", data)
+            self._apply_command(kind, self.window(index), index, number, data)
+
+    def _apply_command(self, kind, w, index, number, data):
+        if kind == _ACCEPT:
+            payload = bytes(data[5:])
+            if w is None:
+                self.unnamed = max(self.unnamed, number)
+            elif w.code(number) == 0:
+                w.mark(number, OPEN, crc32(payload))
+            self.waiting.append((index, number, payload))
+            self.space += len(payload)
             return
-        if command.void is not None:
-            return self._void(command)
-        self.taken += 1
-        self.waiting.append(command)
-        self.log("command", id=command_id, do=do)
+        self.untold = True
+        head = 5
+        if kind == _SEEN:
+            head = 10
+            w.mark(number, data[5], struct.unpack_from("<I", data, 6)[0])
+        elif kind == _DONE:
+            head = 6
+            self._remove(index, number)
+            if w and w.code(number) != STALE:
+                w.mark(number, data[5])
+        detail = bytes(data[head:])
+        if w and detail:
+            self.details.append((index, number, detail))
+            self._trim(_DETAILS)
 
-    def _void(self, tombstone):
-        for command in self.waiting:
-            if command.id == tombstone.id:
-                self.waiting.remove(command)
-                break
-        self.answer(protocol.result(tombstone.void, tombstone.id, tombstone.crc))
+    def _remove(self, index, number=None):
+        gone = [e for e in self.waiting if e[0] == index and number in (None, e[1])]
+        for entry in gone:
+            self.waiting.remove(entry)
+            self.space -= len(entry[2])
 
-    def next(self):
-        """The command to run now, or None."""
-        return self.waiting[0] if self.waiting else None
+    def _trim(self, most):
+        """Let go of the oldest details, those first that the host has, until `most` bytes are left."""
+        size = sum(len(d) for _, _, d in self.details)
+        for owed in (False, True):
+            for entry in list(self.details):
+                if size <= most:
+                    return
+                if self._owes(entry) == owed:
+                    self.details.remove(entry)
+                    size -= len(entry[2])
 
-    def finish(self, command, status, value=None, why=None):
-        """`command` has come to its end; the answer goes to the host."""
-        self.waiting.remove(command)
-        self.log("result", id=command.id, do=command.do, status=status, why=why)
-        self.answer(protocol.result(status, command.id, command.crc, value=value, why=why, do=command.do))
+    # ---- what the intake decides
+
+    def new_ledger(self, name):
+        """A window for a ledger that was never seen; the caller has made sure that there is room for one."""
+        if self.indexes >= UNNAMED:
+            raise StorageError("too many ledgers")
+        self._put(_LEDGER, bytes((self.indexes,)) + name.encode())
+        return self.windows[-1]
+
+    def accept(self, w, number, payload):
+        """A place in the inbox; `w` is None for a command without an id."""
+        if w is None:
+            number = self.unnamed + 1
+        self._put(_ACCEPT, struct.pack("<BI", w.index if w else UNNAMED, number) + payload)
+
+    def seen(self, w, number, status, crc, detail=b""):
+        """A number that will never run has this final status."""
+        self._put(_SEEN, struct.pack("<BIBI", w.index, number, code_of(status), crc) + detail)
+
+    def forget(self, name):
+        """Forget the ledger of this name for good. ProtocolError where that can't be."""
+        for w in self.windows:
+            if w.name == name:
+                if len(self.forgotten) >= _FORGOTTEN:
+                    raise ProtocolError("%d ledgers are forgotten already" % _FORGOTTEN)
+                self._put(_FORGET, bytes((w.index,)) + name.encode())
+                return
+        raise ProtocolError("no such ledger")
+
+    def detail(self, index, number):
+        """What is still kept of a result's value or reason, as a piece of a result."""
+        for entry in self.details:
+            if entry[0] == index and entry[1] == number:
+                return entry[2]
+        return b""
+
+    # ---- running
+
+    def room_to_run(self):
+        """Is there room in RAM for one more value? Not before results under way are confirmed, perhaps."""
+        return sum(len(e[2]) for e in self.details if self._owes(e)) < _DETAILS // 2
+
+    def _owes(self, entry):
+        w = self.window(entry[0])
+        return bool(w and w.owes(entry[1]))
+
+    def ever_started(self, index, number):
+        """May a handler have begun for this command of the inbox?"""
+        return bool(self.started and self.started[:2] == (index, number))
+
+    def start(self, index, number):
+        """A handler is about to begin: on flash when this returns, and with it what ended before."""
+        attempt = self.started[2] + 1 if self.ever_started(index, number) else 1
+        if len(self.done) > 14:
+            self.commit()
+        self.started = (index, number, attempt)
+        self.mark.save(b"".join(struct.pack("<BIB", *entry) for entry in [self.started] + self.done))
+
+    def finish(self, index, number, status, detail=b""):
+        """The command has ended; on flash with the next `start` or `commit`, whichever comes first."""
+        self.started = None
+        code = code_of(status)
+        kept = detail if len(detail) <= _DETAIL else b""
+        self._put(_DONE, struct.pack("<BIB", index, number, code) + kept)
+        self.done.append((index, number, code))
+        if kept != detail:
+            self.details.append((index, number, detail))
+
+    def end(self):
+        """The wake ends: where all results are confirmed, the next one need not send them again."""
+        if self.untold and not any(w.owes() for w in self.windows):
+            self._put(_TOLD, b"")
+        self.commit()
+
+    def _recover(self):
+        """Settle what the last wake left: done but not in the journal, or started and never done."""
+        data = self.mark.load() or b""
+        entries = [struct.unpack_from("<BIB", data, at) for at in range(0, len(data) - 5, 6)]
+        for index, number, code in entries[1:]:
+            if self._is_waiting(index, number):
+                self._put(_DONE, struct.pack("<BIB", index, number, code))
+        if entries and self._is_waiting(*entries[0][:2]):
+            index, number, attempt = entries[0]
+            if attempt < ATTEMPTS and (index == UNNAMED or self._is_repeatable(index, number)):
+                self.started = entries[0]
+            else:
+                self._put(_DONE, struct.pack("<BIB", index, number, code_of(INTERRUPTED)))
+        self.commit()
+
+    def _is_waiting(self, index, number):
+        return any(e[0] == index and e[1] == number for e in self.waiting)
+
+    def _is_repeatable(self, index, number):
+        for i, n, payload in self.waiting:
+            if i == index and n == number:
+                command = Command(0)
+                command.parse(payload)
+                handler = self.find(command.do)
+                return bool(handler and handler.repeatable)
+        return False

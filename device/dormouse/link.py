@@ -8,6 +8,7 @@ made once and never grow.
 import errno
 import select
 import socket
+from binascii import crc32
 
 from dormouse.errors import LinkError
 
@@ -70,7 +71,7 @@ class Link:
 
     def _wait(self, events, stage):
         """Wait until the socket is ready; False never returns, silence raises."""
-        left = min(self.deadline - self.clock(), self.patience)
+        left = int(min(self.deadline - self.clock(), self.patience))
         self.poll.modify(self.sock, events)
         ready = self.poll.poll(left) if left > 0 else []
         if not ready:
@@ -90,7 +91,7 @@ class Link:
         if self.start < self.end:
             return True
         self.poll.modify(self.sock, select.POLLIN)
-        left = min(ms, self.deadline - self.clock())
+        left = int(min(ms, self.deadline - self.clock()))
         return bool(self.poll.poll(left if left > 0 else 0))
 
     def read(self, size):
@@ -106,12 +107,14 @@ class Link:
             at += n
         return data
 
-    def skip(self, size):
-        """Read off `size` bytes, however many, without keeping them."""
+    def skip(self, size, crc=0):
+        """Read off `size` bytes, however many, without keeping them. Returns their CRC-32, continued from `crc`."""
         while size > 0:
             n = self._buffered(size)
+            crc = crc32(memoryview(self.buffer)[self.start : self.start + n], crc)
             self.start += n
             size -= n
+        return crc
 
     def _buffered(self, most):
         if self.start == self.end:

@@ -1,4 +1,4 @@
-"""The connected part of a wake: join, first flight, drain, act, confirm, and again where the link drops.
+"""The connected part of a wake: connect, first flight, drain, act, confirm, and again where the link drops.
 
 Must stay true: nothing here outlives the link's deadline or the wake's cap; the queue counts as drained when the
 fence says so, and never because a guessed pause went by, but where no fence can work.
@@ -6,62 +6,83 @@ fence says so, and never because a guessed pause went by, but where no fence can
 
 from binascii import hexlify
 
-from dormouse import catalogue, protocol
+from dormouse import protocol
 from dormouse.errors import LinkError, ProtocolError
 from dormouse.inbox import Inbox
+from dormouse.intake import Intake
 from dormouse.link import Link, resolve
-from dormouse.report import describe
 from dormouse.session import Session
+from dormouse.standard import Standard
 from dormouse.state import FENCE_DEAD, FENCE_WORKS
-from dormouse.wake import Overrun
+from dormouse.work import Work
 
 _REJOIN_PAUSE = 100  # ms before the second connection of a wake; doubled for each further one
 _CUT = 1000  # ms after CONNACK within which a cut counts as a take-over by another client
 _CUTS = 3  # such cuts in a row that name the cause
 _LATE = 3  # unfinished or failed wakes in a row after which the fence waits for silence
-_BACKLOG = 256  # publishes not yet sent above which no further command is taken
+_PING = 30000  # ms between two signs of life while `stay_awake` lasts
 
 
 class Online:
-    """One wake's dealings with the broker."""
+    """One wake's dealings with the broker. `agent` supplies port, log, state, configuration, outbox and plan."""
 
-    def __init__(self, port, log, state, config, secrets, outbox):
-        self.port = port
-        self.log = log
-        self.state = state
-        self.config = config
+    def __init__(self, agent, secrets):
+        self.agent = agent
+        self.port = agent.port
+        self.log = agent.log
+        self.state = agent.state
+        self.config = agent.config
         self.secrets = secrets
-        self.outbox = outbox
-        self.link = Link(port.ms, config["patience"])
-        self.link.deadline = port.ms() + int(config["budget"] * 1000)
-        self.cap = port.ms() + int(config["total"] * 1000)  # and not even handlers go past this
-        self.inbox = Inbox(config["inbox"], config["payload"], catalogue.commands.get, outbox.answer, log)
+        self.outbox = agent.outbox
+        self.link = Link(self.port.ms, self.config["patience"])
+        self.budget = self.port.ms() + int(self.config["budget"] * 1000)
+        self.cap = self.port.ms() + int(self.config["total"] * 1000)  # and not even handlers go past this
+        self.link.deadline = self.budget
+        self.inbox = Inbox(self.port.storage, self.port.random, self.config["inbox"], Standard(agent, self).find)
+        self.intake = Intake(self.inbox, self.config["payload"], self.outbox.answer, self.log)
+        self.work = Work(self.port, self.inbox, self.outbox.answer, self.log, self.cap)
+        self.link.before_send = self.inbox.commit
         self.session = None
         self.turns = 0  # round trips
-        self.gave_up = None  # why the fence is no longer waited for
+        self.gave_up = False  # the fence is no longer waited for
+        self.until = 0  # port.ms() until which the wake goes on though everything is done
+        self.staying = False  # … and for all that time, not only until a first command has come
 
-    def run(self, wake, report):
-        """Connect, and again where the link drops, until everything is confirmed. `report` is the wake report.
+    def run(self, wake):
+        """Connect, and again where the link drops, until everything is confirmed.
 
         Raises LinkError, ProtocolError or ConfigError when that can't be done in this wake, StorageError when flash
         fails; the link is closed in any case.
         """
+        self.until = self.port.ms() + int(self.config["linger"] * 1000)
         try:
-            self._rejoin(wake, report)
+            self._rejoin(wake)
         finally:
             self.link.close()
 
-    def _rejoin(self, wake, report):
+    def stay(self, seconds):
+        """Go on for so long though everything is done; new commands run as they come."""
+        self.until = self.port.ms() + seconds * 1000
+        self.budget = max(self.budget, self.until + int(self.config["budget"] * 1000))
+        self.cap = self.work.cap = max(self.cap, self.budget)
+        self._extend()
+        self.staying = True
+
+    def _extend(self):
+        """Time spent in handlers is not taken from the network's budget."""
+        self.link.deadline = min(self.budget + self.work.spent, self.cap)
+
+    def _rejoin(self, wake):
         pause = _REJOIN_PAUSE
         while True:
             try:
-                return self.converse(wake, report)
+                return self._converse(wake)
             except (LinkError, ProtocolError) as e:
                 self.link.close()
                 s = self.session
                 if s is None or s.present is None:
                     raise
-                self.outbox.rewind(s.unacked)
+                self.outbox.rewind(self.inbox)
                 if not s.drained and self.port.ms() - s.connected < _CUT + s.rtt:
                     self.state.cutoffs += 1
                     if self.state.cutoffs >= _CUTS:
@@ -72,22 +93,21 @@ class Online:
                 self.port.pause(pause)
                 pause *= 2
 
-    def converse(self, wake, report):
+    def _converse(self, wake):
         """One connection, from first flight to DISCONNECT."""
         state, c = self.state, self.config
         self.log("connecting", host=c["host"], port=c["port"])
         self.session = None
-        addresses = resolve(c["host"], c["port"])
-        self.link.open(*addresses[0])
+        self.link.open(*resolve(c["host"], c["port"])[0])
         prefix = protocol.topic(c["root"], c["id"], "")
-        s = self.session = Session(self.link, prefix, c, self.secrets, self.inbox.offer)
+        s = self.session = Session(self.link, prefix, c, self.secrets, self.intake.offer)
         nonce = hexlify(self.port.random(4))
         alone, state.alone = state.alone, True  # until CONNACK has been seen
         late = state.failures >= _LATE or state.unfinished > _LATE
 
         def rest():
-            s.publish(protocol.WAKE, report, retain=True)
-            self.outbox.send(s)
+            s.publish(protocol.WAKE, protocol.encode(self.agent.report(self.inbox)), retain=True)
+            self.outbox.send(s, self.inbox)
             if not late:
                 s.send_fence(nonce)
 
@@ -95,37 +115,64 @@ class Online:
         state.alone = False
         s.connected = s.heard
         self.log("connected", present=s.present, rtt=s.rtt)
-        self.drain(s, wake, nonce)
+        self.agent.phase("connect")
+        self._drain(s, wake, nonce)
         if s.problem:
             raise LinkError(s.problem, "subscribe")
-        self.finish(s)
+        self.agent.phase("confirm")
+        self.turns = self.link.turns
+        self.inbox.end()
+        end = self.agent.finished(self.inbox, s)
+        try:
+            s.close(protocol.END, protocol.encode(end))
+        except LinkError as e:  # the next report repeats the end record
+            self.log("error", kind="LinkError", stage="end", why=e.reason)
 
-    def drain(self, s, wake, nonce):
+    def _drain(self, s, wake, nonce):
         """Take what comes, act, answer, until there is provably nothing left to wait for."""
         link, inbox, outbox = self.link, self.inbox, self.outbox
-        told = self.gave_up = None
-        linger = self.port.ms() + self.config["linger"] * 1000
+        told = self.gave_up = False
         while True:
-            while not inbox.full and len(outbox.queue) < _BACKLOG and link.ready(0):
+            while self._may_take() and link.ready(0):
                 s.take()
             link.flush()
             if s.drained and not told:
-                told = s.drained
+                told = True
                 self.state.fence, self.state.cutoffs = FENCE_WORKS, 0
-                self.log("drained", how=told)
+                self.log("drained", how=s.drained)
+                self.agent.phase("drain")
             done = s.drained or self.gave_up
-            if (done or inbox.full) and self.act(wake):
-                continue
-            outbox.send(s)
+            if done or inbox.full:
+                settled = self.work.act(wake)
+                self._extend()
+                if settled:
+                    s.heard = self.port.ms()
+                    continue
+            outbox.send(s, inbox)
             link.flush()
-            if done and not s.unacked and not outbox.queue and not link.ready(0):
-                if inbox.taken or self.port.ms() >= linger:
+            if not self._may_take():
+                return  # the inbox is full and the cap near: the broker keeps the rest for the next wake
+            if done and not s.unacked and not outbox.pending(inbox) and not link.ready(0):
+                left = self.until - self.port.ms()
+                if left <= 0 or (self.intake.taken and not self.staying):
                     return
-                link.ready(linger - self.port.ms())
+                self._linger(s, left)
             else:
-                self.wait(s, nonce, done)
+                self._wait(s, nonce, done)
 
-    def wait(self, s, nonce, done):
+    def _may_take(self):
+        inbox = self.inbox
+        if self.outbox.full:
+            return False
+        # a full inbox whose results wait for PUBACKs: those stand behind more commands, up to the broker's window
+        return not inbox.full or (not inbox.room_to_run() and not inbox.overfull)
+
+    def _linger(self, s, left):
+        if not self.link.ready(min(left, _PING)) and left > _PING:
+            s.ping()
+            self.link.flush()
+
+    def _wait(self, s, nonce, done):
         """Wait for the next packet; a fence that is overdue is sent a second time, then given up."""
         now = self.port.ms()
         patience = self.link.patience if done else s.silence()
@@ -142,56 +189,6 @@ class Online:
         if s.fences == 0 or (s.fences == 1 and self.state.fence != FENCE_DEAD):
             s.send_fence(nonce)
         else:
-            self.gave_up = "quiet"
+            self.gave_up = True
             self.state.fence = FENCE_DEAD
-            self.log("drained", how=self.gave_up)
-
-    def act(self, wake):
-        """Run what waits in the inbox, in order. True where something was run."""
-        ran = False
-        while True:
-            command = self.inbox.next()
-            if command is None:
-                return ran
-            handler = catalogue.commands[command.do]
-            started = self.port.ms()
-            if started + handler.limit * 1000 > self.cap:
-                return ran
-            now = self.port.time()
-            if command.exp is not None and now is not None and command.exp <= now:
-                self.inbox.finish(command, protocol.EXPIRED)
-                continue
-            self.run_command(wake, command, handler)
-            ran = True
-            spent = self.port.ms() - started
-            self.link.deadline = min(self.link.deadline + spent, self.cap)
-            self.session.heard += spent
-
-    def run_command(self, wake, command, handler):
-        wake.start(handler.limit)
-        value = why = None
-        status = protocol.SUCCEEDED
-        try:
-            value = handler.function(wake, **command.args)
-        except Overrun:
-            status = protocol.INTERRUPTED
-        except Exception as e:
-            status, why = protocol.FAILED, describe(e)
-        if status == protocol.INTERRUPTED or wake.overrun():
-            status, value, why = protocol.INTERRUPTED, None, "went past its limit of %s s" % handler.limit
-        elif not protocol.fits(value):
-            value, why = None, "done, but its value is no JSON of at most %d bytes" % protocol.VALUE_LIMIT
-        self.inbox.finish(command, status, value, why)
-
-    def finish(self, s):
-        """Everything is confirmed: remember it, then the end record and DISCONNECT."""
-        self.turns = self.link.turns
-        self.state.unfinished = self.state.failures = 0
-        self.state.save()
-        end = {
-            "wake": self.state.wake,
-            "present": s.present,
-            "drained": bool(s.drained),
-            "fence_dead": self.state.fence == FENCE_DEAD,
-        }
-        s.close(protocol.END, protocol.encode(end))
+            self.log("drained", how="quiet")

@@ -1,48 +1,156 @@
-"""What is owed upward: results and telemetry, until the broker has confirmed them.
+"""What is owed upward: results and telemetry, in batches, until the broker has confirmed them.
 
-Must stay true: nothing is sent twice over one connection; what a broken connection left unconfirmed goes again over
-the next, ahead of the rest; several go in one publish of at most 1 KiB, because mosquitto's PUBACKs, one by one, cost a
-delayed TCP acknowledgement.
+Must stay true: nothing is sent twice over one connection, nor again in one wake once it is confirmed; what a broken
+connection left unconfirmed goes again over the next. Several results or records share one publish of at most 1 KiB:
+mosquitto's PUBACKs, written one by one, would each cost a delayed TCP acknowledgement.
 """
 
 from dormouse import protocol
+from dormouse.ring import LOCAL, UNIX, Ring
+from dormouse.windows import status_of
 
-BATCH = 1024  # bytes of one publish
+_ANSWERS = 64  # answers not yet under way above which no further command is taken
 
 
 class Outbox:
-    """`queue` holds (leaf, payload) in the order of sending; what is under way is the session's `unacked`."""
+    """`acked`: the highest telemetry number that a PUBACK has covered, kept over sleep by the caller."""
 
-    def __init__(self):
-        self.queue = []
+    def __init__(self, storage, acked):
+        self.ring = Ring(storage)
+        self.acked = self.held = min(acked, self.ring.last)  # `held`: as this wake began
+        self.answers = []  # results that no window owes, as bytes
+        self.flying = []  # [answers, …] under way
+        self.batches = []  # [last number, confirmed] of the telemetry under way, in order
+        self.wanted = []  # (first, last) that the host asks for again
+        self.now = 0  # seconds of the device's own count
+        self.reader = None
+
+    def record(self, unix, now, values):
+        """Store one telemetry record: `unix` seconds or None, `now` in the device's own count. Returns its number."""
+        kind, seconds = (LOCAL, now) if unix is None else (UNIX, unix)
+        return self.ring.add(kind, seconds, protocol.encode(values))
 
     def answer(self, entry):
-        """A result for the host, as bytes."""
-        self._add(protocol.RESULT, b"[", entry, b"]")
+        """A result that no window owes, as bytes."""
+        self.answers.append(entry)
 
-    def record(self, number, time, values):
-        """One telemetry record; `time` in Unix seconds or None. ProtocolError where JSON can't say the values."""
-        self._add(protocol.TELEMETRY, b'{"records":[', protocol.encode([number, time, values]), b"]}")
+    @property
+    def full(self):
+        return len(self.answers) >= _ANSWERS
 
-    def _add(self, leaf, opening, entry, closing):
-        if self.queue and self.queue[-1][0] == leaf:
-            batch = self.queue[-1][1]
-            if len(batch) + 1 + len(entry) <= BATCH:
-                self.queue[-1] = (leaf, batch[: -len(closing)] + b"," + entry + closing)
-                return
-        self.queue.append((leaf, opening + entry + closing))
+    def resend(self, first, last):
+        """Send records `first` to `last` again. Returns how many of them are gone."""
+        oldest = self.ring.oldest()
+        last = min(last, self.ring.last)
+        gone = max(0, min(last + 1, oldest) - first)
+        first = max(first, oldest)
+        if first > self.held:  # from there on they go in this wake anyway
+            first = last + 1
+        last = min(last, self.held)
+        if first <= last and len(self.wanted) < 4:
+            self.wanted.append((first, last))
+        return gone
 
-    def rewind(self, unacked):
-        """The connection broke: `unacked`, packet id to entry, goes first over the next one."""
-        self.queue = [unacked[pid] for pid in sorted(unacked) if unacked[pid]] + self.queue
+    def rewind(self, inbox):
+        """The connection broke: what is not confirmed goes again."""
+        for entries in self.flying:
+            self.answers = entries + self.answers
+        self.flying, self.batches, self.reader = [], [], None
+        for w in inbox.windows:
+            w.untell()
 
-    def send(self, session):
+    def pending(self, inbox):
+        """Is there anything that is not yet under way?"""
+        return bool(self.answers or self.wanted or self._more() or any(next(w.owed(), 0) for w in inbox.windows))
+
+    def send(self, session, inbox):
         """Publish what is owed and fits now."""
-        sent = 0
-        for leaf, payload in self.queue:
-            if not session.fits(len(payload)):
+        while session.fits(protocol.BATCH):
+            if not (self._send_results(session, inbox) or self._send_answers(session) or self._send_records(session, inbox)):
+                return
+
+    def _publish(self, session, leaf, head, entries, confirmed):
+        session.publish(leaf, head + b",".join(entries) + (b"]" if head == b"[" else b"]}"), confirmed=confirmed)
+        return True
+
+    def _send_results(self, session, inbox):
+        entries, numbers, size = [], [], 0
+        for w in inbox.windows:
+            for number in w.owed():
+                name = "%s-%s.%d" % (inbox.state, w.name, number)
+                detail = inbox.detail(w.index, number)
+                entry = protocol.result(status_of(w.code(number)), name, w.crc(number), True, detail)
+                size += len(entry) + 1
+                if entries and size > protocol.BATCH:
+                    break
+                w.told(number)
+                entries.append(entry)
+                numbers.append((w, number))
+
+        def confirmed():
+            for w, number in numbers:
+                w.confirmed(number)
+
+        return bool(entries) and self._publish(session, protocol.RESULT, b"[", entries, confirmed)
+
+    def _send_answers(self, session):
+        count = size = 0
+        for entry in self.answers:
+            size += len(entry) + 1
+            if count and size > protocol.BATCH:
                 break
-            session.publish(leaf, payload, tag=(leaf, payload))
-            sent += 1
-        if sent:
-            self.queue = self.queue[sent:]
+            count += 1
+        entries, self.answers = self.answers[:count], self.answers[count:]
+        if not entries:
+            return False
+        self.flying.append(entries)
+        return self._publish(session, protocol.RESULT, b"[", entries, lambda: self.flying.remove(entries))
+
+    # ---- telemetry
+
+    def _more(self):
+        sent = self.batches[-1][0] if self.batches else self.acked
+        return sent < self.ring.last
+
+    def _send_records(self, session, inbox):
+        if self.reader is None and self._more():
+            self.reader = self._batches(self.acked + 1, self.ring.last)
+        if self.reader is not None:
+            for entries, last in self.reader:
+                batch = [last, False]
+                self.batches.append(batch)
+                return self._send_batch(session, inbox, entries, lambda: self._confirm(batch))
+            self.reader = None
+        if self.wanted:
+            for entries, last in self._batches(*self.wanted[0]):
+                self.wanted[0] = (last + 1, self.wanted[0][1])
+                return self._send_batch(session, inbox, entries, None)
+            self.wanted.pop(0)
+            return True
+        return False
+
+    def _send_batch(self, session, inbox, entries, confirmed):
+        head = b'{"state":"' + inbox.state.encode() + b'","records":['
+        return self._publish(session, protocol.TELEMETRY, head, entries, confirmed)
+
+    def _confirm(self, batch):
+        batch[1] = True
+        while self.batches and self.batches[0][1]:
+            self.acked = self.batches.pop(0)[0]
+
+    def _batches(self, first, last):
+        """Iterate over (entries, their last number); an entry's time is Unix seconds, or minus the age in seconds."""
+        entries, size, number = [], 60, 0
+        for n, kind, seconds, values in self.ring.read(first):
+            if n > last:
+                break
+            time = seconds if kind == UNIX else min(0, seconds - self.now)
+            entry = b"[%d,%d,%s]" % (n, time, values)
+            if entries and size + len(entry) + 1 > protocol.BATCH:
+                yield entries, number
+                entries, size = [], 60
+            entries.append(entry)
+            size += len(entry) + 1
+            number = n
+        if entries:
+            yield entries, number

@@ -28,10 +28,15 @@ CANCELLED = "cancelled"
 UNKNOWN = "unknown"
 RUNNING = "running"
 FINAL = (SUCCEEDED, FAILED, REJECTED, INTERRUPTED, EXPIRED, CANCELLED)
+OPEN = "open"  # in a window: taken and not yet settled
+STATUSES = (None, OPEN) + FINAL  # the status of a number in a window is an index into this; 0 is: never seen
+_LETTERS = ".osfriec"  # one for each of STATUSES, in the end record
+WINDOW = 256  # numbers, the highest and those below it, that a device remembers for each ledger (RFC 4303, 3.4.3)
 
 PAYLOAD_LIMIT = 2048  # bytes; a bigger payload is read off in pieces and rejected
 DEPTH_LIMIT = 8  # nested arrays and objects; 1020 of them overflow MicroPython's stack (FACTS.md)
-VALUE_LIMIT = 512  # bytes of JSON that one result may carry
+VALUE_LIMIT = 512  # bytes of JSON that a command's result may carry
+BATCH = 1024  # bytes of one publish of results or telemetry
 TEXT_LIMIT = 120  # characters of a reason
 NUMBER_LIMIT = 1 << 30  # a command's number stays a small integer on 32-bit MicroPython
 
@@ -76,15 +81,12 @@ def split_id(text):
 
 
 def legible_id(data):
-    """The id in the first bytes of a payload that was not parsed, or None."""
-    at = data.find(b'"id"')
-    if at < 0:
-        return None
-    part = data[at + 4 : at + 48].split(b'"')
-    if len(part) < 3 or part[0].strip() != b":":
+    """The id at the very beginning of a payload that could not be parsed, or None. Only as first key is it believed."""
+    parts = bytes(data[:64]).split(b'"')
+    if len(parts) < 5 or parts[0].strip() != b"{" or parts[1] != b"id" or parts[2].strip() != b":":
         return None
     try:
-        text = part[1].decode()
+        text = parts[3].decode()
         split_id(text)
     except (ValueError, UnicodeError):
         return None
@@ -122,7 +124,7 @@ def _check_shape(data):
 
 
 class Command:
-    """One command or tombstone as it came: `void` is None for a command, else `cancelled` or `expired`.
+    """One command or tombstone: `void` is None for a command, else `cancelled` or `expired`.
 
     `id` is None for a command that was sent without one; `exp` is in Unix seconds or None; `crc` is the CRC-32 of
     the payload's bytes.
@@ -134,40 +136,42 @@ class Command:
         self.number = 0
         self.args = {}
 
-
-def parse_command(data):
-    """Turn the bytes of one payload into a Command; ProtocolError says what is wrong with them."""
-    command = Command(crc32(data))
-    _check_shape(data)
-    try:
-        message = json.loads(data)
-    except (ValueError, UnicodeError):
-        raise ProtocolError("not JSON")
-    if not isinstance(message, dict):
-        raise ProtocolError("not a JSON object")
-    if "id" in message:
+    def take_id(self, text):
+        """Take over an id, or None; ProtocolError where it is not one."""
+        if text is None:
+            return
         try:
-            command.state, command.ledger, command.number = split_id(message["id"])
+            self.state, self.ledger, self.number = split_id(text)
         except (ValueError, AttributeError, TypeError):
             raise ProtocolError("id is not <state>-<ledger>.<number>")
-        command.id = message["id"]
-    void = message.get("void")
-    if void is not None:
-        if void not in (CANCELLED, EXPIRED) or command.id is None:
-            raise ProtocolError("void needs an id, and is cancelled or expired")
-        command.void = void
-        return command
-    if not isinstance(message.get("do"), str):
-        raise ProtocolError("do is missing or not a string")
-    command.do = message["do"]
-    command.name = message.get("u")
-    command.args = message.get("args", command.args)
-    if not isinstance(command.args, dict):
-        raise ProtocolError("args is not an object")
-    command.exp = message.get("exp")
-    if command.exp is not None and (isinstance(command.exp, bool) or not isinstance(command.exp, (int, float))):
-        raise ProtocolError("exp is not a number")
-    return command
+        self.id = text
+
+    def parse(self, data):
+        """Take in the bytes of one payload; ProtocolError says what is wrong with them. The id is taken first."""
+        _check_shape(data)
+        try:
+            message = json.loads(data)
+        except (ValueError, UnicodeError):
+            raise ProtocolError("not JSON")
+        if not isinstance(message, dict):
+            raise ProtocolError("not a JSON object")
+        if "id" in message:
+            self.take_id(message["id"] or "")
+        void, do, args, exp = message.get("void"), message.get("do"), message.get("args", {}), message.get("exp")
+        if void is not None:
+            if void not in (CANCELLED, EXPIRED) or self.id is None:
+                raise ProtocolError("void needs an id, and is cancelled or expired")
+            self.void = void
+            return
+        if not isinstance(do, str):
+            raise ProtocolError("do is missing or not a string")
+        self.do, self.name = do, message.get("u")
+        if not isinstance(args, dict):
+            raise ProtocolError("args is not an object")
+        self.args = args
+        if exp is not None and (isinstance(exp, bool) or not isinstance(exp, (int, float))):
+            raise ProtocolError("exp is not a number")
+        self.exp = exp
 
 
 def type_name(kind):
@@ -220,25 +224,70 @@ def encode(message):
     return json.dumps(message, separators=(",", ":")).encode()
 
 
-def fits(value):
-    """May a result carry this value: plain JSON, and not too long?"""
+def fits(value, most=VALUE_LIMIT):
+    """May a result carry this value: plain JSON, and at most so many bytes of it?"""
     try:
-        return len(encode(value)) <= VALUE_LIMIT
+        return len(encode(value)) <= most
     except ProtocolError:
         return False
 
 
-def result(status, command_id, crc, final=True, value=None, why=None, do=None):
-    """The payload of one result. `crc` is that of the bytes first accepted under this id; without an id, `do` tells."""
-    message = {"id": command_id, "status": status, "crc": crc}
-    if command_id is None:
-        del message["id"]
-        if do is not None:
-            message["do"] = do
+def result(status, command_id, crc, final=True, detail=b"", do=None):
+    """One result. `crc` is that of the bytes first accepted under this id; without an id, `do` tells. `detail` is
+    what `value_detail` or `why_detail` made.
+    """
+    message = {"status": status, "crc": crc}
+    if command_id is not None:
+        message["id"] = command_id
+    elif do is not None:
+        message["do"] = do
     if not final:
         message["final"] = False
-    if value is not None:
-        message["value"] = value
-    if why is not None:
-        message["why"] = why[:TEXT_LIMIT]
-    return encode(message)
+    return encode(message)[:-1] + detail + b"}"
+
+
+def value_detail(value):
+    """A handler's value as a piece of a result."""
+    return b"" if value is None else b',"value":' + encode(value)
+
+
+def why_detail(reason):
+    """A reason as a piece of a result."""
+    return b',"why":' + encode(reason[:TEXT_LIMIT])
+
+
+def pack_window(codes):
+    """Status codes, from the highest number downward, as text: a letter for each, and how often where more than once.
+
+    What was never seen at the far end is left out: `s3.f` is succeeded three times, one unseen, one failed.
+    """
+    parts = []
+    last, count = None, 0
+    for code in codes:
+        letter = _LETTERS[code]
+        if letter == last:
+            count += 1
+            continue
+        if last:
+            parts.append(last + (str(count) if count > 1 else ""))
+        last, count = letter, 1
+    if last and last != ".":
+        parts.append(last + (str(count) if count > 1 else ""))
+    return "".join(parts)
+
+
+def unpack_window(text):
+    """The inverse of `pack_window`: a list of statuses, at most WINDOW long. ValueError for anything else."""
+    statuses = []
+    at = 0
+    while at < len(text):
+        code = _LETTERS.index(text[at])
+        end = at + 1
+        while end < len(text) and text[end].isdigit():
+            end += 1
+        count = int(text[at + 1 : end]) if end > at + 1 else 1
+        if count > WINDOW - len(statuses):
+            raise ValueError("more than a window")
+        statuses += [STATUSES[code]] * count
+        at = end
+    return statuses

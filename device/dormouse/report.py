@@ -1,11 +1,16 @@
-"""What the device tells of itself: log lines, the wake report, the summary of a wake.
+"""What the device tells of itself: log lines, the wake report, the end record.
 
-Must stay true: a log line is one event on one line, and no secret is ever in one; a report costs no flash and can't
-fail, whatever the app did.
+Must stay true: a log line is one event on one line, and no secret is ever in one; a report can't fail, whatever the
+app did; of the log only what went wrong costs flash, and at most 2 KiB of it.
 """
 
 from dormouse import catalogue, protocol
 from dormouse.errors import ProtocolError
+from dormouse.state import ENDINGS, FENCE_DEAD, PHASES
+
+_KEPT = ("error", "rejected", "rejoin")  # events that are kept
+_RAM = 1024  # characters of them in one wake
+_FLASH = 2048
 
 
 def describe(error):
@@ -18,6 +23,8 @@ class Log:
 
     def __init__(self, port):
         self.port = port
+        self.wake = 0  # number of this wake, once it is known
+        self._lines = ""
 
     def __call__(self, event, **fields):
         fields = {key: fields[key] for key in fields if fields[key] is not None}
@@ -28,22 +35,64 @@ class Log:
             except ProtocolError as e:
                 line += ' {"why":"%s"}' % e.reason
         self.port.emit(line)
+        if event in _KEPT and len(self._lines) < _RAM:
+            self._lines += "%d %s\n" % (self.wake, line[9 : 9 + 2 * protocol.TEXT_LIMIT])
+
+    def kept(self):
+        """What is kept, the oldest first: `<wake> <ms> <event> …`, a line each."""
+        old = self.port.storage.read("log") or b""
+        return (old + self._lines.encode())[-_FLASH:].decode()
+
+    def keep(self):
+        """Put this wake's part on flash."""
+        if self._lines:
+            text = self.kept().encode()
+            self._lines = ""
+            self.port.storage.replace("log", text[text.find(b"\n") + 1 :] if len(text) >= _FLASH else text)
 
 
-def wake_report(port, state, config, plan, app_error):
-    """The wake report as bytes: the first thing that the host learns of this wake. `plan` is in seconds."""
+def end_record(state, inbox):
+    """What is true at the end of wake `state.ended`: the host decides from it alone whether a command is missing."""
+    return {
+        "wake": state.ended,
+        "state": inbox.state,
+        "present": state.present,
+        "drained": state.drained,
+        "fence_dead": state.fence == FENCE_DEAD,
+        "acked": state.acked,
+        "windows": {w.name: [w.high, w.text()] for w in inbox.windows},
+    }
+
+
+def wake_report(agent, inbox):
+    """The first thing that the host learns of a wake, and of the one before it."""
+    port, state = agent.port, agent.state
     report = {
         "wake": state.wake,
+        "state": inbox.state,
         "cause": port.cause(),
-        "next": int(plan),
+        "next": agent.plan,
         "battery": port.battery(),
         "rssi": port.rssi(),
         "free": port.free(),
         "agent": protocol.VERSION,
         "fw": port.firmware(),
-        "limit": config["payload"],
+        "limit": agent.config["payload"],
         "catalogue": catalogue.catalogue_hash(),
         "failures": state.failures,
-        "app": app_error,
+        "app": agent.app_error,
+        "undone": agent.settings.undone,
+        "last": agent.last,
+        "end": end_record(state, inbox) if state.ended else None,
     }
-    return protocol.encode({key: report[key] for key in report if report[key] is not None})
+    return {key: report[key] for key in report if report[key] is not None}
+
+
+def last_wake(state):
+    """The wake before this one in figures: how it ended, milliseconds awake and in each phase, writes, bytes."""
+    if state.wake == 0:
+        return None
+    phases = {name: 10 * ms for name, ms in zip(PHASES, state.phases)}
+    figures = {"ended": ENDINGS[state.ending], "ms": state.ms, "phases": phases}
+    figures.update(flights=state.flights, up=state.up, down=state.down)
+    return figures

@@ -6,6 +6,8 @@ it): it never reads from the network itself but for CONNACK, and every packet af
 once, whole or not at all. A packet is acknowledged after `on_message` took it, and the link commits before it sends.
 """
 
+from binascii import crc32
+
 from umqtt import simple
 
 from dormouse.errors import ConfigError, LinkError, ProtocolError
@@ -60,9 +62,10 @@ class _Wire:
 
 
 class Session(simple.MQTTClient):
-    """One connection. `on_message(is_command, payload, size, retain)` takes each message but fences; `is_command` says
-    that its topic is `down/cmd`; `payload` is cut to its first 128 bytes where `size` is above the limit. `prefix` is
-    `<root>/<id>/`. `unacked` maps the packet id of each publish that awaits its PUBACK to the caller's tag.
+    """One connection. `on_message(is_command, payload, size, retain, crc)` takes each message but fences; `is_command`
+    says that its topic is `down/cmd`; `payload` is cut to its first 128 bytes where `size` is above the limit, `crc`
+    is of the whole. `prefix` is `<root>/<id>/`. `unacked` maps the packet id of each publish that awaits its PUBACK to
+    the function to call then, or None.
     """
 
     def __init__(self, link, prefix, config, secrets, on_message):
@@ -146,8 +149,8 @@ class Session(simple.MQTTClient):
         self.rtt = self.heard - started
         return connack
 
-    def publish(self, leaf, payload, qos=1, retain=False, tag=None):
-        """Put one PUBLISH into the flight; at QoS 1 it and `tag` stay in `unacked` until PUBACK."""
+    def publish(self, leaf, payload, qos=1, retain=False, confirmed=None):
+        """Put one PUBLISH into the flight; at QoS 1 `confirmed()` is called when its PUBACK comes."""
         topic = self.prefix + leaf.encode()
         size = 2 + len(topic) + (2 if qos else 0) + len(payload)
         head = bytearray((0x30 | qos << 1 | retain,))
@@ -163,7 +166,7 @@ class Session(simple.MQTTClient):
             self.pid = self.pid % 65535 + 1
             while self.pid in self.unacked:
                 self.pid = self.pid % 65535 + 1
-            self.unacked[self.pid] = tag
+            self.unacked[self.pid] = confirmed
             self.link.write(bytes((self.pid >> 8, self.pid & 255)))
         self.link.write(payload)
         self.packets += 1
@@ -208,7 +211,9 @@ class Session(simple.MQTTClient):
             if kind == 0x60:
                 self._acknowledge(0x70, pid)
             elif pid in self.unacked:
-                del self.unacked[pid]
+                confirmed = self.unacked.pop(pid)
+                if confirmed:
+                    confirmed()
         elif kind != 0xD0 or size:
             raise ProtocolError("a packet of type %02x and %d bytes" % (op, size))
         self.heard = self.link.clock()
@@ -232,16 +237,13 @@ class Session(simple.MQTTClient):
             if not pid:
                 raise ProtocolError("packet id 0")
         payload = self.link.read(size if size <= self.limit else _HEAD)
-        self.link.skip(size - len(payload))
-        self._deliver(topic, payload, size, bool(op & 1))
-        if qos:  # PUBREC for QoS 2, so that a broker that sends it against the subscription gets rid of it
-            self._acknowledge(0x40 if qos == 1 else 0x50, pid)
-
-    def _deliver(self, topic, payload, size, retain):
+        crc = self.link.skip(size - len(payload), crc32(payload))
         if topic != self.prefix + FENCE.encode():
-            self.on_message(topic == self.prefix + CMD.encode(), payload, size, retain)
+            self.on_message(topic == self.prefix + CMD.encode(), payload, size, bool(op & 1), crc)
         elif payload == self.nonce:
             self.drained = "fence" if self.fences == 1 else "second fence"
+        if qos:  # PUBREC for QoS 2, so that a broker that sends it against the subscription gets rid of it
+            self._acknowledge(0x40 if qos == 1 else 0x50, pid)
 
     def close(self, leaf, payload):
         """A last publish at QoS 0 and DISCONNECT, in one write, then the socket is closed."""

@@ -9,12 +9,14 @@ import struct
 from dormouse.errors import ConfigError
 from dormouse.journal import Mark
 
-_FORMAT = "<BIBBBbB"  # version, wake, failures, unfinished, cut-offs, fence, flags; then the client id
+_FORMAT = "<BIBBBbBIIIIIBBHH5H"
 _HEAD = struct.calcsize(_FORMAT)
 _VERSION = 1
-_ALONE = 1
+_ALONE, _PRESENT, _DRAINED = 1, 2, 4
 
 FENCE_NEW, FENCE_WORKS, FENCE_DEAD = 0, 1, -1
+ENDINGS = ("finished", "LinkError", "ProtocolError", "StorageError", "ConfigError", "cut off")
+PHASES = ("boot", "join", "connect", "drain", "confirm")
 
 
 class State:
@@ -28,13 +30,30 @@ class State:
         self.cutoffs = 0  # connections in a row that were cut right after CONNACK
         self.fence = FENCE_NEW
         self.alone = False  # the next CONNECT goes alone, to learn why the last was refused
+        self.present = self.drained = False  # of the last end record
+        self.ended = 0  # the wake that wrote it; 0: none yet
+        self.acked = 0  # highest telemetry number that a PUBACK has covered
+        self.clock = 0  # s, the device's own count at the planned end of its sleep
+        self.next_connect = 0  # s of that count
+        self.ms = 0  # of the last wake that went online: how long, and the rest
+        self.ending = 0  # index into ENDINGS
+        self.flights = 0
+        self.up = self.down = 0  # bytes, 65535 at most
+        self.phases = [0] * len(PHASES)  # in 10 ms
         self.device = None
         data = self._mark.load()
-        if data and data[0] == _VERSION:
-            values = struct.unpack(_FORMAT, data[:_HEAD])
-            _, self.wake, self.failures, self.unfinished, self.cutoffs, self.fence, flags = values
-            self.alone = bool(flags & _ALONE)
+        if data and data[0] == _VERSION and len(data) > _HEAD:
+            self._take(struct.unpack(_FORMAT, data[:_HEAD]))
             self.device = bytes(data[_HEAD:]).decode()
+
+    def _take(self, values):
+        self.wake, self.failures, self.unfinished, self.cutoffs, self.fence, flags = values[1:7]
+        self.ended, self.acked, self.clock, self.next_connect, self.ms = values[7:12]
+        self.ending, self.flights, self.up, self.down = values[12:16]
+        self.phases = list(values[16:])
+        self.alone, self.present, self.drained = bool(flags & _ALONE), bool(flags & _PRESENT), bool(flags & _DRAINED)
+        if self.ending >= len(ENDINGS):
+            self.ending = 0
 
     def begin(self, device):
         """A wake has begun. Returns True where the one before never ended. ConfigError for another client id."""
@@ -45,16 +64,18 @@ class State:
             )
         self.device = device
         self.wake += 1
+        broken = self.unfinished > 0
+        if broken:
+            self.ending = 5
         self.unfinished = min(self.unfinished + 1, 255)
         self.save()
-        return self.unfinished > 1
-
-    def end(self, failed):
-        """The wake ended on its own accord; `failed` where network or broker kept it from finishing."""
-        self.unfinished = 0
-        self.failures = min(self.failures + 1, 255) if failed else 0
-        self.save()
+        return broken
 
     def save(self):
-        head = (_VERSION, self.wake, self.failures, self.unfinished, self.cutoffs, self.fence, int(self.alone))
-        self._mark.save(struct.pack(_FORMAT, *head) + self.device.encode())
+        """Write everything; on flash when this returns."""
+        flags = _ALONE * self.alone | _PRESENT * self.present | _DRAINED * self.drained
+        numbers = (_VERSION, self.wake, self.failures, self.unfinished, self.cutoffs, self.fence, flags)
+        numbers += (self.ended, self.acked, self.clock, self.next_connect, self.ms)
+        numbers += (self.ending, min(self.flights, 255), min(self.up, 65535), min(self.down, 65535))
+        phases = [min(phase, 65535) for phase in self.phases]
+        self._mark.save(struct.pack(_FORMAT, *(numbers + tuple(phases))) + self.device.encode())

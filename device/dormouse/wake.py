@@ -24,9 +24,10 @@ class Wake:
         """A handler begins that may take `limit` seconds; the agent calls this."""
         self._end = self._port.ms() + int(limit * 1000)
 
-    def overrun(self):
-        """Has the running handler gone past its limit?"""
-        return self._port.ms() > self._end
+    def stop(self):
+        """The handler has returned. True where it went past its limit."""
+        end, self._end = self._end, None
+        return self._port.ms() > end
 
     def hold(self, seconds):
         """Wait `seconds` (float). Raises Overrun when the command's limit comes first."""

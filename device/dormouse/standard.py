@@ -1,0 +1,86 @@
+"""The built-in commands, which every device answers whatever its app is.
+
+Must stay true: each of them may be repeated without harm; none can lock the owner out: settings are checked before
+they are kept, and those that keep a wake from finishing are undone at the next.
+"""
+
+from dormouse import catalogue
+from dormouse.catalogue import Handler
+from dormouse.errors import ConfigError
+from dormouse.intake import FORGET
+
+_STAY = 3600  # s; the longest `stay_awake`
+_MOST = 2600  # bytes of the value of describe, report and log
+
+
+class Standard:
+    """Their handlers. `agent` is the Agent that they look into, `online` the Online they run in."""
+
+    def __init__(self, agent, online):
+        self.agent = agent
+        self.online = online
+        self.handlers = {
+            "ping": Handler(self.ping, 5, True, {}),
+            "describe": Handler(self.describe, 5, True, {}, _MOST),
+            "report": Handler(self.report, 5, True, {}, _MOST),
+            "set_interval": Handler(
+                self.set_interval, 5, True, {"connect_every": ["int", 0], "sample_every": ["int", -1]}
+            ),
+            "config": Handler(self.config, 5, True, {"set": "dict"}),
+            "stay_awake": Handler(self.stay_awake, 5, True, {"s": "int"}),
+            "resend": Handler(self.resend, 5, True, {"from": "int", "to": "int"}),
+            FORGET: Handler(self.forget_ledger, 5, True, {"ledger": "str"}),
+            "log": Handler(self.log, 5, True, {}, _MOST),
+            "reset": Handler(self.reset, 5, True, {}),
+        }
+
+    def find(self, name):
+        """The Handler of a command, built in or the app's, or None."""
+        return self.handlers.get(name) or catalogue.commands.get(name)
+
+    def ping(self, wake):
+        return {"ms": self.agent.port.ms(), "time": wake.time()}
+
+    def describe(self, wake):
+        return {"commands": catalogue.catalogue(), "standard": sorted(self.handlers)}
+
+    def report(self, wake):
+        return self.agent.report(self.online.inbox)
+
+    def set_interval(self, wake, connect_every, sample_every):
+        changed = {}
+        if connect_every > 0:
+            changed["connect_every"] = connect_every
+        if sample_every >= 0:
+            changed["sample_every"] = sample_every
+        self.agent.change(changed)
+        return changed
+
+    def config(self, wake, **args):
+        changed = args["set"]
+        for key in ("id", "root"):
+            if key in changed:
+                raise ConfigError("%s can't be changed by a command: what waits for the old one would be lost" % key)
+        self.agent.try_out(changed)
+        return {"on trial": sorted(changed)}
+
+    def stay_awake(self, wake, s):
+        self.online.stay(max(0, min(s, _STAY)))
+        return {"s": max(0, min(s, _STAY))}
+
+    def resend(self, wake, to, **args):
+        return {"dropped": self.online.outbox.resend(max(1, args["from"]), to)}
+
+    def forget_ledger(self, wake, ledger):
+        inbox = self.online.inbox
+        if any(name == ledger for _, name in inbox.forgotten):
+            return {"forgotten": ledger}
+        inbox.forget(ledger)
+        return {"forgotten": ledger}
+
+    def log(self, wake):
+        return self.agent.log.kept()
+
+    def reset(self, wake):
+        self.agent.reset = True
+

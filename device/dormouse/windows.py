@@ -1,0 +1,107 @@
+"""The sequence windows: for each ledger the highest number seen, and for the 256 up to it what became of each.
+
+Must stay true: pure state, changed by `mark` alone; a number is either above the window (new), in it (never seen, or
+seen with a status and the CRC-32 of the bytes first accepted), or below it (stale). Constant memory per ledger, as in
+IPsec's anti-replay window (RFC 4303, section 3.4.3; RFC 6479).
+"""
+
+import struct
+
+from dormouse.protocol import FINAL, STATUSES, WINDOW, pack_window
+
+LEDGERS = 4
+STALE = 255  # code of a number below the window
+OPEN = 1  # code of a number that was taken and is not settled
+_CODE = 0x0F
+_OWED = 0x80  # settled, and its result is not confirmed yet
+_TOLD = 0x40  # its result is under way over this connection
+
+
+class Window:
+    """`name` is the ledger's; `index` is its own in this device's journal and never used again for another."""
+
+    def __init__(self, index, name):
+        self.index = index
+        self.name = name
+        self.high = 0
+        self.status = bytearray(WINDOW)
+        self.crcs = bytearray(4 * WINDOW)
+
+    def code(self, number):
+        """0: never seen; an index into protocol.STATUSES; or STALE."""
+        if number > self.high:
+            return 0
+        if number <= self.high - WINDOW:
+            return STALE
+        return self.status[number % WINDOW] & _CODE
+
+    def crc(self, number):
+        """CRC-32 of the bytes first accepted under a number that has been seen."""
+        return struct.unpack_from("<I", self.crcs, number % WINDOW * 4)[0]
+
+    def mark(self, number, code, crc=None):
+        """Number `number`, not below the window, has this status now; a final one is owed to the host."""
+        if number > self.high:
+            for n in range(max(self.high + 1, number - WINDOW + 1), number):
+                self.status[n % WINDOW] = 0
+            self.high = number
+        at = number % WINDOW
+        self.status[at] = code | (_OWED if code > OPEN else 0)
+        if crc is not None:
+            struct.pack_into("<I", self.crcs, at * 4, crc)
+
+    def owed(self):
+        """The numbers whose results are owed and not under way, in order."""
+        for number in range(max(1, self.high - WINDOW + 1), self.high + 1):
+            if self.status[number % WINDOW] & (_OWED | _TOLD) == _OWED:
+                yield number
+
+    def owes(self, number=None):
+        """Is the result of `number`, or of any, still to be confirmed?"""
+        if number is None:
+            return any(byte & _OWED for byte in self.status)
+        return self.code(number) != STALE and bool(self.status[number % WINDOW] & _OWED)
+
+    def told(self, number):
+        """The result of `number` is under way over this connection."""
+        self.status[number % WINDOW] |= _TOLD
+
+    def confirmed(self, number):
+        """The broker has acknowledged the result of `number`."""
+        if self.code(number) != STALE:
+            self.status[number % WINDOW] &= _CODE
+
+    def untell(self):
+        """The connection broke: nothing is under way."""
+        for at in range(WINDOW):
+            self.status[at] &= ~_TOLD & 0xFF
+
+    def settle(self):
+        """All that is owed is confirmed."""
+        for at in range(WINDOW):
+            self.status[at] &= _CODE
+
+    def text(self):
+        """For the end record: see protocol.pack_window."""
+        return pack_window(self.code(n) for n in range(self.high, max(0, self.high - WINDOW), -1))
+
+    def snapshot(self):
+        """The whole window as bytes, for the journal: index u8, high u32, 256 statuses, 256 CRCs u32."""
+        return struct.pack("<BI", self.index, self.high) + self.status + self.crcs
+
+    def restore(self, data):
+        """Take over a snapshot."""
+        self.high = struct.unpack_from("<I", data, 1)[0]
+        self.status[:] = data[5 : 5 + WINDOW]
+        self.crcs[:] = data[5 + WINDOW : 5 + 5 * WINDOW]
+        self.untell()
+
+
+def code_of(status):
+    """The code of a final status."""
+    return 2 + FINAL.index(status)
+
+
+def status_of(code):
+    """The status of a code."""
+    return STATUSES[code]

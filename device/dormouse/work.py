@@ -1,0 +1,79 @@
+"""Running what waits in the inbox: in order, each within its limit, all within the wake's cap.
+
+Must stay true: a handler runs only after `started` is on flash; whatever it raises ends that command alone; what no
+longer fits into this wake stays in the inbox for the next.
+"""
+
+from binascii import crc32
+
+from dormouse import protocol
+from dormouse.errors import ProtocolError
+from dormouse.inbox import UNNAMED
+from dormouse.report import describe
+from dormouse.wake import Overrun
+
+
+class Work:
+    """`cap`: port.ms() that no handler may go past. `answer(entry)` takes the result of a command without an id."""
+
+    def __init__(self, port, inbox, answer, log, cap):
+        self.port = port
+        self.inbox = inbox
+        self.answer = answer
+        self.log = log
+        self.cap = cap
+        self.spent = 0  # ms in handlers
+
+    def act(self, wake):
+        """Run what can be run now. True where anything was settled."""
+        settled = False
+        while self.inbox.waiting and self.inbox.room_to_run():
+            index, number, payload = self.inbox.waiting[0]
+            command = protocol.Command(crc32(payload))
+            status = why = None
+            try:
+                command.parse(payload)
+                handler = self.inbox.find(command.do)
+                if handler is None:
+                    raise ProtocolError("unknown command")
+                args = protocol.check_args(handler.spec, command.args)
+            except ProtocolError as e:  # the app has changed since it was accepted
+                status, why = protocol.REJECTED, e.reason
+            now = self.port.time()
+            if status is None and command.exp is not None and now is not None and command.exp <= now:
+                if not self.inbox.ever_started(index, number):
+                    status = protocol.EXPIRED
+            value = None
+            if status is None:
+                began = self.port.ms()
+                if began + handler.limit * 1000 > self.cap:
+                    break
+                self.inbox.start(index, number)
+                status, value, why = self._run(wake, handler, args)
+                self.spent += self.port.ms() - began
+            self._finish(index, number, command, status, value, why)
+            settled = True
+        return settled
+
+    def _run(self, wake, handler, args):
+        value = why = None
+        status = protocol.SUCCEEDED
+        wake.start(handler.limit)
+        try:
+            value = handler.function(wake, **args)
+        except Overrun:
+            status = protocol.INTERRUPTED
+        except Exception as e:
+            status, why = protocol.FAILED, describe(e)
+        if wake.stop() or status == protocol.INTERRUPTED:
+            return protocol.INTERRUPTED, None, "went past its limit of %s s" % handler.limit
+        if not protocol.fits(value, handler.most):
+            return status, None, "done, but its value is no JSON of at most %d bytes" % handler.most
+        return status, value, why
+
+    def _finish(self, index, number, command, status, value, why):
+        self.log("result", id=command.id, do=command.do, status=status, why=why)
+        detail = protocol.why_detail(why) if why is not None else protocol.value_detail(value)
+        self.inbox.finish(index, number, status, detail)
+        if index == UNNAMED:
+            self.answer(protocol.result(status, None, command.crc, True, detail, command.do))
