@@ -1,0 +1,259 @@
+"""Checksummed records and small marks on flash: what a power cut can neither lose nor tear.
+
+Must stay true: when commit() or save() returns, a power cut takes nothing of it away; before that, all of it is
+there or none. Nothing is believed without its checksum, and no length read from flash is allocated unchecked.
+
+Little-endian; crc is CRC-32. seed = generation << 16 | base, where base is the length of the main file it follows.
+    record      kind u8, length u16, data (at most 4096 bytes)
+    mark        crc of data (seed 77) u32, data
+    group       length u16, crc of body u32, body
+    <name>      the main file: a group (seed 77) with the generation u16, then groups (seed) of records
+    <name>.t<i> the tail, i = 0, 1, …, each at most storage.inline bytes:
+                crc of what follows (seed) u32, more u8 (1: the tail goes on in i + 1), a piece of the records
+    <name>.r    the reserve: `limit` and 4 to 8 KiB, for compaction on a full file system
+The tail follows the main file. Once a group is appended there, or another generation is renamed into its place, no
+tail written before has the right seed: it is void without another write (device/DESIGN.md has every case).
+"""
+
+from binascii import crc32
+from struct import pack, pack_into, unpack_from
+
+from .errors import StorageError
+
+_GROUP = 4099  # bytes of records in one commit, at most: one record of 4096 bytes
+_BODY = 6144  # bytes of one group in the main file, at most: a commit and the tail before it
+_SEED = 77
+
+
+class Mark:
+    """A value of at most storage.inline - 4 bytes in a file of its own; writing it again costs no erase."""
+
+    def __init__(self, storage, name):
+        self._s = storage
+        self._name = name
+
+    def load(self):
+        """The bytes last saved, or None when there are none or their checksum does not hold."""
+        b = self._s.read(self._name)
+        if b and len(b) > 3 and unpack_from("<I", b)[0] == crc32(b[4:], _SEED):
+            return b[4:]
+        return None
+
+    def save(self, data):
+        if len(data) > self._s.inline - 4:
+            raise StorageError("%s: %d bytes do not fit" % (self._name, len(data)))
+        self._s.replace(self._name, pack("<I", crc32(data, _SEED)) + data)
+
+
+def _records(b, i, end):
+    while i < end - 2:
+        kind, n = unpack_from("<BH", b, i)
+        i += 3 + n
+        yield kind, bytes(b[i - n : i])
+
+
+def _group(b, seed):
+    """Fill in the six bytes that the records in `b` were put behind."""
+    pack_into("<HI", b, 0, len(b) - 6, crc32(memoryview(b)[6:], seed))
+    return b
+
+
+def _head(gen):
+    return _group(bytearray(6) + pack("<H", gen), _SEED)
+
+
+class Journal:
+    """Append-only records in groups: open(), then add() … commit() as often as there is room().
+
+    `limit`: bytes that the main file may grow to, at most 65535. `slots`: files in the tail, so that small groups
+    cost no erase until they fill it. `part`: the number of this file in a ring of files `<name>.<part>`, which share
+    one tail and have no reserve; commit(True) seals a part before the next one is opened.
+    `lost`: bytes that open() dropped as torn.
+    """
+
+    def __init__(self, storage, name, limit, slots=4, part=None):
+        self._s = storage
+        self._name = name
+        self._file = name if part is None else "%s.%d" % (name, part)
+        self._limit = min(limit, 65535)
+        self._slots = min(slots, (_BODY - _GROUP) // storage.inline)
+        self._part = part
+        self._base = self.lost = 0
+        self.drop()
+
+    def open(self):
+        """Iterate over (kind, data) of all that is committed, in order. To be read to its end before anything else."""
+        s = self._s
+        self._reserve()
+        self._base = end = 0
+        buf = b""
+        pieces = s.chunks(self._file)
+        for piece in pieces:
+            buf += piece
+            while len(buf) > 5:
+                n, crc = unpack_from("<HI", buf)
+                n += 6
+                if len(buf) < n <= _BODY:
+                    break
+                if n > _BODY or crc != crc32(memoryview(buf)[6:n], self._seed(end) if end else _SEED):
+                    pieces.close()  # which ends the outer loop, too
+                    break
+                if end:
+                    yield from _records(buf, 6, n)
+                else:
+                    self._gen = unpack_from("<H", buf, 6)[0]
+                buf = buf[n:]
+                end += n
+        lost = s.size(self._file) - end
+        self._doubt = lost > 0
+        if not end:  # none yet, or unreadable: no old tail may follow the new one
+            self._gen = self._part
+            if self._gen is None:
+                self._gen = 1
+                s.remove(self._slot(0))
+            s.replace(self._file, _head(self._gen))
+            end = 8
+            self._doubt = False
+        self._void()
+        tail = b""
+        more = 1
+        while more:
+            b = s.read(self._slot(self._last))
+            if not b or len(b) < 5 or unpack_from("<I", b)[0] != crc32(b[4:], self._seed(end)):
+                break
+            self._cut = len(tail)
+            more = b[4]
+            self._last += more
+            tail += b[5:]
+        if more:  # there is none; or, after damage that no cut does, it has no end
+            lost += len(tail)
+            tail = b""
+            self._void()
+        self._tail = tail
+        yield from _records(tail, 0, len(tail))
+        self.lost = lost
+        self._base = end
+
+    def add(self, kind, data):
+        """Take a record into the group, in RAM only. StorageError when group, record or journal would be too long."""
+        n = len(data) + 3
+        if n + len(self._new) > _GROUP or n > self.room():
+            raise StorageError("%s: no room for %d bytes" % (self._file, n))
+        self._new += pack("<BH", kind, n - 3) + data
+
+    def drop(self):
+        """Forget what was added and not committed."""
+        self._new = bytearray()
+
+    def room(self):
+        """Bytes of records, with 3 more than its data for each, that can still be added."""
+        if not self._base:
+            raise StorageError("%s is not open" % self._file)
+        return self._limit - self._base - 6 - len(self._tail) - len(self._new)
+
+    def commit(self, seal=False):
+        """Make what was added durable, as one group; `seal`: in the main file, and the tail with it.
+
+        After a StorageError all of the group stays added: commit again, or drop() it. Until then, a power cut leaves
+        all of it or nothing.
+        """
+        new = self._new
+        if not (new or (seal and self._tail)):
+            return
+        seed = self._seed(self._base)
+        step = self._s.inline - 5
+        body = self._tail[self._cut :] + new
+        more = (len(body) - 1) // step  # slots after the one that is written again
+        spill = seal or self._doubt or self._last + more >= self._slots
+        if self._doubt:
+            self._copy(self._whole())
+        self._doubt = True  # a write that fails may have been done, or in part
+        if spill:
+            b = _group(bytearray(6) + self._tail + new, seed)
+            self._s.append(self._file, b)
+            self._base += len(b)
+            self._void()
+        else:
+            for i in range(more, -1, -1):  # the first one last: until it is written, nobody reads on to the others
+                b = bytes([i < more]) + body[i * step : i * step + step]
+                self._s.replace(self._slot(self._last + i), pack("<I", crc32(b, seed)) + b)
+            self._last += more
+            self._cut += more * step
+            self._tail += new
+        self._doubt = False
+        self.drop()
+
+    def compact(self, records):
+        """Let the journal hold `records`, an iterable of (kind, data), and nothing else. Old or new after a cut.
+
+        What was added and not committed stays added. StorageError: it holds what it held before. A full file system
+        is no reason for one, unless the records are longer than what the journal held.
+        """
+        self.room()  # is it open?
+        gen = self._gen + 1 & 0xFFFF
+        try:
+            self._copy(self._image(gen, records))
+        except StorageError:
+            new = self._new
+            for _ in self.open():  # whether the new one got the name, only the file system knows
+                pass
+            self._new = new
+            raise
+        self._gen = gen
+        self._base = self._end
+        self._doubt = False
+        self._void()
+
+    def _image(self, gen, records):
+        yield _head(gen)
+        self._end = 8
+        b = bytearray(6)
+        for kind, data in records:
+            if len(data) > 4096 or self._end + len(b) + len(data) + 9 + len(self._new) > self._limit:
+                raise StorageError("%s: no room for what is to stay" % self._file)
+            b += pack("<BH", kind, len(data)) + data
+            if len(b) > 512:
+                yield _group(b, gen << 16 | self._end)
+                self._end += len(b)
+                b = bytearray(6)
+        if len(b) > 6:
+            yield _group(b, gen << 16 | self._end)
+            self._end += len(b)
+
+    def _whole(self):
+        left = self._base
+        for piece in self._s.chunks(self._file):
+            yield piece[:left]
+            left = max(0, left - len(piece))
+
+    def _copy(self, pieces):
+        """Put a new main file in the place of the old one; where the file system is full, in the reserve's space."""
+        s = self._s
+        if self._part is None and s.free() < self._limit + 8192:
+            s.remove(self._name + ".r")
+        try:
+            s.replace(self._file, pieces)
+        finally:
+            self._reserve()
+
+    def _reserve(self):
+        s = self._s
+        name = self._name + ".r"
+        size = s.size(name)
+        if self._part is None and size < self._limit + 4096:
+            n = min(self._limit + 8192, s.free()) // 512 - 1  # what the last block has left is littlefs' pointers
+            if n * 512 > size:
+                try:
+                    s.replace(name, (bytes(512) for _ in range(n)))
+                except StorageError:
+                    pass  # asked again at the next open
+
+    def _void(self):
+        self._tail = b""
+        self._last = self._cut = 0
+
+    def _seed(self, base):
+        return self._gen << 16 | base
+
+    def _slot(self, i):
+        return "%s.t%d" % (self._name, i)
