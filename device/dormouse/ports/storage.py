@@ -1,0 +1,154 @@
+"""The agent's folder on flash: the Storage part of the porting contract, for littlefs and for POSIX.
+
+Must stay true: what these functions promise about power cuts rests on the file system below, so that any other
+than littlefs 2 and POSIX is refused at the start. FAT has no atomic rename (a cut inside one leaves both names or
+none); mpremote's mounted folder promises nothing.
+
+littlefs: a file's content changes at one instant, when it is flushed or closed, and a small file lies inline in
+its directory's log: written again in place, it costs one program and no erase. So `replace` writes small files in
+place, and everything else beside the file (`name~`) and renames. Leftovers `name~` go when the folder is opened.
+POSIX: always beside the file; fsync, rename, fsync of the folder. MicroPython's flush() is fsync there, but it
+cannot sync a folder: after a crash of the whole machine a rename may be undone (the old content, whole).
+"""
+
+import os
+import sys
+
+from ..errors import ConfigError, StorageError
+
+_MICRO = sys.implementation.name == "micropython"
+
+
+def file_system(folder):
+    """The class name of the file system that `folder` lies on ("VfsLfs2", "VfsFat", …); on CPython "posix"."""
+    if not _MICRO:
+        return "posix"
+    import vfs
+
+    if folder[:1] != "/":
+        folder = os.getcwd().rstrip("/") + "/" + folder
+    best = name = ""
+    for fs, at in vfs.mount():
+        if (folder + "/").startswith(at.rstrip("/") + "/") and len(at) > len(best):
+            best, name = at, type(fs).__name__
+    return name
+
+
+def _call(function, *args):
+    try:
+        return function(*args)
+    except OSError as e:
+        raise StorageError("%s: %s" % (args[0], e))
+
+
+class Storage:
+    """Files in `folder`, which is made if its parent exists. `inline`: see the contract in ports/__init__.py.
+
+    ConfigError when the file system cannot keep the promises.
+    """
+
+    def __init__(self, folder, inline=128):
+        kind = file_system(folder)
+        if kind not in ("VfsLfs2", "VfsPosix", "posix"):
+            raise ConfigError("%s is on %s: no atomic rename; format it as littlefs 2" % (folder, kind or "nothing"))
+        self.inline = inline
+        self._place = kind == "VfsLfs2"
+        self._dir = folder.rstrip("/") + "/"
+        try:
+            os.mkdir(folder)
+        except OSError:
+            pass  # it is there, or names() says what is wrong
+        for name in self.names():
+            if name[-1] == "~":
+                self.remove(name)
+
+    def read(self, name):
+        return b"".join(self.chunks(name)) if self._stat(name) else None
+
+    def chunks(self, name):
+        if not self._stat(name):
+            return
+        f = _call(open, self._dir + name, "rb")
+        try:
+            while True:
+                piece = _call(f.read, 512)
+                if not piece:
+                    return
+                yield piece
+        finally:
+            f.close()
+
+    def size(self, name):
+        st = self._stat(name)
+        return st[6] if st else 0
+
+    def _stat(self, name):
+        try:
+            return os.stat(self._dir + name)
+        except OSError as e:
+            if e.errno == 2:  # ENOENT
+                return None
+            raise StorageError("%s: %s" % (name, e))
+
+    def replace(self, name, data):
+        """The file holds all of `data` (bytes, or an iterator of pieces), or what it held before."""
+        rest = ()
+        if not isinstance(data, (bytes, bytearray)):
+            data, rest = b"", data
+        elif self._place and len(data) <= self.inline:
+            self._write(name, "wb", data, rest)
+            return
+        aside = name + "~"
+        self.remove(aside)
+        try:
+            self._write(aside, "wb", data, rest)
+        except Exception:
+            self.remove(aside)
+            raise
+        self.rename(aside, name)
+
+    def append(self, name, data):
+        self._write(name, "ab", data, ())
+        self._sync()
+
+    def _write(self, name, mode, data, rest):
+        try:
+            # No jump between open and write: only at jumps does MicroPython look for Ctrl-C, and a file opened with
+            # "wb" and closed without its data is an empty file.
+            f = open(self._dir + name, mode)  # noqa: SIM115
+            try:
+                f.write(data)
+                for piece in rest:
+                    f.write(piece)
+                f.flush()
+                if not _MICRO:
+                    os.fsync(f.fileno())
+            finally:
+                f.close()
+        except OSError as e:
+            raise StorageError("%s: %s" % (name, e))
+
+    def rename(self, old, new):
+        _call(os.rename, self._dir + old, self._dir + new)
+        self._sync()
+
+    def remove(self, name):
+        if self._stat(name):
+            _call(os.remove, self._dir + name)
+            self._sync()
+
+    def names(self):
+        return _call(os.listdir, self._dir)
+
+    def free(self):
+        """Bytes that the file system has left."""
+        st = _call(os.statvfs, self._dir)
+        return st[1] * st[4]
+
+    def _sync(self):
+        if not _MICRO:
+            f = os.open(self._dir, os.O_RDONLY)
+            try:
+                _call(os.fsync, f)
+            finally:
+                os.close(f)
