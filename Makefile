@@ -23,14 +23,21 @@ define system_package
 	$$get install $(1) >/dev/null 2>&1 || { $$get update && $$get install $(1); } >/dev/null 2>&1
 endef
 
+# The system's own mosquitto service is not used: every broker here is started on a port of its own and stopped again.
+have_mosquitto = PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto >/dev/null
+stop_service = { $$as systemctl disable --now mosquitto || $$as service mosquitto stop; } >/dev/null 2>&1
+mosquitto_hint = apt-get install mosquitto
+
 .PHONY: help
 help: ## list what can be done here
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | \
 		awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 .PHONY: setup
-setup: $(STAMP) mosquitto ## make .venv; fetch umqtt.simple and MicroPython into .cache; install mosquitto
+setup: $(STAMP) ## make .venv; fetch umqtt.simple and MicroPython into .cache; install mosquitto
 	@$(RUN) -m dormouse_host.toolchain all
+	@$(have_mosquitto) || ( $(call system_package,mosquitto) && $(stop_service) ); $(have_mosquitto) || \
+		echo "mosquitto is not installed and may not be: $(mosquitto_hint)" >&2
 
 .PHONY: demo
 demo: setup ## the three phases with a real broker and a sleeping device; ARGS="--messages 10 --clean"
@@ -38,7 +45,7 @@ demo: setup ## the three phases with a real broker and a sleeping device; ARGS="
 
 .PHONY: test
 test: setup ## every test, the device's on CPython and on MicroPython; ARGS="-k drain"
-	@$(call have_mosquitto) || { echo "make test needs mosquitto: $(mosquitto_hint)" >&2; exit 1; }
+	@$(have_mosquitto) || { echo "make test needs mosquitto: $(mosquitto_hint)" >&2; exit 1; }
 	@$(RUN) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 .PHONY: lint
@@ -71,13 +78,3 @@ $(STAMP): pyproject.toml
 	@$(RUN) -m pip install --quiet --quiet --disable-pip-version-check -e '.[embedded-broker,dev]'
 	@touch $@
 
-# The system's own mosquitto service is not used: every broker here is started on a port of its own and stopped again.
-have_mosquitto = PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto >/dev/null
-mosquitto_hint = apt-get install mosquitto
-
-.PHONY: mosquitto
-mosquitto:
-	@$(call have_mosquitto) || ( $(call system_package,mosquitto) && { \
-			$$as systemctl disable --now --quiet mosquitto || $$as service mosquitto stop; } >/dev/null 2>&1; \
-			$(call have_mosquitto) ) || \
-		echo "mosquitto is not installed and may not be: $(mosquitto_hint)" >&2
