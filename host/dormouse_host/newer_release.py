@@ -52,11 +52,15 @@ def unpack_micropython(folder: Path, architecture: str) -> Path:
 
 
 def derive_sources(text: str, is_deb822: bool, codename: str, release: str) -> str:
-    """The apt source `text` of the release `codename`, pointed at `release`: its main suite only, binaries only."""
-    if not is_deb822:
-        line = re.compile(rf"^deb\s+((?:\[[^]]*\]\s+)?\S+)\s+{re.escape(codename)}\s+(.+)$", re.MULTILINE)
-        return "".join(f"deb {where} {release} {parts}\n" for where, parts in line.findall(text))
-    text = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE)
+    """The apt source `text` of the release `codename`, pointed at `release`: its main suite only, binaries only.
+
+    A source that is limited to the machine's architectures is not limited here: the 32-bit one is wanted from it.
+    """
+    return (_derive_deb822 if is_deb822 else _derive_lines)(text, codename, release)
+
+
+def _derive_deb822(text: str, codename: str, release: str) -> str:
+    text = re.sub(r"^(#|Architectures:).*\n", "", text, flags=re.MULTILINE | re.IGNORECASE)
     stanzas = []
     for stanza in re.split(r"\n\s*\n", text.strip()):
         suites = re.search(r"^Suites:(.*)$", stanza, re.MULTILINE | re.IGNORECASE)
@@ -64,6 +68,15 @@ def derive_sources(text: str, is_deb822: bool, codename: str, release: str) -> s
             stanza = re.sub(r"^Suites:.*$", f"Suites: {release}", stanza, flags=re.MULTILINE | re.IGNORECASE)
             stanzas.append(re.sub(r"^Types:.*$", "Types: deb", stanza, flags=re.MULTILINE | re.IGNORECASE) + "\n")
     return "\n".join(stanzas)
+
+
+def _derive_lines(text: str, codename: str, release: str) -> str:
+    line = re.compile(rf"^deb\s+(?:\[([^]]*)\]\s+)?(\S+)\s+{re.escape(codename)}\s+(.+)$", re.MULTILINE)
+    derived = []
+    for options, where, components in line.findall(text):
+        kept = " ".join(option for option in options.split() if not option.startswith("arch="))
+        derived.append(f"deb {f'[{kept}] ' if kept else ''}{where} {release} {components}\n")
+    return "".join(derived)
 
 
 def _download(state: Path, release: str, architecture: str) -> list[Path]:
