@@ -1,7 +1,7 @@
 # mypy: ignore-errors
 # ruff: noqa: RUF005, SIM105
 """One life of a device that only keeps a journal, on real littlefs over NOR flash that may lose power: run by
-test_journal.py on MicroPython, and imported there for what each step must leave behind.
+test_journal_cuts.py on MicroPython, and imported there for what each step must leave behind.
 
     echo "17:torn/spill -/look" | micropython journal_work.py IMAGE PROGSIZE BUG
 

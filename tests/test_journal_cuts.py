@@ -222,6 +222,24 @@ def test_the_sweep_catches_a_planted_bug(bench, bug, scenario):
     assert faults
 
 
+@pytest.mark.parametrize(("progsize", "bounds"), [(32, (0.04, 0.2, 2.0, 2.0)), (256, (0.1, 0.25, 2.0, 3.0))])
+def test_erases_stay_within_the_budget(tmp_path, micropython, progsize, bounds):
+    # An erase takes about 50 ms, a mark or a small group 1 to 2 ms: erases are what a wake must not have many of.
+    script = SCRIPT.with_name("journal_cost.py")
+    args = [micropython, str(script), str(tmp_path / "cost.img"), str(progsize)]
+    done = subprocess.run(args, capture_output=True, text=True, timeout=60, check=True)
+    print(done.stdout)
+    erases = {line.split(": ")[0]: float(line.split(": ")[1].split()[0]) for line in done.stdout.splitlines()}
+    names = (
+        "mark rewritten",
+        "telemetry record of 40 bytes",
+        "wake with 1 command and 1 record",
+        "wake with 10 commands",
+    )
+    for name, bound in zip(names, bounds, strict=True):
+        assert 0 < erases[name] <= bound, f"{name}: {erases[name]} erases"
+
+
 def test_programming_a_byte_twice_ends_the_process(tmp_path, micropython):
     # Or else the model would let a file system pass that no NOR flash can carry.
     code = (
