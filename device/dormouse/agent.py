@@ -5,6 +5,7 @@ is remembered is on flash before the last word to the broker. A wake that only s
 session.
 """
 
+import gc
 import sys
 
 from dormouse import catalogue, config, protocol, schedule
@@ -127,13 +128,13 @@ class Agent:
 
     def _connect(self, wake, secrets):
         """Bring the network up and deal with the broker."""
+        gc.collect()
         from dormouse.online import Online
 
         self.phase("boot")
         self.outbox.now = self.now()
+        gc.collect()  # the biggest imports and buffers come now
         self.online = Online(self, secrets)
-        self.port.join(self.config, secrets, self.online.link.deadline)
-        self.phase("join")
         self.online.run(wake)
 
     # ---- what the connected part asks for

@@ -21,6 +21,8 @@ class ConfigError(DormouseError):
 class LinkError(DormouseError):
     """Try again later: network or broker are away, silent or overloaded."""
 
+    silent = False  # set on one that only a deadline ended
+
 
 class ProtocolError(DormouseError):
     """The peer broke the contract: a packet or a payload that it may not send."""

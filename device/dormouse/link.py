@@ -75,7 +75,9 @@ class Link:
         self.poll.modify(self.sock, events)
         ready = self.poll.poll(left) if left > 0 else []
         if not ready:
-            raise LinkError("silent for %d ms" % max(left, 0) if left > 0 else "the wake's budget is used up", stage)
+            error = LinkError("silent for %d ms" % left if left > 0 else "the wake's budget is used up", stage)
+            error.silent = True
+            raise error
         if stage == "connect" and ready[0][1] & (select.POLLERR | select.POLLHUP):
             self._fail(self._pending_error(), stage)
 

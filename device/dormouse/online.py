@@ -43,6 +43,7 @@ class Online:
         self.work = Work(self.port, self.inbox, self.outbox.answer, self.log, self.cap)
         self.link.before_send = self.inbox.commit
         self.session = None
+        self.was_up = False  # has a connection of this wake had its CONNACK?
         self.turns = 0  # round trips
         self.gave_up = False  # the fence is no longer waited for
         self.until = 0  # port.ms() until which the wake goes on though everything is done
@@ -79,30 +80,33 @@ class Online:
                 return self._converse(wake)
             except (LinkError, ProtocolError) as e:
                 self.link.close()
-                s = self.session
-                if s is None or s.present is None:
+                self._judge_cut()
+                if not self.was_up or self.port.ms() + pause >= self.link.deadline:
                     raise
                 self.outbox.rewind(self.inbox)
-                if not s.drained and self.port.ms() - s.connected < _CUT + s.rtt:
-                    self.state.cutoffs += 1
-                    if self.state.cutoffs >= _CUTS:
-                        raise LinkError("another client uses this id: cut off right after CONNACK", "session")
-                if self.port.ms() + pause >= self.link.deadline:
-                    raise
                 self.log("rejoin", stage=e.stage, why=e.reason)
                 self.port.pause(pause)
                 pause *= 2
 
+    def _judge_cut(self):
+        """A connection has broken. LinkError where others like it say who did it."""
+        s = self.session
+        if s and s.present is not None and not s.drained and self.port.ms() - s.connected < _CUT + s.rtt:
+            self.state.cutoffs += 1
+            if self.state.cutoffs >= _CUTS:
+                raise LinkError("another client uses this id: cut off right after CONNACK", "session")
+
     def _converse(self, wake):
         """One connection, from first flight to DISCONNECT."""
         state, c = self.state, self.config
-        self.log("connecting", host=c["host"], port=c["port"])
         self.session = None
+        self.port.join(c, self.secrets, self.link.deadline)
+        self.log("connecting", host=c["host"], port=c["port"])
+        self.agent.phase("join")
         self.link.open(*resolve(c["host"], c["port"])[0])
         prefix = protocol.topic(c["root"], c["id"], "")
         s = self.session = Session(self.link, prefix, c, self.secrets, self.intake.offer)
         nonce = hexlify(self.port.random(4))
-        alone, state.alone = state.alone, True  # until CONNACK has been seen
         late = state.failures >= _LATE or state.unfinished > _LATE
 
         def rest():
@@ -111,8 +115,11 @@ class Online:
             if not late:
                 s.send_fence(nonce)
 
-        s.open(rest, alone)
-        state.alone = False
+        try:
+            s.open(rest, state.alone)
+        finally:
+            state.alone = s.hidden
+        self.was_up = True
         s.connected = s.heard
         self.log("connected", present=s.present, rtt=s.rtt)
         self.agent.phase("connect")

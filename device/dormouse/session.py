@@ -90,6 +90,7 @@ class Session(simple.MQTTClient):
         self.packets = 0
         self.rest = None  # composes what follows CONNECT in the first flight
         self.alone = False
+        self.hidden = False  # the connection broke so that a refusal in CONNACK may have been lost
         self.present = None  # session_present, once CONNACK has come
         self.rtt = 0
         self.heard = 0  # link.clock() of the last packet
@@ -140,9 +141,8 @@ class Session(simple.MQTTClient):
         except LinkError as e:
             if self.link.received:
                 raise ProtocolError("not an MQTT broker", "connack")
-            if failed or not self.alone and "silent" not in e.reason:
-                raise LinkError("the broker closed the connection before CONNACK", "connack")
-            raise LinkError(e.reason, "connack")
+            self.hidden = not self.alone and not e.silent
+            raise LinkError(e.reason + " before CONNACK", "connack")
         if connack[0] != 0x20 or connack[1] != 2 or connack[2] > 1 or (failed and not connack[3]):
             raise ProtocolError("not an MQTT broker", "connack")
         self.heard = self.link.clock()
