@@ -1,0 +1,109 @@
+"""The demo's device: a folder like a board's flash, and one process per wake.
+
+Must stay true: a wake is a process of its own, gone when `wake` returns or raises; what it logs is handed on line by
+line as it happens; and no wake is waited for longer than it may last.
+"""
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dormouse_host import children
+from dormouse_host.errors import HostError
+from dormouse_host.url import BrokerAddress
+
+_APP = Path(__file__).with_name("demo_app.py")
+_MARGIN = 6  # seconds beyond its budget after which a device process counts as hung; an interpreter starts in one
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the device's log: `dormouse <ms since boot> <name>[ <json object>]`."""
+
+    name: str
+    fields: dict[str, Any]
+
+
+def parse(line: str) -> Event | None:
+    """The event in a line, or None where the line is the app's or the interpreter's own."""
+    words = line.split(" ", 3)
+    if len(words) < 3 or words[0] != "dormouse" or not words[1].isdigit():
+        return None
+    try:
+        fields = json.loads(words[3]) if len(words) == 4 else {}
+    except ValueError:
+        return None
+    return Event(words[2], fields) if isinstance(fields, dict) else None
+
+
+def _lines(child: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
+    """The lines of `child` as they come, until it ends. HostError at `deadline` (monotonic seconds)."""
+    assert child.stdout is not None  # children.start was given PIPE
+    rest = b""
+    while select.select([child.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        data = os.read(child.stdout.fileno(), 65536)
+        if not data:
+            if rest:
+                yield rest.decode(errors="replace")
+            return
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            yield line.decode(errors="replace").rstrip("\r")
+    raise HostError("the device process hung past its budget and was killed")
+
+
+class DemoDevice:
+    """One device with a fixed id. `folder` is its flash and outlives its processes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        device_id: str,
+        address: BrokerAddress,
+        command: tuple[Sequence[str], Mapping[str, str]],
+        **config: object,
+    ) -> None:
+        """`command` starts one wake (argv, environment); `config` holds further keys of config.json."""
+        self.id = device_id
+        self._folder = folder
+        self._command = command
+        self._config = {"id": device_id, "broker": address.url, **config}
+        folder.mkdir(exist_ok=True)
+        shutil.copyfile(_APP, folder / "app.py")
+        if address.user is not None:
+            secrets = {"user": address.user, "password": address.password or ""}
+            (folder / "secrets.json").write_text(json.dumps(secrets))
+
+    def wake(self, on_event: Callable[[Event], object], *, budget: float, linger: float = 0) -> None:
+        """Run one wake, handing on its events. HostError where it did not finish, with the device's own reason."""
+        config = {**self._config, "budget": budget, "linger": linger}
+        (self._folder / "config.json").write_text(json.dumps(config))
+        argv, env = self._command
+        child = children.start(argv, output=subprocess.PIPE, env=env)
+        try:
+            reason, other = "", ""
+            for line in _lines(child, time.monotonic() + budget + _MARGIN):
+                event = parse(line)
+                if event is None:
+                    other = line.strip() or other
+                    continue
+                if event.name == "error":
+                    reason = _reason(event)
+                on_event(event)
+            code = child.wait(_MARGIN)
+        finally:
+            children.stop(child)
+        if code:
+            raise HostError(f"device {self.id}: {reason or other or f'ended with {code}'}", 2 if code == 2 else 1)
+
+
+def _reason(event: Event) -> str:
+    why, stage = event.fields.get("why"), event.fields.get("stage")
+    return f"{why} (at {stage})" if stage else f"{why}"
