@@ -1,0 +1,87 @@
+"""The command line: one function per command, one place where an error becomes a line and an exit code.
+
+Must stay true: a command imports what it needs when it runs; an error is one line on stderr, never a traceback; the
+exit code is 0 when what was asked for was done, 1 when it was not, 2 when it was asked for wrongly, 130 after Ctrl-C.
+"""
+
+import io
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from dormouse_host.device_process import Kind
+from dormouse_host.errors import HostError
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def _dormouse(context: typer.Context) -> None:
+    """Commands for devices that sleep."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
+@app.command()
+def demo(
+    broker: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="BROKER-URL",
+            help="mqtt://[user:password@]host[:port]; user and password also from MQTT_USERNAME and MQTT_PASSWORD. "
+            "Without it, a broker is started on this machine and stopped again.",
+        ),
+    ] = None,
+    messages: Annotated[int, typer.Option(min=1, max=100_000, help="How many to send while the device sleeps.")] = 3,
+    clean: Annotated[bool, typer.Option("--clean", help="Connect with clean_session=True: nothing is kept.")] = False,
+    qos: Annotated[int, typer.Option(min=0, max=1, help="Send at this QoS: 0 is not kept for a sleeper.")] = 1,
+    device: Annotated[Kind | None, typer.Option(help="Default: micropython where there is one.")] = None,
+    budget: Annotated[float, typer.Option(min=1, max=600, help="Seconds that one wake may last.")] = 8,
+) -> None:
+    """Send messages to a sleeping device, wake it, and see whether each arrives once and in order.
+
+    Exits with 0 only if all did; so with --clean or --qos 0, which lose them, it exits with 1.
+    """
+    from dormouse_host.console import Console
+    from dormouse_host.demo import Options, run
+    from dormouse_host.demo_outcome import Variant
+
+    variant = Variant(clean=clean, qos=qos)
+    run(Options(broker, messages, variant, device, budget), os.environ, Console())
+
+
+def _terminated(number: int, _frame: FrameType | None) -> NoReturn:
+    """SIGTERM and SIGHUP end us as Ctrl-C does: what was started is stopped on the way out."""
+    raise SystemExit(128 + number)
+
+
+def main() -> NoReturn:
+    """The program `dormouse`."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminated)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no ✓ shows ? and goes on
+    try:
+        code = app(standalone_mode=False)
+    except HostError as error:
+        code = _fail(str(error), error.code)
+    except typer.TyperException as error:
+        code = _fail(error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("interrupted", 130)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"dormouse: {message}\n")
+    return code
+
+
+if __name__ == "__main__":
+    main()
