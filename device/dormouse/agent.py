@@ -9,12 +9,13 @@ import gc
 import sys
 
 from dormouse import catalogue, config, protocol, schedule
-from dormouse.errors import DormouseError, LinkError, ProtocolError
+from dormouse.errors import ConfigError, DormouseError, LinkError
 from dormouse.outbox import Outbox
 from dormouse.report import Log, describe, end_record, last_wake, wake_report
 from dormouse.state import ENDINGS, PHASES, State
 from dormouse.wake import Wake
 
+_GARBAGE = 8192  # bytes allocated between two collections: without it, what is kept lies scattered over the whole heap
 _PERSON = ("power", "reset", "pin")  # causes of a boot that somebody waits for
 
 
@@ -48,18 +49,23 @@ class Agent:
     def wake(self, app):
         """From boot to sleep. Returns what kept it from finishing, or None."""
         failure = None
+        if hasattr(gc, "threshold"):  # MicroPython
+            gc.threshold(_GARBAGE)
         try:
             self._live(app)
         except DormouseError as e:
             failure = e
-            self.log("error", kind=type(e).__name__, stage=e.stage, why=e.reason)
+        except Exception as e:  # memory above all: whatever it is, the device must come back
+            failure = DormouseError(describe(e), "agent")
+        if failure:
+            self.log("error", kind=type(failure).__name__, stage=failure.stage, why=failure.reason)
         seconds = self.plan
         try:
             if self.state and self.state.device:
                 seconds = self._end(failure)
-        except DormouseError as e:
-            failure = failure or e
-            self.log("error", kind=type(e).__name__, stage="end", why=e.reason)
+        except Exception as e:
+            failure = failure or DormouseError(describe(e), "end")
+            self.log("error", kind=type(e).__name__, stage="end", why=describe(e))
         self.log("asleep", **self._summary(seconds))
         if self.reset:
             self.port.reset()
@@ -196,7 +202,7 @@ class Agent:
         state = self.state
         if failure:
             state.unfinished = 0
-            state.failures = min(state.failures + isinstance(failure, (LinkError, ProtocolError)), 255)
+            state.failures = min(state.failures + (not isinstance(failure, ConfigError)), 255)
             self._plan()
         self.log.keep()
         name = type(failure).__name__

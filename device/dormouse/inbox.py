@@ -20,7 +20,7 @@ _LIMIT = 24576  # bytes of the journal; the snapshot that compaction writes is a
 _SPACE = 8192  # bytes of payloads held at once
 _DETAILS = 2048  # bytes of values and reasons held at once
 _DETAIL = 600  # bytes of one that is worth flash; a longer one (describe, log) is told while this wake lasts
-_GROUP = 4096  # bytes of records in one commit
+_GROUP = 1536  # bytes of records in one commit, if it is of more than one; its copy in RAM is as big again
 _FORGOTTEN = 16  # ledgers that can be forgotten
 
 _STATE, _LEDGER, _FORGET, _ACCEPT, _SEEN, _DONE, _TOLD, _WINDOW, _VALUE = range(1, 10)  # kinds of record
@@ -80,7 +80,7 @@ class Inbox:
 
     def _put(self, kind, data):
         size = len(data) + 3
-        if self._added + size > _GROUP:
+        if self._added and self._added + size > _GROUP:
             self.commit()
         if size > self.journal.room():
             self.commit()

@@ -39,7 +39,8 @@ class Link:
         self.start = self.end = 0
         self.stream = self.sock = self.poll = None
         self.flights = self.turns = self.sent = self.received = 0
-        self.heard = True  # something came since the last flight: the next flight begins a round trip
+        self.heard = True  # an answer came since the last flight: the next flight begins a round trip
+        self.rtt = self.flew = 0  # ms of a round trip; clock() of the last flight that began one
 
     def open(self, family, address):
         """Connect to one address of `resolve`; LinkError (stage `connect`) when it refuses or stays silent."""
@@ -134,7 +135,8 @@ class Link:
             if n:
                 self.start, self.end = 0, n
                 self.received += n
-                self.heard = True
+                if 2 * (self.clock() - self.flew) >= self.rtt:  # earlier it answers an earlier flight
+                    self.heard = True
                 return
             if n == 0:
                 raise LinkError("closed by the peer", "read")
@@ -163,6 +165,7 @@ class Link:
         if self.heard:
             self.heard = False
             self.turns += 1
+            self.flew = self.clock()
         while len(view):
             try:
                 n = self.stream.write(view)

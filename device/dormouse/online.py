@@ -120,7 +120,6 @@ class Online:
         finally:
             state.alone = s.hidden
         self.was_up = True
-        s.connected = s.heard
         self.log("connected", present=s.present, rtt=s.rtt)
         self.agent.phase("connect")
         self._drain(s, wake, nonce)

@@ -93,7 +93,7 @@ class Session(simple.MQTTClient):
         self.hidden = False  # the connection broke so that a refusal in CONNACK may have been lost
         self.present = None  # session_present, once CONNACK has come
         self.rtt = 0
-        self.heard = 0  # link.clock() of the last packet
+        self.heard = self.connected = 0  # link.clock() of the last packet, and of CONNACK
         self.problem = None
         self.nonce = None
         self.fences = 0
@@ -145,8 +145,8 @@ class Session(simple.MQTTClient):
             raise LinkError(e.reason + " before CONNACK", "connack")
         if connack[0] != 0x20 or connack[1] != 2 or connack[2] > 1 or (failed and not connack[3]):
             raise ProtocolError("not an MQTT broker", "connack")
-        self.heard = self.link.clock()
-        self.rtt = self.heard - started
+        self.heard = self.connected = self.link.clock()
+        self.rtt = self.link.rtt = self.heard - started
         return connack
 
     def publish(self, leaf, payload, qos=1, retain=False, confirmed=None):

@@ -15,7 +15,7 @@ _VERSION = 1
 _ALONE, _PRESENT, _DRAINED = 1, 2, 4
 
 FENCE_NEW, FENCE_WORKS, FENCE_DEAD = 0, 1, -1
-ENDINGS = ("finished", "LinkError", "ProtocolError", "StorageError", "ConfigError", "cut off")
+ENDINGS = ("finished", "LinkError", "ProtocolError", "StorageError", "ConfigError", "DormouseError", "cut off")
 PHASES = ("boot", "join", "connect", "drain", "confirm")
 
 
@@ -66,7 +66,7 @@ class State:
         self.wake += 1
         broken = self.unfinished > 0
         if broken:
-            self.ending = 5
+            self.ending = len(ENDINGS) - 1
         self.unfinished = min(self.unfinished + 1, 255)
         self.save()
         return broken
