@@ -8,10 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from dormouse_host import device_process
+from dormouse_host import device_process, toolchain
 from dormouse_host.broker import Mosquitto
+from dormouse_host.errors import HostError
 from needs import need_micropython, need_mosquitto
 from on_device import pytest_pycollect_makemodule  # noqa: F401  (a hook, registered by being here)
+
+
+def pytest_report_header() -> list[str]:
+    """What this run is about, at its start; there too a wrong MICROPYTHON= or UMQTT= ends it."""
+    try:
+        umqtt = toolchain.umqtt_folder()
+        found = str(toolchain.require_micropython())
+    except toolchain.NoMicropython as error:
+        found = str(error)
+    except HostError as error:
+        raise pytest.UsageError(str(error)) from error
+    return [f"device: {found}, umqtt.simple in {umqtt}", f"broker: {toolchain.mosquitto()}"]
 
 
 class DeviceInterpreter:
