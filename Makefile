@@ -35,7 +35,7 @@ help: ## list what can be done here
 
 .PHONY: setup
 setup: $(STAMP) ## make .venv; fetch umqtt.simple and MicroPython into .cache; install mosquitto
-	@$(RUN) -m dormouse_host.toolchain all
+	@$(RUN) -m dormouse_host.toolchain all >/dev/null
 	@$(have_mosquitto) || ( $(call system_package,mosquitto) && $(stop_service) ); $(have_mosquitto) || \
 		echo "mosquitto is not installed and may not be: $(mosquitto_hint)" >&2
 
