@@ -8,12 +8,11 @@ import json
 import os
 import select
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dormouse_host import children
 from dormouse_host.errors import HostError
@@ -43,19 +42,16 @@ def parse(line: str) -> Event | None:
     return Event(words[2], fields) if isinstance(fields, dict) else None
 
 
-def _lines(child: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
-    """The lines of `child` as they come, until it ends. HostError at `deadline` (monotonic seconds)."""
-    assert child.stdout is not None  # children.start was given PIPE
+def _lines(pipe: IO[bytes], deadline: float) -> Iterator[str]:
+    """The lines from `pipe` as they come, until its other end closes. HostError at `deadline` (monotonic seconds)."""
     rest = b""
-    while select.select([child.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        data = os.read(child.stdout.fileno(), 65536)
-        if not data:
-            if rest:
-                yield rest.decode(errors="replace")
-            return
+    while select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        data = os.read(pipe.fileno(), 65536)
         *whole, rest = (rest + data).split(b"\n")
-        for line in whole:
+        for line in whole if data else [rest]:
             yield line.decode(errors="replace").rstrip("\r")
+        if not data:
+            return
     raise HostError("the device process hung past its budget and was killed")
 
 
@@ -86,22 +82,32 @@ class DemoDevice:
         config = {**self._config, "budget": budget, "linger": linger}
         (self._folder / "config.json").write_text(json.dumps(config))
         argv, env = self._command
-        child = children.start(argv, output=subprocess.PIPE, env=env)
-        try:
-            reason, other = "", ""
-            for line in _lines(child, time.monotonic() + budget + _MARGIN):
-                event = parse(line)
-                if event is None:
-                    other = line.strip() or other
-                    continue
-                if event.name == "error":
-                    reason = _reason(event)
-                on_event(event)
-            code = child.wait(_MARGIN)
-        finally:
-            children.stop(child)
+        reading, writing = os.pipe()
+        with open(reading, "rb", 0) as pipe:
+            try:
+                child = children.start(argv, output=writing, env=env)
+            finally:
+                os.close(writing)
+            try:
+                reason = self._follow(_lines(pipe, time.monotonic() + budget + _MARGIN), on_event)
+                code = child.wait(_MARGIN)
+            finally:
+                children.stop(child)
         if code:
-            raise HostError(f"device {self.id}: {reason or other or f'ended with {code}'}", 2 if code == 2 else 1)
+            raise HostError(f"device {self.id}: {reason or f'ended with {code}'}", 2 if code == 2 else 1)
+
+    def _follow(self, lines: Iterator[str], on_event: Callable[[Event], object]) -> str:
+        """Hand on the events; what it said went wrong, else its last line that is none of its log."""
+        reason, other = "", ""
+        for line in lines:
+            event = parse(line)
+            if event is None:
+                other = line.strip() or other
+                continue
+            if event.name == "error":
+                reason = _reason(event)
+            on_event(event)
+        return reason or other
 
 
 def _reason(event: Event) -> str:
