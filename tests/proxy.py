@@ -126,8 +126,8 @@ class Proxy:
         try:
             while chunk := late.get():
                 time.sleep(max(0.0, chunk.went - time.monotonic()))
+                chunk.went = time.monotonic()  # before it is sent: the answer to it may come at once
                 sink.sendall(chunk.data)
-                chunk.went = time.monotonic()
             time.sleep(self._delay)
             sink.shutdown(socket.SHUT_WR)
         except OSError:
