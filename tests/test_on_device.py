@@ -35,8 +35,7 @@ def run(request, tmp_path):
     def run_text(source, names, heap="128k"):
         path = tmp_path / "test_given.py"
         path.write_text(source)
-        lib = on_device.compiled_agent(request.config)
-        return path, on_device.run_file(path, names, request.param, heap, lib)
+        return path, on_device.run_file(path, names, request.param, heap)
 
     return request.param, run_text
 
@@ -70,14 +69,13 @@ def test_file_that_does_not_import_fails_all_its_functions(run):
     assert all("nowhere" in outcome.failure for outcome in outcomes.values())
 
 
-def test_heap_is_the_boards_and_not_the_machines(request, tmp_path):
+def test_heap_is_the_boards_and_not_the_machines(tmp_path):
     """What a board cannot allocate fails here too; HEAP changes the bound."""
     need_micropython()
     path = tmp_path / "test_heap.py"
     path.write_text('HEAP = "1M"\ndef test_big():\n    bytearray(300000)\n')
-    lib = on_device.compiled_agent(request.config)
     assert on_device.heap_of(ast.parse(path.read_text())) == "1M"
     for heap, fits in ((on_device.DEFAULT_HEAP, False), ("1M", True)):
-        outcome = on_device.run_file(path, ["test_big"], "micropython", heap, lib)["test_big"]
+        outcome = on_device.run_file(path, ["test_big"], "micropython", heap)["test_big"]
         assert (outcome.failure is None) is fits
         assert fits or "MemoryError" in str(outcome.failure)

@@ -1,7 +1,8 @@
 """How the agent runs as a process of this machine: the command line and the environment, for either interpreter.
 
 Must stay true: the process sees the agent, umqtt.simple and its own device folder, and nothing of this process's
-own import path; MicroPython gets a heap of a board's size, the same number of objects on 32 bits and on 64.
+own import path; MicroPython gets what a board has, the agent compiled to .mpy and a heap of a board's size, the same
+number of objects on 32 bits and on 64.
 """
 
 import importlib.util
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from dormouse_host import toolchain
+from dormouse_host import compiled, toolchain
 from dormouse_host.errors import HostError
 
 Kind = Literal["cpython", "micropython"]
@@ -20,7 +21,8 @@ BOARD_HEAP = "192k"  # what an ESP32 or a Pico W leaves free after its start, 32
 
 def command(kind: Kind, device_dir: str | Path, heap: str = BOARD_HEAP) -> tuple[list[str], dict[str, str]]:
     """argv and environment of one wake of the device in `device_dir`. NoMicropython where that is asked for in vain."""
-    return interpreter(kind, ["-m", "dormouse.ports.posix", str(device_dir)], [agent_folder()], heap)
+    library = compiled.library(agent_folder()) if kind == "micropython" else agent_folder()
+    return interpreter(kind, ["-m", "dormouse.ports.posix", str(device_dir)], [library], heap)
 
 
 def interpreter(

