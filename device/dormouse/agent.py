@@ -122,9 +122,14 @@ class Agent:
     def _sample(self, wake):
         """Take the readings and store them."""
         values = {}
+        now, before = self.now(), self.state.sampled
+        self.state.sampled = now
         for name in sorted(catalogue.readings):
+            function, every = catalogue.readings[name]
+            if not schedule.due(every, now, before):
+                continue
             try:
-                values.update(catalogue.readings[name][0](wake) or {})
+                values.update(function(wake) or {})
             except Exception as e:
                 self.log("error", kind="telemetry", stage=name, why=describe(e))
         if protocol.fits(values) and values:

@@ -26,3 +26,11 @@ def sleep_for(config, now, next_connect):
     left = max(1, next_connect - now)
     every = config["sample_every"]
     return min(left, every) if every else left
+
+
+def due(every, now, before):
+    """Is a reading that is taken once in `every` seconds due at `now`, the last sample having been at `before`?
+
+    The device's own count is divided into periods of that length, and the first sample in each takes the reading.
+    """
+    return not every or not before or now // every > before // every

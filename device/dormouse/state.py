@@ -9,7 +9,7 @@ import struct
 from dormouse.errors import ConfigError
 from dormouse.journal import Mark
 
-_FORMAT = "<BIBBBbBIIIIIBBHH5H"
+_FORMAT = "<BIBBBbBIIIIIIBBHH5H"
 _HEAD = struct.calcsize(_FORMAT)
 _VERSION = 1
 _ALONE, _PRESENT, _DRAINED = 1, 2, 4
@@ -35,6 +35,7 @@ class State:
         self.acked = 0  # highest telemetry number that a PUBACK has covered
         self.clock = 0  # s, the device's own count at the planned end of its sleep
         self.next_connect = 0  # s of that count
+        self.sampled = 0  # s of that count, of the last sample
         self.ms = 0  # of the last wake that went online: how long, and the rest
         self.ending = 0  # index into ENDINGS
         self.flights = 0
@@ -48,9 +49,9 @@ class State:
 
     def _take(self, values):
         self.wake, self.failures, self.unfinished, self.cutoffs, self.fence, flags = values[1:7]
-        self.ended, self.acked, self.clock, self.next_connect, self.ms = values[7:12]
-        self.ending, self.flights, self.up, self.down = values[12:16]
-        self.phases = list(values[16:])
+        self.ended, self.acked, self.clock, self.next_connect, self.sampled, self.ms = values[7:13]
+        self.ending, self.flights, self.up, self.down = values[13:17]
+        self.phases = list(values[17:])
         self.alone, self.present, self.drained = bool(flags & _ALONE), bool(flags & _PRESENT), bool(flags & _DRAINED)
         if self.ending >= len(ENDINGS):
             self.ending = 0
@@ -75,7 +76,7 @@ class State:
         """Write everything; on flash when this returns."""
         flags = _ALONE * self.alone | _PRESENT * self.present | _DRAINED * self.drained
         numbers = (_VERSION, self.wake, self.failures, self.unfinished, self.cutoffs, self.fence, flags)
-        numbers += (self.ended, self.acked, self.clock, self.next_connect, self.ms)
+        numbers += (self.ended, self.acked, self.clock, self.next_connect, self.sampled, self.ms)
         numbers += (self.ending, min(self.flights, 255), min(self.up, 65535), min(self.down, 65535))
         phases = [min(phase, 65535) for phase in self.phases]
         self._mark.save(struct.pack(_FORMAT, *(numbers + tuple(phases))) + self.device.encode())

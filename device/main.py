@@ -1,0 +1,3 @@
+import dormouse
+
+dormouse.run("app")
