@@ -143,6 +143,7 @@ class Agent:
         from dormouse.online import Online
 
         self.phase("boot")
+        self.settings.begin()
         self.outbox.now = self.now()
         gc.collect()  # the biggest imports and buffers come now
         self.online = Online(self, secrets)
@@ -169,7 +170,8 @@ class Agent:
     def try_out(self, values):
         """Let the next wake begin with changed settings, and keep them if it finishes."""
         self._checked(values)
-        self.settings.put_on_trial(values)
+        if values:
+            self.settings.put_on_trial(values)
 
     def _checked(self, values):
         full = {key: self.config[key] for key in self.config if key in config.KEYS}

@@ -40,6 +40,8 @@ def check(values):
         if least is not None and not (isinstance(value, (int, float)) and least <= value <= most):
             raise ConfigError("config: %s is a number from %d to %d" % (key, least, most))
         full[key] = value
+    if full["total"] <= full["budget"]:
+        raise ConfigError("config: total is more than budget: handlers run in what is left")
     check_device_id(full["id"])
     check_root(full["root"])
     full["host"], full["port"] = split_broker(full["broker"])
@@ -63,25 +65,24 @@ def split_broker(url):
 
 
 class Overlay:
-    """Keys that commands have changed: kept ones, and one set on trial until a wake has finished with it.
+    """Keys that commands have changed: kept ones, and those on trial until a wake has finished with them.
 
-    `kept` and `trial` are files in the agent's folder; the trial's first byte says whether a wake began with it.
+    `kept` and `trial` are files in the agent's folder; the trial's first byte says whether a wake has connected with
+    it. `undone`: the keys of a trial that no wake could finish with, or None.
     """
 
     def __init__(self, storage):
         self._storage = storage
         self.kept = load(storage.read("kept"), "kept settings")
-        self.trial = {}
-        self.undone = None  # the keys of a trial that no wake could finish with
-        data = storage.read("trial")
-        if data is not None:
-            values = load(data[1:], "settings on trial")
-            if data[:1] == b"1":
-                self.undone = sorted(values)
-                storage.remove("trial")
-            else:
-                storage.replace("trial", b"1" + data[1:])
-                self.trial = values
+        self.undone = None
+        self.trial = self._waiting()
+        if storage.read("trial") and not self.trial:
+            self.undone = sorted(load(storage.read("trial")[1:], "settings on trial"))
+            storage.remove("trial")
+
+    def _waiting(self):
+        data = self._storage.read("trial")
+        return load(data[1:], "settings on trial") if data and data[:1] == b"0" else {}
 
     def over(self, values):
         """`values` of config.json with what is kept and what is on trial over them."""
@@ -96,15 +97,22 @@ class Overlay:
         self._storage.replace("kept", json.dumps(self.kept).encode())
 
     def put_on_trial(self, values):
-        """The next wake begins with these, and keeps them if it finishes."""
-        self._storage.replace("trial", b"0" + json.dumps(values).encode())
+        """The next wake that connects does it with these, and keeps them if it finishes."""
+        full = self._waiting()
+        full.update(values)
+        self._storage.replace("trial", b"0" + json.dumps(full).encode())
+
+    def begin(self):
+        """A wake is going to connect with what is on trial."""
+        if self.trial:
+            self._storage.replace("trial", b"1" + json.dumps(self.trial).encode())
 
     def finished(self):
         """A wake has finished with what was on trial."""
         if self.trial:
             self.keep(self.trial)
             self.trial = {}
-            if (self._storage.read("trial") or b"1")[:1] == b"1":  # unless this wake has put another one there
+            if not self._waiting():  # unless this wake has put others there
                 self._storage.remove("trial")
 
 

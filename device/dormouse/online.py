@@ -40,7 +40,8 @@ class Online:
         self.link.deadline = self.budget
         self.inbox = Inbox(self.port.storage, self.port.random, self.config["inbox"], Standard(agent, self).find)
         self.intake = Intake(self.inbox, self.config["payload"], self.outbox.answer, self.log)
-        self.work = Work(self.port, self.inbox, self.outbox.answer, self.log, self.cap)
+        longest = self.config["total"] - self.config["budget"]
+        self.work = Work(self.port, self.inbox, self.outbox.answer, self.log, self.cap, longest)
         self.link.before_send = self.inbox.commit
         self.session = None
         self.was_up = False  # has a connection of this wake had its CONNACK?

@@ -14,9 +14,12 @@ from dormouse.wake import Overrun
 
 
 class Work:
-    """`cap`: port.ms() that no handler may go past. `answer(entry)` takes the result of a command without an id."""
+    """`cap`: port.ms() that no handler may go past; `longest`: seconds that one may ask for. `answer(entry)` takes the
+    result of a command without an id.
+    """
 
-    def __init__(self, port, inbox, answer, log, cap):
+    def __init__(self, port, inbox, answer, log, cap, longest):
+        self.longest = longest
         self.port = port
         self.inbox = inbox
         self.answer = answer
@@ -37,7 +40,9 @@ class Work:
                 if handler is None:
                     raise ProtocolError("unknown command")
                 args = protocol.check_args(handler.spec, command.args)
-            except ProtocolError as e:  # the app has changed since it was accepted
+                if handler.limit > self.longest:
+                    raise ProtocolError("its limit of %s s does not fit into a wake" % handler.limit)
+            except ProtocolError as e:  # or the app has changed since it was accepted
                 status, why = protocol.REJECTED, e.reason
             now = self.port.time()
             if status is None and command.exp is not None and now is not None and command.exp <= now:
