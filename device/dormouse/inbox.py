@@ -16,9 +16,11 @@ from dormouse.windows import OPEN, STALE, Window, code_of
 
 ATTEMPTS = 3
 UNNAMED = 255  # the index of commands without an id; their number only counts them
-_LIMIT = 24576  # bytes of the journal; the snapshot that compaction writes is at most 18 KiB of them
-_SPACE = 8192  # bytes of payloads held at once
-_DETAILS = 2048  # bytes of values and reasons held at once
+_LIMIT = 24576  # bytes of the journal; the snapshot that compaction writes is at most 23 KiB of them: 4 windows of
+# 1.3 KiB, 1.25 _SPACE and one payload more, details, names
+_SPACE = 8192  # bytes of records of commands held at once
+_RECORD = 8  # bytes of a record besides the payload
+_DETAILS = 1536  # bytes of values and reasons that are kept; at times it is twice as much
 _DETAIL = 600  # bytes of one that is worth flash; a longer one (describe, log) is told while this wake lasts
 _GROUP = 1536  # bytes of records in one commit, if it is of more than one; its copy in RAM is as big again
 _FORGOTTEN = 16  # ledgers that can be forgotten
@@ -41,6 +43,7 @@ class Inbox:
         self.waiting = []  # (index, number, payload)
         self.space = 0
         self.details = []  # (index, number, detail)
+        self.detail_bytes = 0
         self.unnamed = 0
         self.started = None  # (index, number, attempt)
         self.done = []  # (index, number, code) of what ended since the last commit
@@ -61,7 +64,7 @@ class Inbox:
     @property
     def overfull(self):
         """Past even what may come in while results wait for their PUBACKs?"""
-        return len(self.waiting) >= 2 * self.limit or self.space >= 2 * _SPACE
+        return len(self.waiting) >= 2 * self.limit or self.space >= _SPACE + _SPACE // 4
 
     def window(self, index):
         """The window with this index, or None."""
@@ -116,6 +119,7 @@ class Inbox:
                 self.windows = [w for w in self.windows if w.index != index]
                 self._remove(index)
                 self.details = [e for e in self.details if e[0] != index]
+                self.detail_bytes = sum(len(e[2]) for e in self.details)
         elif kind == _WINDOW:
             self.window(data[0]).restore(data)
             self.untold = True
@@ -135,7 +139,7 @@ class Inbox:
             elif w.code(number) == 0:
                 w.mark(number, OPEN, crc32(payload))
             self.waiting.append((index, number, payload))
-            self.space += len(payload)
+            self.space += len(payload) + _RECORD
             return
         self.untold = True
         head = 5
@@ -149,25 +153,27 @@ class Inbox:
                 w.mark(number, data[5])
         detail = bytes(data[head:])
         if w and detail:
-            self.details.append((index, number, detail))
-            self._trim(_DETAILS)
+            self._keep(index, number, detail)
 
     def _remove(self, index, number=None):
         gone = [e for e in self.waiting if e[0] == index and number in (None, e[1])]
         for entry in gone:
             self.waiting.remove(entry)
-            self.space -= len(entry[2])
+            self.space -= len(entry[2]) + _RECORD
 
-    def _trim(self, most):
-        """Let go of the oldest details, those first that the host has, until `most` bytes are left."""
-        size = sum(len(d) for _, _, d in self.details)
+    def _keep(self, index, number, detail):
+        """Keep a value or reason. Past twice the bound, the oldest go, those first that the host has."""
+        self.details.append((index, number, detail))
+        self.detail_bytes += len(detail)
+        if self.detail_bytes <= 2 * _DETAILS:  # seldom, because each time looks at all of them
+            return
         for owed in (False, True):
             for entry in list(self.details):
-                if size <= most:
+                if self.detail_bytes <= _DETAILS:
                     return
                 if self._owes(entry) == owed:
                     self.details.remove(entry)
-                    size -= len(entry[2])
+                    self.detail_bytes -= len(entry[2])
 
     # ---- what the intake decides
 
@@ -209,6 +215,8 @@ class Inbox:
 
     def room_to_run(self):
         """Is there room in RAM for one more value? Not before results under way are confirmed, perhaps."""
+        if self.detail_bytes < _DETAILS // 2:
+            return True
         return sum(len(e[2]) for e in self.details if self._owes(e)) < _DETAILS // 2
 
     def _owes(self, entry):
@@ -235,7 +243,7 @@ class Inbox:
         self._put(_DONE, struct.pack("<BIB", index, number, code) + kept)
         self.done.append((index, number, code))
         if kept != detail:
-            self.details.append((index, number, detail))
+            self._keep(index, number, detail)
 
     def end(self):
         """The wake ends: where all results are confirmed, the next one need not send them again."""

@@ -23,9 +23,9 @@ def connect_in(config, failures, volts, byte):
 
 def sleep_for(config, now, next_connect):
     """Seconds to sleep, at `now` of the device's own count: until the next sample or the next connect."""
-    left = max(1, next_connect - now)
+    left = max(1, int(next_connect - now))
     every = config["sample_every"]
-    return min(left, every) if every else left
+    return max(1, int(min(left, every))) if every else left
 
 
 def due(every, now, before):

@@ -75,7 +75,7 @@ class State:
     def save(self):
         """Write everything; on flash when this returns."""
         flags = _ALONE * self.alone | _PRESENT * self.present | _DRAINED * self.drained
-        numbers = (_VERSION, self.wake, self.failures, self.unfinished, self.cutoffs, self.fence, flags)
+        numbers = (_VERSION, self.wake, self.failures, self.unfinished, min(self.cutoffs, 255), self.fence, flags)
         numbers += (self.ended, self.acked, self.clock, self.next_connect, self.sampled, self.ms)
         numbers += (self.ending, min(self.flights, 255), min(self.up, 65535), min(self.down, 65535))
         phases = [min(phase, 65535) for phase in self.phases]
