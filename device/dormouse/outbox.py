@@ -22,6 +22,7 @@ class Outbox:
         self.flying = []  # [answers, …] under way
         self.batches = []  # [last number, confirmed] of the telemetry under way, in order
         self.wanted = []  # (first, last) that the host asks for again
+        self.again = []  # … and that are under way
         self.now = 0  # seconds of the device's own count
         self.reader = None
 
@@ -53,9 +54,10 @@ class Outbox:
 
     def rewind(self, inbox):
         """The connection broke: what is not confirmed goes again."""
-        for entries in self.flying:
+        for entries in reversed(self.flying):
             self.answers = entries + self.answers
-        self.flying, self.batches, self.reader = [], [], None
+        self.wanted = self.again + self.wanted
+        self.flying, self.again, self.batches, self.reader = [], [], [], None
         for w in inbox.windows:
             w.untell()
 
@@ -122,10 +124,13 @@ class Outbox:
                 return self._send_batch(session, inbox, entries, lambda: self._confirm(batch))
             self.reader = None
         if self.wanted:
-            for entries, last in self._batches(*self.wanted[0]):
-                self.wanted[0] = (last + 1, self.wanted[0][1])
-                return self._send_batch(session, inbox, entries, None)
-            self.wanted.pop(0)
+            first, end = self.wanted.pop(0)
+            for entries, last in self._batches(first, end):
+                if last < end:
+                    self.wanted.insert(0, (last + 1, end))
+                span = (first, last)
+                self.again.append(span)
+                return self._send_batch(session, inbox, entries, lambda: self.again.remove(span))
             return True
         return False
 
