@@ -207,6 +207,24 @@ def test_sixty_four_bits_are_taken_where_thirty_two_cannot_be_had(empty_cache, m
     assert tried == ["i386", "amd64"]
 
 
+def test_build_that_the_machine_cannot_run_is_fetched_once_and_kept(empty_cache, monkeypatch):
+    """A kernel without 32-bit programs must not cost a download at each start."""
+    tried = []
+
+    def unpack(folder, architecture):
+        tried.append(architecture)
+        (folder / "micropython").write_text(f"#!/bin/sh\n[ {architecture} = amd64 ] && echo micropython 1 25 0 True\n")
+        (folder / "micropython").chmod(0o755)
+
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(newer_release, "architectures", lambda: ("i386", "amd64"))
+    monkeypatch.setattr(newer_release, "unpack_micropython", unpack)
+    for _ in range(2):
+        assert toolchain.require_micropython().bits == 64
+        toolchain._cached_micropython.cache_clear()
+    assert tried == ["i386", "amd64"]
+
+
 def test_machine_without_micropython_gets_none_and_a_reason(empty_cache, monkeypatch):
     def unavailable():
         raise newer_release.Unavailable("MicroPython is fetched on Debian and Ubuntu only")

@@ -115,14 +115,16 @@ def _cached_micropython() -> Interpreter | str:
             return found
     reasons = []
     for architecture, folder in folders.items():
-        _say(f"fetching MicroPython for {architecture}")
-        shutil.rmtree(folder, ignore_errors=True)  # it was there and did not run
         try:
-            with _appearing_whole(folder) as new:
-                newer_release.unpack_micropython(new, architecture)
+            if not folder.is_dir():
+                _say(f"fetching MicroPython for {architecture}")
+                with _appearing_whole(folder) as new:
+                    newer_release.unpack_micropython(new, architecture)
             if found := _probe(folder / "micropython", "cache"):
                 return found
-            reasons.append(f"this machine does not run programs for {architecture}")
+            # It stays: this machine may run no such programs and is not to fetch it again each time, or it was only
+            # too busy, and another process is running it.
+            reasons.append(f"{folder} does not run here (remove it to fetch it again)")
         except newer_release.Unavailable as error:
             reasons.append(str(error))
         _say(reasons[-1])
