@@ -19,7 +19,7 @@ UNNAMED = 255  # the index of commands without an id; their number only counts t
 _LIMIT = 24576  # bytes of the journal; the snapshot that compaction writes is at most 23 KiB of them: 4 windows of
 # 1.3 KiB, 1.25 _SPACE and one payload more, details, names
 _SPACE = 8192  # bytes of records of commands held at once
-_RECORD = 8  # bytes of a record besides the payload
+_RECORD = 8  # bytes of a record besides payload or detail
 _DETAILS = 1536  # bytes of values and reasons that are kept; at times it is twice as much
 _DETAIL = 600  # bytes of one that is worth flash; a longer one (describe, log) is told while this wake lasts
 _GROUP = 1536  # bytes of records in one commit, if it is of more than one; its copy in RAM is as big again
@@ -94,6 +94,7 @@ class Inbox:
 
     def _snapshot(self):
         yield _STATE, self.state.encode()
+        yield _DONE, struct.pack("<BIB", UNNAMED, self.unnamed, 0)  # its number alone: the mark may still name old ones
         for index, name in self.forgotten:
             yield _FORGET, bytes((index,)) + name.encode()
         for w in self.windows:
@@ -119,7 +120,7 @@ class Inbox:
                 self.windows = [w for w in self.windows if w.index != index]
                 self._remove(index)
                 self.details = [e for e in self.details if e[0] != index]
-                self.detail_bytes = sum(len(e[2]) for e in self.details)
+                self.detail_bytes = sum(len(e[2]) + _RECORD for e in self.details)
         elif kind == _WINDOW:
             self.window(data[0]).restore(data)
             self.untold = True
@@ -132,11 +133,11 @@ class Inbox:
             self._apply_command(kind, self.window(index), index, number, data)
 
     def _apply_command(self, kind, w, index, number, data):
+        if index == UNNAMED:
+            self.unnamed = max(self.unnamed, number)
         if kind == _ACCEPT:
             payload = bytes(data[5:])
-            if w is None:
-                self.unnamed = max(self.unnamed, number)
-            elif w.code(number) == 0:
+            if w and w.code(number) == 0:
                 w.mark(number, OPEN, crc32(payload))
             self.waiting.append((index, number, payload))
             self.space += len(payload) + _RECORD
@@ -164,7 +165,7 @@ class Inbox:
     def _keep(self, index, number, detail):
         """Keep a value or reason. Past twice the bound, the oldest go, those first that the host has."""
         self.details.append((index, number, detail))
-        self.detail_bytes += len(detail)
+        self.detail_bytes += len(detail) + _RECORD
         if self.detail_bytes <= 2 * _DETAILS:  # seldom, because each time looks at all of them
             return
         for owed in (False, True):
@@ -173,7 +174,7 @@ class Inbox:
                     return
                 if self._owes(entry) == owed:
                     self.details.remove(entry)
-                    self.detail_bytes -= len(entry[2])
+                    self.detail_bytes -= len(entry[2]) + _RECORD
 
     # ---- what the intake decides
 
@@ -217,7 +218,7 @@ class Inbox:
         """Is there room in RAM for one more value? Not before results under way are confirmed, perhaps."""
         if self.detail_bytes < _DETAILS // 2:
             return True
-        return sum(len(e[2]) for e in self.details if self._owes(e)) < _DETAILS // 2
+        return sum(len(e[2]) + _RECORD for e in self.details if self._owes(e)) < _DETAILS // 2
 
     def _owes(self, entry):
         w = self.window(entry[0])
@@ -237,7 +238,8 @@ class Inbox:
 
     def finish(self, index, number, status, detail=b""):
         """The command has ended; on flash with the next `start` or `commit`, whichever comes first."""
-        self.started = None
+        if self.ever_started(index, number):
+            self.started = None
         code = code_of(status)
         kept = detail if len(detail) <= _DETAIL else b""
         self._put(_DONE, struct.pack("<BIB", index, number, code) + kept)
