@@ -1,14 +1,13 @@
 """The demo's device: a folder like a board's flash, and one process per wake.
 
 Must stay true: a wake is a process of its own, gone when `wake` returns or raises; what it logs is handed on line by
-line as it happens; and no wake is waited for longer than it may last.
+line as it happens; and one that is silent for longer than a whole wake may listen is killed.
 """
 
 import json
 import os
 import select
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from dormouse_host.errors import HostError
 from dormouse_host.url import BrokerAddress
 
 _APP = Path(__file__).with_name("demo_app.py")
-_MARGIN = 6  # seconds beyond its budget after which a device process counts as hung; an interpreter starts in one
+_MARGIN = 6  # seconds of silence beyond its budget that make a device process hung; an interpreter starts in one
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,10 @@ def parse(line: str) -> Event | None:
     return Event(words[2], fields) if isinstance(fields, dict) else None
 
 
-def _lines(pipe: IO[bytes], deadline: float) -> Iterator[str]:
-    """The lines from `pipe` as they come, until its other end closes. HostError at `deadline` (monotonic seconds)."""
+def _lines(pipe: IO[bytes], patience: float) -> Iterator[str]:
+    """The lines from `pipe` as they come, until its other end closes. HostError after `patience` seconds of silence."""
     rest = b""
-    while select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
+    while select.select([pipe], [], [], patience)[0]:
         data = os.read(pipe.fileno(), 65536)
         *whole, rest = (rest + data).split(b"\n")
         for line in whole if data else [rest]:
@@ -89,7 +88,7 @@ class DemoDevice:
             finally:
                 os.close(writing)
             try:
-                reason = self._follow(_lines(pipe, time.monotonic() + budget + _MARGIN), on_event)
+                reason = self._follow(_lines(pipe, budget + _MARGIN), on_event)
                 code = child.wait(_MARGIN)
             finally:
                 children.stop(child)
