@@ -5,7 +5,7 @@ come in, the answer is a Command or a ProtocolError with a reason, within bounde
 """
 
 import json
-from binascii import crc32
+import sys
 
 from dormouse.errors import ConfigError, ProtocolError
 
@@ -29,7 +29,9 @@ UNKNOWN = "unknown"
 RUNNING = "running"
 FINAL = (SUCCEEDED, FAILED, REJECTED, INTERRUPTED, EXPIRED, CANCELLED)
 OPEN = "open"  # in a window: taken and not yet settled
-STATUSES = (None, OPEN) + FINAL  # the status of a number in a window is an index into this; 0 is: never seen
+# The status of a number in a window is an index into this; 0 is: never seen.
+STATUSES = (None, OPEN) + FINAL  # noqa: RUF005 (MicroPython can't unpack here)
+_DIGITS = "0123456789"
 _LETTERS = ".osfriec"  # one for each of STATUSES, in the end record
 WINDOW = 256  # numbers, the highest and those below it, that a device remembers for each ledger (RFC 4303, 3.4.3)
 
@@ -38,11 +40,12 @@ DEPTH_LIMIT = 8  # nested arrays and objects; 1020 of them overflow MicroPython'
 VALUE_LIMIT = 512  # bytes of JSON that a command's result may carry
 BATCH = 1024  # bytes of one publish of results or telemetry
 TEXT_LIMIT = 120  # characters of a reason
+_DO_LIMIT = 40  # characters of an unknown command's name that an answer repeats
 NUMBER_LIMIT = 1 << 30  # a command's number stays a small integer on 32-bit MicroPython
 
 _NAME = "abcdefghijklmnopqrstuvwxyz0123456789"
 _DEVICE = _NAME + "ABCDEFGHIJKLMNOPQRSTUVWXYZ_-."
-_TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
+_TYPES: dict = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
 
 
 def _made_of(text, letters, most):
@@ -51,7 +54,7 @@ def _made_of(text, letters, most):
 
 def check_device_id(device):
     """Return `device`, or raise ConfigError: 1 to 64 of A-Z a-z 0-9 _ - . and so safe in a topic and a file name."""
-    if not _made_of(device, _DEVICE, 64):
+    if not _made_of(device, _DEVICE, 64) or device in (".", ".."):
         raise ConfigError("id: 1 to 64 characters of A-Z a-z 0-9 _ - . are allowed")
     return device
 
@@ -72,7 +75,7 @@ def split_id(text):
     """`<state>-<ledger>.<number>` as (state, ledger, number); ValueError where it is anything else."""
     state, _, rest = text.partition("-")
     ledger, _, digits = rest.partition(".")
-    if not (_made_of(state, _NAME, 12) and _made_of(ledger, _NAME, 12) and _made_of(digits, "0123456789", 10)):
+    if not (_made_of(state, _NAME, 12) and _made_of(ledger, _NAME, 12) and _made_of(digits, _DIGITS, 10)):
         raise ValueError
     number = int(digits)
     if digits[0] == "0" or number >= NUMBER_LIMIT:
@@ -94,13 +97,21 @@ def legible_id(data):
 
 
 def _check_shape(data):
-    """Reject what is nested too deeply, and what MicroPython's json.loads takes though it is cut off or unbalanced."""
+    """Reject what is nested too deeply, and what MicroPython's json.loads takes though it is cut off, unbalanced or
+    holds a surrogate: it makes two of them where \\ud83d\\ude00 means one character, and writes them as broken UTF-8.
+    """
     opened = []
-    quoted = escaped = ended = False
+    quoted = escaped = unicode = ended = False
+    half = 0  # the least byte that would make what is before it a surrogate
     for byte in data:
         if escaped:
             escaped = False
+            unicode = byte == 0x75
         elif quoted:
+            if half and byte >= half:
+                raise ProtocolError("half a character: send UTF-8, not surrogates")
+            half = 0xA0 if byte == 0xED else 0x38 if unicode and byte | 32 == 0x64 else 0
+            unicode = False
             if byte == 0x5C:
                 escaped = True
             elif byte == 0x22:
@@ -189,7 +200,7 @@ def check_args(spec, args):
     """
     for name in args:
         if name not in spec:
-            raise ProtocolError("unknown argument %s" % name[:40])
+            raise ProtocolError("unknown argument %s" % str(name)[:40])  # MicroPython's JSON takes any scalar as key
     full = {}
     for name in spec:
         kind = spec[name]
@@ -217,11 +228,28 @@ def _is_plain(value, depth):
     return isinstance(value, (list, tuple)) and all(_is_plain(v, depth - 1) for v in value)
 
 
+if sys.implementation.name == "cpython":
+
+    def _dumps(message):
+        try:  # UTF-8 and not \ud83d\ude00, of which MicroPython makes two characters
+            return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
+        except UnicodeError:  # half of a pair
+            return json.dumps(message, separators=(",", ":")).encode()
+
+else:
+
+    def _dumps(message):
+        return json.dumps(message, separators=(",", ":")).encode()
+
+
 def encode(message):
     """A message as the bytes that go on the wire: compact JSON in UTF-8; ProtocolError where JSON can't say it."""
     if not _is_plain(message, DEPTH_LIMIT):  # MicroPython's json.dumps writes any object, and CPython's writes NaN
         raise ProtocolError("not expressible as JSON")
-    return json.dumps(message, separators=(",", ":")).encode()
+    try:
+        return _dumps(message)
+    except ValueError:  # CPython's, for an integer of thousands of digits
+        raise ProtocolError("not expressible as JSON")
 
 
 def fits(value, most=VALUE_LIMIT):
@@ -240,7 +268,7 @@ def result(status, command_id, crc, final=True, detail=b"", do=None):
     if command_id is not None:
         message["id"] = command_id
     elif do is not None:
-        message["do"] = do
+        message["do"] = do[:_DO_LIMIT]
     if not final:
         message["final"] = False
     return encode(message)[:-1] + detail + b"}"
@@ -278,15 +306,17 @@ def pack_window(codes):
 
 def unpack_window(text):
     """The inverse of `pack_window`: a list of statuses, at most WINDOW long. ValueError for anything else."""
+    if not isinstance(text, str):
+        raise ValueError("a window is text")
     statuses = []
     at = 0
     while at < len(text):
         code = _LETTERS.index(text[at])
         end = at + 1
-        while end < len(text) and text[end].isdigit():
+        while end < len(text) and text[end] in _DIGITS:
             end += 1
-        count = int(text[at + 1 : end]) if end > at + 1 else 1
-        if count > WINDOW - len(statuses):
+        count = int(text[at + 1 : end][:4]) if end > at + 1 else 1
+        if count == 0 or count > WINDOW - len(statuses):
             raise ValueError("more than a window")
         statuses += [STATUSES[code]] * count
         at = end
