@@ -197,6 +197,7 @@ class Agent:
             link = self.online.link
             state.ms, state.ending = self.port.ms(), ending
             state.flights, state.up, state.down = link.flights, link.sent, link.received
+            state.erases = min(self.port.storage.erases, 65535)
         base = state.clock
         state.next_connect = base + self.plan
         seconds = schedule.sleep_for(self.config, now, state.next_connect)

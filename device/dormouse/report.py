@@ -94,5 +94,5 @@ def last_wake(state):
         return None
     phases = {name: 10 * ms for name, ms in zip(PHASES, state.phases)}
     figures = {"ended": ENDINGS[state.ending], "ms": state.ms, "phases": phases}
-    figures.update(flights=state.flights, up=state.up, down=state.down)
+    figures.update(flights=state.flights, up=state.up, down=state.down, erases=state.erases)
     return figures

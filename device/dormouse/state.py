@@ -9,7 +9,7 @@ import struct
 from dormouse.errors import ConfigError
 from dormouse.journal import Mark
 
-_FORMAT = "<BIBBBbBIIIIIIBBHH5H"
+_FORMAT = "<BIBBBbBIIIIIIBBHHH5H"
 _HEAD = struct.calcsize(_FORMAT)
 _VERSION = 1
 _ALONE, _PRESENT, _DRAINED = 1, 2, 4
@@ -40,6 +40,7 @@ class State:
         self.ending = 0  # index into ENDINGS
         self.flights = 0
         self.up = self.down = 0  # bytes, 65535 at most
+        self.erases = 0  # of flash
         self.phases = [0] * len(PHASES)  # in 10 ms
         self.device = None
         data = self._mark.load()
@@ -50,8 +51,8 @@ class State:
     def _take(self, values):
         self.wake, self.failures, self.unfinished, self.cutoffs, self.fence, flags = values[1:7]
         self.ended, self.acked, self.clock, self.next_connect, self.sampled, self.ms = values[7:13]
-        self.ending, self.flights, self.up, self.down = values[13:17]
-        self.phases = list(values[17:])
+        self.ending, self.flights, self.up, self.down, self.erases = values[13:18]
+        self.phases = list(values[18:])
         self.alone, self.present, self.drained = bool(flags & _ALONE), bool(flags & _PRESENT), bool(flags & _DRAINED)
         if self.ending >= len(ENDINGS):
             self.ending = 0
@@ -77,6 +78,6 @@ class State:
         flags = _ALONE * self.alone | _PRESENT * self.present | _DRAINED * self.drained
         numbers = (_VERSION, self.wake, self.failures, self.unfinished, min(self.cutoffs, 255), self.fence, flags)
         numbers += (self.ended, self.acked, self.clock, self.next_connect, self.sampled, self.ms)
-        numbers += (self.ending, min(self.flights, 255), min(self.up, 65535), min(self.down, 65535))
+        numbers += (self.ending, min(self.flights, 255), min(self.up, 65535), min(self.down, 65535), self.erases)
         phases = [min(phase, 65535) for phase in self.phases]
         self._mark.save(struct.pack(_FORMAT, *(numbers + tuple(phases))) + self.device.encode())

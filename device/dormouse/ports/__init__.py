@@ -30,6 +30,7 @@ A port is a module `dormouse.ports.<sys.platform>` (`posix` for Linux and macOS)
         rename(old, new)        atomic; `new` is replaced
         remove(name)            no error where there is none
         names()                 list of file names
+        erases                  int: blocks of flash that writes have cost since the start, an estimate
         inline                  int: a file of at most so many bytes is rewritten without an erase (littlefs)
 
     All of Storage raise StorageError, with the file system's reason, and lose nothing that was there before.

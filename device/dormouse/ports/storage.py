@@ -52,6 +52,7 @@ class Storage:
         if kind not in ("VfsLfs2", "VfsPosix", "posix"):
             raise ConfigError("%s is on %s: no atomic rename; format it as littlefs 2" % (folder, kind or "nothing"))
         self.inline = inline
+        self.erases = 0  # flash blocks that writes have cost since the start, as littlefs works: an estimate
         self._place = kind == "VfsLfs2"
         self._dir = folder.rstrip("/") + "/"
         try:
@@ -98,6 +99,7 @@ class Storage:
         elif self._place and len(data) <= self.inline:
             self._write(name, "wb", data, rest)
             return
+        self.erases += 1 + len(data) // 4096
         aside = name + "~"
         self.remove(aside)
         try:
@@ -108,6 +110,7 @@ class Storage:
         self.rename(aside, name)
 
     def append(self, name, data):
+        self.erases += 1 + len(data) // 4096
         self._write(name, "ab", data, ())
         self._sync()
 
