@@ -175,7 +175,7 @@ def bench(tmp_path_factory, micropython):
 
 @pytest.mark.parametrize("scenario", list(work.SCENARIOS))
 def test_a_cut_at_any_flash_operation_leaves_the_old_state_or_the_new_one(bench, scenario):
-    points, faults = sweep(bench, scenario, 90)
+    points, faults = sweep(bench, scenario, 60)
     assert not faults, "\n".join(faults[:5])
     assert points > 20
 
@@ -193,13 +193,13 @@ def test_a_second_cut_during_recovery_leaves_no_less(bench, scenario):
     image, start = bench.begin(scenario)
     states = work.states(work.SCENARIOS[scenario], start)
     ((whole,),) = bench.stories(image, [[("-", scenario)]])
-    first = choose(cuts(whole.ops), 100 if ALL else 12, f"first {scenario}")
+    first = choose(cuts(whole.ops), 25 if ALL else 10, f"first {scenario}")
     known = bench.stories(image, [[(cut, scenario), ("-", "again")] for cut in first])
     points = []
     for cut, (one, again) in zip(first, known, strict=True):
         assert any(same(again.found, state) for state in states[one.done : one.done + 2])
         points += [(cut, second, again.found) for second in cuts(again.ops)]
-    points = choose(points, 80, f"second {scenario}")
+    points = choose(points, 60, f"second {scenario}")
     stories = bench.stories(image, [[(cut, scenario), (second, "again"), ("-", "look")] for cut, second, _ in points])
     for (cut, second, found), lives in zip(points, stories, strict=True):
         why = judge(lives, work.states(work.AGAIN, found))
@@ -213,13 +213,15 @@ def test_a_second_cut_during_recovery_leaves_no_less(bench, scenario):
         ("no flush", "spill"),
         ("overwrite", "compact"),
         ("any tail", "spill"),
-        ("any tail", "same"),
+        ("any generation", "same"),
         ("first slot first", "tails"),
     ],
 )
 def test_the_sweep_catches_a_planted_bug(bench, bug, scenario):
-    _, faults = sweep(bench, scenario, 200, bug)
-    assert faults
+    points, faults = sweep(bench, scenario, 50, bug)
+    wrong = [why for why in faults if "neither their state nor the next" in why]
+    # Some cuts must be harmless (none is when nothing is flushed), or else something simpler than the bug is caught.
+    assert 0 < len(wrong) < points + (bug == "no flush"), faults[:3]
 
 
 @pytest.mark.parametrize(("progsize", "bounds"), [(32, (0.04, 0.2, 2.0, 2.0)), (256, (0.1, 0.25, 2.0, 3.0))])
