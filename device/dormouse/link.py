@@ -135,7 +135,10 @@ class Link:
             if n:
                 self.start, self.end = 0, n
                 self.received += n
-                if 2 * (self.clock() - self.flew) >= self.rtt:  # earlier it answers an earlier flight
+                now = self.clock()
+                if now >= self.deadline:  # a stream that never pauses never comes to `_wait`
+                    raise LinkError("the wake's budget is used up", "read")
+                if 2 * (now - self.flew) >= self.rtt:  # earlier it answers an earlier flight
                     self.heard = True
                 return
             if n == 0:
