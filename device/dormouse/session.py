@@ -137,13 +137,13 @@ class Session(simple.MQTTClient):
         except LinkError as e:
             failed = e  # a refusal is often followed by a reset; CONNACK may be there all the same
         try:
-            connack = self.link.read(4)
+            connack = self.link.read(1)
+            if connack[0] == 0x20:
+                connack += self.link.read(3)
         except LinkError as e:
-            if self.link.received:
-                raise ProtocolError("not an MQTT broker", "connack")
             self.hidden = not self.alone and not e.silent
             raise LinkError(e.reason + " before CONNACK", "connack")
-        if connack[0] != 0x20 or connack[1] != 2 or connack[2] > 1 or (failed and not connack[3]):
+        if len(connack) < 4 or connack[1] != 2 or connack[2] > 1 or (failed and not connack[3]):
             raise ProtocolError("not an MQTT broker", "connack")
         self.heard = self.connected = self.link.clock()
         self.rtt = self.link.rtt = self.heard - started
