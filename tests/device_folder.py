@@ -92,16 +92,12 @@ class Device:
     def secrets(self, **values: str) -> None:
         (self.folder / "secrets.json").write_text(json.dumps(values))
 
-    def start(self, cause: str = "power", lib: Path | None = None, heap: str = "", then: str = "") -> "Process":
-        """A wake that runs on. `cause` is the boot's; `lib` holds the agent compiled for a board; `then` is Python
-        for the same process when the wake is over.
-        """
-        compiled = lib and self.interpreter.kind == "micropython"
-        run = f"import sys; from dormouse.ports.posix import main; code = main({str(self.folder)!r})"
-        code = "; ".join(part for part in (run, then, "sys.exit(code)") if part)
-        folder = lib if lib and compiled else device_process.agent_folder()
-        heap = heap or device_process.BOARD_HEAP
-        argv, environment = device_process.interpreter(self.interpreter.kind, ["-c", code], [folder], heap)
+    def start(self, cause: str = "power", heap: str = device_process.BOARD_HEAP, then: str = "") -> "Process":
+        """A wake that runs on. `cause` is the boot's; `then` is Python for the same process when the wake is over."""
+        argv, environment = self.interpreter.command(self.folder, heap)
+        if then:
+            run = f"import sys; from dormouse.ports.posix import main; code = main({str(self.folder)!r})"
+            argv = [*argv[: argv.index("-m")], "-c", f"{run}; {then}; sys.exit(code)"]
         return Process(argv, {**environment, "DORMOUSE_CAUSE": cause})
 
     def wake(self, cause: str = "power", **how: Any) -> Ran:
