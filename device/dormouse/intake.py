@@ -64,7 +64,7 @@ class Intake:
             return self._refuse(command, protocol.UNKNOWN, "for another state of this device")
         if any(name == command.ledger for _, name in inbox.forgotten):
             return self._refuse(command, protocol.UNKNOWN, "its ledger is forgotten")
-        w = self._window(command)
+        w = self._window(command, why)
         if w is None:
             return self._refuse(command, protocol.REJECTED, "%d ledgers are known already" % LEDGERS, False)
         code = w.code(number)
@@ -85,14 +85,14 @@ class Intake:
             inbox.accept(w, number, payload)
             self.log("command", id=command.id, do=command.do)
 
-    def _window(self, command):
+    def _window(self, command, why):
         inbox = self.inbox
         for w in inbox.windows:
             if w.name == command.ledger:
                 return w
         if len(inbox.windows) >= LEDGERS:
             # the owner's way out when four are taken: to forget one, from a ledger that was never seen
-            if command.do != FORGET:
+            if command.do != FORGET or why is not None:
                 return None
             try:
                 inbox.forget(command.args.get("ledger"))
