@@ -7,9 +7,10 @@ hash changes exactly when a name, a type, a default, a limit or `repeatable` doe
 import json
 from binascii import crc32
 
-from dormouse.errors import ConfigError
-from dormouse.protocol import VALUE_LIMIT, type_name
+from dormouse.errors import ConfigError, ProtocolError
+from dormouse.protocol import VALUE_LIMIT, check_args, fits, type_name
 
+_LONGEST = 3600  # s; the longest limit, and the longest wake
 commands = {}  # name -> Handler
 readings = {}  # name -> (function, seconds between two readings)
 
@@ -34,17 +35,29 @@ def command(name, limit=5, repeatable=False, **types):
     spec = {}
     for arg in types:
         kind = types[arg]
-        spec[arg] = [type_name(kind[0]), kind[1]] if isinstance(kind, tuple) else type_name(kind)
+        spec[arg] = [type_name(kind[0]), _default(*kind)] if isinstance(kind, tuple) else type_name(kind)
     if not isinstance(name, str) or not 0 < len(name) <= 32 or name in commands:
         raise ConfigError("command %r: a name of 1 to 32 characters, declared once" % (name,))
-    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit <= 0:
-        raise ConfigError("command %s: limit is a number of seconds above 0" % name)
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit <= _LONGEST:
+        raise ConfigError("command %s: limit is a number of seconds from 0 to %d" % (name, _LONGEST))
 
     def declare(function):
         commands[name] = Handler(function, limit, bool(repeatable), spec)
         return function
 
     return declare
+
+
+def _default(kind, value):
+    """The default of an argument, which `describe` can send and the handler can be given."""
+    try:
+        if value is not None:
+            check_args({"default": type_name(kind)}, {"default": value})
+    except ProtocolError as e:
+        raise ConfigError(e.reason)
+    if not fits(value):
+        raise ConfigError("a default is JSON of at most %d bytes" % VALUE_LIMIT)
+    return value
 
 
 def telemetry(every=0):
