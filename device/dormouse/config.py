@@ -6,8 +6,8 @@ anything depends on it; secrets live in a file of their own and in no message.
 
 import json
 
-from dormouse.errors import ConfigError
-from dormouse.protocol import PAYLOAD_LIMIT, ROOT, check_device_id, check_root
+from dormouse.errors import ConfigError, ProtocolError
+from dormouse.protocol import PAYLOAD_LIMIT, ROOT, check_device_id, check_root, check_shape, encode
 
 # key: (default, smallest, largest); a string's default has no range, a boolean's neither
 KEYS = {
@@ -58,7 +58,7 @@ def split_broker(url):
         host, colon, digits = host[1:], digits[:1], digits[1:]
     port = 1883
     if colon:
-        port = int(digits) if digits.isdigit() and len(digits) < 6 else 0
+        port = int(digits) if digits.encode().isdigit() and len(digits) < 6 else 0
     if not host or "/" in host or not 0 < port < 65536:
         raise ConfigError("config: broker is mqtt://host[:port]")
     return host, port
@@ -94,18 +94,18 @@ class Overlay:
     def keep(self, values):
         """Keep these from now on."""
         self.kept.update(values)
-        self._storage.replace("kept", json.dumps(self.kept).encode())
+        self._storage.replace("kept", encode(self.kept))
 
     def put_on_trial(self, values):
         """The next wake that connects does it with these, and keeps them if it finishes."""
         full = self._waiting()
         full.update(values)
-        self._storage.replace("trial", b"0" + json.dumps(full).encode())
+        self._storage.replace("trial", b"0" + encode(full))
 
     def begin(self):
         """A wake is going to connect with what is on trial."""
         if self.trial:
-            self._storage.replace("trial", b"1" + json.dumps(self.trial).encode())
+            self._storage.replace("trial", b"1" + encode(self.trial))
 
     def finished(self):
         """A wake has finished with what was on trial."""
@@ -121,8 +121,9 @@ def load(text, what):
     if text is None:
         return {}
     try:
+        check_shape(text)  # MicroPython takes half a file
         values = json.loads(text)
-    except (ValueError, UnicodeError):
+    except (ProtocolError, ValueError, UnicodeError):
         raise ConfigError("%s is not JSON" % what)
     if not isinstance(values, dict):
         raise ConfigError("%s is not a JSON object" % what)

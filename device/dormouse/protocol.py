@@ -96,7 +96,7 @@ def legible_id(data):
     return text
 
 
-def _check_shape(data):
+def check_shape(data):
     """Reject what is nested too deeply, and what MicroPython's json.loads takes though it is cut off, unbalanced or
     holds a surrogate: it makes two of them where \\ud83d\\ude00 means one character, and writes them as broken UTF-8.
     """
@@ -159,7 +159,7 @@ class Command:
 
     def parse(self, data):
         """Take in the bytes of one payload; ProtocolError says what is wrong with them. The id is taken first."""
-        _check_shape(data)
+        check_shape(data)
         try:
             message = json.loads(data)
         except (ValueError, UnicodeError):
