@@ -76,7 +76,7 @@ class Outbox:
         return True
 
     def _send_results(self, session, inbox):
-        entries, numbers, size = [], [], 0
+        entries, numbers, size = [], [], 1
         for w in inbox.windows:
             for number in w.owed():
                 name = "%s-%s.%d" % (inbox.state, w.name, number)
@@ -96,7 +96,7 @@ class Outbox:
         return bool(entries) and self._publish(session, protocol.RESULT, b"[", entries, confirmed)
 
     def _send_answers(self, session):
-        count = size = 0
+        count, size = 0, 1
         for entry in self.answers:
             size += len(entry) + 1
             if count and size > protocol.BATCH:
