@@ -76,7 +76,10 @@ class Link:
         self.poll.modify(self.sock, events)
         ready = self.poll.poll(left) if left > 0 else []
         if not ready:
-            error = LinkError("silent for %d ms" % left if left > 0 else "the wake's budget is used up", stage)
+            why = "the wake's budget is used up"
+            if left > 0:
+                why = "silent for %d ms" % left + (", and " + why if left < self.patience else "")
+            error = LinkError(why, stage)
             error.silent = True
             raise error
         if stage == "connect" and ready[0][1] & (select.POLLERR | select.POLLHUP):
