@@ -420,7 +420,7 @@ def test_payload_of_100_kb_and_one_of_8_mb_are_read_off_and_rejected(interpreter
 def test_payload_that_claims_256_mb_allocates_nothing_and_its_queue_comes_over_the_next_connection(
     interpreter, tmp_path
 ):
-    """The most that four bytes of length can say (MQTT 3.1.1, section 2.2.3): no heap holds it, no wake waits for it."""
+    """The most that four bytes of length can say (MQTT 3.1.1, section 2.2.3): no heap holds it."""
 
     def script(connection: Connection) -> None:
         connection.welcome(connection.flight())
