@@ -48,6 +48,10 @@ test: setup ## every test, the device's on CPython and on MicroPython; ARGS="-k 
 	@$(have_mosquitto) || { echo "make test needs mosquitto: $(mosquitto_hint)" >&2; exit 1; }
 	@$(RUN) -m pytest -n 2 --dist loadgroup $(ARGS)
 
+.PHONY: powercut
+powercut: setup ## cut the power at every instant, then at every second one too; ARGS="long/3:flash:17:torn" for one
+	@PYTHONPATH=tests $(RUN) -m powercut $(ARGS)
+
 .PHONY: lint
 lint: $(STAMP) ## ruff and mypy over everything
 	@$(VENV)/bin/ruff check .

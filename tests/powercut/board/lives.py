@@ -1,0 +1,330 @@
+# mypy: ignore-errors
+# ruff: noqa: SIM115
+"""The device: each line on stdin is one wake, lived in a process forked from this one and cut off where it says.
+
+Must stay true: the agent is the real one, on real littlefs, over a real socket; what is put around it here only
+watches, counts and ends the process with `_exit`, so that no `finally` runs. What is told has left the process when
+`tell` returns. A line is
+
+    IMAGE DEVICE PORT BOOT CAUSE CUT...       CUT: - or flash:N:MODE, send:N:MODE, recv:N:MODE, hand:N:MODE, mark:N:MODE
+
+and the answers are lines too, the last one of a wake being `status N`.
+"""
+
+import struct
+import sys
+import time
+
+BLOCKS = 64
+PROGSIZE = 32
+CUT = 75
+ROOT = "dormouse"
+UNIX = 1_800_000_000
+
+
+def tell(*words):
+    """One write, so that what was told has happened, whatever happens next."""
+    sys.stdout.write(" ".join([str(w) for w in words]) + "\n")
+
+
+class Life:
+    """What is particular to this wake; one per process."""
+
+    ops = {"send": 0, "recv": 0, "hand": 0, "mark": 0}
+    at = {}  # kind -> (n, mode)
+    flash = None
+    stop = None
+    read = None
+    ioctl = None
+    boot = 0
+    tear = False
+
+    @classmethod
+    def cut(cls, kind):
+        """The mode in which power goes at this operation, or None."""
+        cls.ops[kind] += 1
+        n, mode = cls.at.get(kind, (0, None))
+        return mode if n == cls.ops[kind] else None
+
+    @classmethod
+    def die(cls):
+        cls.flash._stop(CUT)
+
+
+def point():
+    """A cut point inside a handler."""
+    if Life.cut("hand"):
+        Life.die()
+
+
+def ask():
+    """Wait for the worker to say `go`."""
+    Life.read(0, bytearray(1), 1)
+
+
+class Stream:
+    """The link's stream, with a cut before, in the middle of and after everything that moves."""
+
+    def __init__(self, sock):
+        import select
+
+        self.sock = sock
+        self.poll = select.poll()
+        self.poll.register(sock, select.POLLIN)
+        self.waiting = bytearray(4)
+
+    def _settled(self, most):
+        """Wait until nothing more comes, so that every run sees the same pieces."""
+        seen = -1
+        while True:
+            Life.ioctl(self.sock.fileno(), 0x541B, self.waiting)  # FIONREAD
+            n = struct.unpack("i", self.waiting)[0]
+            if n == seen or n >= most:
+                return
+            seen = n
+            time.sleep_us(500)
+
+    def readinto(self, buf):
+        if not self.poll.poll(0):
+            return None
+        self._settled(len(buf))
+        mode = Life.cut("recv")
+        if mode == "before":
+            Life.die()
+        n = self.sock.readinto(buf)
+        if mode:
+            Life.die()
+        return n
+
+    def write(self, data):
+        mode = Life.cut("send")
+        if mode == "half":
+            self.sock.write(data[: len(data) // 2])
+        if mode in ("before", "half"):
+            Life.die()
+        n = self.sock.write(data)
+        if mode:
+            Life.die()
+        return n
+
+    def close(self):
+        self.sock.close()
+
+
+class Lib:
+    """The agent's modules, loaded once before all forks."""
+
+    @classmethod
+    def load(cls):
+        import norflash
+        import vfs
+
+        from dormouse import agent, inbox, journal, link, online, outbox, protocol, ring, state
+        from dormouse.ports import posix, storage
+
+        cls.vfs, cls.norflash = vfs, norflash
+        cls.agent, cls.inbox, cls.journal, cls.link, cls.online = agent, inbox, journal, link, online
+        cls.outbox, cls.ring, cls.state, cls.storage, cls.protocol = outbox, ring, state, storage, protocol
+        ffi = __import__("ffi").open(None)
+        Life.stop = ffi.func("v", "_exit", "i")
+        Life.read = ffi.func("i", "read", "ipi")
+        Life.ioctl = ffi.func("i", "ioctl", "iip")
+        cls.mmap = ffi.func("p", "mmap", "piiiii")
+        cls.uctypes = __import__("uctypes")
+        cls.fork = ffi.func("i", "fork", "")
+        cls.wait = ffi.func("i", "waitpid", "ipi")
+        cls.watch()
+
+        class Port(posix.Port):
+            """A board: its files on littlefs, its randomness from the number of the boot."""
+
+            def __init__(self, words):
+                self._boot = posix._now()
+                _, device, port, boot, cause = words[:5]
+                self._cause = cause
+                self._x = (int(boot) + 1) * 2654435761 & 0x7FFFFFFF
+                self._config = (
+                    '{"id":"%s","broker":"mqtt://127.0.0.1:%s","root":"%s","budget":5,"patience":1500,"total":60,'
+                    '"sample_every":300,"connect_every":900}' % (device, port, ROOT)
+                )
+                self.storage = cls.tearing("/flash/state") if Life.tear else storage.Storage("/flash/state")
+
+            def config(self):
+                return self._config.encode(), None
+
+            def time(self):
+                return UNIX
+
+            def random(self, n):
+                out = bytearray(n)
+                for i in range(n):
+                    self._x = (self._x * 1103515245 + 12345) & 0x7FFFFFFF
+                    out[i] = self._x >> 16 & 255
+                return bytes(out)
+
+            def cause(self):
+                return self._cause
+
+            def emit(self, line):
+                tell("log", line)
+
+            def reset(self):
+                self.sleep(0)
+
+            def sleep(self, ms):
+                f = Life.flash
+                tell("asleep", self.ms(), ms)
+                tell("ops", "flash", f.ops, *[w for kind in Life.ops for w in (kind, Life.ops[kind])])
+                tell("cost", f.erases, f.programs, f.program_bytes, f.ms(), Life.ops["mark"], max(f.wear), sum(f.wear))
+                Life.stop(0)
+
+        cls.Port = Port
+
+    @classmethod
+    def watch(cls):
+        """Put the probes around the agent."""
+
+        class Link(cls.link.Link):
+            def open(self, family, address):
+                tell("opened")
+                super().open(family, address)
+                self.stream = Stream(self.stream)
+
+        class Inbox(cls.inbox.Inbox):
+            def start(self, index, number):
+                w = self.window(index)
+                tell("starting", w.name if w else "-", number)
+                super().start(index, number)
+                tell("started", w.name if w else "-", number)
+
+        class Ring(cls.ring.Ring):
+            def add(self, kind, seconds, values):
+                parts = len(self.parts) and self.parts[-1]
+                number = super().add(kind, seconds, values)
+                tell("stored", number, values.decode())
+                if parts != self.parts[-1]:
+                    tell("part", self.parts[-1])
+                return number
+
+        class Journal(cls.journal.Journal):
+            def compact(self, records):
+                tell("compacting", self._file)
+                super().compact(records)
+
+        class Tearing(cls.storage.Storage):
+            """A file system that writes a mark in place, and tears it."""
+
+            def replace(self, name, data):
+                if name in ("wake", "work"):
+                    mode = Life.cut("mark")
+                    if mode == "before":
+                        Life.die()
+                    if mode == "half":
+                        data = data[: len(data) // 2] + b"\xff" * (len(data) - len(data) // 2)
+                    super().replace(name, data)
+                    if mode:
+                        Life.die()
+                    return
+                super().replace(name, data)
+
+        cls.tearing = Tearing
+        cls.online.Link = Link
+        cls.online.Inbox = Inbox
+        cls.outbox.Ring = Ring
+        cls.inbox.Journal = Journal
+
+
+def flash(image, cut=None):
+    """The NOR model; what it reads comes from the mapped file, which is the same bytes without two system calls."""
+    file = open(image, "r+b")
+    size = BLOCKS * 4096
+    memory = memoryview(Lib.uctypes.bytearray_at(Lib.mmap(0, size, 1, 1, file.fileno(), 0), size))
+
+    class Flash(Lib.norflash.NorFlash):
+        def readblocks(self, block, buf, off=0):
+            pos = block * 4096 + off
+            buf[:] = memory[pos : pos + len(buf)]
+
+    return Flash(file, BLOCKS, cut=cut, stop=Life.stop)
+
+
+def mount(image, cut=None):
+    Life.flash = flash(image, cut)
+    Lib.vfs.mount(Lib.vfs.VfsLfs2(Life.flash, progsize=PROGSIZE), "/flash")
+
+
+def wake(words):
+    for cut in words[5:]:
+        kind, _, rest = cut.partition(":")
+        if kind != "-":
+            n, _, mode = rest.partition(":")
+            Life.at[kind] = int(n), mode
+    Life.tear = "mark" in Life.at
+    n, mode = Life.at.get("flash", (0, ""))
+    mount(words[0], "%d:%s" % (n, mode) if n else None)
+    Life.boot = int(words[3])
+    Lib.agent.run("probe_app", Lib.Port(words))
+
+
+def make(image, room, parts):
+    """A flash image with a past: `room` bytes left in the command journal, so many files of telemetry full."""
+    Lib.vfs.VfsLfs2.mkfs(flash(image), progsize=PROGSIZE)
+    mount(image)
+    storage = Lib.storage.Storage("/flash/state")
+    inbox = Lib.inbox.Inbox(storage, lambda n: b"\x5a" * n, 64, lambda name: None)
+    w, number = None, 0
+    while room < inbox.journal.room():
+        w = w or inbox.new_ledger("old")
+        number += 1
+        payload = b'{"id":"%s-old.%d","do":"once","args":{"k":1000}}' % (inbox.state.encode(), number)
+        inbox.accept(w, number, payload + b" " * 400)
+        inbox.finish(w.index, number, "succeeded", b',"value":{"k":1000}')
+        inbox.commit()
+    for win in inbox.windows:
+        win.settle()
+    inbox.end()
+    ring = Lib.ring.Ring(storage)
+    while parts and not (len(ring.parts) == parts and ring.journal.room() < 42):
+        pad = b"x" * (200 if not ring.journal or ring.journal.room() > 400 else 1)
+        ring.add(1, UNIX - 1000, b'{"old":"%s"}' % pad)
+    tell("base", inbox.state, inbox.journal.room(), ring.last)
+
+
+def adopt(storage, device, acked):
+    """This flash belongs to `device`, which has told `acked` records and sleeps until its next sample."""
+    state = Lib.state.State(storage)
+    state.device, state.acked, state.wake = device, acked, 40
+    state.clock, state.next_connect = 10000, 10000 + 700
+    state.save()
+
+
+def do(words):
+    if words[0] == "make":
+        make(words[1], int(words[2]), int(words[3]))
+    elif words[0] == "adopt":
+        mount(words[1])
+        adopt(Lib.storage.Storage("/flash/state"), words[2], int(words[3]))
+    else:
+        wake(words)
+
+
+def main():
+    Lib.load()
+    status = bytearray(4)
+    tell("ready")
+    while True:
+        line = sys.stdin.readline()
+        if not line:
+            return
+        pid = Lib.fork()
+        if pid == 0:
+            try:
+                do(line.split())
+                code = 0
+            except BaseException as e:
+                sys.print_exception(e, sys.stdout)
+                code = 1
+            Life.stop(code)
+        tell("pid", pid)
+        Lib.wait(pid, status, 0)
+        tell("status", status[1] if not status[0] & 127 else 128 + (status[0] & 127))
