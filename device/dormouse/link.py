@@ -39,6 +39,7 @@ class Link:
         self.start = self.end = 0
         self.stream = self.sock = self.poll = None
         self.flights = self.turns = self.sent = self.received = 0
+        self.ahead = False  # is more read than was asked for? Not before CONNACK (`_receive`)
         self.heard = True  # an answer came since the last flight: the next flight begins a round trip
         self.rtt = self.flew = 0  # ms of a round trip; clock() of the last flight that began one
 
@@ -47,6 +48,7 @@ class Link:
         self.close()
         self.used = self.start = self.end = 0
         self.heard = True
+        self.ahead = False
         self.turns += 1
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         self.sock.setblocking(False)
@@ -124,13 +126,15 @@ class Link:
 
     def _buffered(self, most):
         if self.start == self.end:
-            self._receive()
+            self._receive(most)
         return min(self.end - self.start, most)
 
-    def _receive(self):
+    def _receive(self, most):
+        # MicroPython's readinto goes on until the buffer is full, and where a reset comes next it loses what it has
+        into = self.buffer if self.ahead else memoryview(self.buffer)[:most]
         while True:
             try:
-                n = self.stream.readinto(self.buffer)
+                n = self.stream.readinto(into)
             except OSError as e:
                 if e.errno != errno.EAGAIN:
                     self._fail(e, "read")

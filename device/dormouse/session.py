@@ -145,6 +145,7 @@ class Session(simple.MQTTClient):
             raise LinkError(e.reason + " before CONNACK", "connack")
         if len(connack) < 4 or connack[1] != 2 or connack[2] > 1 or (failed and not connack[3]):
             raise ProtocolError("not an MQTT broker", "connack")
+        self.link.ahead = True
         self.heard = self.connected = self.link.clock()
         self.rtt = self.link.rtt = self.heard - started
         return connack
