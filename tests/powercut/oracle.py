@@ -24,7 +24,7 @@ def judge(run: Run) -> list[str]:
     for entry in run.relay.entries.values():
         kind = run.kinds.get(entry.number, RESEND)
         faults += [f"{fault} (command {entry.number}, {kind.do})" for fault in _command(entry, kind, wakes)]
-    return faults + _telemetry(run)
+    return list(dict.fromkeys(faults + _telemetry(run)))
 
 
 def _ending(wake: Wake) -> list[str]:

@@ -1,0 +1,71 @@
+"""The power-cut proof's share for every change: a sample that rotates, and bugs that the harness must find.
+
+POWERCUT_SEED chooses the sample, by default the day; `make powercut` tries every point.
+"""
+
+import datetime
+import os
+
+import pytest
+
+from needs import need_micropython, need_mosquitto
+from powercut import planted, sweep
+from powercut.points import Point, all_in, parse
+
+SEED = os.environ.get("POWERCUT_SEED") or datetime.date.today().isoformat()
+PARTS = 2  # one for each core
+SINGLES, FIRSTS, SECONDS = 120, 20, 6  # of each part: 120 + 20 + 20 * 6 = 260 points
+
+
+@pytest.fixture(autouse=True)
+def machine():
+    need_micropython()
+    need_mosquitto()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_cut_at_any_instant_loses_nothing_repeats_nothing_and_leaves_nobody_stuck(part):
+    with sweep.new_bench() as bench:
+        results = list(sweep.sample(bench, f"{SEED}.{part}", SINGLES, FIRSTS, SECONDS))
+    print(f"POWERCUT_SEED={SEED} part {part}: {sweep.summary(results)}")
+    failed = [str(result) for result in results if result.faults]
+    assert not failed, f"POWERCUT_SEED={SEED}\n" + "\n".join(failed[:5])
+    assert len(results) == SINGLES + FIRSTS * (1 + SECONDS)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", planted.BUGS)
+def test_the_harness_finds_a_planted_bug(name, tmp_path):
+    """A proof that cannot fail proves nothing."""
+    bug = planted.BUGS[name]
+    with sweep.new_bench(planted.plant(bug, tmp_path)) as bench:
+        faults = planted.hunt(bug, bench)
+    print(faults)
+    assert any(fault.startswith(bug.breaks) for fault in faults)
+
+
+@pytest.mark.timeout(300)
+def test_the_points_that_show_the_bugs_show_none_in_the_agent_itself():
+    """Else they would prove nothing about the bugs."""
+    with sweep.new_bench() as bench:
+        for bug in planted.BUGS.values():
+            for point in list(planted.points(bug, bench))[:3]:
+                assert not sweep.attempt(bench, point).faults
+
+
+def test_a_point_that_is_not_reached_fails_the_run():
+    with sweep.new_bench() as bench, pytest.raises(sweep.Broken, match="never reached"):
+        sweep.attempt(bench, Point("short", 1, "flash:9999:before"))
+
+
+def test_a_point_is_found_again_by_its_name():
+    for text in ("long/3:flash:17:torn", "short/1:hand:2:there+send:1:half"):
+        assert str(parse(text)) == text
+    assert len(all_in({"flash": 2, "send": 1, "recv": 1, "hand": 3, "mark": 9})) == 8 + 3 + 2 + 3
+
+
+def test_a_planted_bug_whose_text_is_gone_is_an_error(tmp_path):
+    """Else a change of the agent would turn its test into one that cannot fail."""
+    with pytest.raises(ValueError, match="does not say once"):
+        planted.plant(planted.Bug("link.py", "no such line", "", "", "short", "", ""), tmp_path)
