@@ -8,7 +8,7 @@ session.
 import gc
 import sys
 
-from dormouse import catalogue, config, protocol, schedule
+from dormouse import catalogue, config, payloads, protocol, schedule
 from dormouse.errors import ConfigError, DormouseError, LinkError
 from dormouse.outbox import Outbox
 from dormouse.report import Log, describe, end_record, last_wake, wake_report
@@ -132,10 +132,12 @@ class Agent:
                 values.update(function(wake) or {})
             except Exception as e:
                 self.log("error", kind="telemetry", stage=name, why=describe(e))
-        if protocol.fits(values) and values:
+        if payloads.fits(values) and values:
             self.outbox.record(self.port.time(), self.now(), values)
         elif values:
-            self.log("error", kind="telemetry", stage="encode", why="no JSON of at most %d bytes" % protocol.VALUE_LIMIT)
+            self.log(
+                "error", kind="telemetry", stage="encode", why="no JSON of at most %d bytes" % protocol.VALUE_LIMIT
+            )
 
     def _connect(self, wake, secrets):
         """Bring the network up and deal with the broker."""

@@ -8,7 +8,8 @@ import json
 from binascii import crc32
 
 from dormouse.errors import ConfigError, ProtocolError
-from dormouse.protocol import VALUE_LIMIT, check_args, fits, type_name
+from dormouse.payloads import check_args, fits, type_name
+from dormouse.protocol import VALUE_LIMIT
 
 _LONGEST = 3600  # s; the longest limit, and the longest wake
 commands = {}  # name -> Handler

@@ -7,7 +7,8 @@ anything depends on it; secrets live in a file of their own and in no message.
 import json
 
 from dormouse.errors import ConfigError, ProtocolError
-from dormouse.protocol import PAYLOAD_LIMIT, ROOT, check_device_id, check_root, check_shape, encode
+from dormouse.payloads import check_shape, encode
+from dormouse.protocol import PAYLOAD_LIMIT, ROOT, check_device_id, check_root
 
 # key: (default, smallest, largest); a string's default has no range, a boolean's neither
 KEYS = {
@@ -53,12 +54,15 @@ def split_broker(url):
     scheme, _, rest = url.partition("://")
     if scheme not in ("mqtt", "tcp") or "@" in rest:
         raise ConfigError("config: broker is mqtt://host[:port]")
-    host, colon, digits = rest.rstrip("/").partition("]") if rest[:1] == "[" else rest.rstrip("/").partition(":")
+    rest = rest.rstrip("/")
     if rest[:1] == "[":
-        host, colon, digits = host[1:], digits[:1], digits[1:]
+        host, end, digits = rest[1:].partition("]")
+        colon, digits = digits[:1] if end else "missing", digits[1:]
+    else:
+        host, colon, digits = rest.partition(":")
     port = 1883
     if colon:
-        port = int(digits) if digits.encode().isdigit() and len(digits) < 6 else 0
+        port = int(digits) if colon == ":" and digits.encode().isdigit() and len(digits) < 6 else 0
     if not host or "/" in host or not 0 < port < 65536:
         raise ConfigError("config: broker is mqtt://host[:port]")
     return host, port

@@ -9,9 +9,11 @@ and any other is interrupted. Formats and the argument, state by state: device/D
 import struct
 from binascii import crc32, hexlify
 
+from dormouse.details import RECORD, Details
 from dormouse.errors import ProtocolError, StorageError
 from dormouse.journal import Journal, Mark
-from dormouse.protocol import INTERRUPTED, Command
+from dormouse.payloads import Command
+from dormouse.protocol import INTERRUPTED
 from dormouse.windows import OPEN, STALE, Window, code_of
 
 ATTEMPTS = 3
@@ -19,8 +21,6 @@ UNNAMED = 255  # the index of commands without an id; their number only counts t
 _LIMIT = 24576  # bytes of the journal; the snapshot that compaction writes is at most 23 KiB of them: 4 windows of
 # 1.3 KiB, 1.25 _SPACE and one payload more, details, names
 _SPACE = 8192  # bytes of records of commands held at once
-_RECORD = 8  # bytes of a record besides payload or detail
-_DETAILS = 1536  # bytes of values and reasons that are kept; at times it is twice as much
 _DETAIL = 600  # bytes of one that is worth flash; a longer one (describe, log) is told while this wake lasts
 _GROUP = 1536  # bytes of records in one commit, if it is of more than one; its copy in RAM is as big again
 _FORGOTTEN = 16  # ledgers that can be forgotten
@@ -42,8 +42,7 @@ class Inbox:
         self.indexes = 0  # indexes given out so far
         self.waiting = []  # (index, number, payload)
         self.space = 0
-        self.details = []  # (index, number, detail)
-        self.detail_bytes = 0
+        self.details = Details(self._owes)
         self.unnamed = 0
         self.started = None  # (index, number, attempt)
         self.done = []  # (index, number, code) of what ended since the last commit
@@ -102,7 +101,7 @@ class Inbox:
             yield _WINDOW, w.snapshot()
         for index, number, payload in self.waiting:
             yield _ACCEPT, struct.pack("<BI", index, number) + payload
-        for index, number, detail in self.details:
+        for index, number, detail in self.details.entries:
             if len(detail) <= _DETAIL:
                 yield _VALUE, struct.pack("<BI", index, number) + detail
 
@@ -110,7 +109,7 @@ class Inbox:
         """What one record means: the only place that changes windows, inbox and what is owed."""
         if kind == _STATE:
             self.state = data.decode()
-        elif kind == _LEDGER or kind == _FORGET:
+        elif kind in (_LEDGER, _FORGET):
             index, name = data[0], data[1:].decode()
             self.indexes = max(self.indexes, index + 1)
             if kind == _LEDGER:
@@ -119,8 +118,7 @@ class Inbox:
                 self.forgotten.append((index, name))
                 self.windows = [w for w in self.windows if w.index != index]
                 self._remove(index)
-                self.details = [e for e in self.details if e[0] != index]
-                self.detail_bytes = sum(len(e[2]) + _RECORD for e in self.details)
+                self.details.forget(index)
         elif kind == _WINDOW:
             self.window(data[0]).restore(data)
             self.untold = True
@@ -140,7 +138,7 @@ class Inbox:
             if w and w.code(number) == 0:
                 w.mark(number, OPEN, crc32(payload))
             self.waiting.append((index, number, payload))
-            self.space += len(payload) + _RECORD
+            self.space += len(payload) + RECORD
             return
         self.untold = True
         head = 5
@@ -154,27 +152,13 @@ class Inbox:
                 w.mark(number, data[5])
         detail = bytes(data[head:])
         if w and detail:
-            self._keep(index, number, detail)
+            self.details.keep(index, number, detail)
 
     def _remove(self, index, number=None):
         gone = [e for e in self.waiting if e[0] == index and number in (None, e[1])]
         for entry in gone:
             self.waiting.remove(entry)
-            self.space -= len(entry[2]) + _RECORD
-
-    def _keep(self, index, number, detail):
-        """Keep a value or reason. Past twice the bound, the oldest go, those first that the host has."""
-        self.details.append((index, number, detail))
-        self.detail_bytes += len(detail) + _RECORD
-        if self.detail_bytes <= 2 * _DETAILS:  # seldom, because each time looks at all of them
-            return
-        for owed in (False, True):
-            for entry in list(self.details):
-                if self.detail_bytes <= _DETAILS:
-                    return
-                if self._owes(entry) == owed:
-                    self.details.remove(entry)
-                    self.detail_bytes -= len(entry[2]) + _RECORD
+            self.space -= len(entry[2]) + RECORD
 
     # ---- what the intake decides
 
@@ -205,24 +189,11 @@ class Inbox:
                 return
         raise ProtocolError("no such ledger")
 
-    def detail(self, index, number):
-        """What is still kept of a result's value or reason, as a piece of a result."""
-        for entry in self.details:
-            if entry[0] == index and entry[1] == number:
-                return entry[2]
-        return b""
-
     # ---- running
 
-    def room_to_run(self):
-        """Is there room in RAM for one more value? Not before results under way are confirmed, perhaps."""
-        if self.detail_bytes < _DETAILS // 2:
-            return True
-        return sum(len(e[2]) + _RECORD for e in self.details if self._owes(e)) < _DETAILS // 2
-
-    def _owes(self, entry):
-        w = self.window(entry[0])
-        return bool(w and w.owes(entry[1]))
+    def _owes(self, index, number):
+        w = self.window(index)
+        return bool(w and w.owes(number))
 
     def ever_started(self, index, number):
         """May a handler have begun for this command of the inbox?"""
@@ -245,7 +216,7 @@ class Inbox:
         self._put(_DONE, struct.pack("<BIB", index, number, code) + kept)
         self.done.append((index, number, code))
         if kept != detail:
-            self._keep(index, number, detail)
+            self.details.keep(index, number, detail)
 
     def end(self):
         """The wake ends: where all results are confirmed, the next one need not send them again."""

@@ -4,9 +4,7 @@ Must stay true: nothing here raises for what the outside world sent; a command w
 before anything else, so that what was seen once never runs again, whatever the app has become meanwhile.
 """
 
-from binascii import crc32
-
-from dormouse import protocol
+from dormouse import payloads, protocol
 from dormouse.errors import ProtocolError
 from dormouse.windows import LEDGERS, OPEN, STALE, status_of
 
@@ -24,7 +22,7 @@ class Intake:
         self.taken = 0  # payloads that came in in this wake
 
     def offer(self, is_command, payload, size, retain, crc):
-        """One message as it came. `payload` is only its first bytes where `size` is above the limit; `crc` is of all."""
+        """One message as it came. `payload` is its first bytes where `size` is above the limit; `crc` is of all."""
         self.taken += 1
         command, why = self._read(is_command, payload, size, retain, crc)
         if command.id is None:
@@ -38,7 +36,7 @@ class Intake:
 
     def _read(self, is_command, payload, size, retain, crc):
         """(command, why it is rejected or None); the command has its id wherever that is legible."""
-        command = protocol.Command(crc)
+        command = payloads.Command(crc)
         try:
             if not is_command:
                 raise ProtocolError("nothing listens to this topic")
@@ -51,11 +49,11 @@ class Intake:
                 handler = self.inbox.find(command.do)
                 if handler is None:
                     raise ProtocolError("unknown command %s" % command.do[:40])
-                protocol.check_args(handler.spec, command.args)
+                payloads.check_args(handler.spec, command.args)
             return command, None
         except ProtocolError as e:
             if command.id is None and is_command:
-                command.take_id(protocol.legible_id(payload))
+                command.take_id(payloads.legible_id(payload))
             return command, e.reason
 
     def _judge(self, command, payload, why):
@@ -75,12 +73,12 @@ class Intake:
                 self._void_open(command, w)
         elif code:
             command.crc = w.crc(number)
-            self._answer(command, status_of(code), True, inbox.detail(w.index, number))
+            self._answer(command, status_of(code), True, inbox.details.get(w.index, number))
         elif command.void is not None:
             inbox.seen(w, number, command.void, command.crc)
         elif why is not None:
             self.log("rejected", id=command.id, why=why)
-            inbox.seen(w, number, protocol.REJECTED, command.crc, protocol.why_detail(why))
+            inbox.seen(w, number, protocol.REJECTED, command.crc, payloads.why_detail(why))
         else:
             inbox.accept(w, number, payload)
             self.log("command", id=command.id, do=command.do)
@@ -111,7 +109,7 @@ class Intake:
 
     def _refuse(self, command, status, why, final=True):
         self.log("rejected", id=command.id, why=why)
-        self._answer(command, status, final, protocol.why_detail(why))
+        self._answer(command, status, final, payloads.why_detail(why))
 
     def _answer(self, command, status, final, detail=b""):
-        self.answer(protocol.result(status, command.id, command.crc, final, detail, command.do))
+        self.answer(payloads.result(status, command.id, command.crc, final, detail, command.do))

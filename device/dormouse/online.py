@@ -6,7 +6,7 @@ fence says so, and never because a guessed pause went by, but where no fence can
 
 from binascii import hexlify
 
-from dormouse import protocol
+from dormouse import payloads, protocol
 from dormouse.errors import LinkError, ProtocolError
 from dormouse.inbox import Inbox
 from dormouse.intake import Intake
@@ -111,7 +111,7 @@ class Online:
         late = state.failures >= _LATE or state.unfinished > _LATE
 
         def rest():
-            s.publish(protocol.WAKE, protocol.encode(self.agent.report(self.inbox)), retain=True)
+            s.publish(protocol.WAKE, payloads.encode(self.agent.report(self.inbox)), retain=True)
             self.outbox.send(s, self.inbox)
             if not late:
                 s.send_fence(nonce)
@@ -131,7 +131,7 @@ class Online:
         self.inbox.end()
         end = self.agent.finished(self.inbox, s)
         try:
-            s.close(protocol.END, protocol.encode(end))
+            s.close(protocol.END, payloads.encode(end))
         except LinkError as e:  # the next report repeats the end record
             self.log("error", kind="LinkError", stage="end", why=e.reason)
 
@@ -172,7 +172,7 @@ class Online:
         if self.outbox.full:
             return False
         # a full inbox whose results wait for PUBACKs: those stand behind more commands, up to the broker's window
-        return not inbox.full or (not inbox.room_to_run() and not inbox.overfull)
+        return not inbox.full or (not inbox.details.room() and not inbox.overfull)
 
     def _linger(self, s, left):
         if not self.link.ready(min(left, _PING)) and left > _PING:

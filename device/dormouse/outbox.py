@@ -5,7 +5,7 @@ connection left unconfirmed goes again over the next. Several results or records
 mosquitto's PUBACKs, written one by one, would each cost a delayed TCP acknowledgement.
 """
 
-from dormouse import protocol
+from dormouse import payloads, protocol
 from dormouse.ring import LOCAL, UNIX, Ring
 from dormouse.windows import status_of
 
@@ -29,7 +29,7 @@ class Outbox:
     def record(self, unix, now, values):
         """Store one telemetry record: `unix` seconds or None, `now` in the device's own count. Returns its number."""
         kind, seconds = (LOCAL, now) if unix is None else (UNIX, unix)
-        return self.ring.add(kind, seconds, protocol.encode(values))
+        return self.ring.add(kind, seconds, payloads.encode(values))
 
     def answer(self, entry):
         """A result that no window owes, as bytes."""
@@ -68,7 +68,9 @@ class Outbox:
     def send(self, session, inbox):
         """Publish what is owed and fits now."""
         while session.fits(protocol.BATCH):
-            if not (self._send_results(session, inbox) or self._send_answers(session) or self._send_records(session, inbox)):
+            if self._send_results(session, inbox) or self._send_answers(session):
+                continue
+            if not self._send_records(session, inbox):
                 return
 
     def _publish(self, session, leaf, head, entries, confirmed):
@@ -80,8 +82,8 @@ class Outbox:
         for w in inbox.windows:
             for number in w.owed():
                 name = "%s-%s.%d" % (inbox.state, w.name, number)
-                detail = inbox.detail(w.index, number)
-                entry = protocol.result(status_of(w.code(number)), name, w.crc(number), True, detail)
+                detail = inbox.details.get(w.index, number)
+                entry = payloads.result(status_of(w.code(number)), name, w.crc(number), True, detail)
                 size += len(entry) + 1
                 if entries and size > protocol.BATCH:
                     break

@@ -1,13 +1,9 @@
-"""Topics and payloads: what device and host say to each other, whatever carries it.
+"""The names of the protocol: topics, statuses, limits, ids, and windows as text.
 
-Must stay true: both sides import this very file, so a topic, a status or a limit has one place. Whatever bytes
-come in, the answer is a Command or a ProtocolError with a reason, within bounded memory and nesting.
+Must stay true: device and host import this very file, so each of them has one place.
 """
 
-import json
-import sys
-
-from dormouse.errors import ConfigError, ProtocolError
+from dormouse.errors import ConfigError
 
 VERSION = "0.1.0"
 ROOT = "dormouse"
@@ -30,7 +26,7 @@ RUNNING = "running"
 FINAL = (SUCCEEDED, FAILED, REJECTED, INTERRUPTED, EXPIRED, CANCELLED)
 OPEN = "open"  # in a window: taken and not yet settled
 # The status of a number in a window is an index into this; 0 is: never seen.
-STATUSES = (None, OPEN) + FINAL  # noqa: RUF005 (MicroPython can't unpack here)
+STATUSES = (None, OPEN) + FINAL
 _DIGITS = "0123456789"
 _LETTERS = ".osfriec"  # one for each of STATUSES, in the end record
 WINDOW = 256  # numbers, the highest and those below it, that a device remembers for each ledger (RFC 4303, 3.4.3)
@@ -40,12 +36,10 @@ DEPTH_LIMIT = 8  # nested arrays and objects; 1020 of them overflow MicroPython'
 VALUE_LIMIT = 512  # bytes of JSON that a command's result may carry
 BATCH = 1024  # bytes of one publish of results or telemetry
 TEXT_LIMIT = 120  # characters of a reason
-_DO_LIMIT = 40  # characters of an unknown command's name that an answer repeats
 NUMBER_LIMIT = 1 << 30  # a command's number stays a small integer on 32-bit MicroPython
 
 _NAME = "abcdefghijklmnopqrstuvwxyz0123456789"
 _DEVICE = _NAME + "ABCDEFGHIJKLMNOPQRSTUVWXYZ_-."
-_TYPES: dict = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
 
 
 def _made_of(text, letters, most):
@@ -81,207 +75,6 @@ def split_id(text):
     if digits[0] == "0" or number >= NUMBER_LIMIT:
         raise ValueError
     return state, ledger, number
-
-
-def legible_id(data):
-    """The id at the very beginning of a payload that could not be parsed, or None. Only as first key is it believed."""
-    parts = bytes(data[:64]).split(b'"')
-    if len(parts) < 5 or parts[0].strip() != b"{" or parts[1] != b"id" or parts[2].strip() != b":":
-        return None
-    try:
-        text = parts[3].decode()
-        split_id(text)
-    except (ValueError, UnicodeError):
-        return None
-    return text
-
-
-def check_shape(data):
-    """Reject what is nested too deeply, and what MicroPython's json.loads takes though it is cut off, unbalanced or
-    holds a surrogate: it makes two of them where \\ud83d\\ude00 means one character, and writes them as broken UTF-8.
-    """
-    opened = []
-    quoted = escaped = unicode = ended = False
-    half = 0  # the least byte that would make what is before it a surrogate
-    for byte in data:
-        if escaped:
-            escaped = False
-            unicode = byte == 0x75
-        elif quoted:
-            if half and byte >= half:
-                raise ProtocolError("half a character: send UTF-8, not surrogates")
-            half = 0xA0 if byte == 0xED else 0x38 if unicode and byte | 32 == 0x64 else 0
-            unicode = False
-            if byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                quoted = False
-        elif byte in b" \t\r\n":
-            pass
-        elif ended:
-            raise ProtocolError("not JSON")
-        elif byte == 0x22:
-            quoted = True
-        elif byte == 0x5B or byte == 0x7B:
-            if len(opened) == DEPTH_LIMIT:
-                raise ProtocolError("nested deeper than %d" % DEPTH_LIMIT)
-            opened.append(byte + 2)  # the closing bracket of [ and of { stands two places after it in ASCII
-        elif byte == 0x5D or byte == 0x7D:
-            if not opened or opened.pop() != byte:
-                raise ProtocolError("not JSON")
-            ended = not opened
-    if not ended:
-        raise ProtocolError("not JSON")
-
-
-class Command:
-    """One command or tombstone: `void` is None for a command, else `cancelled` or `expired`.
-
-    `id` is None for a command that was sent without one; `exp` is in Unix seconds or None; `crc` is the CRC-32 of
-    the payload's bytes.
-    """
-
-    def __init__(self, crc):
-        self.crc = crc
-        self.id = self.state = self.ledger = self.name = self.do = self.exp = self.void = None
-        self.number = 0
-        self.args = {}
-
-    def take_id(self, text):
-        """Take over an id, or None; ProtocolError where it is not one."""
-        if text is None:
-            return
-        try:
-            self.state, self.ledger, self.number = split_id(text)
-        except (ValueError, AttributeError, TypeError):
-            raise ProtocolError("id is not <state>-<ledger>.<number>")
-        self.id = text
-
-    def parse(self, data):
-        """Take in the bytes of one payload; ProtocolError says what is wrong with them. The id is taken first."""
-        check_shape(data)
-        try:
-            message = json.loads(data)
-        except (ValueError, UnicodeError):
-            raise ProtocolError("not JSON")
-        if not isinstance(message, dict):
-            raise ProtocolError("not a JSON object")
-        if "id" in message:
-            self.take_id(message["id"] or "")
-        void, do, args, exp = message.get("void"), message.get("do"), message.get("args", {}), message.get("exp")
-        if void is not None:
-            if void not in (CANCELLED, EXPIRED) or self.id is None:
-                raise ProtocolError("void needs an id, and is cancelled or expired")
-            self.void = void
-            return
-        if not isinstance(do, str):
-            raise ProtocolError("do is missing or not a string")
-        self.do, self.name = do, message.get("u")
-        if not isinstance(args, dict):
-            raise ProtocolError("args is not an object")
-        self.args = args
-        if exp is not None and (isinstance(exp, bool) or not isinstance(exp, (int, float))):
-            raise ProtocolError("exp is not a number")
-        self.exp = exp
-
-
-def type_name(kind):
-    """The catalogue's name of a declared type; ConfigError where it is none of them."""
-    for name in _TYPES:
-        if kind is _TYPES[name] or (name == "float" and kind is float):
-            return name
-    raise ConfigError("an argument's type is int, float, str, bool, list or dict")
-
-
-def check_args(spec, args):
-    """`args` with the defaults filled in. `spec` maps a name to a type's name, or to [type's name, default].
-
-    Raises ProtocolError naming the first argument that is missing, unknown or of another type.
-    """
-    for name in args:
-        if name not in spec:
-            raise ProtocolError("unknown argument %s" % str(name)[:40])  # MicroPython's JSON takes any scalar as key
-    full = {}
-    for name in spec:
-        kind = spec[name]
-        if not isinstance(kind, str):
-            kind, full[name] = kind
-        if name in args:
-            value = args[name]
-            if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
-                raise ProtocolError("argument %s is not of type %s" % (name, kind))
-            full[name] = value
-        elif name not in full:
-            raise ProtocolError("argument %s is missing" % name)
-    return full
-
-
-def _is_plain(value, depth):
-    if value is None or isinstance(value, (bool, int, str)):
-        return True
-    if isinstance(value, float):
-        return value - value == 0  # neither infinite nor NaN
-    if depth == 0:
-        return False
-    if isinstance(value, dict):
-        return all(isinstance(k, str) for k in value) and all(_is_plain(v, depth - 1) for v in value.values())
-    return isinstance(value, (list, tuple)) and all(_is_plain(v, depth - 1) for v in value)
-
-
-if sys.implementation.name == "cpython":
-
-    def _dumps(message):
-        try:  # UTF-8 and not \ud83d\ude00, of which MicroPython makes two characters
-            return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
-        except UnicodeError:  # half of a pair
-            return json.dumps(message, separators=(",", ":")).encode()
-
-else:
-
-    def _dumps(message):
-        return json.dumps(message, separators=(",", ":")).encode()
-
-
-def encode(message):
-    """A message as the bytes that go on the wire: compact JSON in UTF-8; ProtocolError where JSON can't say it."""
-    if not _is_plain(message, DEPTH_LIMIT):  # MicroPython's json.dumps writes any object, and CPython's writes NaN
-        raise ProtocolError("not expressible as JSON")
-    try:
-        return _dumps(message)
-    except ValueError:  # CPython's, for an integer of thousands of digits
-        raise ProtocolError("not expressible as JSON")
-
-
-def fits(value, most=VALUE_LIMIT):
-    """May a result carry this value: plain JSON, and at most so many bytes of it?"""
-    try:
-        return len(encode(value)) <= most
-    except ProtocolError:
-        return False
-
-
-def result(status, command_id, crc, final=True, detail=b"", do=None):
-    """One result. `crc` is that of the bytes first accepted under this id; without an id, `do` tells. `detail` is
-    what `value_detail` or `why_detail` made.
-    """
-    message = {"status": status, "crc": crc}
-    if command_id is not None:
-        message["id"] = command_id
-    elif do is not None:
-        message["do"] = do[:_DO_LIMIT]
-    if not final:
-        message["final"] = False
-    return encode(message)[:-1] + detail + b"}"
-
-
-def value_detail(value):
-    """A handler's value as a piece of a result."""
-    return b"" if value is None else b',"value":' + encode(value)
-
-
-def why_detail(reason):
-    """A reason as a piece of a result."""
-    return b',"why":' + encode(reason[:TEXT_LIMIT])
 
 
 def pack_window(codes):

@@ -4,7 +4,7 @@ Must stay true: a log line is one event on one line, and no secret is ever in on
 app did; of the log only what went wrong costs flash, and at most 2 KiB of it.
 """
 
-from dormouse import catalogue, protocol
+from dormouse import catalogue, payloads, protocol
 from dormouse.errors import ProtocolError
 from dormouse.state import ENDINGS, FENCE_DEAD, PHASES
 
@@ -31,7 +31,7 @@ class Log:
         line = "dormouse %d %s" % (self.port.ms(), event)
         if fields:
             try:
-                line += " " + protocol.encode(fields).decode()
+                line += " " + payloads.encode(fields).decode()
             except ProtocolError as e:
                 line += ' {"why":"%s"}' % e.reason
         self.port.emit(line)
@@ -40,15 +40,20 @@ class Log:
 
     def kept(self):
         """What is kept, the oldest first: `<wake> <ms> <event> …`, a line each."""
-        old = self.port.storage.read("log") or b""
-        return (old + self._lines.encode())[-_FLASH:].decode()
+        text = (self.port.storage.read("log") or b"") + self._lines.encode()
+        if len(text) > _FLASH:  # whole lines only: half a character can't be decoded
+            text = text[text.find(b"\n", len(text) - _FLASH - 1) + 1 :]
+        try:
+            return text.decode()
+        except UnicodeError:  # flash was damaged
+            return self._lines
 
     def keep(self):
         """Put this wake's part on flash."""
         if self._lines:
             text = self.kept().encode()
             self._lines = ""
-            self.port.storage.replace("log", text[text.find(b"\n") + 1 :] if len(text) >= _FLASH else text)
+            self.port.storage.replace("log", text)
 
 
 def end_record(state, inbox):

@@ -8,6 +8,7 @@ from dormouse import catalogue
 from dormouse.catalogue import Handler
 from dormouse.errors import ConfigError
 from dormouse.intake import FORGET
+from dormouse.payloads import fits
 
 _STAY = 3600  # s; the longest `stay_awake`
 _MOST = 2600  # bytes of the value of describe, report and log
@@ -79,8 +80,10 @@ class Standard:
         return {"forgotten": ledger}
 
     def log(self, wake):
-        return self.agent.log.kept()
+        text = self.agent.log.kept()
+        while not fits(text, _MOST):
+            text = text.partition("\n")[2]
+        return text
 
     def reset(self, wake):
         self.agent.reset = True
-

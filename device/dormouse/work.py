@@ -6,7 +6,7 @@ longer fits into this wake stays in the inbox for the next.
 
 from binascii import crc32
 
-from dormouse import protocol
+from dormouse import payloads, protocol
 from dormouse.errors import ProtocolError
 from dormouse.inbox import UNNAMED
 from dormouse.report import describe
@@ -30,24 +30,24 @@ class Work:
     def act(self, wake):
         """Run what can be run now. True where anything was settled."""
         settled = False
-        while self.inbox.waiting and self.inbox.room_to_run():
+        while self.inbox.waiting and self.inbox.details.room():
             index, number, payload = self.inbox.waiting[0]
-            command = protocol.Command(crc32(payload))
+            command = payloads.Command(crc32(payload))
             status = why = None
             try:
                 command.parse(payload)
                 handler = self.inbox.find(command.do)
                 if handler is None:
                     raise ProtocolError("unknown command")
-                args = protocol.check_args(handler.spec, command.args)
+                args = payloads.check_args(handler.spec, command.args)
                 if handler.limit > self.longest:
                     raise ProtocolError("its limit of %s s does not fit into a wake" % handler.limit)
             except ProtocolError as e:  # or the app has changed since it was accepted
                 status, why = protocol.REJECTED, e.reason
             now = self.port.time()
-            if status is None and command.exp is not None and now is not None and command.exp <= now:
-                if not self.inbox.ever_started(index, number):
-                    status = protocol.EXPIRED
+            late = command.exp is not None and now is not None and command.exp <= now
+            if status is None and late and not self.inbox.ever_started(index, number):
+                status = protocol.EXPIRED
             value = None
             if status is None:
                 began = self.port.ms()
@@ -72,13 +72,13 @@ class Work:
             status, why = protocol.FAILED, describe(e)
         if wake.stop() or status == protocol.INTERRUPTED:
             return protocol.INTERRUPTED, None, "went past its limit of %s s" % handler.limit
-        if not protocol.fits(value, handler.most):
+        if not payloads.fits(value, handler.most):
             return status, None, "done, but its value is no JSON of at most %d bytes" % handler.most
         return status, value, why
 
     def _finish(self, index, number, command, status, value, why):
         self.log("result", id=command.id, do=command.do, status=status, why=why)
-        detail = protocol.why_detail(why) if why is not None else protocol.value_detail(value)
+        detail = payloads.why_detail(why) if why is not None else payloads.value_detail(value)
         self.inbox.finish(index, number, status, detail)
         if index == UNNAMED:
-            self.answer(protocol.result(status, None, command.crc, True, detail, command.do))
+            self.answer(payloads.result(status, None, command.crc, True, detail, command.do))

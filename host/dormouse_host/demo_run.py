@@ -6,7 +6,7 @@ what the broker acknowledged; and the device process of one phase is gone before
 
 from time import sleep
 
-from dormouse import protocol
+from dormouse import payloads, protocol
 from dormouse_host.console import Console
 from dormouse_host.demo_device import DemoDevice, Event
 from dormouse_host.demo_outcome import Outcome, Variant
@@ -49,7 +49,7 @@ class Run:
         return topic
 
     def _publish(self, publisher: Publisher, texts: list[str], qos: int) -> None:
-        commands = [protocol.encode({"do": "say", "args": {"text": text}}) for text in texts]
+        commands = [payloads.encode({"do": "say", "args": {"text": text}}) for text in texts]
         publisher.publish(self._topic(protocol.CMD), commands, qos)
 
     def subscribe(self) -> None:
