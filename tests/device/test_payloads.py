@@ -1,0 +1,444 @@
+"""Payloads: whatever bytes come in, the answer is a Command or a reason, the same on both interpreters."""
+
+import json
+
+from desk import Dice, reason
+
+from dormouse import payloads, protocol
+from dormouse.errors import ConfigError, ProtocolError
+
+
+def parsed(data):
+    command = payloads.Command(7)
+    command.parse(data)
+    return command
+
+
+def refused(data):
+    """The reason for which a payload is refused, or None; a payload must never do anything else."""
+    return reason(ProtocolError, parsed, data)
+
+
+def nested(depth, inner=b"1"):
+    """A command whose args make it `depth` deep altogether."""
+    return b'{"do":"x","args":' + b'{"a":' * (depth - 1) + inner + b"}" * depth
+
+
+# ---- the id of a command
+
+
+def test_an_id_of_another_type_is_refused_and_not_a_crash():
+    """JSON may put anything under `id`."""
+    for value in ("5", "null", "true", "false", "[]", '["a-b.1"]', "{}", '{"a":1}', "1.5", '""', '"a-b.01"'):
+        assert refused(b'{"id":' + value.encode() + b',"do":"x"}') == "id is not <state>-<ledger>.<number>", value
+
+
+def test_the_id_is_taken_before_anything_else_is_refused():
+    """A refusal with an id settles the command at its sender; one without can't."""
+    for rest in (b'"do":5', b'"do":"x","args":3', b'"do":"x","exp":"soon"', b'"void":"gone"', b'"u":1'):
+        command = payloads.Command(0)
+        assert reason(ProtocolError, command.parse, b'{"id":"a-b.3",' + rest + b"}")
+        assert (command.id, command.state, command.ledger, command.number) == ("a-b.3", "a", "b", 3)
+
+
+# ---- the id of what can't be parsed
+
+
+def test_a_legible_id_is_believed_as_the_first_key_only():
+    """Anywhere else it could stand in somebody's text, and a command of another would be settled by it."""
+    assert payloads.legible_id(b'{"id":"a-b.7","do":') == "a-b.7"
+    assert payloads.legible_id(b' \n{ "id" : "a-b.7" garbage') == "a-b.7"
+    assert payloads.legible_id(bytearray(b'{"id":"a-b.7"')) == "a-b.7"
+    for data in (
+        b'{"do":"x","id":"a-b.7"}',
+        b'{"x":{"id":"a-b.7"}}',
+        b'[{"id":"a-b.7"}]',
+        b'"id":"a-b.7"',
+        b'{"id" "a-b.7"}',
+        b'{"id":["a-b.7"]}',
+        b'{"id":"a-b.7',
+        b'{"id":"a-b.07"}',
+        b'{"id":"a-b.7 "}',
+        b'{"id":"\xff-b.7"}',
+        b"{'id':'a-b.7'}",
+        b'{"id":7}',
+        b"",
+        b"{",
+        b'""""',
+        b"\xff" * 64,
+    ):
+        assert payloads.legible_id(data) is None, data
+
+
+def test_a_legible_id_stands_in_the_first_64_bytes():
+    """So much of an oversized payload is kept for certain."""
+    assert payloads.legible_id(b'{"id":' + b" " * 50 + b'"a-b.7"}') == "a-b.7"
+    assert payloads.legible_id(b'{"id":' + b" " * 60 + b'"a-b.7"}') is None
+
+
+# ---- parsing
+
+
+def test_a_whole_command_is_taken_in():
+    """The example of DESIGN.md."""
+    c = parsed(b'{"id":"7f3a-k9fe.17","u":"q4mz7c","do":"water","args":{"s":30},"exp":1795000000}')
+    assert (c.id, c.name, c.do, c.args, c.exp, c.void, c.crc) == (
+        "7f3a-k9fe.17",
+        "q4mz7c",
+        "water",
+        {"s": 30},
+        1795000000,
+        None,
+        7,
+    )
+    c = parsed(bytearray(b' \t\r\n{"do":"x"} \n'))
+    assert (c.id, c.do, c.args, c.exp) == (None, "x", {}, None)
+
+
+def test_a_tombstone_needs_an_id_and_is_cancelled_or_expired():
+    """Nothing else can void a command, and what has no id can't be voided."""
+    for status in ("cancelled", "expired"):
+        c = parsed(b'{"id":"a-b.1","void":"' + status.encode() + b'"}')
+        assert (c.void, c.do) == (status, None)
+        assert refused(b'{"void":"' + status.encode() + b'"}')
+    for value in ('"succeeded"', '"Cancelled"', '""', "true", "false", "0", "[]", '["cancelled"]', '{"cancelled":1}'):
+        assert refused(b'{"id":"a-b.1","do":"x","void":' + value.encode() + b"}"), value
+
+
+def test_a_tombstone_voids_even_when_it_looks_like_a_command():
+    """`void` decides: such a payload must not run."""
+    c = parsed(b'{"id":"a-b.1","void":"expired","do":"x","args":5}')
+    assert (c.void, c.do) == ("expired", None)
+
+
+def test_what_is_cut_off_is_refused():
+    """MicroPython's json.loads takes `{"do":"x"`: half a command could be another command."""
+    whole = b'{"id":"a-b.1","do":"x","args":{"a":[1,{"b":"c}]"}]},"exp":12}'
+    assert parsed(whole).args == {"a": [1, {"b": "c}]"}]}
+    for end in range(len(whole)):
+        assert refused(whole[:end]) == "not JSON", whole[:end]
+
+
+def test_what_is_unbalanced_or_followed_by_more_is_refused():
+    """MicroPython's json.loads stops where it likes."""
+    for data in (
+        b'{"do":"x"}}',
+        b'{"do":"x"]',
+        b'{"do":"x","args":{"a":[1}}',
+        b'{"do":"x","args":{"a":[1}]}',
+        b'{"do":"x"}{"do":"y"}',
+        b'{"do":"x"}1',
+        b'{"do":"x"}\0',
+        b'{"do":"x"},',
+        b'}{"do":"x"}',
+        b']{"do":"x"}',
+        b'{"do":"x\\"}',
+        b'{"do":"x}',
+        b'{"do":"x"}"',
+        b"{",
+        b"[",
+        b"",
+        b" ",
+        b"}",
+        b"]",
+    ):
+        assert refused(data) == "not JSON", data
+
+
+def test_what_is_no_object_is_refused():
+    """A command is an object."""
+    for data in (b"[]", b"[1]", b'["do"]', b'[{"do":"x"}]'):
+        assert refused(data) == "not a JSON object", data
+    for data in (b"1", b"-1.5e3", b'"x"', b"null", b"true", b"NaN"):
+        assert refused(data) == "not JSON", data
+
+
+def test_brackets_and_quotes_inside_strings_count_for_nothing():
+    """A shape checker that looked into strings would refuse honest text."""
+    for text in ("}", "]", "{{{{{{{{{{{{", "[[[[[[[[[[[", '\\"', "\\\\", '\\\\\\"}', "a\\u005d\\u0022", "\\n\\t\\/"):
+        data = b'{"do":"x","args":{"s":"' + text.encode() + b'"}}'
+        assert parsed(data).args == json.loads(data)["args"], text
+
+
+def test_eight_levels_are_taken_and_nine_are_refused():
+    """MicroPython's parser and the stack of a handler are bounded; so is what gets there."""
+    assert parsed(nested(8)).do == "x"
+    assert parsed(nested(7, b"[1]")).do == "x"
+    assert refused(nested(9)) == refused(nested(8, b"[]")) == "nested deeper than 8"
+
+
+def test_a_payload_of_brackets_is_a_refusal_and_not_a_crash():
+    """1020 of them overflow MicroPython's stack (FACTS.md)."""
+    for data in (b"[" * 2048, b"{" * 2048, b'{"a":' * 400, b"[" * 1020 + b"]" * 1020):
+        assert refused(data) == "nested deeper than 8"
+    assert refused(b"[]" * 1000) == "not JSON"
+    assert parsed(b'{"do":"x","args":{"a":[' + b"[]," * 300 + b"[]]}}").do == "x"
+
+
+def test_do_is_a_string():
+    """Everything else could only be misunderstood."""
+    for value in ("5", "null", "true", "[]", "{}", '["x"]'):
+        assert refused(b'{"do":' + value.encode() + b"}") == "do is missing or not a string", value
+    assert refused(b"{}") == "do is missing or not a string"
+    assert parsed(b'{"do":""}').do == ""
+
+
+def test_args_is_an_object():
+    """They are handed over by name."""
+    for value in ("5", "null", "true", "[]", '"a"', '[["a",1]]'):
+        assert refused(b'{"do":"x","args":' + value.encode() + b"}") == "args is not an object", value
+
+
+def test_exp_is_a_number_and_true_is_none():
+    """bool is an int in Python, and `true` as a time would be 1970."""
+    for value in ("true", "false", '"1795000000"', "[]", "{}"):
+        assert refused(b'{"do":"x","exp":' + value.encode() + b"}") == "exp is not a number", value
+    assert parsed(b'{"do":"x","exp":null}').exp is None
+    assert parsed(b'{"do":"x","exp":-1.5}').exp == -1.5
+    assert parsed(b'{"do":"x","exp":' + b"9" * 300 + b"}").exp > 1 << 900
+    assert parsed(b'{"do":"x","exp":1e999}').exp > 1795000000
+
+
+def test_the_last_of_two_equal_keys_counts_on_both_interpreters():
+    """The host that checks a payload and the device that runs it must not read two commands in one."""
+    c = parsed(b'{"id":"a-b.1","do":"x","do":"y","id":"a-b.2"}')
+    assert (c.id, c.do) == ("a-b.2", "y")
+
+
+def test_nan_and_infinity_are_no_surprise():
+    """CPython's JSON takes NaN, MicroPython's does not: neither may crash."""
+    for value in (b"NaN", b"Infinity", b"-Infinity"):
+        why = refused(b'{"do":"x","args":{"a":' + value + b"}}")
+        assert why in (None, "not JSON")
+        why = refused(b'{"do":"x","exp":' + value + b"}")
+        assert why in (None, "not JSON")
+
+
+def test_bytes_that_are_no_utf8_are_refused():
+    """In a result they would make all of its batch unreadable."""
+    for text in (b"\xff", b"\xc3", b"\xc3(", b"\x80", b"\xe2\x82", b"\xf8\x88\x80\x80\x80"):
+        assert refused(b'{"do":"' + text + b'"}') == "not JSON", text
+
+
+def test_a_surrogate_is_refused_however_it_is_written():
+    """MicroPython makes two broken characters of a pair, and writes them as broken UTF-8."""
+    for text in (
+        b"\\ud83d\\ude00",
+        b"\\uD83D\\uDE00",
+        b"\\ud800",
+        b"\\uDFFF",
+        b"a\\\\\\ud8ff",
+        b"\xed\xa0\x80",
+        b"\xed\xbf\xbf",
+    ):
+        assert refused(b'{"do":"' + text + b'"}').startswith("half a character"), text
+        assert refused(b'{"' + text + b'":1,"do":"x"}').startswith("half a character"), text
+
+
+def test_characters_that_only_look_like_surrogates_are_taken():
+    """U+D000 to U+D7FF are Korean; a backslash may be meant; UTF-8 says everything."""
+    for text in (
+        b"\\ud7ff",
+        b"\\uD000",
+        b"\\\\ud83d",
+        b"\\u0d83",
+        b"\xed\x9f\xbf",
+        b"\xf0\x9f\x98\x80",
+        b"ud83d",
+        b"\\u00ed\\u00a0",
+    ):
+        data = b'{"do":"' + text + b'"}'
+        assert parsed(data).do == json.loads(data)["do"], text
+
+
+def test_no_bytes_whatever_do_anything_but_parse_or_be_refused():
+    """Seeded noise out of JSON's own pieces."""
+    dice = Dice(11)
+    pieces = [
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b'"',
+        b"\\",
+        b"\\u",
+        b'"do"',
+        b'"id"',
+        b'"a-b.1"',
+        b'"args"',
+        b'"void"',
+    ]
+    pieces += [
+        b'"exp"',
+        b'"x"',
+        b"1",
+        b"-",
+        b"1e9",
+        b"null",
+        b"true",
+        b" ",
+        b"\xed",
+        b"\xa0",
+        b"\0",
+        b"{}",
+        b'"cancelled"',
+    ]
+    for _ in range(600):
+        data = b"".join(dice.pick(pieces) for _ in range(dice.below(14)))
+        refused(data)
+        refused(b'{"do":"x","args":' + data + b"}")
+        payloads.legible_id(b'{"id"' + data)
+
+
+# ---- arguments
+
+
+def test_arguments_are_of_their_types():
+    """A handler is called with what it declared, or not at all."""
+    good = {"int": 5, "float": 1.5, "str": "x", "bool": True, "list": [1], "dict": {"a": 1}}
+    for kind in good:
+        for other in good:
+            why = reason(ProtocolError, payloads.check_args, {"a": kind}, {"a": good[other]})
+            fits = kind == other or (kind == "float" and other == "int")
+            assert (why is None) == fits, (kind, other)
+            assert fits or why == "argument a is not of type " + kind
+        assert reason(ProtocolError, payloads.check_args, {"a": kind}, {"a": None})
+
+
+def test_true_is_no_number():
+    """bool is an int in Python; a valve told to open for `true` seconds is a mistake."""
+    for kind in ("int", "float"):
+        assert (
+            reason(ProtocolError, payloads.check_args, {"s": kind}, {"s": True}) == "argument s is not of type " + kind
+        )
+
+
+def test_a_default_stands_in_for_what_is_left_out_only():
+    """And a given value, even an empty one, beats it."""
+    spec = {"s": "int", "n": ["int", 3], "t": ["str", None]}
+    assert payloads.check_args(spec, {"s": 1}) == {"s": 1, "n": 3, "t": None}
+    assert payloads.check_args(spec, {"s": 1, "n": 0, "t": ""}) == {"s": 1, "n": 0, "t": ""}
+    assert reason(ProtocolError, payloads.check_args, spec, {"n": 1}) == "argument s is missing"
+    assert reason(ProtocolError, payloads.check_args, spec, {"s": 1, "n": "3"}) == "argument n is not of type int"
+    assert spec == {"s": "int", "n": ["int", 3], "t": ["str", None]}
+
+
+def test_an_unknown_argument_is_refused_by_name():
+    """A misspelt argument must not be dropped in silence."""
+    assert reason(ProtocolError, payloads.check_args, {}, {"limit": 1}) == "unknown argument limit"
+    assert len(reason(ProtocolError, payloads.check_args, {}, {"x" * 500: 1})) < 60
+
+
+def test_a_key_that_is_no_string_is_an_unknown_argument():
+    """MicroPython's JSON takes {1:2} and {null:1}: such a payload must be refused, or it would end every wake."""
+    for key in (1, None, True, 1.5):
+        assert reason(ProtocolError, payloads.check_args, {"a": "int"}, {key: 2}).startswith("unknown argument")
+
+
+def test_a_declared_type_has_a_name_or_is_refused():
+    """The catalogue names types; a type that JSON has not is no argument's."""
+    for kind in (int, float, str, bool, list, dict):
+        assert payloads.type_name(kind) == kind.__name__
+    others: list = [bytes, tuple, None, "int", object]
+    for kind in others:
+        assert reason(ConfigError, payloads.type_name, kind)
+
+
+# ---- encoding
+
+
+def test_a_message_is_compact_json_in_utf8():
+    """Both interpreters write the same bytes, and MicroPython can read them."""
+    assert payloads.encode({"a": [1, None, True, "é"]}) == b'{"a":[1,null,true,"\xc3\xa9"]}'
+    assert payloads.encode("\U0001f600") == b'"\xf0\x9f\x98\x80"'
+    assert json.loads(payloads.encode({"a": '"\\\n\x01', "b": -1.5, "c": (1, 2)})) == {
+        "a": '"\\\n\x01',
+        "b": -1.5,
+        "c": [1, 2],
+    }
+
+
+def test_what_json_cannot_say_is_refused():
+    """MicroPython's json.dumps writes any object, CPython's writes NaN."""
+    inf = 1e999
+    for value in (
+        inf,
+        -inf,
+        inf - inf,
+        b"x",
+        bytearray(b"x"),
+        {1: 2},
+        {None: 1},
+        {b"a": 1},
+        object(),
+        {1, 2},
+        int,
+        [[b""]],
+    ):
+        assert reason(ProtocolError, payloads.encode, value) == "not expressible as JSON", value
+        assert reason(ProtocolError, payloads.encode, {"a": [value]})
+        assert not payloads.fits(value)
+
+
+def test_what_is_deeper_than_eight_levels_or_endless_is_refused():
+    """A handler may return a list that contains itself."""
+    deep: list = []
+    for _ in range(7):
+        deep = [deep]
+    assert payloads.encode(deep) == b"[[[[[[[[]]]]]]]]"
+    assert reason(ProtocolError, payloads.encode, [deep])
+    loop: list = []
+    loop.append(loop)
+    assert reason(ProtocolError, payloads.encode, loop)
+
+
+def test_an_integer_of_thousands_of_digits_does_not_fit():
+    """CPython refuses to print it with a ValueError, which nobody expects of a value."""
+    assert not payloads.fits(10**5000)
+    assert not payloads.fits({"n": [10**5000]})
+
+
+def test_a_value_fits_up_to_its_limit_in_bytes():
+    """Bytes on the wire count, not characters."""
+    assert payloads.fits("x" * 510)
+    assert not payloads.fits("x" * 511)
+    assert not payloads.fits("é" * 300)
+    assert payloads.fits([1, 2], 5)
+    assert not payloads.fits([1, 2], 4)
+
+
+# ---- results
+
+
+def test_a_result_says_what_it_answers():
+    """By id; without one, by the command's name; `final` stands there only where it is false."""
+    read = json.loads
+    assert read(payloads.result("succeeded", "a-b.1", 9, True, payloads.value_detail({"v": 1}), "x")) == {
+        "status": "succeeded",
+        "crc": 9,
+        "id": "a-b.1",
+        "value": {"v": 1},
+    }
+    assert read(payloads.result("failed", None, 9, True, payloads.why_detail("so"), "x")) == {
+        "status": "failed",
+        "crc": 9,
+        "do": "x",
+        "why": "so",
+    }
+    assert read(payloads.result("running", "a-b.1", 0, False)) == {
+        "status": "running",
+        "crc": 0,
+        "id": "a-b.1",
+        "final": False,
+    }
+    assert read(payloads.result("rejected", None, 4294967295)) == {"status": "rejected", "crc": 4294967295}
+    assert payloads.value_detail(None) == b""
+
+
+def test_a_result_is_small_whatever_it_answers():
+    """What a stranger sent must not come back in full: 64 answers may be held at once."""
+    entry = payloads.result("rejected", None, 1, True, payloads.why_detail("\x01" * 2000), "\x01" * 2000)
+    assert len(entry) < protocol.BATCH
+    assert len(json.loads(entry)["why"]) == protocol.TEXT_LIMIT
