@@ -78,6 +78,8 @@ class State:
         flags = _ALONE * self.alone | _PRESENT * self.present | _DRAINED * self.drained
         numbers = (_VERSION, self.wake, self.failures, self.unfinished, min(self.cutoffs, 255), self.fence, flags)
         numbers += (self.ended, self.acked, self.clock, self.next_connect, self.sampled, self.ms)
-        numbers += (self.ending, min(self.flights, 255), min(self.up, 65535), min(self.down, 65535), self.erases)
-        phases = [min(phase, 65535) for phase in self.phases]
-        self._mark.save(struct.pack(_FORMAT, *(numbers + tuple(phases))) + self.device.encode())
+        numbers += (self.ending, min(self.flights, 255))
+        words = [self.up, self.down, self.erases]
+        words += self.phases
+        numbers += tuple(min(word, 65535) for word in words)
+        self._mark.save(struct.pack(_FORMAT, *numbers) + self.device.encode())
