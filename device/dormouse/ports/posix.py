@@ -101,6 +101,9 @@ class Port:
         if hasattr(sys.stdout, "flush"):
             sys.stdout.flush()
 
+    def reset(self):
+        pass  # the process ends, as before sleep
+
     def sleep(self, ms):
         pass  # the process ends, and whoever started it starts the next wake
 
