@@ -112,13 +112,15 @@ class Outbox:
 
     # ---- telemetry
 
+    def _sent(self):
+        return self.batches[-1][0] if self.batches else self.acked
+
     def _more(self):
-        sent = self.batches[-1][0] if self.batches else self.acked
-        return sent < self.ring.last
+        return self._sent() < self.ring.last
 
     def _send_records(self, session, inbox):
         if self.reader is None and self._more():
-            self.reader = self._batches(self.acked + 1, self.ring.last)
+            self.reader = self._batches(self._sent() + 1, self.ring.last)
         if self.reader is not None:
             for entries, last in self.reader:
                 batch = [last, False]
