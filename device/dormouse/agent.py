@@ -103,9 +103,10 @@ class Agent:
         """Seconds of the device's own count, which goes on over sleep by what was planned."""
         return self.state.clock + self.port.ms() // 1000
 
-    def _plan(self):
+    def _plan(self, failures=0):
+        """Plan the next connect: after so many failed wakes in a row, and as if this one ends well until it has not."""
         volts = self.port.battery()
-        self.plan = schedule.connect_in(self.config, self.state.failures, volts, self.port.random(1)[0])
+        self.plan = schedule.connect_in(self.config, failures, volts, self.port.random(1)[0])
 
     def _load_app(self, app):
         """Import the user's module inside a guard: a broken app leaves the device reachable."""
@@ -115,7 +116,7 @@ class Agent:
             module = __import__(app)
             if hasattr(module, "safe_state"):
                 module.safe_state()
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             self.app_error = describe(e)
             self.log("error", kind="app", stage="import", why=self.app_error)
 
@@ -130,7 +131,7 @@ class Agent:
                 continue
             try:
                 values.update(function(wake) or {})
-            except Exception as e:
+            except (Exception, SystemExit) as e:
                 self.log("error", kind="telemetry", stage=name, why=describe(e))
         if payloads.fits(values) and values:
             self.outbox.record(self.port.time(), self.now(), values)
@@ -213,7 +214,7 @@ class Agent:
         if failure:
             state.unfinished = 0
             state.failures = min(state.failures + (not isinstance(failure, ConfigError)), 255)
-            self._plan()
+            self._plan(state.failures)
         self.log.keep()
         name = type(failure).__name__
         return self._remember(ENDINGS.index(name) if name in ENDINGS else 0)
