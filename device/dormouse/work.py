@@ -68,7 +68,7 @@ class Work:
             value = handler.function(wake, **args)
         except Overrun:
             status = protocol.INTERRUPTED
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             status, why = protocol.FAILED, describe(e)
         if wake.stop() or status == protocol.INTERRUPTED:
             return protocol.INTERRUPTED, None, "went past its limit of %s s" % handler.limit
