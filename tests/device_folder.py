@@ -59,7 +59,7 @@ class Ran:
         return [fields["text"] for fields in self.all("say")]
 
 
-def command(state: str | None, number: int, do: str, ledger: str = LEDGER, **args: object) -> bytes:
+def command(state: str | None, number: int, do: str, ledger: str = LEDGER, /, **args: object) -> bytes:
     """A command's payload; `state` is None for one without an id."""
     message: dict[str, Any] = {} if state is None else {"id": f"{state}-{ledger}.{number}", "u": f"u{number}"}
     message.update(do=do)

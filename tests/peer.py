@@ -372,3 +372,8 @@ class Peer:
 
 def stays_open(connection: Connection) -> None:
     """A script: accepts, and never says a word."""
+
+
+def keeps_listening(connection: Connection) -> None:
+    """A script: takes what comes, and never says a word, until the device is gone."""
+    connection.quiet(WAIT)
