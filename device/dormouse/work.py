@@ -27,10 +27,10 @@ class Work:
         self.cap = cap
         self.spent = 0  # ms in handlers
 
-    def act(self, wake):
-        """Run what can be run now. True where anything was settled."""
+    def act(self, wake, room):
+        """Run what can be run now, for as long as there is `room()`. True where anything was settled."""
         settled = False
-        while self.inbox.waiting and self.inbox.details.room():
+        while self.inbox.waiting and room():
             index, number, payload = self.inbox.waiting[0]
             command = payloads.Command(crc32(payload))
             status = why = None
@@ -43,7 +43,8 @@ class Work:
                 if handler.limit > self.longest:
                     raise ProtocolError("its limit of %s s does not fit into a wake" % handler.limit)
             except ProtocolError as e:  # or the app has changed since it was accepted
-                status, why = protocol.REJECTED, e.reason
+                started = self.inbox.ever_started(index, number)
+                status, why = protocol.INTERRUPTED if started else protocol.REJECTED, e.reason
             now = self.port.time()
             late = command.exp is not None and now is not None and command.exp <= now
             if status is None and late and not self.inbox.ever_started(index, number):
