@@ -116,6 +116,7 @@ class Desk:
 
     def _log(self, event, **fields):
         self.logged.append(event)
+        del self.logged[:-20]
 
     def reboot(self):
         """Commit, then boot."""

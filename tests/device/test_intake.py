@@ -1,0 +1,494 @@
+"""What becomes of each payload: taken, settled, answered or refused, by its window before anything else."""
+
+import json
+from binascii import crc32
+
+from desk import STATE, Desk, payload, tombstone
+
+from dormouse.catalogue import Handler
+
+FORGET = ',"args":{"ledger":"%s"}'
+
+
+def full_desk():
+    """Four ledgers a to d with command 1 of each waiting."""
+    desk = Desk()
+    for ledger in "abcd":
+        assert desk.offer(payload(1, ledger=ledger)) == []
+    return desk
+
+
+def only(answers, **wanted):
+    """There is one answer, and it says at least this."""
+    assert len(answers) == 1, answers
+    found = {key: answers[0].get(key) for key in wanted}
+    assert found == wanted, answers
+    return answers[0]
+
+
+# ---- a place in the inbox
+
+
+def test_a_new_command_is_taken_and_not_answered():
+    """Its answer is the result."""
+    desk = Desk()
+    assert desk.offer(payload(1)) == []
+    assert (desk.waiting(), desk.status(1), desk.window().crc(1)) == ([("l", 1)], "open", crc32(payload(1)))
+    desk.reboot()
+    assert (desk.waiting(), desk.status(1), desk.window().crc(1)) == ([("l", 1)], "open", crc32(payload(1)))
+
+
+def test_commands_wait_in_the_order_of_their_arrival():
+    """Order is the order of sending, and numbers may have gaps."""
+    desk = Desk()
+    for number in (5, 2, 9, 7):
+        desk.offer(payload(number))
+    desk.offer(payload(1, ledger="m"))
+    desk.reboot()
+    assert desk.waiting() == [("l", 5), ("l", 2), ("l", 9), ("l", 7), ("m", 1)]
+
+
+def test_a_command_that_was_not_committed_was_never_there():
+    """It was not acknowledged either: the broker sends it again."""
+    desk = Desk()
+    desk.offer(payload(1))
+    desk.boot()
+    assert (desk.waiting(), desk.window()) == ([], None)
+    assert desk.offer(payload(1)) == []
+    desk.reboot()
+    assert desk.waiting() == [("l", 1)]
+
+
+def test_a_second_delivery_of_an_open_command_is_silent():
+    """Not run twice, and its answer is still to come; other bytes under its number change nothing."""
+    desk = Desk()
+    first = payload(1)
+    desk.offer(first)
+    for data in (
+        first,
+        payload(1, "again"),
+        payload(1, "nope"),
+        payload(1, more=',"u":"other"'),
+        b'{"id":"000102-l.1",',
+    ):
+        for retain in (False, True):
+            assert desk.offer(data, retain) == []
+    desk.reboot()
+    assert (desk.waiting(), desk.window().crc(1)) == ([("l", 1)], crc32(first))
+    assert desk.inbox.waiting[0][2] == first
+
+
+def test_a_duplicate_of_a_done_command_gets_its_status_its_value_and_the_first_crc():
+    """The host settles nothing by an answer to other bytes than its own."""
+    desk = Desk()
+    desk.offer(payload(1))
+    desk.run("succeeded", b',"value":{"v":3}')
+    for _ in range(2):
+        answer = only(desk.offer(payload(1)), id=STATE + "-l.1", status="succeeded", value={"v": 3})
+        assert answer["crc"] == crc32(payload(1))
+        assert answer.get("final", True) is True
+        only(desk.offer(payload(1, "again")), status="succeeded", crc=crc32(payload(1)))
+        only(desk.offer(payload(1, "nope")), status="succeeded", crc=crc32(payload(1)))
+        assert desk.waiting() == []
+        desk.reboot()
+
+
+def test_every_final_status_is_what_its_duplicate_is_told():
+    """And stays so over reboots."""
+    desk = Desk()
+    for number, status in enumerate(("succeeded", "failed", "interrupted", "expired", "rejected", "cancelled"), 1):
+        desk.offer(payload(number))
+        desk.run(status)
+        only(desk.offer(payload(number)), status=status)
+        desk.reboot()
+        only(desk.offer(payload(number)), status=status)
+        only(desk.offer(tombstone(number)), status=status)
+
+
+def test_a_command_without_an_id_is_run_each_time_it_comes():
+    """`mosquitto_pub` promises nothing, and gets what it asked for."""
+    desk = Desk()
+    for _ in range(3):
+        assert desk.offer(b'{"do":"once"}') == []
+    desk.reboot()
+    assert desk.waiting() == [(None, 1), (None, 2), (None, 3)]
+    assert desk.inbox.windows == []
+    desk.run()
+    desk.offer(b'{"do":"once"}')
+    desk.reboot()
+    assert desk.waiting() == [(None, 2), (None, 3), (None, 4)]
+
+
+# ---- refusals
+
+
+def test_a_command_for_another_state_is_unknown():
+    """The flash was wiped: nobody knows whether it ran. It must not be called rejected."""
+    desk = Desk()
+    for data in (payload(1, state="ffffff"), tombstone(1, state="ffffff"), payload(1, "nope", state="ffffff")):
+        only(desk.offer(data), status="unknown", crc=crc32(data), id="ffffff-l.1")
+    assert desk.inbox.windows == []
+
+
+def test_a_number_below_the_window_is_unknown():
+    """It may have run long ago."""
+    desk = Desk()
+    desk.offer(payload(300))
+    for data in (payload(44), tombstone(44), payload(1), payload(44, "nope")):
+        only(desk.offer(data), status="unknown", why="stale", crc=crc32(data))
+    assert desk.offer(payload(45)) == []
+    desk.reboot()
+    only(desk.offer(payload(44)), status="unknown", why="stale")
+    assert desk.waiting() == [("l", 300), ("l", 45)]
+
+
+def test_an_unknown_command_is_rejected_and_marked_seen():
+    """The window owes the result, with its reason."""
+    desk = Desk()
+    assert desk.offer(payload(1, "nope")) == []
+    desk.reboot()
+    assert (desk.status(1), desk.owed(), desk.waiting()) == ("rejected", [1], [])
+    assert desk.inbox.details.get(0, 1) == b',"why":"unknown command nope"'
+    assert desk.window().crc(1) == crc32(payload(1, "nope"))
+
+
+def test_a_rejected_command_does_not_run_when_the_app_has_learned_it():
+    """Redelivered after an update, it would come as a surprise."""
+    desk = Desk()
+    desk.offer(payload(1, "nope"))
+    desk.handlers["nope"] = Handler(None, 5, False, {})
+    for _ in range(2):
+        only(desk.offer(payload(1, "nope")), status="rejected", why="unknown command nope")
+        assert desk.waiting() == []
+        desk.reboot()
+    assert desk.offer(payload(2, "nope")) == []
+    assert desk.waiting() == [("l", 2)]
+
+
+def test_wrong_arguments_are_rejected_with_their_names():
+    """Before anything runs, and for good."""
+    desk = Desk()
+    cases = [
+        ("", "argument n is missing"),
+        (',"args":{"n":"5"}', "argument n is not of type int"),
+        (',"args":{"n":true}', "argument n is not of type int"),
+        (',"args":{"n":5,"m":1}', "unknown argument m"),
+        (',"args":{"n":5,"s":null}', "argument s is not of type str"),
+        (',"args":[5]', "args is not an object"),
+        (',"exp":"soon"', "exp is not a number"),
+    ]
+    for number, (more, why) in enumerate(cases, 1):
+        assert desk.offer(payload(number, "takes", more=more)) == []
+        assert desk.status(number) == "rejected"
+        assert json.loads(b"{" + desk.inbox.details.get(0, number)[1:] + b"}") == {"why": why}
+    assert desk.offer(payload(50, "takes", more=',"args":{"n":5}')) == []
+    assert desk.waiting() == [("l", 50)]
+
+
+def test_what_only_micropython_calls_json_is_rejected_or_run_but_ends_no_wake():
+    """A payload that raised would never be acknowledged, and come again at every wake."""
+    desk = Desk()
+    for number, more in enumerate(
+        (',"args":{1:2}', ',"args":{null:1}', ',"args":{"n":1,true:2}', ',"args" {"n":1}'), 1
+    ):
+        desk.offer(payload(number, "takes", more=more))
+        assert desk.status(number) in ("rejected", "open")
+        assert desk.status(number) == "rejected" or number == 4
+
+
+def test_what_cannot_be_parsed_is_settled_by_its_legible_id():
+    """Its sender learns of it; without one, there is nobody to tell but by CRC."""
+    desk = Desk()
+    assert desk.offer(b'{"id":"000102-l.1","do":"once"') == []
+    assert desk.offer(b'{"id":"000102-l.2","do":"once","args":' + b"[" * 20 + b"]" * 20 + b"}") == []
+    assert desk.offer(b'{"id":"000102-l.3","do":"\xff"}') == []
+    assert [desk.status(n) for n in (1, 2, 3)] == ["rejected"] * 3
+    data = b'{"do":"once","id":"000102-l.4"'
+    only(desk.offer(data), id=None, status="rejected", crc=crc32(data), why="not JSON")
+    only(desk.offer(b""), status="rejected", why="not JSON", crc=0)
+    assert desk.status(4) is None
+
+
+def test_an_oversized_payload_is_rejected_by_the_id_at_its_beginning():
+    """Only its first bytes were kept; the CRC is of all of it."""
+    desk = Desk(most=2048)
+    long = payload(1, more=',"u":"%s"' % ("x" * 3000))
+    assert desk.offer(long) == []
+    assert (desk.status(1), desk.window().crc(1)) == ("rejected", crc32(long))
+    only(desk.offer(long), status="rejected", crc=crc32(long))
+    assert "above the limit of 2048" in only(desk.offer(b'{"do":"' + b"x" * 3000), id=None, status="rejected")["why"]
+    exact = payload(2, more=',"u":"%s"' % ("x" * (2048 - len(payload(2, more=',"u":""')))))
+    assert len(exact) == 2048
+    assert desk.offer(exact) == []
+    assert desk.offer(exact + b" ") == []
+    assert desk.waiting() == [("l", 2)]
+
+
+def test_an_oversized_payload_does_not_unsettle_its_number():
+    """Somebody else's bytes under an open or a done number."""
+    desk = Desk()
+    desk.offer(payload(1))
+    desk.offer(payload(2))
+    desk.run()
+    big = b" " * 3000
+    only(desk.offer(payload(1)[:-1] + big), status="succeeded", crc=crc32(payload(1)))
+    assert desk.offer(payload(2)[:-1] + big) == []
+    assert (desk.status(1), desk.status(2)) == ("succeeded", "open")
+
+
+def test_a_retained_command_without_an_id_is_rejected_each_time():
+    """It comes at every wake and would run at every wake."""
+    desk = Desk()
+    for _ in range(3):
+        assert "retained" in only(desk.offer(b'{"do":"once"}', True), status="rejected", do="once")["why"]
+        desk.reboot()
+    assert desk.waiting() == []
+
+
+def test_a_retained_command_with_an_id_runs_once():
+    """Its window knows it when it comes again."""
+    desk = Desk()
+    assert desk.offer(payload(1), True) == []
+    desk.run()
+    desk.reboot()
+    only(desk.offer(payload(1), True), status="succeeded")
+    assert desk.waiting() == []
+
+
+def test_nothing_listens_to_another_topic():
+    """Even when what comes there looks like a command, an id in it is not believed."""
+    desk = Desk()
+    data = payload(1)
+    only(desk.offer(data, is_command=False), id=None, status="rejected", crc=crc32(data))
+    assert desk.inbox.windows == []
+
+
+# ---- tombstones
+
+
+def test_a_tombstone_for_what_was_never_seen_keeps_it_from_ever_running():
+    """It has overtaken its command."""
+    desk = Desk()
+    for number, status in ((1, "cancelled"), (2, "expired")):
+        assert desk.offer(tombstone(number, status)) == []
+        desk.reboot()
+        assert (desk.status(number), number in desk.owed()) == (status, True)
+        assert desk.window().crc(number) == crc32(tombstone(number, status))
+        only(desk.offer(payload(number)), status=status, crc=crc32(tombstone(number, status)))
+    assert desk.waiting() == []
+
+
+def test_a_tombstone_drops_a_command_that_waits():
+    """Answered so, and by the CRC of the command's own bytes."""
+    desk = Desk()
+    for number in (1, 2, 3):
+        desk.offer(payload(number))
+    assert desk.offer(tombstone(2, "expired")) == []
+    for _ in range(2):
+        assert (desk.status(2), desk.owed(), desk.waiting()) == ("expired", [2], [("l", 1), ("l", 3)])
+        assert desk.window().crc(2) == crc32(payload(2))
+        desk.reboot()
+    only(desk.offer(tombstone(2, "cancelled")), status="expired")
+
+
+def test_a_tombstone_for_a_command_that_ever_started_is_too_late():
+    """`running`, not final, then its true status."""
+    desk = Desk()
+    desk.offer(payload(1, "again"))
+    desk.inbox.commit()
+    desk.inbox.start(0, 1)
+    desk.boot()
+    answer = only(desk.offer(tombstone(1)), status="running", final=False, crc=crc32(payload(1, "again")))
+    assert answer["id"] == STATE + "-l.1"
+    assert desk.waiting() == [("l", 1)]
+    desk.run("failed")
+    only(desk.offer(tombstone(1)), status="failed")
+
+
+def test_a_tombstone_for_another_command_leaves_started_alone():
+    """A started, then power went; B is cancelled: A must still count as started, with its attempts."""
+    desk = Desk()
+    desk.offer(payload(1, "again"))
+    desk.offer(payload(2, "again"))
+    desk.inbox.commit()
+    desk.inbox.start(0, 1)
+    desk.boot()
+    desk.offer(tombstone(2))
+    desk.inbox.commit()
+    only(desk.offer(tombstone(1)), status="running", final=False)
+    desk.inbox.start(0, 1)
+    assert desk.inbox.started == (0, 1, 2)
+
+
+def test_a_tombstone_for_a_done_command_gets_its_status():
+    """The cancel came too late, and its sender learns what was done."""
+    desk = Desk()
+    desk.offer(payload(1))
+    desk.run("succeeded", b',"value":7')
+    only(desk.offer(tombstone(1)), status="succeeded", value=7, crc=crc32(payload(1)))
+
+
+def test_started_of_another_ledger_with_the_same_number_is_another_command():
+    """Every ledger counts from 1."""
+    desk = Desk()
+    for ledger in "ab":
+        desk.offer(payload(1, "again", ledger=ledger))
+    desk.offer(b'{"do":"again"}')
+    desk.inbox.commit()
+    desk.inbox.start(0, 1)
+    desk.boot()
+    assert desk.offer(tombstone(1, ledger="b")) == []
+    assert desk.status(1, "b") == "cancelled"
+    only(desk.offer(tombstone(1, ledger="a")), status="running")
+    assert desk.waiting() == [("a", 1), (None, 1)]
+    assert not desk.inbox.ever_started(255, 1)
+
+
+# ---- ledgers
+
+
+def test_a_fifth_ledger_is_refused_but_not_finally():
+    """None is ever evicted; the host keeps trying until somebody forgets one."""
+    desk = full_desk()
+    for data in (payload(1, ledger="e"), tombstone(1, ledger="e"), payload(1, "nope", ledger="e")):
+        only(desk.offer(data), status="rejected", final=False, crc=crc32(data))
+        desk.reboot()
+    assert [w.name for w in desk.inbox.windows] == ["a", "b", "c", "d"]
+    assert desk.offer(payload(2, ledger="d")) == []
+
+
+def test_a_ledger_is_forgotten_with_all_that_waits_of_it():
+    """Its window, its commands, what it is owed; the others keep theirs."""
+    desk = full_desk()
+    desk.offer(payload(2, "nope", ledger="b"))
+    desk.inbox.forget("b")
+    for _ in range(2):
+        assert [w.name for w in desk.inbox.windows] == ["a", "c", "d"]
+        assert desk.waiting() == [("a", 1), ("c", 1), ("d", 1)]
+        assert [name for _, name in desk.inbox.forgotten] == ["b"]
+        only(desk.offer(payload(1, ledger="b")), status="unknown", why="its ledger is forgotten")
+        only(desk.offer(tombstone(9, ledger="b")), status="unknown")
+        desk.reboot()
+    assert desk.offer(payload(1, ledger="e")) == []
+    only(desk.offer(payload(1, ledger="f")), status="rejected", final=False)
+
+
+def test_forget_ledger_works_from_a_ledger_that_was_never_seen():
+    """The owner's way out when four are taken: otherwise nobody could send the command that makes room."""
+    desk = full_desk()
+    command = payload(1, "forget_ledger", ledger="e", more=FORGET % "c")
+    assert desk.offer(command) == []
+    for _ in range(2):
+        assert [w.name for w in desk.inbox.windows] == ["a", "b", "d", "e"]
+        assert desk.waiting() == [("a", 1), ("b", 1), ("d", 1), ("e", 1)]
+        desk.reboot()
+    assert desk.offer(command) == []
+    assert len(desk.waiting()) == 4
+
+
+def test_a_rejected_forget_ledger_forgets_nothing():
+    """Rejected means: without effect."""
+    desk = full_desk()
+    for more in (
+        ',"args":{"ledger":"a","bogus":1}',
+        ',"args":{"ledger":5}',
+        ',"args":{"ledger":null}',
+        ',"args":{}',
+        "",
+        ',"args":{"ledger":"zz"}',
+        ',"args":{"ledger":"e"}',
+        ',"args":["a"]',
+    ):
+        only(desk.offer(payload(1, "forget_ledger", ledger="e", more=more)), status="rejected", final=False)
+    for data in (tombstone(1, ledger="e"), b'{"id":"000102-e.1","do":"forget_ledger","args":{"ledger":"a"}'):
+        only(desk.offer(data), status="rejected", final=False)
+    assert [w.name for w in desk.inbox.windows] == ["a", "b", "c", "d"]
+    assert desk.inbox.forgotten == []
+
+
+def test_a_forgotten_name_can_not_forget_another():
+    """It is refused before anything else."""
+    desk = full_desk()
+    desk.inbox.forget("a")
+    desk.offer(payload(1, ledger="e"))
+    only(desk.offer(payload(2, "forget_ledger", ledger="a", more=FORGET % "b")), status="unknown")
+    assert [w.name for w in desk.inbox.windows] == ["b", "c", "d", "e"]
+
+
+def test_a_ledger_may_forget_itself():
+    """The command that does it is gone with it, and nothing stumbles over that."""
+    desk = Desk()
+    desk.offer(payload(1, "forget_ledger", more=FORGET % "l"))
+    desk.offer(payload(2))
+    desk.inbox.commit()
+    desk.inbox.start(0, 1)
+    desk.inbox.forget("l")
+    desk.inbox.finish(0, 1, "succeeded", b',"value":{}')
+    for _ in range(2):
+        assert (desk.waiting(), desk.inbox.windows, desk.inbox.started) == ([], [], None)
+        desk.reboot()
+
+
+def test_a_name_that_comes_after_a_forgotten_one_has_a_journal_index_of_its_own():
+    """Records of the forgotten one still lie in the journal."""
+    desk = Desk()
+    for n in range(12):
+        ledger = "n%d" % n
+        assert desk.offer(payload(3, ledger=ledger)) == []
+        assert desk.status(3, ledger) == "open"
+        if n % 2:
+            desk.reboot()
+        desk.inbox.forget(ledger)
+    desk.reboot()
+    assert (desk.waiting(), desk.inbox.windows, len(desk.inbox.forgotten)) == ([], [], 12)
+    desk.offer(payload(1, ledger="last"))
+    desk.reboot()
+    assert desk.waiting() == [("last", 1)]
+
+
+def test_forgotten_names_are_bounded_and_the_last_four_ledgers_stay():
+    """16 can be forgotten; then the device says so instead of letting one back in."""
+    desk = Desk()
+    for n in range(16):
+        desk.offer(payload(1, ledger="n%d" % n))
+        desk.inbox.forget("n%d" % n)
+    for ledger in "abcd":
+        assert desk.offer(payload(1, ledger=ledger)) == []
+    desk.reboot()
+    only(desk.offer(payload(1, "forget_ledger", ledger="e", more=FORGET % "a")), status="rejected", final=False)
+    assert [w.name for w in desk.inbox.windows] == ["a", "b", "c", "d"]
+    only(desk.offer(payload(1, ledger="n0")), status="unknown")
+
+
+# ---- noise
+
+
+def test_nothing_that_comes_in_raises():
+    """Whatever it is, it is answered, settled or kept, and the journal survives it."""
+    desk = Desk()
+    pieces = (
+        b"",
+        b"{",
+        b"}",
+        b'{"id":',
+        b'"000102-l.%d"',
+        b',"do":"once"',
+        b',"void":"cancelled"',
+        b',"args":{',
+        b"null",
+        b"\xff\xfe",
+    )
+    at = 0
+    for a in pieces:
+        for b in pieces:
+            for c in pieces:
+                at += 1
+                data = a + b + c
+                if b"%d" in data:
+                    data = data.replace(b"%d", b"%d" % at)
+                desk.offer(data, at % 3 == 0, at % 5 != 0)
+                while desk.answers:
+                    json.loads(desk.answers.pop())
+    before = desk.image()
+    desk.reboot()
+    assert desk.image() == before
