@@ -44,6 +44,7 @@ class Agent:
         self.app_error = self.last = None
         self.plan = schedule.CAP  # s from boot to the next connect
         self.reset = False
+        self.sleep = 0  # s, once it is on flash
         self.since = 0  # port.ms() at which the running phase began
 
     def wake(self, app):
@@ -187,7 +188,7 @@ class Agent:
         state.ended, state.present, state.drained = state.wake, session.present, bool(session.drained)
         state.unfinished = state.failures = 0
         self.settings.finished()
-        self._remember(0)
+        self.sleep = self._remember(0)
         return end_record(state, inbox)
 
     # ---- the end
@@ -216,6 +217,8 @@ class Agent:
             state.failures = min(state.failures + (not isinstance(failure, ConfigError)), 255)
             self._plan(state.failures)
         self.log.keep()
+        if self.sleep and not failure:
+            return self.sleep  # remembered already
         name = type(failure).__name__
         return self._remember(ENDINGS.index(name) if name in ENDINGS else 0)
 

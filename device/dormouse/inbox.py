@@ -19,10 +19,12 @@ from dormouse.windows import OPEN, STALE, Window, code_of
 ATTEMPTS = 3
 UNNAMED = 255  # the index of commands without an id; their number only counts them
 _LIMIT = 24576  # bytes of the journal; the snapshot that compaction writes is at most 23 KiB of them: 4 windows of
-# 1.3 KiB, 1.25 _SPACE and one payload more, details, names
+# 1.3 KiB, _SPACE and one payload more, details, names
 _SPACE = 8192  # bytes of records of commands held at once
 _DETAIL = 600  # bytes of one that is worth flash; a longer one (describe, log) is told while this wake lasts
 _GROUP = 1536  # bytes of records in one commit, if it is of more than one; its copy in RAM is as big again
+_RUN = "<BIBB"  # index, first number, how many, status code (or, of the one started, its attempt)
+_RUNS = 14  # of them beside the one started: what a mark holds
 _FORGOTTEN = 16  # ledgers that can be forgotten
 
 _STATE, _LEDGER, _FORGET, _ACCEPT, _SEEN, _DONE, _TOLD, _WINDOW, _VALUE = range(1, 10)  # kinds of record
@@ -42,10 +44,10 @@ class Inbox:
         self.indexes = 0  # indexes given out so far
         self.waiting = []  # (index, number, payload)
         self.space = 0
-        self.details = Details(self._owes)
+        self.details = Details(self._rank)
         self.unnamed = 0
         self.started = None  # (index, number, attempt)
-        self.done = []  # (index, number, code) of what ended since the last commit
+        self.done = []  # (index, first number, how many, code) of what ended since the last commit
         self.untold = False  # does the journal hold a settled command that it does not know to be confirmed?
         self._added = 0
         for kind, data in self.journal.open():
@@ -59,11 +61,6 @@ class Inbox:
     @property
     def full(self):
         return len(self.waiting) >= self.limit or self.space >= _SPACE
-
-    @property
-    def overfull(self):
-        """Past even what may come in while results wait for their PUBACKs?"""
-        return len(self.waiting) >= 2 * self.limit or self.space >= _SPACE + _SPACE // 4
 
     def window(self, index):
         """The window with this index, or None."""
@@ -191,9 +188,9 @@ class Inbox:
 
     # ---- running
 
-    def _owes(self, index, number):
+    def _rank(self, index, number):
         w = self.window(index)
-        return bool(w and w.owes(number))
+        return w.rank(number) if w else 0
 
     def ever_started(self, index, number):
         """May a handler have begun for this command of the inbox?"""
@@ -202,10 +199,10 @@ class Inbox:
     def start(self, index, number):
         """A handler is about to begin: on flash when this returns, and with it what ended before."""
         attempt = self.started[2] + 1 if self.ever_started(index, number) else 1
-        if len(self.done) > 14:
+        if len(self.done) > _RUNS:
             self.commit()
         self.started = (index, number, attempt)
-        self.mark.save(b"".join(struct.pack("<BIB", *entry) for entry in [self.started] + self.done))
+        self.mark.save(b"".join(struct.pack(_RUN, *run) for run in [(index, number, 1, attempt)] + self.done))
 
     def finish(self, index, number, status, detail=b""):
         """The command has ended; on flash with the next `start` or `commit`, whichever comes first."""
@@ -214,7 +211,11 @@ class Inbox:
         code = code_of(status)
         kept = detail if len(detail) <= _DETAIL else b""
         self._put(_DONE, struct.pack("<BIB", index, number, code) + kept)
-        self.done.append((index, number, code))
+        last = self.done[-1] if self.done else (None, 0, 0, 0)
+        if last[0] == index and last[1] + last[2] == number and last[3] == code and last[2] < 255:
+            self.done[-1] = (index, last[1], last[2] + 1, code)
+        else:
+            self.done.append((index, number, 1, code))
         if kept != detail:
             self.details.keep(index, number, detail)
 
@@ -227,14 +228,16 @@ class Inbox:
     def _recover(self):
         """Settle what the last wake left: done but not in the journal, or started and never done."""
         data = self.mark.load() or b""
-        entries = [struct.unpack_from("<BIB", data, at) for at in range(0, len(data) - 5, 6)]
-        for index, number, code in entries[1:]:
-            if self._is_waiting(index, number):
-                self._put(_DONE, struct.pack("<BIB", index, number, code))
-        if entries and self._is_waiting(*entries[0][:2]):
-            index, number, attempt = entries[0]
+        size = struct.calcsize(_RUN)
+        runs = [struct.unpack_from(_RUN, data, at) for at in range(0, len(data) - size + 1, size)]
+        for index, first, count, code in runs[1:]:
+            for number in range(first, first + count):
+                if self._is_waiting(index, number):
+                    self._put(_DONE, struct.pack("<BIB", index, number, code))
+        if runs and self._is_waiting(*runs[0][:2]):
+            index, number, _, attempt = runs[0]
             if attempt < ATTEMPTS and (index == UNNAMED or self._is_repeatable(index, number)):
-                self.started = entries[0]
+                self.started = (index, number, attempt)
             else:
                 self._put(_DONE, struct.pack("<BIB", index, number, code_of(INTERRUPTED)))
         self.commit()

@@ -140,7 +140,7 @@ class Online:
         link, inbox, outbox = self.link, self.inbox, self.outbox
         told = self.gave_up = False
         while True:
-            while self._may_take() and link.ready(0):
+            while not inbox.full and not outbox.full and link.ready(0):
                 s.take()
             link.flush()
             if s.drained and not told:
@@ -149,16 +149,17 @@ class Online:
                 self.log("drained", how=s.drained)
                 self.agent.phase("drain")
             done = s.drained or self.gave_up
-            if done or inbox.full:
-                settled = self.work.act(wake)
-                self._extend()
-                if settled:
-                    s.heard = self.port.ms()
-                    continue
+            settled = (done or inbox.full) and self.work.act(wake, self._room)
+            self._extend()
             outbox.send(s, inbox)
             link.flush()
-            if not self._may_take():
-                return  # the inbox is full and the cap near: the broker keeps the rest for the next wake
+            if settled:
+                s.heard = self.port.ms()
+                continue
+            if inbox.full:
+                return  # the cap is near: the broker keeps the rest for the next wake
+            if outbox.full:
+                raise LinkError("the broker acknowledges nothing", "drain")
             if done and not s.unacked and not outbox.pending(inbox) and not link.ready(0):
                 left = self.until - self.port.ms()
                 if left <= 0 or (self.intake.taken and not self.staying):
@@ -167,12 +168,11 @@ class Online:
             else:
                 self._wait(s, nonce, done)
 
-    def _may_take(self):
-        inbox = self.inbox
-        if self.outbox.full:
-            return False
-        # a full inbox whose results wait for PUBACKs: those stand behind more commands, up to the broker's window
-        return not inbox.full or (not inbox.details.room() and not inbox.overfull)
+    def _room(self):
+        """May one more command run, or should values be sent first? Never waits for what the broker sends: a full
+        inbox reads nothing, and the PUBACKs that would make room stand behind commands.
+        """
+        return self.inbox.details.room() or not self.session.fits(protocol.BATCH)
 
     def _linger(self, s, left):
         if not self.link.ready(min(left, _PING)) and left > _PING:

@@ -9,7 +9,7 @@ from dormouse import payloads, protocol
 from dormouse.ring import LOCAL, UNIX, Ring
 from dormouse.windows import status_of
 
-_ANSWERS = 64  # answers not yet under way above which no further command is taken
+_ANSWERS = 256  # answers not yet under way above which no further command is taken
 
 
 class Outbox:

@@ -62,6 +62,11 @@ class Window:
             return any(byte & _OWED for byte in self.status)
         return self.code(number) != STALE and bool(self.status[number % WINDOW] & _OWED)
 
+    def rank(self, number):
+        """Of the result of `number`: 0 confirmed or none, 1 under way, 2 owed and not under way."""
+        flags = self.status[number % WINDOW] if self.code(number) != STALE else 0
+        return 0 if not flags & _OWED else 1 if flags & _TOLD else 2
+
     def told(self, number):
         """The result of `number` is under way over this connection."""
         self.status[number % WINDOW] |= _TOLD
