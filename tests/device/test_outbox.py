@@ -392,10 +392,10 @@ def test_two_equal_answers_are_two():
     assert len(sent(outbox, desk).results()) == 10 - len(session.sent[0][1])
 
 
-def test_with_64_answers_waiting_no_further_command_is_taken():
+def test_with_256_answers_waiting_no_further_command_is_taken():
     """A stranger's rubbish must not fill the memory."""
     desk, outbox = filled(0)
-    for _ in range(63):
+    for _ in range(255):
         outbox.answer(b"{}")
     assert not outbox.full
     outbox.answer(b"{}")
