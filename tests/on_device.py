@@ -47,7 +47,7 @@ class DeviceItem(pytest.Item):
 
     def __init__(self, *, function: str, line: int, kind: device_process.Kind, **rest) -> None:
         super().__init__(**rest)
-        self.function = function
+        self.function_name = function  # `function` is a name that pytest looks into for -k
         self.line = line
         self.kind = kind
         self.add_marker(pytest.mark.xdist_group(f"{self.path.stem}-{kind}"))  # the file runs once, on one worker
@@ -59,7 +59,7 @@ class DeviceItem(pytest.Item):
 
     def runtest(self) -> None:
         assert isinstance(self.parent, DeviceFile)
-        outcome = self.parent.outcomes(self.kind)[self.function]
+        outcome = self.parent.outcomes(self.kind)[self.function_name]
         if outcome.output:
             self.add_report_section("call", "output", outcome.output)
         if outcome.failure is not None:
@@ -91,7 +91,7 @@ class DeviceFile(pytest.File):
         """By function; the file is run at the first question, with the functions that this session selected."""
         if kind not in self.ran:
             items = [item for item in self.session.items if isinstance(item, DeviceItem) and item.parent is self]
-            names = [item.function for item in items if item.kind == kind]
+            names = [item.function_name for item in items if item.kind == kind]
             self.ran[kind] = run_file(self.path, names, kind, self.heap)
         return self.ran[kind]
 
