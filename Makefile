@@ -52,6 +52,10 @@ test: setup ## every test, the device's on CPython and on MicroPython; ARGS="-k 
 powercut: setup ## cut the power at every instant, then at every second one too; ARGS="long/3:flash:17:torn" for one
 	@PYTHONPATH=tests $(RUN) -m powercut $(ARGS)
 
+.PHONY: flash-cost
+flash-cost: setup ## what a wake costs: erases, bytes and milliseconds of flash, its life in years, and memory
+	@PYTHONPATH=tests $(RUN) -m powercut.bounds
+
 .PHONY: lint
 lint: $(STAMP) ## ruff and mypy over everything
 	@$(VENV)/bin/ruff check .

@@ -14,7 +14,7 @@ from powercut.points import Point, all_in, parse
 
 SEED = os.environ.get("POWERCUT_SEED") or datetime.date.today().isoformat()
 PARTS = 2  # one for each core
-SINGLES, FIRSTS, SECONDS = 120, 20, 6  # of each part: 120 + 20 + 20 * 6 = 260 points
+SINGLES, FIRSTS, SECONDS = 80, 25, 6  # of each part: 80 + 25 + 25 * 6 = 255 points
 
 
 @pytest.fixture(autouse=True)

@@ -103,6 +103,7 @@ class Bench:
         if found is None:
             raise RuntimeError("mosquitto is not installed")
         self.lib, self.heap = lib, heap
+        self.bits = toolchain.require_micropython().bits
         memory = Path("/dev/shm")
         self._folder = tempfile.TemporaryDirectory(prefix="powercut-", dir=memory if memory.is_dir() else None)
         self.folder = Path(self._folder.name)
@@ -219,6 +220,17 @@ class Bench:
             self._end_server()
             self._serve()
             return wake
+
+    def heap_of(self, size: str) -> bool:
+        """From now on wakes have so much heap; False where that is too little to load the agent."""
+        self.heap = size
+        self._end_server()
+        try:
+            self._serve()
+        except (RuntimeError, Stuck):
+            self._end_server()
+            return False
+        return True
 
     # ---- devices
 

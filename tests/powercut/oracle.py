@@ -37,7 +37,8 @@ def _ending(wake: Wake) -> list[str]:
     if wake.status:
         return [f"stuck: it ended with status {wake.status}: {' | '.join(wake.lines[-4:])}"]
     ms = int(wake.told("asleep")[0][0])
-    return [f"stuck: awake for {ms} ms"] if ms > BUDGET else []
+    course = ", ".join(" ".join(words[1:3]) for words in wake.told("log"))
+    return [f"stuck: awake for {ms} ms: {course}"] if ms > BUDGET else []
 
 
 def _count(wakes: list[Wake], word: str, number: int) -> int:

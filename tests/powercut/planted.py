@@ -22,8 +22,8 @@ TRIES = 12  # points for each bug
 
 @dataclass(frozen=True)
 class Bug:
-    """`old` becomes `new` in `file`; it breaks a promise when `story` is cut in the wake that told `where`, at operations
-    of `kind`.
+    """`old` becomes `new` in `file`; it breaks a promise when `story` is cut in the wake that told `where`, at an
+    operation of `kind`.
     """
 
     file: str

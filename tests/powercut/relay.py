@@ -24,6 +24,10 @@ class Stuck(Exception):
     """Something that should have come did not come in time."""
 
 
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
 def window(high: int, text: str) -> dict[int, str | None]:
     """A reported window as {number: status}."""
     statuses: dict[int, str | None] = {}
@@ -177,14 +181,15 @@ class Relay:
     def command(self, number: int, do: str, **more) -> Entry:
         """A new command of the ledger, not published yet."""
         name = f"{self.state}-{LEDGER}.{number}"
-        payload = {"id": name, "u": f"u{number}x{self.device}", "do": do, "args": {"k": number}, **more}
-        entry = self.entries[number] = Entry(number, json.dumps(payload).encode())
+        unique = f"{crc32(f'{self.device} {number}'.encode()):06x}"[-6:]
+        payload = {"id": name, "u": unique, "do": do, "args": {"k": number}, **more}
+        entry = self.entries[number] = Entry(number, _json(payload))
         return entry
 
     def cancel(self, number: int, word: str = "cancelled") -> None:
         """Publish the tombstone of a number."""
         entry = self.entries[number]
-        entry.void = json.dumps({"id": f"{self.state}-{LEDGER}.{number}", "void": word}).encode()
+        entry.void = _json({"id": f"{self.state}-{LEDGER}.{number}", "void": word})
         self.publish(entry)
 
     def publish(self, entry: Entry, payload: bytes | None = None) -> None:

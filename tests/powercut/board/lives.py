@@ -6,11 +6,12 @@ Must stay true: the agent is the real one, on real littlefs, over a real socket;
 watches, counts and ends the process with `_exit`, so that no `finally` runs. What is told has left the process when
 `tell` returns. A line is
 
-    IMAGE DEVICE PORT BOOT CAUSE CUT...       CUT: - or flash:N:MODE, send:N:MODE, recv:N:MODE, hand:N:MODE, mark:N:MODE
-
+    IMAGE DEVICE PORT BOOT CAUSE WHAT...      WHAT: flash:N:MODE, send:N:MODE, recv:N:MODE, hand:N:MODE, mark:N:MODE to
+                                              cut there, set:KEY:NUMBER for the configuration, or -
 and the answers are lines too, the last one of a wake being `status N`.
 """
 
+import json
 import struct
 import sys
 import time
@@ -36,7 +37,8 @@ class Life:
     stop = None
     read = None
     ioctl = None
-    boot = 0
+    boot = marks = 0
+    settings = {"budget": 5, "patience": 1500, "total": 60, "sample_every": 300, "connect_every": 3600}
     tear = False
 
     @classmethod
@@ -143,14 +145,11 @@ class Lib:
                 _, device, port, boot, cause = words[:5]
                 self._cause = cause
                 self._x = (int(boot) + 1) * 2654435761 & 0x7FFFFFFF
-                self._config = (
-                    '{"id":"%s","broker":"mqtt://127.0.0.1:%s","root":"%s","budget":5,"patience":1500,"total":60,'
-                    '"sample_every":300,"connect_every":900}' % (device, port, ROOT)
-                )
+                self._config = dict(Life.settings, id=device, broker="mqtt://127.0.0.1:" + port, root=ROOT)
                 self.storage = cls.tearing("/flash/state") if Life.tear else storage.Storage("/flash/state")
 
             def config(self):
-                return self._config.encode(), None
+                return json.dumps(self._config).encode(), None
 
             def time(self):
                 return UNIX
@@ -175,7 +174,8 @@ class Lib:
                 f = Life.flash
                 tell("asleep", self.ms(), ms)
                 tell("ops", "flash", f.ops, *[w for kind in Life.ops for w in (kind, Life.ops[kind])])
-                tell("cost", f.erases, f.programs, f.program_bytes, f.ms(), Life.ops["mark"], max(f.wear), sum(f.wear))
+                tell("cost", f.erases, f.programs, f.program_bytes, f.ms(), Life.marks)
+                tell("wear", *f.wear)
                 Life.stop(0)
 
         cls.Port = Port
@@ -211,6 +211,11 @@ class Lib:
                 tell("compacting", self._file)
                 super().compact(records)
 
+        class Mark(cls.journal.Mark):
+            def save(self, data):
+                Life.marks += 1
+                super().save(data)
+
         class Tearing(cls.storage.Storage):
             """A file system that writes a mark in place, and tears it."""
 
@@ -232,6 +237,7 @@ class Lib:
         cls.online.Inbox = Inbox
         cls.outbox.Ring = Ring
         cls.inbox.Journal = Journal
+        cls.inbox.Mark = cls.state.Mark = Mark
 
 
 def flash(image, cut=None):
@@ -256,7 +262,10 @@ def mount(image, cut=None):
 def wake(words):
     for cut in words[5:]:
         kind, _, rest = cut.partition(":")
-        if kind != "-":
+        if kind == "set":
+            key, _, value = rest.partition(":")
+            Life.settings[key] = int(value)
+        elif kind != "-":
             n, _, mode = rest.partition(":")
             Life.at[kind] = int(n), mode
     Life.tear = "mark" in Life.at

@@ -1,0 +1,43 @@
+"""What a wake may cost: erases of flash, which take 50 ms each and wear it out, and memory (`make flash-cost`).
+
+Must stay true: measured on the real agent over the NOR model, with compaction in the mean.
+"""
+
+import pytest
+
+from needs import need_micropython, need_mosquitto
+from powercut import bounds, sweep
+
+
+@pytest.fixture(scope="module")
+def bench():
+    need_micropython()
+    need_mosquitto()
+    with sweep.new_bench() as bench:
+        yield bench
+
+
+@pytest.mark.timeout(300)
+def test_a_wake_with_one_command_and_one_record_takes_at_most_two_erases(bench):
+    """Even the worst of them, short of the one in hundreds that compacts the journal."""
+    cost = bounds.cost(bench, commands=1, records=1, wakes=120)
+    print(bounds.table([cost]))
+    assert cost.erases <= 2
+    assert cost.years() > 50
+
+
+@pytest.mark.timeout(300)
+def test_ten_queued_commands_take_at_most_a_fifth_of_an_erase_each(bench):
+    """Over enough wakes for the journal to be compacted: a group is one write, however many there are in it."""
+    cost = bounds.cost(bench, commands=10, records=1, wakes=50)
+    print(bounds.table([cost]))
+    assert cost.each <= 0.2
+
+
+@pytest.mark.timeout(600)
+def test_a_thousand_queued_commands_take_no_more_memory_than_ten(bench):
+    if bench.bits != 32:
+        pytest.skip("a board's objects are those of a 32-bit interpreter")
+    few, many = (bounds.smallest_heap(bench, commands) for commands in (10, 1000))
+    print(f"{few} KiB of heap with 10 queued commands, {many} KiB with 1000")
+    assert many - few <= bounds.GROWTH
