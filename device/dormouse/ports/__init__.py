@@ -20,19 +20,23 @@ A port is a module `dormouse.ports.<sys.platform>` (`posix` for Linux and macOS)
     firmware()              str, the interpreter and its version
     emit(line)              one log line to the console
     reset()                 end the wake: boot again at once; does not return on a board
+    reset()                 end the wake and boot at once; does not return on a board
     sleep(ms)               end the wake: radio off, sleep `ms`, boot again; does not return on a board
     storage                 the agent's folder on flash, a Storage:
 
         read(name)              bytes of the whole file, or None where there is none
         chunks(name)            iterator over the file in pieces of at most 512 bytes (nothing where there is none)
         size(name)              int, bytes; 0 where there is none
-        replace(name, data)     the file holds all of `data`, or what it held before: never a mixture, never nothing
+        replace(name, data)     the file holds all of `data` (bytes, or an iterator of pieces), or what it held
+                                before: never a mixture, never nothing
         append(name, data)      durable when it returns; after a power cut the file may hold a part of `data`
         rename(old, new)        atomic; `new` is replaced
         remove(name)            no error where there is none
         names()                 list of file names
+        free()                  int, bytes that the file system has left
         erases                  int: blocks of flash that writes have cost since the start, an estimate
         inline                  int: a file of at most so many bytes is rewritten without an erase (littlefs)
 
+    Made on a file system that can't keep these promises, it raises ConfigError (FAT has no atomic rename).
     All of Storage raise StorageError, with the file system's reason, and lose nothing that was there before.
 """
