@@ -19,7 +19,6 @@ A port is a module `dormouse.ports.<sys.platform>` (`posix` for Linux and macOS)
     free()                  int, free heap in bytes, or None
     firmware()              str, the interpreter and its version
     emit(line)              one log line to the console
-    reset()                 end the wake: boot again at once; does not return on a board
     reset()                 end the wake and boot at once; does not return on a board
     sleep(ms)               end the wake: radio off, sleep `ms`, boot again; does not return on a board
     storage                 the agent's folder on flash, a Storage:
