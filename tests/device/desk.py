@@ -4,6 +4,7 @@ Must stay true: `boot` builds everything anew from the folder alone, as a power 
 before it is gone.
 """
 
+import gc
 import json
 from binascii import crc32
 
@@ -108,6 +109,9 @@ class Desk:
 
     def boot(self):
         """Throw all objects away and make them again from the folder."""
+        for name in ("inbox", "intake"):
+            setattr(self, name, None)
+        gc.collect()
         self.storage = Storage(self.place)
         self.answers: list = []
         self.logged: list = []
@@ -167,7 +171,7 @@ class Desk:
         inbox = self.inbox
         return (
             inbox.state,
-            [(w.index, w.name, w.high, w.text(), bytes(w.crcs), list(w.owed())) for w in inbox.windows],
+            [(w.index, w.name, w.high, w.text(), crc32(w.crcs), list(w.owed())) for w in inbox.windows],
             inbox.forgotten,
             inbox.waiting,
             inbox.space,
