@@ -248,7 +248,7 @@ def test_puback_order_never_matters(interpreter, tmp_path):
         connection.command(say("beside its own result"))
         later = connection.until(lambda p: p.kind == PUBLISH and p.topic.endswith("up/result"))
         assert connection.quiet(0.3) == []  # it waits for the acknowledgement of its wake report
-        connection.send(puback(later.pid), puback(wake.pid))
+        connection.send(puback(later.pid), puback(later.pid), puback(40000), puback(wake.pid))
         assert connection.quiet(0.3) == []
         connection.send(puback(result.pid))
         connection.until(lambda p: p.kind == DISCONNECT)

@@ -1,6 +1,7 @@
-"""The session against a link that never was: packet ids, and whose subclass it is."""
+"""The session against a link that never was: packet ids, whose subclass it is, and a refusal behind a write error."""
 
 import dormouse.ports.posix  # noqa: F401  (on CPython it gives umqtt.simple the module names that it imports)
+from dormouse.errors import ConfigError, LinkError, ProtocolError
 from dormouse.session import UNACKED, Session, simple
 
 CONFIG = {"id": "dev", "host": "h", "port": 1883, "total": 600, "payload": 2048, "clean_session": False}
@@ -93,3 +94,36 @@ def test_lengths_are_counted_in_bytes_and_in_as_many_as_needed():
                 break
         assert at == 1 + head
         assert len(data) == at + length
+
+
+class Refusing(Recorder):
+    """The broker has closed already: writing fails, and what it said before can still be read."""
+
+    def __init__(self, said):
+        Recorder.__init__(self)
+        self.said = said
+
+    def flush(self):
+        raise LinkError("reset by the peer", "write")
+
+    def read(self, size):
+        if len(self.said) < size:
+            raise LinkError("closed by the peer", "read")
+        data, self.said = self.said[:size], self.said[size:]
+        return bytearray(data)
+
+
+def test_refusal_is_read_though_writing_has_failed():
+    """A refused CONNECT ends in RST, which may come while the rest of the flight is being written."""
+    for said, kind, words in (
+        (b"\x20\x02\x00\x05", ConfigError, "not authorised"),
+        (b"\x20\x02\x00\x00", ProtocolError, "not an MQTT broker"),
+        (b"", LinkError, "before CONNACK"),
+    ):
+        session = Session(Refusing(said), "dormouse/dev/", CONFIG, {}, print)
+        try:
+            session.open(lambda: None)
+            raise AssertionError("it connected")
+        except (ConfigError, LinkError, ProtocolError) as e:
+            assert type(e) is kind
+            assert words in e.reason
