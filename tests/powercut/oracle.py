@@ -11,6 +11,7 @@ from powercut.relay import LEDGER, Entry
 from powercut.stories import RESEND, Kind, Run
 
 ATTEMPTS = 3  # of a repeatable command
+SLOW = "stuck: awake for"
 
 
 def judge(run: Run) -> list[str]:
@@ -38,7 +39,7 @@ def _ending(wake: Wake) -> list[str]:
         return [f"stuck: it ended with status {wake.status}: {' | '.join(wake.lines[-4:])}"]
     ms = int(wake.told("asleep")[0][0])
     course = ", ".join(" ".join(words[1:3]) for words in wake.told("log"))
-    return [f"stuck: awake for {ms} ms: {course}"] if ms > BUDGET else []
+    return [f"{SLOW} {ms} ms: {course}"] if ms > BUDGET else []
 
 
 def _count(wakes: list[Wake], word: str, number: int) -> int:

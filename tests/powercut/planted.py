@@ -46,7 +46,13 @@ BUGS = {
         "send:2:after",
     ),
     "`started` not written": Bug(
-        "inbox.py", "[self.started] + self.done", "[(UNNAMED, 0, 1)] + self.done", "twice", "short", "starting", "hand"
+        "inbox.py",
+        "[(index, number, 1, attempt)] + self.done",
+        "[(UNNAMED, 0, 1, 1)] + self.done",
+        "twice",
+        "short",
+        "starting",
+        "hand",
     ),
     "`done` before the handler": Bug(
         "work.py",

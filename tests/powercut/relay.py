@@ -45,9 +45,10 @@ def window(high: int, text: str) -> dict[int, str | None]:
 
 @dataclass
 class Entry:
-    """One number of the ledger. Times are positions in the order of all that happened here."""
+    """One command. `number` is its own here; `name` its id. Times are positions in the order of all that happened."""
 
     number: int
+    name: str
     payload: bytes
     void: bytes | None = None
     sent: int = 0  # when it was last published
@@ -137,6 +138,7 @@ class Relay:
         self.device, self.state = device, state
         self.faults = []
         self.entries: dict[int, Entry] = {}
+        self._names: dict[str, Entry] = {}
         self.telemetry: dict[int, dict | None] = dict.fromkeys(stored)
         self.dropped: set[int] = set()
         self.ends: dict[int, dict] = {}
@@ -178,18 +180,19 @@ class Relay:
         self._pending.add(mid)
         self._until(lambda: not self._pending)
 
-    def command(self, number: int, do: str, **more) -> Entry:
-        """A new command of the ledger, not published yet."""
-        name = f"{self.state}-{LEDGER}.{number}"
+    def command(self, number: int, do: str, ledger: str = LEDGER, first: int = 0, **more) -> Entry:
+        """A new command, not published yet; in `ledger` its number is so much less `first`."""
+        name = f"{self.state}-{ledger}.{number - first}"
         unique = f"{crc32(f'{self.device} {number}'.encode()):06x}"[-6:]
         payload = {"id": name, "u": unique, "do": do, "args": {"k": number}, **more}
-        entry = self.entries[number] = Entry(number, _json(payload))
+        entry = self.entries[number] = Entry(number, name, _json(payload))
+        self._names[name] = entry
         return entry
 
     def cancel(self, number: int, word: str = "cancelled") -> None:
         """Publish the tombstone of a number."""
         entry = self.entries[number]
-        entry.void = _json({"id": f"{self.state}-{LEDGER}.{number}", "void": word})
+        entry.void = _json({"id": entry.name, "void": word})
         self.publish(entry)
 
     def publish(self, entry: Entry, payload: bytes | None = None) -> None:
@@ -228,8 +231,7 @@ class Relay:
 
     def _result(self, results: Any) -> None:
         for answer in results:
-            prefix, _, number = answer.get("id", "").rpartition(".")
-            entry = self.entries.get(int(number)) if prefix == f"{self.state}-{LEDGER}" else None
+            entry = self._names.get(answer.get("id", ""))
             if entry is None:
                 self.faults.append(f"lies: an answer to nothing: {answer}")
                 continue
@@ -288,8 +290,9 @@ class Relay:
         gaps = self.gaps()
         if gaps and not self._resend:
             self._next += 1
-            self._asked = range(gaps[0], gaps[-1] + 1)
-            self._resend = self.command(self._next, "resend", args={"from": gaps[0], "to": gaps[-1]})
+            last = next(n for n in gaps if n + 1 not in gaps)  # up to what is here again
+            self._asked = range(gaps[0], last + 1)
+            self._resend = self.command(self._next, "resend", args={"from": gaps[0], "to": last})
             self.publish(self._resend)
 
     @property
