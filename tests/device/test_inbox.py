@@ -12,8 +12,6 @@ from dormouse.protocol import INTERRUPTED, WINDOW
 
 HEAP = "192k"  # as on a board; this file itself takes a good part of it
 
-GREW = b'{"do":"once","u":"%s"}'
-
 
 def offered(desk, *payloads):
     """Take these and commit."""
@@ -163,6 +161,18 @@ def test_more_commands_in_a_row_than_the_mark_holds():
     desk.boot()
     assert [desk.status(n) for n in range(1, 40)] == ["succeeded" if n % 3 else "failed" for n in range(1, 40)]
     assert (desk.status(40), desk.waiting()) == (INTERRUPTED, [])
+
+
+def test_numbers_in_any_order_are_done_each_for_itself():
+    """The mark holds runs of numbers; commands come in the order of their sending, which need not be theirs."""
+    order = (9, 3, 4, 10, 8, 7, 20, 5, 6, 11)
+    desk = offered(Desk(), *[payload(n) for n in order], payload(12))
+    for n in order:
+        desk.run("failed" if n in (4, 20) else "succeeded")
+    desk.inbox.start(0, 12)
+    desk.boot()
+    assert [desk.status(n) for n in order] == ["failed" if n in (4, 20) else "succeeded" for n in order]
+    assert (desk.status(12), desk.waiting()) == (INTERRUPTED, [])
 
 
 def test_marks_of_all_kinds_are_told_apart_by_ledger_and_number():
@@ -373,16 +383,50 @@ def test_compaction_in_the_middle_of_everything_changes_nothing():
     assert boots > 20
 
 
+def compact(desk, ledger="m"):
+    """Bring in rejected commands until the journal has been compacted."""
+    first, n = compacted(desk), 0
+    while compacted(desk) == first:
+        n += 1
+        desk.offer(payload(n, "nope", ledger, more=',"u":"%s"' % ("x" * 900)))
+
+
+def test_a_forgotten_name_stays_refused_after_compaction():
+    """For good."""
+    desk = offered(Desk(), payload(1))
+    desk.inbox.forget("l")
+    compact(desk)
+    desk.reboot()
+    assert desk.offer(payload(2))[0]["why"] == "its ledger is forgotten"
+    assert [name for _, name in desk.inbox.forgotten] == ["l"]
+    assert desk.offer(payload(1, ledger="n")) == []
+    desk.reboot()
+    assert desk.status(1, "n") == "open"
+
+
+def test_a_waiting_command_that_has_left_the_window_disturbs_no_other():
+    """A forged number far above pushed it out: it runs, and its place in the ring is another's."""
+    desk = offered(Desk(), payload(5), payload(261), payload(300))
+    assert desk.status(5) == "stale"
+    desk.inbox.finish(0, 261, "succeeded")
+    compact(desk)
+    for _ in range(2):
+        desk.reboot()
+        assert desk.waiting() == [("l", 5), ("l", 300)]
+        assert (desk.status(5), desk.status(261), desk.status(300)) == ("stale", "succeeded", "open")
+    desk.run("failed")
+    desk.reboot()
+    assert desk.waiting() == [("l", 300)]
+    assert (desk.status(5), desk.status(261)) == ("stale", "succeeded")
+
+
 def test_nameless_commands_are_not_lost_to_an_old_mark_after_compaction():
     """Their count goes on: the mark may still name old ones as done."""
     desk = offered(Desk(), b'{"do":"once"}', b'{"do":"once"}', b'{"do":"once"}')
     for _ in range(3):
         desk.run()
     desk.inbox.commit()
-    first, n = compacted(desk), 0
-    while compacted(desk) == first:
-        n += 1
-        desk.offer(payload(n, "nope", more=',"u":"%s"' % ("x" * 900)))
+    compact(desk)
     desk.reboot()
     offered(desk, b'{"do":"once"}', b'{"do":"again"}', b'{"do":"once"}')
     desk.boot()
@@ -394,10 +438,7 @@ def test_compaction_between_started_and_done_loses_neither():
     desk = offered(Desk(), payload(1, "again"), payload(2))
     desk.run()
     desk.inbox.start(0, 2)
-    first, n = compacted(desk), 2
-    while compacted(desk) == first:
-        n += 1
-        desk.offer(payload(n, "nope", "m"))
+    compact(desk)
     desk.boot()
     assert (desk.status(1), desk.status(2), desk.waiting()) == ("succeeded", INTERRUPTED, [])
 
