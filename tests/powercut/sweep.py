@@ -7,6 +7,8 @@ chooses the same points; every failure comes with the command that shows it alon
 import multiprocessing
 import os
 import random
+import signal
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -106,7 +108,8 @@ def summary(results: list[Result]) -> str:
 
 
 def _work(jobs: Any, results: Any) -> None:
-    """A worker: takes a point and whether to follow it with all second ones, until it gets None."""
+    """A worker: takes a point and whether to follow it with all second ones, until it gets None or is ended."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         with new_bench() as bench:
             for point, doubly in iter(jobs.get, None):
@@ -138,12 +141,12 @@ def everything(say: Callable[[str], None], stories: tuple[str, ...] = tuple(STOR
                 raise result
             if result is None:
                 finished += 1
-                if finished % 100 == 0:
-                    say(f"{finished} of {len(points)} first cuts; {summary(found)}")
                 continue
             found.append(result)
             if result.faults:
                 say(str(result))
+            if len(found) % 500 == 0:
+                say(f"{finished} of {len(points)} first cuts done, {summary(found)}")
     finally:
         for worker in workers:
             worker.terminate()

@@ -211,7 +211,7 @@ class Lib:
                 tell("compacting", self._file)
                 super().compact(records)
 
-        class Mark(cls.journal.Mark):
+        class Mark(cls.state.Mark):
             def save(self, data):
                 Life.marks += 1
                 super().save(data)
