@@ -1,11 +1,11 @@
 """The values and reasons of results that may still be asked for.
 
-Must stay true: they never take much more than `_MOST` twice over; those that the host has go first, then those that
+Must stay true: they never take more than `_MOST` twice over; those that the host has go first, then those that
 are under way to it, and only then any other. Making room here never depends on what the broker sends.
 """
 
-_MOST = 1536  # bytes kept when room had to be made
-RECORD = 8  # bytes that each takes besides
+_MOST = 1536  # bytes kept of those that the host has, and of those that it may still have to get
+_EACH = 64  # bytes of RAM that each takes besides its own
 
 
 class Details:
@@ -19,14 +19,12 @@ class Details:
         self._bytes = 0
 
     def keep(self, index, number, detail):
-        """Keep one. Past twice the bound, room is made: seldom, because that looks at all of them."""
+        """Keep one, and let go of others where there is no room."""
         self.entries.append((index, number, detail))
-        self._bytes += len(detail) + RECORD
-        if self._bytes <= 2 * _MOST:
-            return
+        self._bytes += len(detail) + _EACH
         for rank in range(3):
             for entry in list(self.entries):
-                if self._bytes <= _MOST:
+                if self._bytes <= (2 * _MOST if rank == 2 else _MOST):
                     return
                 if self._rank(entry[0], entry[1]) == rank:
                     self._drop(entry)
@@ -45,10 +43,8 @@ class Details:
 
     def room(self):
         """May another command run and bring its value, or should those that there are be sent first?"""
-        if self._bytes < _MOST // 2:
-            return True
-        return sum(len(e[2]) + RECORD for e in self.entries if self._rank(e[0], e[1]) == 2) < _MOST // 2
+        return self._bytes < _MOST or sum(len(e[2]) + _EACH for e in self.entries if self._rank(*e[:2]) == 2) < _MOST
 
     def _drop(self, entry):
         self.entries.remove(entry)
-        self._bytes -= len(entry[2]) + RECORD
+        self._bytes -= len(entry[2]) + _EACH

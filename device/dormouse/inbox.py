@@ -9,11 +9,13 @@ and any other is interrupted. Formats and the argument, state by state: device/D
 import struct
 from binascii import crc32, hexlify
 
-from dormouse.details import RECORD, Details
+from dormouse.details import Details
 from dormouse.errors import ProtocolError, StorageError
-from dormouse.journal import Journal, Mark
+from dormouse.journal import Journal
+from dormouse.mark import Mark
 from dormouse.payloads import Command
 from dormouse.protocol import INTERRUPTED
+from dormouse.waiting import Waiting
 from dormouse.windows import OPEN, STALE, Window, code_of
 
 ATTEMPTS = 3
@@ -22,7 +24,7 @@ _LIMIT = 24576  # bytes of the journal; the snapshot that compaction writes is a
 # 1.3 KiB, _SPACE and one payload more, details, names
 _SPACE = 8192  # bytes of records of commands held at once
 _DETAIL = 600  # bytes of one that is worth flash; a longer one (describe, log) is told while this wake lasts
-_GROUP = 1536  # bytes of records in one commit, if it is of more than one; its copy in RAM is as big again
+_GROUP = 1024  # bytes of records in one commit, if it is of more than one; its copy in RAM is as big again
 _RUN = "<BIBB"  # index, first number, how many, status code (or, of the one started, its attempt)
 _RUNS = 14  # of them beside the one started: what a mark holds
 _FORGOTTEN = 16  # ledgers that can be forgotten
@@ -42,8 +44,7 @@ class Inbox:
         self.windows = []
         self.forgotten = []  # (index, name)
         self.indexes = 0  # indexes given out so far
-        self.waiting = []  # (index, number, payload)
-        self.space = 0
+        self.waiting = Waiting(self._accepted)
         self.details = Details(self._rank)
         self.unnamed = 0
         self.started = None  # (index, number, attempt)
@@ -60,7 +61,7 @@ class Inbox:
 
     @property
     def full(self):
-        return len(self.waiting) >= self.limit or self.space >= _SPACE
+        return len(self.waiting) >= self.limit or self.waiting.space >= _SPACE
 
     def window(self, index):
         """The window with this index, or None."""
@@ -96,8 +97,9 @@ class Inbox:
         for w in self.windows:
             yield _LEDGER, bytes((w.index,)) + w.name.encode()
             yield _WINDOW, w.snapshot()
-        for index, number, payload in self.waiting:
-            yield _ACCEPT, struct.pack("<BI", index, number) + payload
+        for index, number, payload in self._accepted():
+            if self.waiting.has(index, number):
+                yield _ACCEPT, struct.pack("<BI", index, number) + payload
         for index, number, detail in self.details.entries:
             if len(detail) <= _DETAIL:
                 yield _VALUE, struct.pack("<BI", index, number) + detail
@@ -114,7 +116,8 @@ class Inbox:
             else:
                 self.forgotten.append((index, name))
                 self.windows = [w for w in self.windows if w.index != index]
-                self._remove(index)
+                for entry in [e for e in self.waiting if e[0] == index]:
+                    self.waiting.remove(index, entry[1])
                 self.details.forget(index)
         elif kind == _WINDOW:
             self.window(data[0]).restore(data)
@@ -134,8 +137,7 @@ class Inbox:
             payload = bytes(data[5:])
             if w and w.code(number) == 0:
                 w.mark(number, OPEN, crc32(payload))
-            self.waiting.append((index, number, payload))
-            self.space += len(payload) + RECORD
+            self.waiting.add(index, number, payload)
             return
         self.untold = True
         head = 5
@@ -144,18 +146,19 @@ class Inbox:
             w.mark(number, data[5], struct.unpack_from("<I", data, 6)[0])
         elif kind == _DONE:
             head = 6
-            self._remove(index, number)
+            self.waiting.remove(index, number)
             if w and w.code(number) != STALE:
                 w.mark(number, data[5])
         detail = bytes(data[head:])
         if w and detail:
             self.details.keep(index, number, detail)
 
-    def _remove(self, index, number=None):
-        gone = [e for e in self.waiting if e[0] == index and number in (None, e[1])]
-        for entry in gone:
-            self.waiting.remove(entry)
-            self.space -= len(entry[2]) + RECORD
+    def _accepted(self):
+        """Every (index, number, payload) that the journal holds, in order."""
+        for kind, data in self.journal.records():
+            if kind == _ACCEPT:
+                index, number = struct.unpack_from("<BI", data)
+                yield index, number, data[5:]
 
     # ---- what the intake decides
 
@@ -187,6 +190,16 @@ class Inbox:
         raise ProtocolError("no such ledger")
 
     # ---- running
+
+    def head(self):
+        """(index, number, payload) of the command whose turn it is, or None."""
+        for index, number, _ in self.waiting:
+            payload = self.waiting.payload(index, number)
+            if payload is None:  # neither in the cache nor on flash yet
+                self.commit()
+                payload = self.waiting.payload(index, number)
+            return index, number, payload
+        return None
 
     def _rank(self, index, number):
         w = self.window(index)
@@ -232,9 +245,9 @@ class Inbox:
         runs = [struct.unpack_from(_RUN, data, at) for at in range(0, len(data) - size + 1, size)]
         for index, first, count, code in runs[1:]:
             for number in range(first, first + count):
-                if self._is_waiting(index, number):
+                if self.waiting.has(index, number):
                     self._put(_DONE, struct.pack("<BIB", index, number, code))
-        if runs and self._is_waiting(*runs[0][:2]):
+        if runs and self.waiting.has(*runs[0][:2]):
             index, number, _, attempt = runs[0]
             if attempt < ATTEMPTS and (index == UNNAMED or self._is_repeatable(index, number)):
                 self.started = (index, number, attempt)
@@ -242,14 +255,8 @@ class Inbox:
                 self._put(_DONE, struct.pack("<BIB", index, number, code_of(INTERRUPTED)))
         self.commit()
 
-    def _is_waiting(self, index, number):
-        return any(e[0] == index and e[1] == number for e in self.waiting)
-
     def _is_repeatable(self, index, number):
-        for i, n, payload in self.waiting:
-            if i == index and n == number:
-                command = Command(0)
-                command.parse(payload)
-                handler = self.find(command.do)
-                return bool(handler and handler.repeatable)
-        return False
+        command = Command(0)
+        command.parse(self.waiting.payload(index, number))
+        handler = self.find(command.do)
+        return bool(handler and handler.repeatable)

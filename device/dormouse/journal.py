@@ -1,11 +1,10 @@
-"""Checksummed records and small marks on flash: what a power cut can neither lose nor tear.
+"""Checksummed records on flash: what a power cut can neither lose nor tear.
 
-Must stay true: when commit() or save() returns, a power cut takes nothing of it away; before that, all of it is
+Must stay true: when commit() returns, a power cut takes nothing of it away; before that, all of it is
 there or none. Nothing is believed without its checksum, and no length read from flash is allocated unchecked.
 
 Little-endian; crc is CRC-32. seed = generation << 16 | base, where base is the length of the main file it follows.
     record      kind u8, length u16, data (at most 4096 bytes)
-    mark        crc of data (seed 77) u32, data
     group       length u16, crc of body u32, body
     <name>      the main file: a group (seed 77) with the generation u16, then groups (seed) of records
     <name>.t<i> the tail, i = 0, 1, …, each at most storage.inline bytes:
@@ -23,26 +22,6 @@ from .errors import StorageError
 _GROUP = 4099  # bytes of records in one commit, at most: one record of 4096 bytes
 _BODY = 6144  # bytes of one group in the main file, at most: a commit and the tail before it
 _SEED = 77
-
-
-class Mark:
-    """A value of at most storage.inline - 4 bytes in a file of its own; writing it again costs no erase."""
-
-    def __init__(self, storage, name):
-        self._s = storage
-        self._name = name
-
-    def load(self):
-        """The bytes last saved, or None when there are none or their checksum does not hold."""
-        b = self._s.read(self._name)
-        if b and len(b) > 3 and unpack_from("<I", b)[0] == crc32(b[4:], _SEED):
-            return b[4:]
-        return None
-
-    def save(self, data):
-        if len(data) > self._s.inline - 4:
-            raise StorageError("%s: %d bytes do not fit" % (self._name, len(data)))
-        self._s.replace(self._name, pack("<I", crc32(data, _SEED)) + data)
 
 
 def _records(b, i, end):
@@ -133,6 +112,19 @@ class Journal:
         yield from _records(tail, 0, len(tail))
         self.lost = lost
         self._base = end
+
+    def records(self):
+        """Iterate over what is committed once more. Commit nothing while a part of it is still to be read."""
+        buf = b""
+        for piece in self._whole():
+            buf += piece
+            while len(buf) > 5:
+                n = unpack_from("<H", buf)[0] + 6
+                if len(buf) < n:
+                    break
+                yield from _records(buf, 6, n)
+                buf = buf[n:]
+        yield from _records(self._tail, 0, len(self._tail))
 
     def add(self, kind, data):
         """Take a record into the group, in RAM only. StorageError when group, record or journal would be too long."""

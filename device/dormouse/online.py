@@ -140,7 +140,7 @@ class Online:
         link, inbox, outbox = self.link, self.inbox, self.outbox
         told = self.gave_up = False
         while True:
-            while not inbox.full and not outbox.full and link.ready(0):
+            while not inbox.full and (not outbox.full or not s.fits(protocol.BATCH)) and link.ready(0):
                 s.take()
             link.flush()
             if s.drained and not told:
@@ -158,8 +158,6 @@ class Online:
                 continue
             if inbox.full:
                 return  # the cap is near: the broker keeps the rest for the next wake
-            if outbox.full:
-                raise LinkError("the broker acknowledges nothing", "drain")
             if done and not s.unacked and not outbox.pending(inbox) and not link.ready(0):
                 left = self.until - self.port.ms()
                 if left <= 0 or (self.intake.taken and not self.staying):
@@ -172,7 +170,7 @@ class Online:
         """May one more command run, or should values be sent first? Never waits for what the broker sends: a full
         inbox reads nothing, and the PUBACKs that would make room stand behind commands.
         """
-        return self.inbox.details.room() or not self.session.fits(protocol.BATCH)
+        return (self.inbox.details.room() and not self.outbox.full) or not self.session.fits(protocol.BATCH)
 
     def _linger(self, s, left):
         if not self.link.ready(min(left, _PING)) and left > _PING:

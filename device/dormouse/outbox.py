@@ -9,7 +9,9 @@ from dormouse import payloads, protocol
 from dormouse.ring import LOCAL, UNIX, Ring
 from dormouse.windows import status_of
 
-_ANSWERS = 256  # answers not yet under way above which no further command is taken
+_ANSWERS = 32  # answers not yet under way above which they are sent before more is taken
+_MOST = 64  # … and at all: past that the oldest go, and their senders have to ask again
+_FLYING = 2  # batches of answers under way that are kept in case the connection breaks
 
 
 class Outbox:
@@ -23,6 +25,7 @@ class Outbox:
         self.batches = []  # [last number, confirmed] of the telemetry under way, in order
         self.wanted = []  # (first, last) that the host asks for again
         self.again = []  # … and that are under way
+        self.asked = None  # batches of the first of `wanted`
         self.now = 0  # seconds of the device's own count
         self.reader = None
 
@@ -34,6 +37,8 @@ class Outbox:
     def answer(self, entry):
         """A result that no window owes, as bytes."""
         self.answers.append(entry)
+        if len(self.answers) > _MOST:
+            self.answers.pop(0)
 
     @property
     def full(self):
@@ -57,7 +62,7 @@ class Outbox:
         for entries in reversed(self.flying):
             self.answers = entries + self.answers
         self.wanted = self.again + self.wanted
-        self.flying, self.again, self.batches, self.reader = [], [], [], None
+        self.flying, self.again, self.batches, self.reader, self.asked = [], [], [], None, None
         for w in inbox.windows:
             w.untell()
 
@@ -78,7 +83,7 @@ class Outbox:
         return True
 
     def _send_results(self, session, inbox):
-        entries, numbers, size = [], [], 1
+        entries, runs, size = [], [], 1
         for w in inbox.windows:
             for number in w.owed():
                 name = "%s-%s.%d" % (inbox.state, w.name, number)
@@ -89,11 +94,15 @@ class Outbox:
                     break
                 w.told(number)
                 entries.append(entry)
-                numbers.append((w, number))
+                if runs and runs[-1][0] is w and runs[-1][2] + 1 == number:
+                    runs[-1][2] = number
+                else:
+                    runs.append([w, number, number])
 
         def confirmed():
-            for w, number in numbers:
-                w.confirmed(number)
+            for w, first, last in runs:
+                for number in range(first, last + 1):
+                    w.confirmed(number)
 
         return bool(entries) and self._publish(session, protocol.RESULT, b"[", entries, confirmed)
 
@@ -108,7 +117,13 @@ class Outbox:
         if not entries:
             return False
         self.flying.append(entries)
-        return self._publish(session, protocol.RESULT, b"[", entries, lambda: self.flying.remove(entries))
+        if len(self.flying) > _FLYING:
+            self.flying.pop(0)
+        return self._publish(session, protocol.RESULT, b"[", entries, lambda: self._landed(entries))
+
+    def _landed(self, entries):
+        if entries in self.flying:
+            self.flying.remove(entries)
 
     # ---- telemetry
 
@@ -127,14 +142,17 @@ class Outbox:
                 self.batches.append(batch)
                 return self._send_batch(session, inbox, entries, lambda: self._confirm(batch))
             self.reader = None
-        if self.wanted:
-            first, end = self.wanted.pop(0)
-            for entries, last in self._batches(first, end):
-                if last < end:
-                    self.wanted.insert(0, (last + 1, end))
+        if self.asked is None and self.wanted:
+            self.asked = self._batches(*self.wanted[0])
+        if self.asked is not None:
+            for entries, last in self.asked:
+                first, end = self.wanted[0]
+                self.wanted[0] = (last + 1, end)
                 span = (first, last)
                 self.again.append(span)
                 return self._send_batch(session, inbox, entries, lambda: self.again.remove(span))
+            self.asked = None
+            self.wanted.pop(0)
             return True
         return False
 

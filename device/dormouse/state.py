@@ -7,7 +7,7 @@ touched; a client id that changed is refused, since a new id is a new and empty 
 import struct
 
 from dormouse.errors import ConfigError
-from dormouse.journal import Mark
+from dormouse.mark import Mark
 
 _FORMAT = "<BIBBBbBIIIIIIBBHHH5H"
 _HEAD = struct.calcsize(_FORMAT)

@@ -30,8 +30,8 @@ class Work:
     def act(self, wake, room):
         """Run what can be run now, for as long as there is `room()`. True where anything was settled."""
         settled = False
-        while self.inbox.waiting and room():
-            index, number, payload = self.inbox.waiting[0]
+        while len(self.inbox.waiting) and room():
+            index, number, payload = self.inbox.head()
             command = payloads.Command(crc32(payload))
             status = why = None
             try:

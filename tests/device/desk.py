@@ -136,7 +136,7 @@ class Desk:
 
     def run(self, status="succeeded", detail=b""):
         """Run what waits first. Returns (index, number)."""
-        index, number, _ = self.inbox.waiting[0]
+        index, number, _ = self.inbox.head()
         self.inbox.start(index, number)
         self.inbox.finish(index, number, status, detail)
         return index, number
@@ -173,7 +173,7 @@ class Desk:
             inbox.state,
             [(w.index, w.name, w.high, w.text(), crc32(w.crcs), list(w.owed())) for w in inbox.windows],
             inbox.forgotten,
-            inbox.waiting,
-            inbox.space,
+            list(inbox.waiting),
+            inbox.waiting.space,
             inbox.started,
         )
