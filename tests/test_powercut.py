@@ -68,4 +68,4 @@ def test_a_point_is_found_again_by_its_name():
 def test_a_planted_bug_whose_text_is_gone_is_an_error(tmp_path):
     """Else a change of the agent would turn its test into one that cannot fail."""
     with pytest.raises(ValueError, match="does not say once"):
-        planted.plant(planted.Bug("link.py", "no such line", "", "", "short", "", ""), tmp_path)
+        planted.plant(planted.Bug("no such line", "", "", "short", "", ""), tmp_path)

@@ -10,7 +10,7 @@ from powercut.bench import Wake
 from powercut.oracle import judge
 from powercut.points import Point, parse
 from powercut.stories import tell
-from powercut.sweep import everything, new_bench, summary
+from powercut.sweep import end_tidily, everything, new_bench, summary
 
 
 def say(line: str) -> None:
@@ -37,6 +37,7 @@ def _end(wake: Wake) -> str:
 
 def main(arguments: list[str]) -> int:
     """The exit code."""
+    end_tidily()
     if arguments:
         return int(sum(not show(parse(name)) for name in arguments) > 0)
     began = time.monotonic()

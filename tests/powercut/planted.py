@@ -22,11 +22,10 @@ TRIES = 12  # points for each bug
 
 @dataclass(frozen=True)
 class Bug:
-    """`old` becomes `new` in `file`; it breaks a promise when `story` is cut in the wake that told `where`, at an
-    operation of `kind`.
+    """`old` becomes `new` in the one file that says it; the promise `breaks` is broken when `story` is cut in the wake
+    that told `where`, at an operation of `kind`.
     """
 
-    file: str
     old: str
     new: str
     breaks: str
@@ -37,7 +36,6 @@ class Bug:
 
 BUGS = {
     "PUBACK before flush": Bug(
-        "link.py",
         "        if self.before_send:\n            self.before_send()\n",
         "        self._send()\n        if self.before_send:\n            self.before_send()\n\n    def _send(self):\n",
         "lost",
@@ -46,7 +44,6 @@ BUGS = {
         "send:2:after",
     ),
     "`started` not written": Bug(
-        "inbox.py",
         "[(index, number, 1, attempt)] + self.done",
         "[(UNNAMED, 0, 1, 1)] + self.done",
         "twice",
@@ -55,7 +52,6 @@ BUGS = {
         "hand",
     ),
     "`done` before the handler": Bug(
-        "work.py",
         "                self.inbox.start(index, number)\n",
         "                self.inbox.start(index, number)\n"
         "                self.inbox.finish(index, number, protocol.SUCCEEDED)\n"
@@ -66,7 +62,6 @@ BUGS = {
         "hand",
     ),
     "window not persisted": Bug(
-        "inbox.py",
         "_WINDOW, w.snapshot()",
         "_WINDOW, Window(w.index, w.name).snapshot()",
         "twice",
@@ -75,7 +70,6 @@ BUGS = {
         "send",
     ),
     "rename replaced by overwrite": Bug(
-        "ports/storage.py",
         '        aside = name + "~"\n',
         '        self.remove(name)\n        self._write(name, "wb", data, rest)\n        return\n'
         '        aside = name + "~"\n',
@@ -85,7 +79,6 @@ BUGS = {
         "flash",
     ),
     "telemetry number reused after a cut": Bug(
-        "outbox.py",
         "        self.ring = Ring(storage)\n",
         "        self.ring = Ring(storage)\n        self.ring.last = min(self.ring.last, acked)\n",
         "twice",
@@ -94,7 +87,6 @@ BUGS = {
         "send",
     ),
     "mark without checksum": Bug(
-        "journal.py",
         ' and unpack_from("<I", b)[0] == crc32(b[4:], _SEED)',
         "",
         "stuck",
@@ -108,11 +100,10 @@ BUGS = {
 def plant(bug: Bug, folder: Path) -> Path:
     """A copy of the agent with the bug in it."""
     shutil.copytree(device_process.agent_folder() / "dormouse", folder / "dormouse")
-    file = folder / "dormouse" / bug.file
-    text = file.read_text()
-    if text.count(bug.old) != 1:
-        raise ValueError(f"{bug.file} does not say once: {bug.old}")
-    file.write_text(text.replace(bug.old, bug.new))
+    files = [file for file in folder.rglob("*.py") if bug.old in file.read_text()]
+    if [file.read_text().count(bug.old) for file in files] != [1]:
+        raise ValueError(f"the agent does not say once: {bug.old}")
+    files[0].write_text(files[0].read_text().replace(bug.old, bug.new))
     return folder
 
 

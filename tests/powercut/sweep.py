@@ -107,13 +107,22 @@ def summary(results: list[Result]) -> str:
 # ---- all of them, on every core
 
 
-def _work(jobs: Any, results: Any) -> None:
-    """A worker: takes a point and whether to follow it with all second ones, until it gets None or is ended."""
+def end_tidily() -> None:
+    """SIGTERM ends this process as Ctrl-C does: with its brokers, interpreters and folders."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+
+def _work(jobs: Any, results: Any) -> None:
+    """A worker: takes a point and whether to follow it with all second ones, until None, or its parent is gone."""
+    end_tidily()
+    results.cancel_join_thread()  # or the end would wait for a reader that is gone
+    parent = multiprocessing.parent_process()
     try:
         with new_bench() as bench:
             for point, doubly in iter(jobs.get, None):
                 for result in pairs(bench, point, None if doubly else 0, ""):
+                    if parent and not parent.is_alive():
+                        return
                     results.put(result)
                 results.put(None)
     except (Exception, KeyboardInterrupt) as error:
