@@ -53,6 +53,10 @@ class Ran:
         assert len(found) == 1, f"{len(found)} × {name} in\n{self.output}"
         return found[0]
 
+    def in_time(self, budget: float) -> bool:
+        """Did the wake end within its budget and a tenth? A second more, for this machine may be busy."""
+        return bool(self.one("asleep")["ms"] <= 1100 * budget + 1000)
+
     @property
     def said(self) -> list[str]:
         """What the command `say` was told, in order."""

@@ -311,6 +311,7 @@ class Peer:
 
     @property
     def last(self) -> Connection:
+        assert self.connections, "the device never connected"
         return self.connections[-1]
 
     def results(self) -> list[dict[str, Any]]:

@@ -16,19 +16,19 @@ from dormouse_host.broker import Mosquitto, free_port
 from needs import need_mosquitto
 from peer import CONNECT, Connection, Peer, answers, connack, honest, packet, suback
 
-BUDGET = 3
+BUDGET = 2
 
 
 def failed(ran: Ran, code: int) -> dict:
     """The only error of a wake that ended with `code`, in time."""
     assert ran.code == code, ran.output
-    assert ran.one("asleep")["ms"] <= 1100 * BUDGET
+    assert ran.in_time(BUDGET)
     assert ran.events[-1].name == "asleep"
     return ran.one("error")
 
 
 def waker(folder, interpreter, url: str, **config) -> Device:
-    return Device(folder / "device", interpreter, url, budget=BUDGET, patience=1000, **config)
+    return Device(folder / "device", interpreter, url, budget=BUDGET, patience=600, **config)
 
 
 # ---- the broker
@@ -135,7 +135,7 @@ def test_wrong_password_is_named_and_no_secret_is_told(interpreter, tmp_path):
         (peers.closes_after_connect, "LinkError", "before CONNACK"),
         (peers.speaks_http, "ProtocolError", "not an MQTT broker"),
         (peers.speaks_ssh, "ProtocolError", "not an MQTT broker"),
-        (peers.stays_silent, "LinkError", "silent for 1000 ms"),
+        (peers.stays_silent, "LinkError", "silent for 600 ms"),
         (peers.dies_after_connack, "LinkError", ""),
         (peers.never_acknowledges, "LinkError", ""),
     ],

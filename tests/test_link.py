@@ -16,7 +16,7 @@ BUDGET = 2
 def ended_in_time(ran: Ran) -> dict:
     """The wake's only error; it ended within its budget and a tenth."""
     assert ran.code == 1, ran.output
-    assert ran.one("asleep")["ms"] <= 1100 * BUDGET
+    assert ran.in_time(BUDGET)
     return ran.one("error")
 
 

@@ -160,10 +160,10 @@ def test_silent_link_after_connack_ends_within_budget(interpreter, tmp_path):
         connection.quiet(9)
 
     with Peer(script) as peer:
-        ran = Device(tmp_path / "device", interpreter, peer.url, budget=3, patience=1000).wake()
+        ran = Device(tmp_path / "device", interpreter, peer.url, budget=2, patience=600).wake()
         assert ran.code == 1
         assert ran.one("error")["kind"] == "LinkError"
-        assert ran.one("asleep")["ms"] <= 3300
+        assert ran.in_time(2)
 
 
 def test_endless_stream_ends_within_budget(interpreter, tmp_path):
@@ -175,10 +175,10 @@ def test_endless_stream_ends_within_budget(interpreter, tmp_path):
             connection.send(b"\xd0\x00" * 5000)
 
     with Peer(script) as peer:
-        ran = Device(tmp_path / "device", interpreter, peer.url, budget=3).wake()
+        ran = Device(tmp_path / "device", interpreter, peer.url, budget=2).wake()
     assert ran.code == 1
     assert ran.one("error")["why"] == "the wake's budget is used up"
-    assert ran.one("asleep")["ms"] <= 3300
+    assert ran.in_time(2)
 
 
 def test_message_that_never_ends_is_left_within_budget(interpreter, tmp_path):
@@ -192,9 +192,9 @@ def test_message_that_never_ends_is_left_within_budget(interpreter, tmp_path):
             time.sleep(0.02)
 
     with Peer(script) as peer:
-        ran = Device(tmp_path / "device", interpreter, peer.url, budget=3).wake()
+        ran = Device(tmp_path / "device", interpreter, peer.url, budget=2).wake()
     assert ran.code == 1
-    assert ran.one("asleep")["ms"] <= 3300
+    assert ran.in_time(2)
 
 
 def test_message_cut_in_the_middle_is_not_handed_to_the_app(interpreter, tmp_path):
@@ -408,7 +408,7 @@ def test_payload_of_100_kb_and_one_of_8_mb_are_read_off_and_rejected(interpreter
         connection = peer.settled().last
     assert ran.code == 0, ran.output
     assert ran.said == ["behind them"]
-    assert len(connection.of(PUBACK)) == 4
+    assert {each.pid for each in connection.of(PUBACK)} >= {101, 102, 103}
     results = connection.results()
     rejected = [(result.get("id"), result["why"]) for result in results if result["status"] == "rejected"]
     assert sorted(rejected, key=str) == [
@@ -507,9 +507,9 @@ def test_forbidden_fence_ends_the_wake_undrained_and_later_wakes_wait_no_longer(
     """
     rights = tmp_path / "acl"
     rights.write_text(FORBIDDEN)
-    with Mosquitto(need_mosquitto(), [f"acl_file {rights}"]) as broker:
+    with Mosquitto(need_mosquitto(), [f"acl_file {rights}", "log_type all"]) as broker:
         device = Device(tmp_path / "device", interpreter, broker.address.url)
-        wakes = []
+        wakes, denied = [], []
         for n in range(3):
             if n == 2:
                 broker.stop()
@@ -524,9 +524,11 @@ def test_forbidden_fence_ends_the_wake_undrained_and_later_wakes_wait_no_longer(
                 assert ran.said == (["queued"] if n == 1 else [])
                 assert (end["drained"], end["fence_dead"]) == ((True, False) if n == 2 else (False, True))
                 wakes.append(ran)
+                denied.append(broker.log.read_text().count("Denied PUBLISH from dev "))
     first, second, third = wakes
     assert first.one("asleep")["drained"] is False
-    assert second.one("asleep")["ms"] < 0.75 * first.one("asleep")["ms"]
+    assert second.one("asleep")["drained"] is False
+    assert denied == [2, 3, 0]  # the second wake asks no second time; the log begins anew with the broker
     assert third.one("drained")["how"] == "fence"
 
 

@@ -135,28 +135,28 @@ def test_config_on_trial_is_undone_after_a_power_cut_too(interpreter, tmp_path):
     assert 850 < ran.one("asleep")["next"] < 950
 
 
-@pytest.mark.parametrize(
-    "changed, words",
-    [
-        ({"id": "other"}, "id can't be changed"),
-        ({"root": "other"}, "root can't be changed"),
-        ({"budget": 0}, "budget"),
-        ({"colour": 1}, "unknown key colour"),
-        ({"broker": "http://x"}, "broker"),
-        ({"budget": "9"}, "budget is of the wrong type"),
-    ],
-)
-def test_config_that_is_wrong_is_refused_at_once(interpreter, tmp_path, changed, words):
+WRONG = [  # (changed keys, words of the reason)
+    ({"id": "other"}, "id can't be changed"),
+    ({"root": "other"}, "root can't be changed"),
+    ({"budget": 0}, "budget"),
+    ({"colour": 1}, "unknown key colour"),
+    ({"broker": "http://x"}, "broker"),
+    ({"budget": "9"}, "budget is of the wrong type"),
+]
+
+
+def test_config_that_is_wrong_is_refused_at_once(interpreter, tmp_path):
     """What can be seen to be wrong is never tried."""
-    with Peer(honest(command(None, 0, "config", set=changed))) as peer:
+    with Peer(honest(*(command(None, 0, "config", set=changed) for changed, _ in WRONG))) as peer:
         device = Device(tmp_path / "device", interpreter, peer.url)
         assert device.wake().code == 0
         peer.scripts = [honest(present=True)]
         assert device.wake().code == 0
         peer.settled()
-    (result,) = peer.results()
-    assert result["status"] == "failed"
-    assert words in result["why"]
+    results = peer.results()
+    assert [result["status"] for result in results] == ["failed"] * len(WRONG)
+    for result, (_, words) in zip(results, WRONG, strict=True):
+        assert words in result["why"]
     assert "undone" not in peer.last.told("/up/wake")[0]
 
 
@@ -165,9 +165,9 @@ def test_stay_awake_runs_new_commands_as_they_come_and_ends_in_time(interpreter,
     device = Device(tmp_path / "device", interpreter, mosquitto.address.url)
     with Host(mosquitto.address) as host:
         assert device.wake().code == 0
-        host.send(command(None, 0, "stay_awake", s=3))
+        host.send(command(None, 0, "stay_awake", s=2))
         with device.start() as process:
-            assert host.wait("up/result")[0]["value"] == {"s": 3}
+            assert host.wait("up/result")[0]["value"] == {"s": 2}
             for n in range(3):
                 host.send(say(f"live {n}"))
                 assert host.wait("up/result", n + 2)[0]["value"] == {"said": f"live {n}"}
@@ -175,7 +175,7 @@ def test_stay_awake_runs_new_commands_as_they_come_and_ends_in_time(interpreter,
             ran = process.end()
     assert ran.code == 0, ran.output
     assert ran.said == ["live 0", "live 1", "live 2"]
-    assert 3000 <= ran.one("asleep")["ms"] < 6000
+    assert 2000 <= ran.one("asleep")["ms"] < 8000
 
 
 def test_stay_awake_outlasts_the_budget_and_is_capped_at_an_hour(interpreter, tmp_path, mosquitto):
@@ -186,7 +186,7 @@ def test_stay_awake_outlasts_the_budget_and_is_capped_at_an_hour(interpreter, tm
         host.send(command(None, 0, "stay_awake", s=10**6))
         with device.start() as process:
             assert host.wait("up/result")[0]["value"] == {"s": 3600}
-            time.sleep(2.5)
+            time.sleep(1.5)
             host.send(say("after the budget"))
             assert host.wait("up/result", 2)[0]["status"] == "succeeded"
             host.send(command(None, 0, "stay_awake", s=0))
