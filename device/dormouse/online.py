@@ -151,7 +151,7 @@ class Online:
             done = s.drained or self.gave_up
             settled = (done or inbox.full) and self.work.act(wake, self._room)
             self._extend()
-            outbox.send(s, inbox)
+            outbox.send(s, inbox, link.flush)
             link.flush()
             if settled:
                 s.heard = self.port.ms()

@@ -70,9 +70,11 @@ class Outbox:
         """Is there anything that is not yet under way?"""
         return bool(self.answers or self.wanted or self._more() or any(next(w.owed(), 0) for w in inbox.windows))
 
-    def send(self, session, inbox):
-        """Publish what is owed and fits now."""
+    def send(self, session, inbox, flush=None):
+        """Publish what is owed and fits now; with `flush`, batch by batch, so that none lies in RAM twice over."""
         while session.fits(protocol.BATCH):
+            if flush and session.link.used > protocol.BATCH:
+                flush()
             if self._send_results(session, inbox) or self._send_answers(session):
                 continue
             if not self._send_records(session, inbox):
