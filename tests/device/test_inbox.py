@@ -382,6 +382,24 @@ def test_compaction_in_the_middle_of_everything_changes_nothing():
     assert boots > 20
 
 
+def test_cut_right_after_compaction_leaves_nothing_open_that_does_not_wait():
+    """Such a number would swallow its command: a second delivery of an open one is silent."""
+    desk = Desk()
+    cuts = number = 0
+    while cuts < 4:
+        number += 1
+        desk.offer(payload(number, more=',"u":"%s"' % ("x" * (number % 150))))
+        if number > 7:
+            desk.offer(tombstone(number - 7))
+        if compacted(desk) > cuts + 1:
+            desk.boot()
+            cuts += 1
+            high = desk.window().high
+            assert desk.waiting() == [("l", n) for n in range(max(1, high - 20), high + 1) if desk.status(n) == "open"]
+            assert 0 < len(desk.waiting()) < 10
+            number = high
+
+
 def compact(desk, ledger="m"):
     """Bring in rejected commands until the journal has been compacted."""
     first, n = compacted(desk), 0

@@ -360,21 +360,28 @@ def test_a_value_too_long_for_a_batch_goes_by_itself():
 def test_answers_that_no_window_owes_go_once_and_again_after_a_break_in_their_order():
     """Refusals, duplicates' statuses, and what came without an id."""
     desk, outbox = filled(0)
-    for n in range(40):
+    for n in range(16):
         outbox.answer(payloads.result("rejected", None, n, True, payloads.why_detail("w" * 45), "c%d" % n))
-    names = ["c%d" % n for n in range(40)]
-    session = sent(outbox, desk)
-    assert session.results() == names
-    assert len(session.sent) >= 3
-    assert not outbox.pending(desk.inbox)
-    session.ack(1)
-    kept = [entry["do"] for entry in session.sent[1][1]]
-    outbox.rewind(desk.inbox)
-    assert outbox.pending(desk.inbox)
-    outbox.answer(payloads.result("rejected", None, 1, True, b"", "new"))
-    again = sent(outbox, desk)
-    assert again.results() == [name for name in names if name not in kept] + ["new"]
-    again.ack_all()
+    names = ["c%d" % n for n in range(16)]
+    for acked in (1, 0, None):
+        session = sent(outbox, desk)
+        assert session.results() == names
+        assert len(session.sent) == 2
+        assert not outbox.pending(desk.inbox)
+        outbox.send(session, desk.inbox)
+        assert len(session.sent) == 2
+        if acked is None:
+            break
+        session.ack(acked)
+        gone = [entry["do"] for entry in session.sent[acked][1]]
+        outbox.rewind(desk.inbox)
+        assert outbox.pending(desk.inbox)
+        names = [name for name in names if name not in gone]
+        for n in range(len(gone)):
+            name = "n%d-%d" % (acked, n)
+            outbox.answer(payloads.result("rejected", None, n, True, payloads.why_detail("w" * 45), name))
+            names.append(name)
+    session.ack_all()
     outbox.rewind(desk.inbox)
     assert sent(outbox, desk).sent == []
 
@@ -392,16 +399,40 @@ def test_two_equal_answers_are_two():
     assert len(sent(outbox, desk).results()) == 10 - len(session.sent[0][1])
 
 
-def test_with_256_answers_waiting_no_further_command_is_taken():
-    """A stranger's rubbish must not fill the memory."""
+def test_with_32_answers_waiting_no_further_command_is_taken():
+    """A stranger's rubbish must not fill the memory; first it is answered."""
     desk, outbox = filled(0)
-    for _ in range(255):
+    for _ in range(31):
         outbox.answer(b"{}")
     assert not outbox.full
     outbox.answer(b"{}")
     assert outbox.full
     sent(outbox, desk)
     assert not outbox.full
+
+
+def test_of_many_answers_that_cannot_be_sent_the_newest_are_kept():
+    """Their senders ask again; memory is bounded, whether they wait, fly or come back from a broken connection."""
+    desk, outbox = filled(0)
+    for n in range(500):
+        outbox.answer(payloads.result("rejected", None, n))
+        assert len(outbox.answers) <= 64
+    crcs = []
+    for _ in range(3):
+        session = sent(outbox, desk)
+        crcs = [entry["crc"] for _, message, _ in session.sent for entry in message]
+        assert crcs == list(range(500 - len(crcs), 500))
+        outbox.rewind(desk.inbox)
+        assert len(outbox.answers) <= 64
+    assert len(crcs) > 20
+    session = sent(outbox, desk)
+    for _ in range(100):
+        outbox.answer(b"{}")
+        outbox.send(session, desk.inbox)
+    assert sum(len(batch) for batch in outbox.flying) < 2 * protocol.BATCH
+    session.ack_all()
+    outbox.rewind(desk.inbox)
+    assert sent(outbox, desk).sent == []
 
 
 def test_results_come_before_answers_and_those_before_telemetry():
