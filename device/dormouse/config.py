@@ -11,7 +11,7 @@ from dormouse.payloads import check_shape, encode
 from dormouse.protocol import PAYLOAD_LIMIT, ROOT, check_device_id, check_root
 
 # key: (default, smallest, largest); a string's default has no range, a boolean's neither
-KEYS = {
+KEYS: dict = {
     "id": ("", None, None),  # the fixed device id, also the MQTT client id
     "broker": ("", None, None),  # mqtt://host[:port]
     "root": (ROOT, None, None),  # first levels of every topic
