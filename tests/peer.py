@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -21,8 +22,12 @@ _MSS = 1460  # an Ethernet's; on loopback 12,000 bytes would be one segment
 _DATA_SEGS_IN = 152  # offset of tcpi_data_segs_in in struct tcp_info (linux/tcp.h)
 
 
-class Gone(Exception):
-    """The device has closed the connection."""
+class Gone(AssertionError):
+    """The device has closed the connection while the script was waiting for it."""
+
+
+class Left(Exception):
+    """The device has closed the connection while the script was sending: the test judges why."""
 
 
 class Packet(NamedTuple):
@@ -172,12 +177,16 @@ class Connection:
             pass
         return found
 
-    def quiet(self, seconds: float) -> list[Packet]:
-        """All that comes until `seconds` have gone by without a packet."""
-        found = []
-        while after := self._next_within(seconds):
-            found.append(after)
-        return found
+    def silent(self, seconds: float) -> None:
+        """For so long the device waits and says nothing."""
+        found = self._next_within(seconds)
+        assert found is None, f"the device did not wait: {found}"
+
+    def listen(self) -> None:
+        """Take what comes, and never say a word, until the device is gone."""
+        with suppress(Gone):
+            while self._next_within(WAIT):
+                pass
 
     @property
     def segments(self) -> int:
@@ -217,7 +226,7 @@ class Connection:
             self.socket.settimeout(WAIT)
             self.socket.sendall(b"".join(packets))
         except ConnectionError:
-            raise Gone from None
+            raise Left from None
 
     def welcome(self, flight: Sequence[Packet], present: bool = False) -> None:
         """CONNACK, SUBACK and the PUBACKs for what is in `flight`, in one write."""
@@ -235,11 +244,12 @@ class Connection:
 
     def serve(self) -> None:
         """Acknowledge and give fences back until the device disconnects or closes."""
+        with suppress(Gone):
+            self._serve()
+
+    def _serve(self) -> None:
         while True:
-            try:
-                each = self.next()
-            except Gone:
-                return
+            each = self.next()
             if each.kind == DISCONNECT:
                 return
             if is_fence(each):
@@ -362,8 +372,8 @@ class Peer:
     def _play(self, script: Script, connection: Connection) -> None:
         try:
             script(connection)
-        except Gone:
-            pass  # what the device did last is the test's to judge
+        except Left:
+            pass
         except BaseException as error:
             self._errors.append(error)
         finally:
@@ -376,5 +386,5 @@ def stays_open(connection: Connection) -> None:
 
 
 def keeps_listening(connection: Connection) -> None:
-    """A script: takes what comes, and never says a word, until the device is gone."""
-    connection.quiet(WAIT)
+    """A script: takes what comes, and never says a word."""
+    connection.listen()

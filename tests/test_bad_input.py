@@ -186,7 +186,7 @@ def test_garbage_after_connack_ends_the_connection_and_not_the_wake(interpreter,
     def script(connection: Connection) -> None:
         connection.welcome(connection.flight())
         connection.send(garbage)
-        connection.quiet(9)
+        connection.listen()
 
     with Peer(script, honest(say("whole"), present=True)) as peer:
         ran = waker(tmp_path, interpreter, peer.url).wake()
@@ -467,6 +467,7 @@ def none(wake):
         ('{"id":"d","broker":"mqtt://h","budget":0}', "budget is a number from 1 to 600"),
         ('{"id":"d","broker":"mqtt://h:port"}', "broker is mqtt://host[:port]"),
         ('{"id":"d","broker":"mqtt://user:secret@h"}', "broker is mqtt://host[:port]"),
+        ('{"id":"d","broker":"mqtt://secret@h"}', "broker is mqtt://host[:port]"),
     ],
 )
 def test_configuration_that_is_wrong_names_the_key_and_ends_with_code_2(interpreter, tmp_path, text, words):

@@ -130,7 +130,7 @@ def test_results_of_a_wake_that_failed_go_in_the_next_first_flight(interpreter, 
         connection.welcome(flight)
         connection.command(command(connection.state, 1, "say", text="once"))
         connection.return_fence(flight[-1])
-        connection.quiet(9)
+        connection.listen()
 
     def script(connection: Connection) -> None:
         flight = connection.flight()

@@ -230,19 +230,22 @@ def test_fifth_ledger_is_refused_until_one_is_forgotten_and_a_forgotten_one_stay
     with Peer(batch(*((1, ledger, hello) for ledger in ("one", "two", "three", "four", "five")))) as peer:
         device = Device(tmp_path / "device", interpreter, peer.url)
         assert device.wake().said == ["hello"] * 4
-        peer.scripts = [
-            batch((2, "five", {"do": "forget_ledger", "ledger": "one"}), (3, "five", hello), (2, "one", hello))
-        ]
+        forget_one, forget_two = ({"do": "forget_ledger", "ledger": ledger} for ledger in ("one", "two"))
+        peer.scripts = [batch((2, "five", forget_one), (3, "five", hello), (2, "one", hello), (2, "three", forget_two))]
         ran = device.wake()
         assert ran.said == ["hello"], ran.output
+        peer.scripts = [batch((2, "two", hello), (1, "six", hello))]
+        assert device.wake().said == ["hello"]
         peer.settled()
-    first, second = (connection.results() for connection in peer.connections)
+    first, second, third = (connection.results() for connection in peer.connections)
     refused = [result for result in first if result["status"] != "succeeded"]
     assert len(refused) == 1
     assert (refused[0]["final"], refused[0]["why"]) == (False, "4 ledgers are known already")
     by_id = {result["id"].partition("-")[2]: result for result in second}
     assert by_id["five.2"]["status"] == by_id["five.3"]["status"] == "succeeded"
     assert (by_id["one.2"]["status"], by_id["one.2"]["why"]) == ("unknown", "its ledger is forgotten")
+    assert by_id["three.2"]["status"] == "succeeded", by_id["three.2"]
+    assert [result["status"] for result in third] == ["succeeded", "unknown"]
 
 
 def test_log_tells_what_went_wrong_in_earlier_wakes(interpreter, tmp_path):
@@ -285,7 +288,7 @@ def test_reset_confirms_its_result_first(interpreter, tmp_path):
         connection.return_fence(flight[-1])
         result = connection.until(lambda packet: packet.kind == PUBLISH and packet.topic.endswith("up/result"))
         assert connection.results()[0]["status"] == "succeeded"
-        assert connection.quiet(0.3) == []  # it waits for the acknowledgement
+        connection.silent(0.3)  # it waits for the acknowledgement
         connection.send(b"\x40\x02" + result.pid.to_bytes(2, "big"))
         connection.until(lambda packet: packet.kind == DISCONNECT)
 
