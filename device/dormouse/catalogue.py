@@ -9,7 +9,7 @@ from binascii import crc32
 
 from dormouse.errors import ConfigError, ProtocolError
 from dormouse.payloads import check_args, fits, type_name
-from dormouse.protocol import VALUE_LIMIT
+from dormouse.protocol import STANDARD, VALUE_LIMIT
 
 _LONGEST = 3600  # s; the longest limit, and the longest wake
 commands = {}  # name -> Handler
@@ -39,6 +39,8 @@ def command(name, limit=5, repeatable=False, **types):
         spec[arg] = [type_name(kind[0]), _default(*kind)] if isinstance(kind, tuple) else type_name(kind)
     if not isinstance(name, str) or not 0 < len(name) <= 32 or name in commands:
         raise ConfigError("command %r: a name of 1 to 32 characters, declared once" % (name,))
+    if name in STANDARD:
+        raise ConfigError("command %s is built in" % name)
     if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit <= _LONGEST:
         raise ConfigError("command %s: limit is a number of seconds from 0 to %d" % (name, _LONGEST))
 

@@ -6,11 +6,13 @@ mosquitto's PUBACKs, written one by one, would each cost a delayed TCP acknowled
 """
 
 from dormouse import payloads, protocol
+from dormouse.errors import ProtocolError
 from dormouse.ring import LOCAL, UNIX, Ring
 from dormouse.windows import status_of
 
 _ANSWERS = 32  # answers not yet under way above which they are sent before more is taken
 _MOST = 64  # … and at all: past that the oldest go, and their senders have to ask again
+_RANGES = 4  # of records, that can be asked for again in one wake
 _FLYING = 2  # batches of answers under way that are kept in case the connection breaks
 
 
@@ -53,7 +55,9 @@ class Outbox:
         if first > self.held:  # from there on they go in this wake anyway
             first = last + 1
         last = min(last, self.held)
-        if first <= last and len(self.wanted) < 4:
+        if first <= last:
+            if len(self.wanted) >= _RANGES:
+                raise ProtocolError("%d ranges are waiting already" % _RANGES)
             self.wanted.append((first, last))
         return gone
 

@@ -95,6 +95,8 @@ class Command:
             message = json.loads(data)
         except (ValueError, UnicodeError):
             raise ProtocolError("not JSON")
+        except MemoryError:  # else it would come again at every wake
+            raise ProtocolError("too big for the memory there is")
         if not isinstance(message, dict):
             raise ProtocolError("not a JSON object")
         if "id" in message:

@@ -31,6 +31,19 @@ _DIGITS = "0123456789"
 _LETTERS = ".osfriec"  # one for each of STATUSES, in the end record
 WINDOW = 256  # numbers, the highest and those below it, that a device remembers for each ledger (RFC 4303, 3.4.3)
 
+# the commands that every device answers (standard.py)
+STANDARD = (
+    "ping",
+    "describe",
+    "report",
+    "set_interval",
+    "config",
+    "stay_awake",
+    "resend",
+    "forget_ledger",
+    "log",
+    "reset",
+)
 PAYLOAD_LIMIT = 2048  # bytes; a bigger payload is read off in pieces and rejected
 DEPTH_LIMIT = 8  # nested arrays and objects; 1020 of them overflow MicroPython's stack (FACTS.md)
 VALUE_LIMIT = 512  # bytes of JSON that a command's result may carry

@@ -1,7 +1,7 @@
 """When to sample, when to connect: intervals, jitter, backoff, battery floor.
 
-Must stay true: pure arithmetic on what it is given; a sleep is never 0 and never longer than the cap, whatever
-failed and however often; two devices with one configuration drift apart.
+Must stay true: pure arithmetic on what it is given; a sleep is never 0 and never longer than the cap and its
+jitter, whatever failed and however often; two devices with one configuration drift apart.
 """
 
 JITTER = 0.05  # of an interval, either way: a fleet that was powered on together must not stay together

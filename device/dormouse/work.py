@@ -32,6 +32,7 @@ class Work:
         settled = False
         while len(self.inbox.waiting) and room():
             index, number, payload = self.inbox.head()
+            payload = payload or b""  # flash that has lost it: then it is no JSON
             command = payloads.Command(crc32(payload))
             status = why = None
             try:

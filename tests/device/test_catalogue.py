@@ -2,9 +2,10 @@
 
 from desk import reason
 
-from dormouse import catalogue, payloads
+from dormouse import catalogue, payloads, protocol
 from dormouse.catalogue import command, telemetry
 from dormouse.errors import ConfigError
+from dormouse.standard import Standard
 
 
 def declare(*args, **more):
@@ -128,3 +129,10 @@ def test_the_hash_changes_with_each_part_of_a_declaration():
     assert digest("x", a=int, b=int) == hashes[-1]
     catalogue.clear()
     assert catalogue.catalogue_hash() not in hashes
+
+
+def test_a_built_in_name_is_refused_and_each_has_its_handler():
+    """Else the app's command would be shadowed in silence."""
+    for name in protocol.STANDARD:
+        assert name in reason(ConfigError, command, name)
+    assert sorted(Standard(None, None).handlers) == sorted(protocol.STANDARD)
