@@ -34,11 +34,27 @@ def test_ten_queued_commands_take_at_most_a_fifth_of_an_erase_each(bench):
     assert cost.each <= 0.2
 
 
-@pytest.mark.xfail(reason="33 KiB: results under way and the inbox's payloads, each an object of its own")
-@pytest.mark.timeout(600)
+@pytest.mark.xfail(reason="6 KiB: a hundred values of results, each an object of its own")
+@pytest.mark.timeout(300)
 def test_a_thousand_queued_commands_take_no_more_memory_than_ten(bench):
-    if bench.bits != 32:
-        pytest.skip("a board's objects are those of a 32-bit interpreter")
+    only_32_bit(bench)
+    few, many = (bounds.memory(bench, commands) for commands in (10, 1000))
+    print(f"{few} bytes in use with 10 queued commands, {many} with 1000")
+    assert many - few <= bounds.GROWTH * 1024
+
+
+@pytest.mark.xfail(
+    reason="11 KiB: one commit of 1.5 KiB is joined from its pieces, each of which must lie in one piece"
+)
+@pytest.mark.timeout(600)
+def test_a_thousand_queued_commands_get_by_with_the_heap_of_ten(bench):
+    """Memory in use says nothing of the heap's holes."""
+    only_32_bit(bench)
     few, many = (bounds.smallest_heap(bench, commands) for commands in (10, 1000))
     print(f"{few} KiB of heap with 10 queued commands, {many} KiB with 1000")
     assert many - few <= bounds.GROWTH
+
+
+def only_32_bit(bench):
+    if bench.bits != 32:
+        pytest.skip("a board's objects are those of a 32-bit interpreter")

@@ -15,7 +15,7 @@ CYCLES = 100_000  # erases that a block of the flash survives, by its data sheet
 WAKES_A_DAY = 24 * 4  # one every 15 minutes
 SIZES = ((BLOCKS, "here"), (212, "Pico W"), (512, "an ESP32 with 4 MiB"))  # blocks of 4 KiB
 LIFE = 2000  # wakes, so that littlefs moves its directory a few times
-GROWTH = 2  # KiB that 1000 queued commands may take beyond what 10 take
+GROWTH = 2  # KiB of memory that 1000 queued commands may take beyond what 10 take
 _LEAST, _MOST = 40, 320  # KiB of heap between which the smallest is looked for
 _SETTINGS = "set:budget:60 set:total:120"  # 1000 commands are no matter of seconds here
 ROWS = ((0, 1, 200), (1, 1, 300), (1, 10, 60), (10, 1, 100), (10, 10, 40), (100, 1, 20))  # commands, records, wakes
@@ -105,6 +105,16 @@ def _figures(wake: Wake) -> list[float]:
     return [float(word) for word in wake.told("cost")[0]]
 
 
+def memory(bench: Bench, commands: int) -> int:
+    """Bytes in use at most, the harness's own part included, while a wake deals with that many queued commands."""
+    _new_device(bench)
+    _queue_from_four(bench, commands)
+    wake = bench.boot("pin", f"{_SETTINGS} measure:")
+    if wake.status or not _all_succeeded(bench):
+        raise RuntimeError("\n".join(wake.lines))
+    return int(wake.told("memory")[0][0])
+
+
 def smallest_heap(bench: Bench, commands: int) -> int:
     """KiB of heap, the harness's own part included, with which a wake gets through that many queued commands."""
     least, most = _LEAST, _MOST
@@ -152,6 +162,8 @@ def main() -> None:
         say("means of whole wakes, boot to sleep; ms: at 50 ms an erase and 0.5 ms a page")
         say(table([cost(bench, *row) for row in ROWS]))
         say(life(cost(bench, 1, 1, LIFE)))
+        few, many = (memory(bench, n) // 1024 for n in (10, 1000))
+        say(f"memory in use, {bench.bits} bit, the harness included: {few} KiB with 10 commands, {many} KiB with 1000")
         few, many = (smallest_heap(bench, n) for n in (10, 1000))
         say(f"smallest heap, {bench.bits} bit, the harness included: {few} KiB with 10 commands, {many} KiB with 1000")
 

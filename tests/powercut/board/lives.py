@@ -7,10 +7,11 @@ watches, counts and ends the process with `_exit`, so that no `finally` runs. Wh
 `tell` returns. A line is
 
     IMAGE DEVICE PORT BOOT CAUSE WHAT...      WHAT: flash:N:MODE, send:N:MODE, recv:N:MODE, hand:N:MODE, mark:N:MODE to
-                                              cut there, set:KEY:NUMBER for the configuration, or -
+                                              cut there, set:KEY:NUMBER for the configuration, measure:, or -
 and the answers are lines too, the last one of a wake being `status N`.
 """
 
+import gc
 import json
 import struct
 import sys
@@ -38,6 +39,8 @@ class Life:
     read = None
     ioctl = None
     boot = marks = 0
+    measured = False
+    memory = 0  # bytes in use, at most, after a collection
     settings = {"budget": 5, "patience": 1500, "total": 60, "sample_every": 300, "connect_every": 3600}
     tear = False
 
@@ -51,6 +54,13 @@ class Life:
     @classmethod
     def die(cls):
         cls.flash._stop(CUT)
+
+
+def measure():
+    """Take note of the memory in use, where that was asked for."""
+    if Life.measured:
+        gc.collect()
+        Life.memory = max(Life.memory, gc.mem_alloc())
 
 
 def point():
@@ -176,6 +186,7 @@ class Lib:
                 tell("ops", "flash", f.ops, *[w for kind in Life.ops for w in (kind, Life.ops[kind])])
                 tell("cost", f.erases, f.programs, f.program_bytes, f.ms(), Life.marks)
                 tell("wear", *f.wear)
+                tell("memory", Life.memory)
                 Life.stop(0)
 
         cls.Port = Port
@@ -190,12 +201,17 @@ class Lib:
                 super().open(family, address)
                 self.stream = Stream(self.stream)
 
+            def flush(self):
+                super().flush()
+                measure()
+
         class Inbox(cls.inbox.Inbox):
             def start(self, index, number):
                 w = self.window(index)
                 tell("starting", w.name if w else "-", number)
                 super().start(index, number)
                 tell("started", w.name if w else "-", number)
+                measure()
 
         class Ring(cls.ring.Ring):
             def add(self, kind, seconds, values):
@@ -265,6 +281,8 @@ def wake(words):
         if kind == "set":
             key, _, value = rest.partition(":")
             Life.settings[key] = int(value)
+        elif kind == "measure":
+            Life.measured = True
         elif kind != "-":
             n, _, mode = rest.partition(":")
             Life.at[kind] = int(n), mode
