@@ -2,9 +2,10 @@
 
 import json
 
-from desk import STATE, Desk, Dice, payload
+from desk import STATE, Desk, Dice, payload, reason
 
 from dormouse import payloads, protocol
+from dormouse.errors import ProtocolError
 from dormouse.outbox import Outbox
 
 
@@ -274,10 +275,11 @@ def test_records_asked_for_again_survive_a_broken_connection():
 
 
 def test_many_requests_stay_bounded():
-    """What a command adds must not grow without end."""
+    """What a command adds must not grow without end; and one that is refused says so."""
     desk, outbox = filled(20, acked=20)
-    for _ in range(100):
+    for _ in range(4):
         outbox.resend(1, 2)
+    assert "waiting" in reason(ProtocolError, outbox.resend, 1, 2)
     assert len(sent(outbox, desk).numbers()) <= 8
 
 
