@@ -19,7 +19,8 @@ import pytest
 
 import journal_work as work
 from dormouse.errors import StorageError
-from dormouse.journal import Journal, Mark
+from dormouse.journal import Journal
+from dormouse.mark import Mark
 from dormouse.ports.storage import Storage
 
 SCRIPT = Path(__file__).with_name("journal_work.py")

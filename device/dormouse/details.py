@@ -1,11 +1,15 @@
-"""The values and reasons of results that may still be asked for.
+"""The values and reasons of results that may still be asked for, in a buffer that is made once.
 
-Must stay true: they never take more than `_MOST` twice over; those that the host has go first, then those that
-are under way to it, and only then any other. Making room here never depends on what the broker sends.
+Must stay true: they never take more than that buffer, and one long value beside it; those that the host has go first,
+then those that are under way to it, and only then any other. Making room here never depends on what the broker sends.
 """
 
-_MOST = 1536  # bytes kept of those that the host has, and of those that it may still have to get
-_EACH = 64  # bytes of RAM that each takes besides its own
+import struct
+
+LONG = 600  # bytes; a longer one is not worth flash, and is told while this wake lasts
+_SIZE = 1536  # bytes of the buffer
+_HEAD = "<BIH"  # index, number, bytes of the detail
+_HEAD_SIZE = 7
 
 
 class Details:
@@ -15,36 +19,66 @@ class Details:
 
     def __init__(self, rank):
         self._rank = rank
-        self.entries = []  # (index, number, detail)
-        self._bytes = 0
+        self._buffer = bytearray(_SIZE)
+        self._used = 0
+        self._long = (None, 0, b"")
+
+    def __iter__(self):
+        """(index, number, detail) of all but the long one, the oldest first."""
+        for at, index, number, n in self._heads():
+            yield index, number, bytes(self._buffer[at : at + n])
+
+    def _heads(self):
+        at = 0
+        while at < self._used:
+            index, number, n = struct.unpack_from(_HEAD, self._buffer, at)
+            at += _HEAD_SIZE
+            yield at, index, number, n
+            at += n
 
     def keep(self, index, number, detail):
         """Keep one, and let go of others where there is no room."""
-        self.entries.append((index, number, detail))
-        self._bytes += len(detail) + _EACH
-        for rank in range(3):
-            for entry in list(self.entries):
-                if self._bytes <= (2 * _MOST if rank == 2 else _MOST):
-                    return
-                if self._rank(entry[0], entry[1]) == rank:
-                    self._drop(entry)
+        if len(detail) > LONG:
+            self._long = (index, number, detail)
+            return
+        size = _HEAD_SIZE + len(detail)
+        rank = 0
+        while self._used + size > _SIZE:
+            if not self._drop(rank):
+                rank += 1
+        struct.pack_into(_HEAD, self._buffer, self._used, index, number, len(detail))
+        self._buffer[self._used + _HEAD_SIZE : self._used + size] = detail
+        self._used += size
 
     def get(self, index, number):
         """What is still kept, or nothing."""
-        for entry in self.entries:
-            if entry[0] == index and entry[1] == number:
-                return entry[2]
+        if self._long[:2] == (index, number):
+            return self._long[2]
+        for at, i, n, size in self._heads():
+            if i == index and n == number:
+                return bytes(self._buffer[at : at + size])
         return b""
 
     def forget(self, index):
         """Drop all of one ledger's."""
-        for entry in [e for e in self.entries if e[0] == index]:
-            self._drop(entry)
+        while self._drop(None, index):
+            pass
+        if self._long[0] == index:
+            self._long = (None, 0, b"")
 
     def room(self):
         """May another command run and bring its value, or should those that there are be sent first?"""
-        return self._bytes < _MOST or sum(len(e[2]) + _EACH for e in self.entries if self._rank(*e[:2]) == 2) < _MOST
+        long = self._long
+        if long[0] is not None and self._rank(long[0], long[1]) == 2:
+            return False
+        return sum(_HEAD_SIZE + n for _, i, number, n in self._heads() if self._rank(i, number) == 2) < _SIZE // 2
 
-    def _drop(self, entry):
-        self.entries.remove(entry)
-        self._bytes -= len(entry[2]) + _EACH
+    def _drop(self, rank, index=None):
+        """Drop the oldest of this rank, or of this ledger. False where there is none."""
+        for at, i, number, n in self._heads():
+            if i == index if rank is None else self._rank(i, number) == rank:
+                end = at + n
+                self._buffer[at - _HEAD_SIZE : self._used - _HEAD_SIZE - n] = self._buffer[end : self._used]
+                self._used -= _HEAD_SIZE + n
+                return True
+        return False

@@ -9,7 +9,7 @@ and any other is interrupted. Formats and the argument, state by state: device/D
 import struct
 from binascii import crc32, hexlify
 
-from dormouse.details import Details
+from dormouse.details import LONG, Details
 from dormouse.errors import ProtocolError, StorageError
 from dormouse.journal import Journal
 from dormouse.mark import Mark
@@ -23,7 +23,6 @@ UNNAMED = 255  # the index of commands without an id; their number only counts t
 _LIMIT = 24576  # bytes of the journal; the snapshot that compaction writes is at most 23 KiB of them: 4 windows of
 # 1.3 KiB, _SPACE and one payload more, details, names
 _SPACE = 8192  # bytes of records of commands held at once
-_DETAIL = 600  # bytes of one that is worth flash; a longer one (describe, log) is told while this wake lasts
 _GROUP = 1024  # bytes of records in one commit, if it is of more than one; its copy in RAM is as big again
 _RUN = "<BIBB"  # index, first number, how many, status code (or, of the one started, its attempt)
 _RUNS = 14  # of them beside the one started: what a mark holds
@@ -100,9 +99,8 @@ class Inbox:
         for index, number, payload in self._accepted():
             if self.waiting.has(index, number):
                 yield _ACCEPT, struct.pack("<BI", index, number) + payload
-        for index, number, detail in self.details.entries:
-            if len(detail) <= _DETAIL:
-                yield _VALUE, struct.pack("<BI", index, number) + detail
+        for index, number, detail in self.details:
+            yield _VALUE, struct.pack("<BI", index, number) + detail
 
     def _apply(self, kind, data):
         """What one record means: the only place that changes windows, inbox and what is owed."""
@@ -222,7 +220,7 @@ class Inbox:
         if self.ever_started(index, number):
             self.started = None
         code = code_of(status)
-        kept = detail if len(detail) <= _DETAIL else b""
+        kept = detail if len(detail) <= LONG else b""
         self._put(_DONE, struct.pack("<BIB", index, number, code) + kept)
         last = self.done[-1] if self.done else (None, 0, 0, 0)
         if last[0] == index and last[1] + last[2] == number and last[3] == code and last[2] < 255:

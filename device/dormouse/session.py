@@ -15,7 +15,7 @@ from dormouse.protocol import CMD, FENCE
 
 FIRST_PACKETS = 30  # aedes closes beyond about 42 packets that come before CONNACK (FACTS.md)
 FIRST_BYTES = 3900  # and one flight is one buffer of the link; what is left of it holds the fence
-UNACKED = 8  # publishes in flight at once, after the first flight: what they carry is remembered until PUBACK
+UNACKED = 4  # publishes in flight at once, after the first flight: what they carry is remembered until PUBACK
 QUIET = 300  # ms; the least silence before a second fence
 SECOND = 1000  # ms; the least wait for that one
 _TOPIC_LIMIT = 200  # bytes; ours are shorter

@@ -8,7 +8,7 @@ import struct
 
 _ENTRY = "<BIH"  # index, number, bytes of the payload
 _SIZE = 7
-_CACHE = 1024  # bytes of payloads kept in RAM: those of a small wake need not be read again
+_CACHE = 768  # bytes of payloads kept in RAM: those of a small wake need not be read again
 _RECORD = 8  # bytes of a record in the journal besides the payload
 
 

@@ -299,7 +299,7 @@ def test_values_and_reasons_are_bounded_and_the_newest_owed_stay():
     desk = Desk()
     for n in range(1, 200):
         desk.offer(payload(n, "nope"))
-        assert sum(len(detail) for _, _, detail in desk.inbox.details.entries) <= 3072
+        assert sum(len(detail) for _, _, detail in desk.inbox.details) <= 1536
     assert desk.inbox.details.get(0, 199)
     assert not desk.inbox.details.get(0, 1)
     desk.reboot()
@@ -321,7 +321,7 @@ def test_details_that_the_host_has_go_before_those_it_has_not():
     assert desk.inbox.details.get(0, 1)
     assert desk.inbox.details.room()
     desk.inbox.forget("l")
-    assert desk.inbox.details.entries == []
+    assert list(desk.inbox.details) == []
 
 
 def test_a_value_too_long_for_flash_is_told_in_this_wake_only():
