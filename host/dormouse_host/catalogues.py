@@ -1,0 +1,74 @@
+"""What a device is known to understand, and whether an order agrees with it.
+
+Must stay true: what the device would refuse is refused here, before it is stored, with the device's own check
+(payloads.check_args); what can't be known is let through and said.
+"""
+
+import json
+from typing import Any
+
+from dormouse import payloads, protocol
+from dormouse.errors import ProtocolError
+from dormouse.standard import Standard
+from dormouse_host.errors import HostError
+from dormouse_host.ledger.rules import Row, payload
+from dormouse_host.ledger.views import DeviceView
+
+_LONGEST_STATE = "x" * 12  # of a device that has not yet said its own
+
+Spec = dict[str, Any]
+
+
+def spec_of(device: DeviceView, do: str) -> Spec | None:
+    """The arguments of a command as declared, or None where nobody knows; HostError where the device has no such."""
+    standard = Standard(None, None).handlers.get(do)
+    if standard is not None:
+        return dict(standard.spec)
+    if device.catalogue is None:
+        return None
+    for entry in device.catalogue.get("commands", ()):
+        if isinstance(entry, list) and len(entry) == 4 and entry[0] == do and isinstance(entry[1], list):
+            return {arg: spec for arg, spec in entry[1]}
+    raise HostError(f"device {device.id} has no command {do}", 2)
+
+
+def read_words(words: list[str], spec: Spec | None) -> dict[str, Any]:
+    """`key=value` words as arguments: a value is JSON where it is any, unless the argument is declared as text."""
+    args: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise HostError(f"{word}: arguments are written key=value", 2)
+        if key in args:
+            raise HostError(f"argument {key} is given twice", 2)
+        kind = (spec or {}).get(key)
+        args[key] = text if kind == "str" or (isinstance(kind, list) and kind[0] == "str") else _value(text)
+    return args
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def check(device: DeviceView, do: str, args: dict[str, Any], expires: int | None) -> tuple[str | None, str | None]:
+    """(arguments as JSON text, a warning or None); HostError for what the device would refuse."""
+    if not 0 < len(do) <= 40:
+        raise HostError("a command's name has 1 to 40 characters", 2)
+    spec = spec_of(device, do)
+    try:
+        if spec is not None:
+            payloads.check_args(spec, args)
+        text = payloads.encode(args).decode() if args else None
+        payloads.encode({"args": args})  # as deep as it will be
+        row = Row(0, "x" * 10, device.id, "x" * 12, protocol.NUMBER_LIMIT - 1, do, text, expires, None)
+        size = len(payload(row, device.state or _LONGEST_STATE, None))
+    except (ProtocolError, UnicodeError) as error:
+        raise HostError(f"{do}: {getattr(error, 'reason', 'not expressible as JSON')}", 2) from None
+    limit = device.limit or protocol.PAYLOAD_LIMIT
+    if size > limit:
+        raise HostError(f"{do}: {size} bytes, and device {device.id} takes {limit}", 2)
+    unknown = f"nobody knows what {device.id} understands: dormouse send {device.id} describe"
+    return text, unknown if spec is None else None

@@ -1,0 +1,197 @@
+"""The library: everything that the command line does, as calls.
+
+    from dormouse_host import Fleet
+
+    with Fleet("ledger.db") as fleet:
+        sent = fleet.send("greenhouse", "water", {"s": 30}, expires=7200)
+        print(fleet.wait(sent.name, 3600).status)
+
+Must stay true: what `send` returned from is committed; whatever is wrong with an order is found before anything is
+stored; every error is a HostError of one line.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from dormouse import protocol
+from dormouse.errors import ConfigError
+from dormouse_host import catalogues
+from dormouse_host.errors import HostError
+from dormouse_host.ledger.entry import Order
+from dormouse_host.ledger.store import Ledger
+from dormouse_host.ledger.views import EXPORTS, CommandView, DeviceView
+from dormouse_host.url import BrokerAddress
+
+_LOOK = 0.1  # seconds between two looks of `wait`
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A command that is in the ledger. `warning` is one line, or None."""
+
+    name: str
+    device: str
+    warning: str | None
+
+
+def _device_id(device: str) -> str:
+    try:
+        checked: str = protocol.check_device_id(device)
+    except ConfigError as error:
+        raise HostError(f"device {error.reason}", 2) from None
+    return checked
+
+
+class Fleet:
+    """A ledger and the devices in it. A context manager; methods may be called from one thread at a time."""
+
+    def __init__(
+        self, db: str | None = None, root: str = protocol.ROOT, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`db`: a file's path or a database URL; without, this user's ledger, which is made where there is none."""
+        self.root = root
+        self.clock = clock
+        self.ledger = Ledger(db, clock)
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self.ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- commands
+
+    def send(
+        self,
+        device: str,
+        do: str,
+        args: Mapping[str, Any] | Sequence[str] = (),
+        *,
+        expires: float | None = None,
+        after: str | None = None,
+        create: bool = False,
+    ) -> Sent:
+        """Enter one command. `args`: values by name, or `key=value` words; `expires`: seconds from now; `after`: the
+        name of a command that must be settled first; `create`: make the device known.
+        """
+        if create:
+            self.ledger.add_devices([_device_id(device)])
+        return self.send_many([device], do, args, expires=expires, after=after)[0]
+
+    def send_many(
+        self,
+        devices: Sequence[str],
+        do: str,
+        args: Mapping[str, Any] | Sequence[str] = (),
+        *,
+        expires: float | None = None,
+        after: str | None = None,
+    ) -> list[Sent]:
+        """Enter the same command for several devices: for all or, on an error, for none."""
+        if expires is not None and expires <= 0:
+            raise HostError("the expiry is in the past", 2)
+        until = None if expires is None else int(self.clock() + expires) + 1
+        known = {view.id: view for view in (self.ledger.devices() if len(devices) > 1 else self._one(devices))}
+        orders, warnings = [], []
+        for device in devices:
+            view = known.get(device)
+            if view is None:
+                raise HostError(f"device {device} is not known: dormouse devices add {device}", 2)
+            given = dict(args) if isinstance(args, Mapping) else catalogues.read_words([*args], self._spec(view, do))
+            text, warning = catalogues.check(view, do, given, until)
+            orders.append(Order(device, do, text, until, after))
+            warnings.append(warning)
+        names = self.ledger.enter(orders)
+        return [Sent(*one) for one in zip(names, devices, warnings, strict=True)]
+
+    def _one(self, devices: Sequence[str]) -> list[DeviceView]:
+        return self.ledger.devices(_device_id(devices[0])) if devices else []
+
+    @staticmethod
+    def _spec(view: DeviceView, do: str) -> catalogues.Spec | None:
+        return catalogues.spec_of(view, do)
+
+    def result(self, name: str) -> CommandView:
+        """A command as it stands, with its history."""
+        return self.ledger.command(name)
+
+    def cancel(self, name: str) -> CommandView:
+        """Cancel a command. What has left for the broker is cancelled by the device, if it has not started it."""
+        return self.ledger.cancel(name)
+
+    def wait(
+        self, name: str, seconds: float | None = None, on_change: Callable[[CommandView], object] = lambda view: None
+    ) -> CommandView:
+        """Wait until a command is settled, or so long; `on_change` is told of each status on the way."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        last = None
+        while True:
+            view = self.ledger.command(name)
+            if view.status != last:
+                last = view.status
+                on_change(view)
+            if view.final or (deadline is not None and time.monotonic() >= deadline):
+                return view
+            time.sleep(_LOOK)
+
+    def resend(self, device: str, first: int, last: int) -> Sent:
+        """Ask a device for telemetry records again."""
+        if not 1 <= first <= last < protocol.NUMBER_LIMIT:
+            raise HostError("records are counted from 1: write FROM..TO", 2)
+        return self.send(device, "resend", {"from": first, "to": last})
+
+    # ---- devices
+
+    def add(self, *devices: str) -> int:
+        """Make devices known. Returns how many were new."""
+        return self.ledger.add_devices([_device_id(device) for device in devices])
+
+    def remove(self, device: str, broker: BrokerAddress | None) -> None:
+        """Forget a device; with a broker, end its session there and clear its retained report first."""
+        self.ledger.devices(_device_id(device))
+        if broker is not None:
+            from dormouse_host.publisher import Publisher
+
+            with Publisher(broker, device) as publisher:  # a clean session under its id ends the one that was kept
+                publisher.publish(protocol.topic(self.root, device, protocol.WAKE), [b""], retain=True)
+        self.ledger.remove_device(device)
+
+    def group(self, name: str, devices: Sequence[str]) -> None:
+        """The devices of a group from now on; none of them dissolves it."""
+        self.ledger.set_group(_device_id(name), devices)
+
+    def members(self, group: str | None = None) -> list[str]:
+        """The devices of a group, or all."""
+        return self.ledger.members(group)
+
+    def status(self, device: str | None = None) -> list[DeviceView]:
+        """How devices are, as far as they have said."""
+        return self.ledger.devices(device)
+
+    def log(self, device: str, limit: int = 100) -> list[tuple[float, str, str]]:
+        """What happened with a device, the oldest first: time, kind, text."""
+        self.ledger.devices(device)
+        return self.ledger.timeline(device, limit)
+
+    # ---- all of it
+
+    def export(self, what: str, since: float = 0) -> Iterator[dict[str, Any]]:
+        """`telemetry`, `results` or `wakes` that came at or after `since` (Unix seconds), in that order."""
+        if what not in EXPORTS:
+            raise HostError(f"export {', '.join(EXPORTS)}, not {what}", 2)
+        return self.ledger.export(what, since)
+
+    def backup(self, target: Path) -> None:
+        """A consistent copy of a SQLite ledger in a new file."""
+        self.ledger.back_up(target)
+
+    def restored(self) -> tuple[str, int]:
+        """Say that this ledger is a copy: it takes a new name. Returns it, and how many commands are unknown now."""
+        return self.ledger.restored()

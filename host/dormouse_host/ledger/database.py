@@ -1,0 +1,163 @@
+"""The database of a ledger: opened, brought to the format of this release, and its transactions.
+
+Must stay true: a transaction that writes takes SQLite's lock at its start, so that it never fails half-way for
+somebody else's; COMMIT returns when the data is on disk; the format is changed under a lock, by one process at a time;
+a file that is newer or not a ledger is left as it is; and every error of a database is one line without a password.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event, inspect, text
+from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from dormouse_host.errors import HostError
+from dormouse_host.ledger.schema import HEAD, VERSION_TABLE
+
+_PATIENCE = 20  # seconds to wait for another process's transaction
+_LOCK = 0x646F726D  # of PostgreSQL's advisory locks, the one under which the format is changed
+
+
+def default_url() -> str:
+    """The ledger of this user, where the platform keeps such data."""
+    import platformdirs
+
+    return f"sqlite:///{platformdirs.user_data_path('dormouse', appauthor=False) / 'ledger.db'}"
+
+
+def _parse(where: str) -> URL:
+    """A URL, or the path of a file."""
+    if "://" not in where:
+        return URL.create("sqlite", database=str(Path(where).expanduser()))
+    try:
+        url = make_url(where)
+    except (ArgumentError, ValueError):
+        raise HostError("malformed database URL: write a file's path or postgresql://user@host/name", 2) from None
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername == "sqlite":
+        return url
+    raise HostError(f"database {url.drivername}: only SQLite and PostgreSQL hold a ledger", 2)
+
+
+class Database:
+    """An open database in this release's format."""
+
+    def __init__(self, where: str | None = None) -> None:
+        """`where`: a file's path or a URL; default_url() without. HostError where it can't be used."""
+        url = _parse(where or default_url())
+        self.is_file = url.get_backend_name() == "sqlite"
+        self.path = Path(url.database) if self.is_file and url.database else None
+        self.name = str(self.path) if self.path else url.render_as_string(hide_password=True)
+        self.engine = self._engine(url)
+        try:
+            self._bring_up_to_date()
+        except BaseException:
+            self.close()
+            raise
+
+    def _engine(self, url: URL) -> Engine:
+        if self.path:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise HostError(f"database {self.name}: {error.strerror}") from None
+            engine = create_engine(url, connect_args={"timeout": _PATIENCE, "isolation_level": None})
+            event.listen(engine, "connect", _set_up_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+            return engine
+        try:
+            return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": _PATIENCE})
+        except ModuleNotFoundError:
+            raise HostError("PostgreSQL needs a driver: pip install 'dormouse-mqtt[postgresql]'", 2) from None
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that may write."""
+        with self._errors(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one moment and writes nothing."""
+        with self._errors(), self.engine.connect().execution_options(reading=True) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            why = (str(error.orig).strip().splitlines() or ["no reason given"])[0]
+            raise HostError(f"database {self.name}: {why}") from None
+        except SQLAlchemyError as error:
+            raise HostError(f"database {self.name}: {type(error).__name__}") from None
+
+    def _bring_up_to_date(self) -> None:
+        with self.reading() as connection:
+            if self._version(connection) == HEAD:
+                return
+        with self.writing() as connection:
+            if not self.is_file:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            if self._version(connection) != HEAD:  # nobody did it meanwhile
+                self._migrate(connection)
+
+    def _version(self, connection: Connection) -> str | None:
+        """The format's number, None for an empty database; HostError for one that is not a ledger."""
+        tables = set(inspect(connection).get_table_names())
+        if VERSION_TABLE in tables:
+            version: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+            return version
+        if tables and (self.is_file or "commands" in tables):
+            raise HostError(f"database {self.name}: this is not a dormouse ledger; nothing was changed", 2)
+        return None
+
+    def _migrate(self, connection: Connection) -> None:
+        from alembic import command
+        from alembic.config import Config
+        from alembic.script import ScriptDirectory
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+        config.set_main_option("path_separator", "os")
+        version = self._version(connection)
+        known = {step.revision for step in ScriptDirectory.from_config(config).walk_revisions()}
+        if version is not None and version not in known:
+            raise HostError(f"database {self.name}: made by a newer dormouse (format {version}); update this one", 2)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+    def back_up(self, target: Path) -> None:
+        """Write a consistent copy of a SQLite ledger to a new file."""
+        if not self.path:
+            raise HostError("a PostgreSQL ledger is backed up with pg_dump", 2)
+        if target.exists():
+            raise HostError(f"{target} exists already; nothing was written", 2)
+        try:
+            source, copy = sqlite3.connect(self.path), sqlite3.connect(target)
+            try:
+                source.backup(copy)
+            finally:
+                copy.close()
+                source.close()
+        except sqlite3.Error as error:
+            raise HostError(f"backup to {target}: {error}") from None
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("reading")
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -1,0 +1,195 @@
+"""What devices say, as values: results, reports, end records and telemetry from the bytes of their topics.
+
+Must stay true: whatever bytes come in, nothing but ValueError comes out; what is returned fits into the database
+(whole numbers below 2^53, text without NUL or half characters, names as in protocol.py), so that one device's nonsense
+never keeps another's results from being stored.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from dormouse import payloads, protocol
+from dormouse.errors import ProtocolError
+from dormouse_host.ledger.rules import End, Window
+
+_BIGGEST = 64 * 1024  # bytes of one message; a device sends 4 KiB at most
+_WHOLE = 1 << 53
+_TEXT = 400  # characters of a reason or of a command's name
+
+
+@dataclass(frozen=True)
+class Result:
+    """One answer. `state`, `ledger` and `number` are empty for a command that was sent without an id."""
+
+    state: str
+    ledger: str
+    number: int
+    id: str | None
+    do: str | None
+    status: str
+    crc: int
+    value: Any
+    has_value: bool
+    why: str | None
+    final: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """A wake report; `fields` is all of it."""
+
+    wake: int
+    state: str
+    next: int | None
+    limit: int | None
+    end: End | None
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """A batch of records: number, time as the device gave it, values as JSON."""
+
+    state: str
+    records: tuple[tuple[int, float, str], ...]
+
+
+def _load(payload: bytes) -> Any:
+    if len(payload) > _BIGGEST:
+        raise ValueError("too long")
+    try:
+        return json.loads(payload)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
+
+
+def _whole(value: Any, least: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < _WHOLE:
+        raise ValueError("not a whole number in range")
+    return value
+
+
+def _optional(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31 else None
+
+
+def _text(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return None
+    return value[:_TEXT].encode("utf-8", "replace").decode().replace("\0", "�")
+
+
+def _state(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("no state")
+    name: str = protocol.split_id(f"{value}-x.1")[0]
+    return name
+
+
+def dump(value: Any) -> str:
+    """JSON text that any database takes."""
+    try:
+        text: str = payloads.encode(value).decode()
+        return text
+    except ProtocolError:
+        raise ValueError("not plain JSON") from None
+
+
+def results(payload: bytes) -> list[Result]:
+    """The answers of one `up/result`."""
+    entries = _load(payload)
+    if not isinstance(entries, list):
+        raise ValueError("not a list")
+    return [_result(_object(entry)) for entry in entries]
+
+
+def _result(entry: dict[str, Any]) -> Result:
+    status = entry.get("status")
+    if status not in (*protocol.FINAL, protocol.UNKNOWN, protocol.RUNNING):
+        raise ValueError("no status")
+    state, ledger, number, name = "", "", 0, entry.get("id")
+    if name is not None:
+        if not isinstance(name, str):
+            raise ValueError("id is not text")
+        state, ledger, number = protocol.split_id(name)
+    return Result(
+        state,
+        ledger,
+        number,
+        name,
+        _text(entry.get("do")),
+        status,
+        _whole(entry.get("crc")),
+        entry.get("value"),
+        "value" in entry,
+        _text(entry.get("why")),
+        entry.get("final") is not False and status != protocol.RUNNING,
+        dump(entry),
+    )
+
+
+def end(fields: Any) -> End:
+    """An end record, from its topic or out of a report."""
+    record = _object(fields)
+    return End(
+        _whole(record.get("wake")),
+        _state(record.get("state")),
+        record.get("present") is True,
+        record.get("drained") is True,
+        record.get("fence_dead") is True,
+        _whole(record.get("acked", 0)),
+        {name: _window(name, value) for name, value in _object(record.get("windows")).items()},
+    )
+
+
+def end_of(payload: bytes) -> End:
+    """The end record of one `up/end`."""
+    return end(_load(payload))
+
+
+def _window(name: str, value: Any) -> Window:
+    protocol.split_id(f"x-{name}.1")
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError("not a window")
+    return Window(_whole(value[0]), tuple(protocol.unpack_window(value[1])))
+
+
+def report(payload: bytes) -> Report:
+    """The report of one `up/wake`."""
+    fields = _object(_load(payload))
+    last = end(fields["end"]) if fields.get("end") is not None else None
+    dump(fields)
+    return Report(
+        _whole(fields.get("wake")),
+        _state(fields.get("state")),
+        _optional(fields.get("next")),
+        _optional(fields.get("limit")),
+        last,
+        fields,
+    )
+
+
+def telemetry(payload: bytes) -> Telemetry:
+    """The records of one `up/telemetry`."""
+    batch = _object(_load(payload))
+    records = batch.get("records")
+    if not isinstance(records, list):
+        raise ValueError("no records")
+    return Telemetry(_state(batch.get("state")), tuple(_record(record) for record in records))
+
+
+def _record(record: Any) -> tuple[int, float, str]:
+    if not isinstance(record, list) or len(record) != 3:
+        raise ValueError("not a record")
+    number, time, values = record
+    if isinstance(time, bool) or not isinstance(time, int | float) or not abs(time) < _WHOLE:
+        raise ValueError("no time")
+    return _whole(number, 1), float(time), dump(values)

@@ -1,0 +1,184 @@
+"""The tables of a ledger, as SQLAlchemy Core sees them.
+
+Must stay true: what the migrations make is what stands here (a test compares them); times are Unix seconds; JSON is
+text, exactly as it was sent or came; `seq` counts within one device and orders what happened to it.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+HEAD = "0001"  # the newest step of migrations/versions
+VERSION_TABLE = "dormouse_schema"
+metadata = MetaData()
+_Key = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts by itself in SQLite
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("id", Integer, primary_key=True),  # 1: there is one row
+    Column("name", Text, nullable=False),
+)
+names = Table(
+    "ledger_names",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("since", Double, nullable=False),
+    Column("why", Text, nullable=False),
+)
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("added", Double, nullable=False),
+    Column("seq", BigInteger, nullable=False, server_default="0"),
+    Column("due", Boolean, nullable=False, server_default=text("false")),  # the relay has something to look at
+    Column("state", Text),
+    Column("payload_limit", Integer),
+    Column("catalogue", Text),
+    Column("catalogue_hash", Text),  # of `catalogue`; the report's may be newer
+    Column("report", Text),
+    Column("seen", Double),
+    Column("next_due", Double),
+    Column("relay", Text),  # who has it on lease, and until when
+    Column("relay_until", Double, nullable=False, server_default="0"),
+    Index("devices_due", "id", sqlite_where=text("due"), postgresql_where=text("due")),
+)
+groups = Table(
+    "groups",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+)
+numbers = Table(
+    "numbers",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("ledger", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),  # the last one given
+)
+commands = Table(
+    "commands",
+    metadata,
+    Column("n", _Key, primary_key=True),
+    Column("u", Text, nullable=False, unique=True),
+    Column("device", Text, nullable=False),
+    Column("ledger", Text, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("state", Text),  # filled in when it is first published
+    Column("do", Text, nullable=False),
+    Column("args", Text),
+    Column("expires", BigInteger),
+    Column("after", Text),
+    Column("entered", Double, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("open", Boolean, nullable=False),  # no final status yet
+    Column("guess", Boolean, nullable=False, server_default=text("false")),  # final, but a late answer wins
+    Column("alone", Boolean, nullable=False, server_default=text("false")),  # settled without ever being published
+    Column("claimed", BigInteger, nullable=False, server_default="0"),  # seq of the first "publishing"
+    Column("relay", Text),
+    Column("session", Text),  # the relay's connection that published it last
+    Column("puback", BigInteger, nullable=False, server_default="0"),  # seq of the last one
+    Column("wake", BigInteger, nullable=False, server_default="-1"),  # the wake for which it was published again
+    Column("need", Boolean, nullable=False, server_default=text("false")),  # is to be published (again)
+    Column("void", Text),  # cancelled or expired: what its tombstone says
+    Column("published", Integer, nullable=False, server_default="0"),  # how often
+    Column("value", Text),
+    Column("why", Text),
+    Column("settled", Double),
+    UniqueConstraint("device", "ledger", "number", name="commands_id"),
+    Index("commands_open", "device", "n", sqlite_where=text("open"), postgresql_where=text("open")),
+    Index("commands_expiry", "expires", sqlite_where=text("open"), postgresql_where=text("open")),
+    Index("commands_after", "after", sqlite_where=text("open"), postgresql_where=text("open")),
+    Index("commands_device", "device", "n"),
+)
+events = Table(
+    "command_events",
+    metadata,
+    Column("n", _Key, primary_key=True),
+    Column("command", BigInteger, nullable=False, index=True),  # commands.n
+    Column("at", Double, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("why", Text),
+)
+results = Table(
+    "results",
+    metadata,
+    Column("n", _Key, primary_key=True),
+    Column("device", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("id", Text),  # as on the wire; none for a command that was sent without
+    Column("do", Text),
+    Column("status", Text, nullable=False),
+    Column("value", Text),
+    Column("why", Text),
+    Column("digest", Text, nullable=False),
+    UniqueConstraint("device", "digest", name="results_once"),
+    Index("results_at", "at"),
+)
+telemetry = Table(
+    "telemetry",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("time", Double, nullable=False),
+    Column("at", Double, nullable=False),  # when it came
+    Column("record", Text, nullable=False),
+    Index("telemetry_at", "at"),
+    sqlite_with_rowid=False,
+)
+streams = Table(
+    "telemetry_streams",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("whole", BigInteger, nullable=False),  # up to here each record is stored, or counted as dropped
+    Column("dropped", BigInteger, nullable=False, server_default="0"),
+)
+gone = Table(
+    "telemetry_gone",  # what the device said is gone, until `whole` has passed it
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("first", BigInteger, primary_key=True),
+    Column("last", BigInteger, primary_key=True),
+)
+reports = Table(
+    "reports",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("wake", BigInteger, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("report", Text, nullable=False),
+    Index("reports_at", "at"),
+)
+ends = Table(
+    "ends",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("wake", BigInteger, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("repeated", Boolean, nullable=False),  # by the next report, at QoS 1
+    Column("record", Text, nullable=False),
+)
+relays = Table(
+    "relays",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("instance", Text, nullable=False),  # of its process
+    Column("until", Double, nullable=False),  # it counts as alive
+)

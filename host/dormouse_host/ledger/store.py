@@ -1,0 +1,262 @@
+"""A ledger: each of its methods is one transaction, and the only door to its database.
+
+Must stay true: a method that returned has committed; one that raised has changed nothing. The clock is an argument
+of the constructor; no method sleeps.
+"""
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.engine import Connection
+
+from dormouse import protocol
+from dormouse_host.errors import HostError
+from dormouse_host.ledger import entry, messages, outward, rows, schema, upward, views
+from dormouse_host.ledger.database import Database
+from dormouse_host.ledger.entry import Order
+from dormouse_host.ledger.outward import Outgoing
+from dormouse_host.ledger.rows import D
+from dormouse_host.ledger.views import CommandView, DeviceView
+
+ALIVE = 30.0  # seconds after its last sign of life that a relay counts as alive
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """One message from a device, as it came."""
+
+    device: str
+    leaf: str
+    payload: bytes
+    retained: bool = False
+
+
+class Ledger:
+    """An open ledger. A context manager."""
+
+    def __init__(self, where: str | None = None, clock: Callable[[], float] = time.time) -> None:
+        """`where`: a file's path or a URL; without, this user's ledger."""
+        self._clock = clock
+        self.database = Database(where)
+        self._writing, self._reading = self.database.writing, self.database.reading
+        if not self.name:
+            with self._writing() as c:
+                entry.christen(c, clock())
+
+    @property
+    def name(self) -> str:
+        """Its name, part of the ids that it gives."""
+        with self._reading() as c:
+            return entry.name(c)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- devices
+
+    def add_devices(self, devices: Iterable[str]) -> int:
+        """Make devices known. Returns how many were new."""
+        with self._writing() as c:
+            new = [{"id": device, "added": self._clock()} for device in devices]
+            return sum(rows.insert_once(c, schema.devices, device) for device in new)
+
+    def remove_device(self, device: str) -> None:
+        """Forget a device: its open commands are unknown, what came from it stays."""
+        with self._writing() as c:
+            if rows.lock(c, device) is None:
+                raise _unknown(device)
+            found = rows.load(c, rows.C.device == device, rows.C.open)
+            changes = rows.Changes(found)
+            for row in found:
+                row.status, row.why = protocol.UNKNOWN, "its device was removed"
+            changes.save(c, self._clock())
+            c.execute(delete(schema.groups).where(schema.groups.c.device == device))
+            c.execute(delete(schema.devices).where(D.id == device))
+
+    def set_group(self, group: str, devices: Sequence[str]) -> None:
+        """The devices of a group from now on; none of them dissolves it."""
+        with self._writing() as c:
+            missing = set(devices) - set(c.execute(select(D.id).where(D.id.in_(devices))).scalars())
+            if missing:
+                raise _unknown(min(missing))
+            c.execute(delete(schema.groups).where(schema.groups.c.name == group))
+            if devices:
+                c.execute(insert(schema.groups), [{"name": group, "device": device} for device in set(devices)])
+
+    def members(self, group: str | None) -> list[str]:
+        """The devices of a group, or all."""
+        with self._reading() as c:
+            return views.members(c, group)
+
+    def devices(self, only: str | None = None) -> list[DeviceView]:
+        """Every device, or one; HostError where that isn't known."""
+        with self._reading() as c:
+            found = views.devices(c, only)
+        if only is not None and not found:
+            raise _unknown(only)
+        return found
+
+    # ---- commands
+
+    def enter(self, orders: Sequence[Order]) -> list[str]:
+        """Enter commands, all or none. Returns their names, in the same order."""
+        if not orders:
+            return []
+        with self._writing() as c:
+            for after in {order.after for order in orders if order.after}:
+                if views.command(c, after) is None:
+                    raise HostError(f"no command {after} to wait for", 2)
+            return entry.enter(c, orders, self._clock())
+
+    def cancel(self, command: str) -> CommandView:
+        """Cancel a command, or have it cancelled by the device; what is settled stays as it is."""
+        with self._writing() as c:
+            entry.cancel(c, command, self._clock())
+            return _found(c, command)
+
+    def command(self, name: str) -> CommandView:
+        """A command with its history; HostError where there is none of that name."""
+        with self._reading() as c:
+            return _found(c, name)
+
+    def commands(self, device: str, limit: int = 100) -> list[CommandView]:
+        """The last commands of a device, the oldest first."""
+        with self._reading() as c:
+            return views.commands(c, device, limit)
+
+    def counts(self) -> dict[str, int]:
+        """How many commands there are of each status."""
+        with self._reading() as c:
+            return views.counts(c)
+
+    def timeline(self, device: str, limit: int) -> list[tuple[float, str, str]]:
+        """What happened with a device, the oldest first: time, kind, text."""
+        with self._reading() as c:
+            return views.timeline(c, device, limit)
+
+    def export(self, what: str, since: float) -> Iterator[dict[str, Any]]:
+        """Telemetry, results or wakes that came at or after `since`."""
+        with self._reading() as c:
+            yield from views.export(c, what, since)
+
+    # ---- the ledger itself
+
+    def back_up(self, target: Path) -> None:
+        """A consistent copy in a new file."""
+        self.database.back_up(target)
+
+    def restored(self) -> tuple[str, int]:
+        """This is an older copy: take a new name. Returns it, and how many commands are unknown by that."""
+        with self._writing() as c:
+            return entry.restored(c, self._clock())
+
+    # ---- for the relay
+
+    def register(self, relay: str) -> str:
+        """Be the only live relay of this name. Returns what proves it; HostError where another is."""
+        mine, now = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}", self._clock()
+        r = schema.relays.c
+        with self._writing() as c:
+            there = c.execute(select(r.instance, r.until).where(r.name == relay).with_for_update()).first()
+            if there and there.until > now and not _is_dead(there.instance):
+                raise HostError(f"a relay named {relay} is alive ({there.instance}): choose another --name", 2)
+            c.execute(delete(schema.relays).where(r.name == relay))
+            c.execute(insert(schema.relays).values(name=relay, instance=mine, until=now + ALIVE))
+        return mine
+
+    def keep_alive(self, relay: str, instance: str) -> bool:
+        """A sign of life. False where another relay has taken the name."""
+        r = schema.relays.c
+        with self._writing() as c:
+            alive = update(schema.relays).where(r.name == relay, r.instance == instance)
+            return c.execute(alive.values(until=self._clock() + ALIVE)).rowcount == 1
+
+    def release(self, relay: str) -> None:
+        """This relay ends in order."""
+        with self._writing() as c:
+            outward.release(c, relay)
+
+    def take(self, incoming: Sequence[Incoming], session: str | None) -> list[str]:
+        """Store messages of devices. Returns what was wrong with those that said nothing legible."""
+        now = self._clock()
+        wrong = []
+        with self._writing() as c:
+            for message in sorted(incoming, key=lambda message: message.device):  # in one order: no deadlock
+                try:
+                    self._take_one(c, message, session, now)
+                except ValueError as error:
+                    wrong.append(f"{message.device}/{message.leaf}: {error}")
+        return wrong
+
+    def _take_one(self, c: Connection, message: Incoming, session: str | None, now: float) -> None:
+        if message.leaf == protocol.RESULT:
+            answers = messages.results(message.payload)
+            device = upward.known(c, message.device, now)
+            for answer in answers:
+                upward.result(c, device, answer, now)
+        elif message.leaf == protocol.WAKE:
+            report = messages.report(message.payload)
+            upward.report(c, upward.known(c, message.device, now), report, session, now, message.retained)
+        elif message.leaf == protocol.TELEMETRY:
+            batch = messages.telemetry(message.payload)
+            upward.telemetry(c, upward.known(c, message.device, now), batch, now)
+        elif message.leaf == protocol.END:
+            end = messages.end_of(message.payload)
+            upward.end(c, upward.known(c, message.device, now), end, session, now)
+        else:
+            raise ValueError("nothing is known of this topic")
+
+    def claim(self, relay: str, session: str, room: int, window: int = protocol.WINDOW) -> list[Outgoing]:
+        """At most `room` commands to publish now, marked as publishing."""
+        now = self._clock()
+        with self._reading() as c:
+            idle = not outward.due(c, relay, now) and not outward.overdue(c, now)
+        if idle:
+            return []
+        with self._writing() as c:
+            outward.expire(c, now)
+            return outward.claim(c, relay, session, now, room, window)
+
+    def acknowledged(self, acks: Sequence[tuple[int, bool]]) -> None:
+        """PUBACKs: the keys of commands, and whether the broker took each."""
+        with self._writing() as c:
+            outward.acknowledged(c, acks, self._clock())
+
+
+def _unknown(device: str) -> HostError:
+    return HostError(f"device {device} is not known: dormouse devices add {device}", 2)
+
+
+def _found(c: Connection, name: str) -> CommandView:
+    found = views.command(c, name)
+    if found is None:
+        raise HostError(f"no command {name}", 2)
+    return found
+
+
+def _is_dead(instance: str) -> bool:
+    """Was it a process of this machine, and is it gone?"""
+    host, _, rest = instance.partition("/")
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(rest.partition("/")[0]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError):
+        return False
+    return False

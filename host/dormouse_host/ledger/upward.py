@@ -1,0 +1,239 @@
+"""What comes from the devices: stored, and what it means for their commands.
+
+Must stay true: storing anything twice changes nothing; a command is settled by an answer to its own bytes and by
+nothing else; a record of telemetry is in the database once, or counted as dropped once.
+"""
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from dormouse import protocol
+from dormouse_host.ledger import entry, messages, names, rows, rules, schema
+from dormouse_host.ledger.rows import C, Changes, D, Device
+from dormouse_host.ledger.rules import End, Heard
+
+S, T, G, E = schema.streams.c, schema.telemetry.c, schema.gone.c, schema.ends.c
+RESEND, DESCRIBE = "resend", "describe"
+
+
+def known(connection: Connection, device: str, now: float) -> Device:
+    """The device, locked. Whatever a broker lets speak on a device's topics is one."""
+    found = rows.lock(connection, device)
+    if found is None:
+        rows.insert_once(connection, schema.devices, {"id": device, "added": now})
+        found = rows.lock(connection, device)
+    if found is None:
+        raise LookupError(device)
+    return found
+
+
+# ---- results
+
+
+def result(connection: Connection, device: Device, answer: messages.Result, now: float) -> None:
+    """One answer of a device."""
+    text = answer.text if answer.id else f"{answer.text} {names.command()}"
+    stored = {
+        "device": device.id,
+        "at": now,
+        "id": answer.id,
+        "do": answer.do,
+        "status": answer.status,
+        "value": messages.dump(answer.value) if answer.has_value else None,
+        "why": answer.why,
+        "digest": hashlib.blake2b(text.encode(), digest_size=12).hexdigest(),
+    }
+    rows.insert_once(connection, schema.results, stored)
+    if answer.id is None:
+        return
+    ledger = entry.name(connection)
+    if answer.why == rules.FORGOTTEN and answer.ledger == ledger:
+        ledger = entry.rename(connection, now, f"{device.id} has forgotten {ledger}")
+    found = rows.load(connection, C.device == device.id, C.ledger == answer.ledger, C.number == answer.number)
+    row = found[0] if found and found[0].state in (None, answer.state) else None
+    if row is None:
+        return
+    changes = Changes([row])
+    if not answer.final:
+        if not row.final and row.claimed and answer.status == protocol.RUNNING:
+            row.status = rules.DELIVERED
+    elif not rules.ours(row, answer.state, answer.crc):
+        if answer.ledger == ledger:
+            entry.rename(connection, now, f"{device.id} knows {answer.id} as another command")
+        if rules.settle(row, protocol.REJECTED):
+            row.why = "its number was taken by another command: is this ledger a copy?"
+    else:
+        _take(connection, device, row, answer)
+    if changes.save(connection, now):
+        rows.make_due(connection, device.id)
+
+
+def _take(connection: Connection, device: Device, row: rules.Row, answer: messages.Result) -> None:
+    """An answer to our own bytes."""
+    if rules.settle(row, answer.status, guess=answer.status == protocol.UNKNOWN):
+        row.why = answer.why
+    if answer.status != row.status or not answer.has_value:
+        return
+    row.value = messages.dump(answer.value)
+    value = answer.value if isinstance(answer.value, dict) else {}
+    if row.do == DESCRIBE and isinstance(value.get("commands"), list):
+        learned = {"catalogue": row.value, "catalogue_hash": _reported_hash(connection, device.id)}
+        connection.execute(update(schema.devices).where(D.id == device.id).values(learned))
+    if row.do == RESEND:
+        first, dropped = json.loads(row.args or "{}").get("from", 0), value.get("dropped")
+        if isinstance(dropped, int) and 0 < dropped < 1 << 53:
+            gone = {"device": device.id, "state": answer.state, "first": max(1, first), "last": first + dropped - 1}
+            rows.insert_once(connection, schema.gone, gone)
+
+
+def _reported_hash(connection: Connection, device: str) -> str | None:
+    report = connection.execute(select(D.report).where(D.id == device)).scalar()
+    return json.loads(report).get("catalogue") if report else None
+
+
+# ---- reports and end records
+
+
+def report(
+    connection: Connection, device: Device, said: messages.Report, session: str | None, now: float, retained: bool
+) -> None:
+    """A wake report. `retained`: it is the broker's copy, of nobody knows when."""
+    key = {"device": device.id, "state": said.state, "wake": said.wake}
+    text = messages.dump(said.fields)
+    if not rows.insert_once(connection, schema.reports, {**key, "seq": device.seq, "at": now, "report": text}):
+        return
+    known: dict[str, Any] = {"state": said.state, "payload_limit": said.limit, "report": text, "due": True}
+    if not retained:
+        known.update(seen=now, next_due=now + said.next if said.next else None)
+    connection.execute(update(schema.devices).where(D.id == device.id).values(known))
+    found = rows.load(connection, C.device == device.id, C.open, C.state.is_not(None), C.state != said.state)
+    changes = Changes(found)
+    for row in found:
+        rules.other_state(row, said.state)
+        row.why = "the device's memory was wiped"
+    changes.save(connection, now)
+    if said.end:
+        end(connection, replace(device, state=said.state), said.end, session, now, repeated=True)
+
+
+def end(
+    connection: Connection, device: Device, record: End, session: str | None, now: float, *, repeated: bool = False
+) -> None:
+    """An end record: as it was sent, or `repeated` by the next report, at QoS 1."""
+    _compare_names(connection, device, record, now)
+    key = (E.device == device.id, E.state == record.state, E.wake == record.wake)
+    before = connection.execute(select(E.repeated).where(*key)).scalar()
+    if before is not None and (before or not repeated):
+        return
+    if before is None:
+        stored = {"device": device.id, "state": record.state, "wake": record.wake, "at": now, "repeated": repeated}
+        connection.execute(insert(schema.ends).values(**stored, record=_text(record)))
+        _judge(connection, device, record, session, now)
+    else:
+        connection.execute(update(schema.ends).where(*key).values(repeated=True))
+    if repeated:
+        _look_at_tail(connection, device, record, now)
+
+
+def _text(record: End) -> str:
+    windows = {name: window.high for name, window in record.windows.items()}
+    return messages.dump(
+        {"present": record.present, "drained": record.drained, "acked": record.acked, "windows": windows}
+    )
+
+
+def _compare_names(connection: Connection, device: Device, record: End, now: float) -> None:
+    """A device that has seen a higher number than this ledger has given: the ledger is an older copy of itself."""
+    ledger = entry.name(connection)
+    window = record.windows.get(ledger)
+    N = schema.numbers.c
+    given = connection.execute(select(N.number).where(N.device == device.id, N.ledger == ledger)).scalar() or 0
+    if window and window.high > given:
+        entry.rename(connection, now, f"{device.id} has seen number {window.high} of {ledger}, which gave {given}")
+
+
+def _judge(connection: Connection, device: Device, record: End, session: str | None, now: float) -> None:
+    found = rows.load(connection, C.device == device.id, C.open)
+    for ledger, window in record.windows.items():
+        in_window = (C.ledger == ledger, C.number <= window.high, C.number > window.high - protocol.WINDOW)
+        found += rows.load(connection, C.device == device.id, C.guess, *in_window)
+    found = [row for row in found if row.state in (None, record.state)]
+    if not found:
+        return
+    R = schema.reports.c
+    of_state = (R.device == device.id, R.state == record.state)
+    seqs = select(R.seq).where(*of_state, R.wake <= record.wake).order_by(R.seq.desc()).limit(2)
+    began = connection.execute(select(R.seq).where(*of_state, R.wake == record.wake)).scalar()
+    heard = Heard(tuple(connection.execute(seqs).scalars()), began)
+    changes = Changes(found)
+    for row in found:
+        rules.judge(row, record, heard, session, device.seq)
+    changes.save(connection, now, f"wake {record.wake}")
+    if any(row.waits for row in found):
+        rows.make_due(connection, device.id)
+
+
+# ---- telemetry
+
+
+def telemetry(connection: Connection, device: Device, batch: messages.Telemetry, now: float) -> int:
+    """A batch of records. Returns how many were new."""
+    stored = [
+        {
+            "device": device.id,
+            "state": batch.state,
+            "number": number,
+            "time": time if time > 0 else now + time,
+            "at": now,
+            "record": values,
+        }
+        for number, time, values in batch.records
+    ]
+    return rows.insert_once(connection, schema.telemetry, stored) if stored else 0
+
+
+def _look_at_tail(connection: Connection, device: Device, record: End, now: float) -> None:
+    """Ask for the records that the broker acknowledged to the device and that never came."""
+    at = (S.device == device.id, S.state == record.state)
+    whole = connection.execute(select(S.whole).where(*at)).scalar() or 0
+    if record.acked <= whole:
+        return
+    there = select(T.number).where(T.device == device.id, T.state == record.state, T.number > whole)
+    gone = select(G.first, G.last).where(G.device == device.id, G.state == record.state, G.last > whole)
+    spans = [(number, number, False) for number in connection.execute(there.order_by(T.number)).scalars()]
+    spans += [(first, last, True) for first, last in connection.execute(gone)]
+    up_to, dropped, gaps = follow(whole, record.acked, sorted(spans))
+    rows.insert_once(connection, schema.streams, {"device": device.id, "state": record.state, "whole": 0})
+    connection.execute(update(schema.streams).where(*at).values(whole=up_to, dropped=S.dropped + dropped))
+    connection.execute(delete(schema.gone).where(G.device == device.id, G.state == record.state, G.last <= up_to))
+    asked = select(C.n).where(C.device == device.id, C.open, C.do == RESEND).limit(1)
+    if gaps and record.state == device.state and not connection.execute(asked).first():
+        wanted = messages.dump({"from": gaps[0][0], "to": gaps[-1][1]})
+        entry.enter(connection, [entry.Order(device.id, RESEND, wanted)], now)
+
+
+def follow(whole: int, acked: int, spans: list[tuple[int, int, bool]]) -> tuple[int, int, list[tuple[int, int]]]:
+    """From `whole` on: up to where everything is there or gone, how many of that are gone, and the gaps up to `acked`.
+
+    `spans` are (first, last, gone), in order. A record that is there and said to be gone is there.
+    """
+    stored = {first for first, _, is_gone in spans if not is_gone}
+    gaps: list[tuple[int, int]] = []
+    at, up_to, dropped = whole, None, 0
+    for first, last, is_gone in spans:
+        if first > at + 1 and at < acked:
+            if not gaps:
+                up_to = at
+            gaps.append((at + 1, min(first - 1, acked)))
+        if last > at and is_gone and not gaps:
+            dropped += last - at - sum(at < number <= last for number in stored)
+        at = max(at, last)
+    if at < acked:
+        if not gaps:
+            up_to = at
+        gaps.append((at + 1, acked))
+    return (at if up_to is None else up_to), dropped, gaps

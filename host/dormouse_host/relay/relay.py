@@ -1,0 +1,121 @@
+"""The relay's loop: wait, store, acknowledge, claim, publish.
+
+Must stay true: what came in is committed before it is acknowledged, and "publishing" before the first byte leaves;
+between two steps nothing lives in memory that the ledger does not have, so that a kill at any point loses nothing; no
+error of broker or database ends the loop, they make it connect again, later each time.
+"""
+
+import random
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+
+from dormouse_host.errors import HostError
+from dormouse_host.ledger.store import ALIVE, Ledger
+from dormouse_host.relay import log
+from dormouse_host.relay.connection import Connection, Lost
+from dormouse_host.url import BrokerAddress
+
+_POLL = 0.1  # seconds between two looks at the ledger while nothing comes in
+_SHORTEST, _LONGEST = 0.5, 30.0  # seconds before connecting again
+_LAST_ACKS = 5.0  # seconds that an orderly end waits for PUBACKs
+
+
+@dataclass
+class _Counts:
+    """What one connection did, for its last line in the log."""
+
+    stored: int = 0
+    published: int = 0
+
+
+class Relay:
+    """A relay between one ledger and one broker. `name` is part of its client id."""
+
+    def __init__(self, ledger: Ledger, address: BrokerAddress, root: str, name: str) -> None:
+        """Nothing runs until `run`."""
+        self._ledger = ledger
+        self._address = address
+        self._root = root
+        self._name = name
+        self._mqtt5 = True
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """End `run` in order; may be called from a signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Relay until `stop`. HostError where another relay has this name or the broker refuses the credentials."""
+        instance = self._ledger.register(self._name)
+        log.info("started", relay=self._name, ledger=self._ledger.name, broker=self._address)
+        pause = _SHORTEST
+        while not self._stop.is_set():
+            began = time.monotonic()
+            try:
+                self._serve(instance)
+            except Lost as error:
+                self._mqtt5 = not (error.older and self._mqtt5)
+                why = str(error)
+            except HostError as error:
+                if error.code == 2:
+                    raise
+                why = str(error)
+            if self._stop.is_set():
+                break
+            pause = _SHORTEST if time.monotonic() - began > _LONGEST else min(2 * pause, _LONGEST)
+            wait = pause * random.uniform(0.5, 1)
+            log.warning("disconnected", why=why, again_in=f"{wait:.1f}")
+            self._stop.wait(wait)
+        self._ledger.release(self._name)
+        log.info("stopped", relay=self._name)
+
+    def _serve(self, instance: str) -> None:
+        connection = Connection(self._address, f"dormouse-relay-{self._name}", self._root, mqtt5=self._mqtt5)
+        session = secrets.token_hex(8)
+        counts = _Counts()
+        log.info("connected", mqtt=5 if self._mqtt5 else "3.1.1", session_present=connection.present)
+        try:
+            signs = time.monotonic()
+            while not self._stop.is_set():
+                if time.monotonic() - signs > ALIVE / 3:
+                    signs = time.monotonic()
+                    self._sign(instance)
+                self._store(connection, _POLL, session, counts)
+                self._publish(connection, session, counts)
+            self._finish(connection, session, counts)
+        finally:
+            connection.drop()
+            log.info("connection over", stored=counts.stored, published=counts.published)
+
+    def _sign(self, instance: str) -> None:
+        if not self._ledger.keep_alive(self._name, instance):
+            raise HostError(f"another relay has taken the name {self._name}", 2)
+
+    def _store(self, connection: Connection, wait: float, session: str, counts: _Counts) -> None:
+        came, acks = connection.wait(wait)
+        if came:
+            for wrong in self._ledger.take([message for _, message in came], session):
+                log.warning("not understood", what=wrong)
+            connection.confirm(mid for mid, _ in came)
+            counts.stored += len(came)
+        if acks:  # after the reports that came with them: judged too late costs a wake, too early a repetition
+            self._ledger.acknowledged(acks)
+            for n, taken in acks:
+                if not taken:
+                    log.warning("refused by the broker", command=n)
+
+    def _publish(self, connection: Connection, session: str, counts: _Counts) -> None:
+        room = connection.room - connection.flying
+        if room > 0:
+            outgoing = self._ledger.claim(self._name, session, room)
+            connection.publish(outgoing)
+            counts.published += len(outgoing)
+
+    def _finish(self, connection: Connection, session: str, counts: _Counts) -> None:
+        """Wait for what is under way, so that nothing stays "publishing" without need."""
+        deadline = time.monotonic() + _LAST_ACKS
+        while connection.flying and time.monotonic() < deadline:
+            self._store(connection, _POLL, session, counts)
+        connection.close()

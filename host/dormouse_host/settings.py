@@ -1,0 +1,54 @@
+"""Where the ledger and the broker are: from options, the environment, or dormouse.toml in the working folder.
+
+Must stay true: an option goes before the environment, and that before the file; a file that can't be understood is
+an error and never ignored.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dormouse import protocol
+from dormouse.errors import ConfigError
+from dormouse_host.errors import HostError
+
+FILE = "dormouse.toml"
+_KEYS = ("db", "broker", "root")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`db`: a file or a database URL, None for this user's ledger; `broker`: a URL, None where nobody said."""
+
+    db: str | None
+    broker: str | None
+    root: str
+
+
+def read(db: str | None, broker: str | None, environment: Mapping[str, str], folder: Path) -> Settings:
+    """The settings, from all three places."""
+    said = _file(folder / FILE)
+    root = environment.get("DORMOUSE_ROOT") or said.get("root") or protocol.ROOT
+    try:
+        protocol.check_root(root)
+    except ConfigError as error:
+        raise HostError(error.reason, 2) from None
+    return Settings(
+        db or environment.get("DORMOUSE_DB") or said.get("db"),
+        broker or environment.get("DORMOUSE_BROKER") or said.get("broker"),
+        root,
+    )
+
+
+def _file(path: Path) -> dict[str, str]:
+    try:
+        said = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
+        raise HostError(f"{path.name}: {str(error).splitlines()[0]}", 2) from None
+    for key, value in said.items():
+        if key not in _KEYS or not isinstance(value, str):
+            raise HostError(f"{path.name}: {key}: only db, broker and root stand there, as text", 2)
+    return said
