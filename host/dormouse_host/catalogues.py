@@ -27,9 +27,19 @@ def spec_of(device: DeviceView, do: str) -> Spec | None:
     if device.catalogue is None:
         return None
     for entry in device.catalogue.get("commands", ()):
-        if isinstance(entry, list) and len(entry) == 4 and entry[0] == do and isinstance(entry[1], list):
-            return {arg: spec for arg, spec in entry[1]}
+        if isinstance(entry, list) and len(entry) == 4 and entry[0] == do:
+            return _declared(entry[1])
     raise HostError(f"device {device.id} has no command {do}", 2)
+
+
+def _declared(arguments: Any) -> Spec | None:
+    """The arguments that a device has described, or None where it described nonsense."""
+    try:
+        spec = {str(arg): kind for arg, kind in arguments}
+        types = [kind if isinstance(kind, str) else kind[0] for kind in spec.values()]
+        return spec if set(types) <= {"int", "float", "str", "bool", "list", "dict"} else None
+    except (TypeError, ValueError, IndexError, KeyError):
+        return None
 
 
 def read_words(words: list[str], spec: Spec | None) -> dict[str, Any]:

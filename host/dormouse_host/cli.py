@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from dormouse_host import cli_fleet
 from dormouse_host.device_process import Kind
 from dormouse_host.errors import HostError
 
@@ -53,6 +54,9 @@ def demo(
 
     variant = Variant(clean=clean, qos=qos)
     run(Options(broker, messages, variant, device, budget), os.environ, Console())
+
+
+cli_fleet.register(app)
 
 
 def _terminated(number: int, _frame: FrameType | None) -> NoReturn:

@@ -45,6 +45,10 @@ def _device_id(device: str) -> str:
     return checked
 
 
+def _read(view: DeviceView, do: str, words: Sequence[str]) -> dict[str, Any]:
+    return catalogues.read_words(list(words), catalogues.spec_of(view, do))
+
+
 class Fleet:
     """A ledger and the devices in it. A context manager; methods may be called from one thread at a time."""
 
@@ -81,9 +85,7 @@ class Fleet:
         """Enter one command. `args`: values by name, or `key=value` words; `expires`: seconds from now; `after`: the
         name of a command that must be settled first; `create`: make the device known.
         """
-        if create:
-            self.ledger.add_devices([_device_id(device)])
-        return self.send_many([device], do, args, expires=expires, after=after)[0]
+        return self.send_many([_device_id(device)], do, args, expires=expires, after=after, create=create)[0]
 
     def send_many(
         self,
@@ -93,30 +95,24 @@ class Fleet:
         *,
         expires: float | None = None,
         after: str | None = None,
+        create: bool = False,
     ) -> list[Sent]:
         """Enter the same command for several devices: for all or, on an error, for none."""
         if expires is not None and expires <= 0:
             raise HostError("the expiry is in the past", 2)
         until = None if expires is None else int(self.clock() + expires) + 1
-        known = {view.id: view for view in (self.ledger.devices() if len(devices) > 1 else self._one(devices))}
+        known = {view.id: view for view in self.ledger.views(devices[0] if len(devices) == 1 else None)}
         orders, warnings = [], []
         for device in devices:
-            view = known.get(device)
-            if view is None:
+            if device not in known and not create:
                 raise HostError(f"device {device} is not known: dormouse devices add {device}", 2)
-            given = dict(args) if isinstance(args, Mapping) else catalogues.read_words([*args], self._spec(view, do))
+            view = known.get(device) or DeviceView(device)
+            given = dict(args) if isinstance(args, Mapping) else _read(view, do, args)
             text, warning = catalogues.check(view, do, given, until)
             orders.append(Order(device, do, text, until, after))
             warnings.append(warning)
-        names = self.ledger.enter(orders)
+        names = self.ledger.enter(orders, create=create)
         return [Sent(*one) for one in zip(names, devices, warnings, strict=True)]
-
-    def _one(self, devices: Sequence[str]) -> list[DeviceView]:
-        return self.ledger.devices(_device_id(devices[0])) if devices else []
-
-    @staticmethod
-    def _spec(view: DeviceView, do: str) -> catalogues.Spec | None:
-        return catalogues.spec_of(view, do)
 
     def result(self, name: str) -> CommandView:
         """A command as it stands, with its history."""

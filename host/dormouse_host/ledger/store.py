@@ -104,19 +104,26 @@ class Ledger:
 
     def devices(self, only: str | None = None) -> list[DeviceView]:
         """Every device, or one; HostError where that isn't known."""
-        with self._reading() as c:
-            found = views.devices(c, only)
+        found = self.views(only)
         if only is not None and not found:
             raise _unknown(only)
         return found
 
+    def views(self, only: str | None = None) -> list[DeviceView]:
+        """Every device, or one, or none where that isn't known."""
+        with self._reading() as c:
+            return views.devices(c, only)
+
     # ---- commands
 
-    def enter(self, orders: Sequence[Order]) -> list[str]:
-        """Enter commands, all or none. Returns their names, in the same order."""
+    def enter(self, orders: Sequence[Order], *, create: bool = False) -> list[str]:
+        """Enter commands, all or none, if need be with their devices. Returns their names, in the same order."""
         if not orders:
             return []
         with self._writing() as c:
+            if create:
+                for device in {order.device for order in orders}:
+                    rows.insert_once(c, schema.devices, {"id": device, "added": self._clock()})
             for after in {order.after for order in orders if order.after}:
                 if views.command(c, after) is None:
                     raise HostError(f"no command {after} to wait for", 2)

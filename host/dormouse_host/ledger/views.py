@@ -5,7 +5,7 @@ Must stay true: reading changes nothing, and takes memory for what it returns on
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
@@ -44,15 +44,15 @@ class DeviceView:
     """A device. `next_due` is when it said that it would connect; `report` is its last wake report."""
 
     id: str
-    state: str | None
-    seen: float | None
-    next_due: float | None
-    pending: int
-    report: dict[str, Any]
-    limit: int | None
-    catalogue: dict[str, Any] | None
-    groups: tuple[str, ...]
-    dropped: int
+    state: str | None = None
+    seen: float | None = None
+    next_due: float | None = None
+    pending: int = 0
+    report: dict[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+    catalogue: dict[str, Any] | None = None
+    groups: tuple[str, ...] = ()
+    dropped: int = 0
 
     def overdue(self, now: float) -> float:
         """Seconds by which it is late; 0 while it isn't or nobody knows."""
@@ -149,7 +149,7 @@ def timeline(connection: Connection, device: str, limit: int) -> list[tuple[floa
     found: list[tuple[float, str, str]] = []
 
     def newest(query: Select[Any], order: Any) -> Any:
-        return connection.execute(query.order_by(order.desc()).limit(limit))
+        return connection.execute(query.order_by(order.desc()).limit(limit)).all()[::-1]
 
     for at, wake, text in newest(select(w.at, w.wake, w.report).where(w.device == device), w.at):
         cause = json.loads(text).get("cause", "")
