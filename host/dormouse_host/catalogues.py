@@ -15,6 +15,7 @@ from dormouse_host.ledger.rules import Row, payload
 from dormouse_host.ledger.views import DeviceView
 
 _LONGEST_STATE = "x" * 12  # of a device that has not yet said its own
+_TYPES = {"int", "float", "str", "bool", "list", "dict"}
 
 Spec = dict[str, Any]
 
@@ -35,9 +36,9 @@ def spec_of(device: DeviceView, do: str) -> Spec | None:
 def _declared(arguments: Any) -> Spec | None:
     """The arguments that a device has described, or None where it described nonsense."""
     try:
-        spec = {str(arg): kind for arg, kind in arguments}
-        types = [kind if isinstance(kind, str) else kind[0] for kind in spec.values()]
-        return spec if set(types) <= {"int", "float", "str", "bool", "list", "dict"} else None
+        spec = dict(arguments)
+        types = {kind if isinstance(kind, str) else kind[0] for kind in spec.values()}
+        return spec if types <= _TYPES and all(isinstance(arg, str) for arg in spec) else None
     except (TypeError, ValueError, IndexError, KeyError):
         return None
 

@@ -6,6 +6,7 @@ a file that is newer or not a ledger is left as it is; and every error of a data
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +102,8 @@ class Database:
         with self.reading() as connection:
             if self._version(connection) == HEAD:
                 return
+        if self.path:
+            _keep_a_log(self.path)
         with self.writing() as connection:
             if not self.is_file:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
@@ -153,8 +156,25 @@ class Database:
         self.engine.dispose()
 
 
+def _keep_a_log(path: Path) -> None:
+    """Have a new file work with a write-ahead log from now on: readers and one writer do not wait for each other."""
+    deadline = time.monotonic() + _PATIENCE
+    connection = sqlite3.connect(path, timeout=_PATIENCE)
+    try:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:  # SQLite does not wait here for who does the same
+                if time.monotonic() > deadline:
+                    raise HostError(f"database {path}: {error}") from None
+                time.sleep(0.02)
+    finally:
+        connection.close()
+
+
 def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in ("synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

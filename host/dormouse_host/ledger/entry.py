@@ -5,7 +5,7 @@ name gives numbers under it from 1, and what is already numbered keeps its id.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select, update
@@ -13,9 +13,10 @@ from sqlalchemy import Connection, insert, select, update
 from dormouse import protocol
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import names, rows, rules, schema
-from dormouse_host.ledger.rows import C, Changes
+from dormouse_host.ledger.rows import C, Changes, D
 
 N = schema.numbers.c
+_CHUNK = 500  # devices in one statement
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def enter(connection: Connection, orders: Sequence[Order], now: float) -> list[s
     counts: dict[str, int] = defaultdict(int)
     for order in orders:
         counts[order.device] += 1
-    following = {device: _take(connection, device, ledger, counts[device]) for device in sorted(counts)}
+    following = _take(connection, ledger, counts)
     entered = []
     for order in orders:
         entered.append(
@@ -95,17 +96,24 @@ def enter(connection: Connection, orders: Sequence[Order], now: float) -> list[s
     return [str(command["u"]) for command in entered]
 
 
-def _take(connection: Connection, device: str, ledger: str, count: int) -> int:
-    """The first of so many new numbers for a device, which is locked by this."""
-    if not rows.lock(connection, device):
-        raise HostError(f"device {device} is not known: dormouse devices add {device}", 2)
-    rows.make_due(connection, device)
-    rows.insert_once(connection, schema.numbers, {"device": device, "ledger": ledger, "number": 0})
-    more = update(schema.numbers).where(N.device == device, N.ledger == ledger).values(number=N.number + count)
-    last = connection.execute(more.returning(N.number)).scalar_one()
-    if last >= protocol.NUMBER_LIMIT:
-        raise HostError(f"device {device}: this ledger has given all its numbers: dormouse ledger restored", 1)
-    return int(last) - count + 1
+def _take(connection: Connection, ledger: str, counts: Mapping[str, int]) -> dict[str, int]:
+    """The first of so many new numbers for each device; all of them are locked by this, and due."""
+    first = {}
+    devices = sorted(counts)
+    for at in range(0, len(devices), _CHUNK):
+        chunk = devices[at : at + _CHUNK]
+        known = connection.execute(select(D.id).where(D.id.in_(chunk)).order_by(D.id).with_for_update()).scalars()
+        missing = set(chunk) - set(known)
+        if missing:
+            raise HostError(f"device {min(missing)} is not known: dormouse devices add {min(missing)}", 2)
+        connection.execute(update(schema.devices).where(D.id.in_(chunk)).values(seq=D.seq + 1, due=True))
+        more = [{"device": device, "ledger": ledger, "number": counts[device]} for device in chunk]
+        rows.insert_or_add(connection, schema.numbers, more, "number")
+        last = select(N.device, N.number).where(N.ledger == ledger, N.device.in_(chunk))
+        first.update({device: number - counts[device] + 1 for device, number in connection.execute(last)})
+    if max(first[device] + counts[device] for device in devices) > protocol.NUMBER_LIMIT:
+        raise HostError("this ledger has given all its numbers: dormouse ledger restored gives it a new name", 1)
+    return first
 
 
 def cancel(connection: Connection, command: str, now: float) -> rules.Row | None:

@@ -39,10 +39,20 @@ class Device:
     catalogue_hash: str | None
 
 
+def _insert(connection: Connection, table: Any) -> Any:
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+
+
 def insert_once(connection: Connection, table: Any, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> int:
     """Insert what isn't there yet; how many rows that were."""
-    maker = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return connection.execute(maker.insert(table).on_conflict_do_nothing(), values).rowcount
+    return connection.execute(_insert(connection, table).on_conflict_do_nothing(), values).rowcount
+
+
+def insert_or_add(connection: Connection, table: Any, values: Sequence[Mapping[str, Any]], column: str) -> None:
+    """Insert rows, or add to `column` of those that are there."""
+    new = _insert(connection, table)
+    total = {column: table.c[column] + new.excluded[column]}
+    connection.execute(new.on_conflict_do_update(index_elements=list(table.primary_key), set_=total), values)
 
 
 _LOCK = (

@@ -136,7 +136,6 @@ telemetry = Table(
     Column("at", Double, nullable=False),  # when it came
     Column("record", Text, nullable=False),
     Index("telemetry_at", "at"),
-    sqlite_with_rowid=False,
 )
 streams = Table(
     "telemetry_streams",

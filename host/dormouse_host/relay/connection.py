@@ -6,7 +6,7 @@ ledger has not claimed again; what came in is acknowledged only by `confirm`; ev
 
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from paho.mqtt import client as paho
@@ -31,7 +31,7 @@ _TAKEN_OVER = 142  # DISCONNECT: session taken over
 
 
 class Lost(Exception):
-    """The connection is gone, or never was; `mqtt5` is False where 3.1.1 should be tried next."""
+    """The connection is gone, or never was; `older`: an older MQTT may be what the broker understands."""
 
     def __init__(self, why: str, *, older: bool = False) -> None:
         super().__init__(why)
@@ -48,6 +48,7 @@ class Connection:
         self.room = _BATCH  # publishes that may be on their way at once
         self._root = root
         self._connack: ReasonCode | None = None
+        self._suback: ReasonCode | None = None
         self._ended = ""
         self._came: list[tuple[int, Incoming]] = []
         self._acks: list[tuple[int, bool]] = []
@@ -66,6 +67,7 @@ class Connection:
         self._client.max_inflight_messages_set(0)  # `room` bounds it
         self._client.username_pw_set(address.user, address.password)
         self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
         self._client.on_publish = self._on_publish
         self._client.on_disconnect = self._on_disconnect
@@ -86,23 +88,39 @@ class Connection:
                 self._client.connect(address.host, address.port, _KEEPALIVE)
         except (OSError, UnicodeError) as error:
             raise Lost(getattr(error, "strerror", None) or str(error)) from None
-        deadline = time.monotonic() + _CONNECT_WITHIN
-        while self._connack is None:
-            if self._client.loop(0.1) != paho.MQTT_ERR_SUCCESS and self._connack is None:
-                raise Lost("closed without an answer to CONNECT", older=self.mqtt5)
-            if time.monotonic() > deadline:
-                raise Lost("no answer to CONNECT")
+        self._connack = self._answer(lambda: self._connack, "CONNECT")
         if self._connack.is_failure:
             if self._connack.value in _CREDENTIALS:
                 raise HostError(f"broker {address}: connection refused: {self._connack}", 2)
             raise Lost(f"refused: {self._connack}", older=self._connack.value == _UNSUPPORTED)
-        self._client.subscribe(f"{self._root}/+/up/#", 1)
+        topics = f"{self._root}/+/up/#"
+        self._client.subscribe(topics, 1)
+        self._suback = self._answer(lambda: self._suback, "SUBSCRIBE")
+        if self._suback.is_failure:
+            raise HostError(f"broker {address}: the subscription to {topics} is refused: {self._suback}", 2)
+
+    def _answer(self, answer: Callable[[], ReasonCode | None], what: str) -> ReasonCode:
+        """The broker's answer to a packet, once it has come."""
+        deadline = time.monotonic() + _CONNECT_WITHIN
+        while time.monotonic() < deadline:
+            lost = self._client.loop(0.1) != paho.MQTT_ERR_SUCCESS
+            reason = answer()
+            if reason is not None:
+                return reason
+            if lost:
+                raise Lost(f"closed without an answer to {what}", older=self.mqtt5 and what == "CONNECT")
+        raise Lost(f"no answer to {what}")
 
     # ---- paho's callbacks: they only write down
 
     def _on_connect(self, _client: object, _data: object, flags: Any, reason: ReasonCode, more: Any) -> None:
         self._connack, self.present = reason, bool(flags.session_present)
         self.room = min(_BATCH, getattr(more, "ReceiveMaximum", _BATCH) or _BATCH)
+
+    def _on_subscribe(
+        self, _client: object, _data: object, _mid: int, reasons: list[ReasonCode], _more: object
+    ) -> None:
+        self._suback = reasons[0]
 
     def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
         device, _, leaf = message.topic[len(self._root) + 1 :].partition("/")

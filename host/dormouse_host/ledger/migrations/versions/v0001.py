@@ -96,6 +96,9 @@ def upgrade() -> None:
         sa.Column("relay_until", sa.Double(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index(
+        "devices_due", "devices", ["id"], unique=False, sqlite_where=sa.text("due"), postgresql_where=sa.text("due")
+    )
     op.create_table(
         "ends",
         sa.Column("device", sa.Text(), nullable=False),
@@ -174,7 +177,6 @@ def upgrade() -> None:
         sa.Column("at", sa.Double(), nullable=False),
         sa.Column("record", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("device", "state", "number"),
-        sqlite_with_rowid=False,
     )
     op.create_index("telemetry_at", "telemetry", ["at"], unique=False)
     op.create_table(

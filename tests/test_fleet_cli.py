@@ -1,0 +1,248 @@
+"""The command line and the library: what a person types, what comes back, and what is refused before it is stored."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from binascii import crc32
+from pathlib import Path
+
+import pytest
+import typer.testing
+
+from dormouse import protocol
+from dormouse_host import Fleet, catalogues, cli, cli_fleet, settings, show
+from dormouse_host.errors import HostError
+from dormouse_host.ledger.store import Incoming
+from dormouse_host.ledger.views import DeviceView
+from dormouse_host.publisher import Publisher
+
+CATALOGUE = {"commands": [["water", [["s", "int"], ["note", ["str", ""]]], 60, False]], "standard": ["ping"]}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with a ledger that knows one device."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("DORMOUSE_DB", "DORMOUSE_BROKER", "DORMOUSE_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "dormouse.toml").write_text('db = "ledger.db"\n')
+    with Fleet("ledger.db") as fleet:
+        fleet.add("dev")
+    return tmp_path
+
+
+def run(*words: str) -> str:
+    """What a command writes to stdout; what goes wrong raises as in `main`."""
+    result = typer.testing.CliRunner().invoke(cli.app, list(words), standalone_mode=False)
+    if result.exception:
+        raise result.exception
+    return result.stdout
+
+
+def refused(*words: str) -> tuple[str, int]:
+    with pytest.raises(HostError) as caught:
+        run(*words)
+    return str(caught.value), caught.value.code
+
+
+def counts() -> dict[str, int]:
+    with Fleet("ledger.db") as fleet:
+        return fleet.ledger.counts()
+
+
+def take(*messages: tuple[str, object]) -> None:
+    """The device has said this."""
+    with Fleet("ledger.db") as fleet:
+        wrong = fleet.ledger.take([Incoming("dev", leaf, json.dumps(m).encode()) for leaf, m in messages], None)
+        assert wrong == []
+
+
+def describe() -> None:
+    """The catalogue of the device is known."""
+    take((protocol.WAKE, {"wake": 1, "state": "s1", "catalogue": "abcd", "limit": 300, "next": 900}))
+    with Fleet("ledger.db") as fleet:
+        fleet.send("dev", "describe")
+        sent = fleet.ledger.claim("r", "c", 10)[-1]
+    entry = {"id": json.loads(sent.payload)["id"], "status": "succeeded", "crc": crc32(sent.payload)}
+    take((protocol.RESULT, [{**entry, "value": CATALOGUE}]))
+
+
+def test_send_prints_an_id_that_result_and_cancel_take(folder):
+    name = run("send", "dev", "water", "s=30", "--expires", "2h").strip()
+    told = json.loads(run("result", name, "--json"))
+    assert (told["device"], told["do"], told["args"], told["status"]) == ("dev", "water", {"s": 30}, "queued")
+    assert told["expires"] > told["entered"] + 7000
+    assert run("cancel", name).startswith(f"{name} cancelled: dev water")
+
+
+def test_send_to_all_and_to_a_group(folder):
+    run("devices", "add", "b", "c")
+    run("devices", "group", "north", "b", "c")
+    assert len(run("send", "--all", "ping").splitlines()) == 3
+    assert [line.split()[1] for line in run("send", "--group", "north", "ping").splitlines()] == ["b", "c"]
+    assert run("devices", "list", "--group", "north").split() == ["b", "c"]
+
+
+def test_values_are_json_unless_the_argument_is_text():
+    words = ["s=5", "note=5", "x=true", "y=plain text", 'z={"a":1}', "e="]
+    args = catalogues.read_words(words, {"note": ["str", ""]})
+    assert args == {"s": 5, "note": "5", "x": True, "y": "plain text", "z": {"a": 1}, "e": ""}
+
+
+@pytest.mark.parametrize(
+    "words, why",
+    [
+        (["send", "nobody", "ping"], "device nobody is not known"),
+        (["send", "no/body", "ping", "--create"], "device id"),
+        (["send", "dev"], "write DEVICE COMMAND"),
+        (["send", "dev", "water", "s"], "written key=value"),
+        (["send", "dev", "water", "s=1", "s=2"], "given twice"),
+        (["send", "dev", "water", "s=NaN"], "not expressible as JSON"),
+        (["send", "dev", "water", "s=" + "[" * 9 + "]" * 9], "not expressible as JSON"),
+        (["send", "dev", "water", "s=" + "x" * 3000], "and device dev takes 2048"),
+        (["send", "dev", "water", "--expires", "-5s"], "write 30s"),
+        (["send", "dev", "water", "--expires", "0s"], "in the past"),
+        (["send", "dev", "water", "--expires", "2020-01-01T00:00"], "in the past"),
+        (["send", "dev", "water", "--expires", "tomorrow"], "write 30s"),
+        (["send", "dev", "water", "--after", "nothing"], "no command nothing"),
+        (["send", "dev", "resend", "from=a", "to=2"], "argument from is not of type int"),
+        (["send", "dev", "ping", "x=1"], "unknown argument x"),
+        (["send", "--group", "nowhere", "ping"], "no devices there"),
+        (["send", "dev", "ping", "--db", "mysql://x/y"], "only SQLite and PostgreSQL"),
+        (["send", "dev", "ping", "--db", "/proc/no/ledger.db"], "database /proc/no/ledger.db"),
+        (["send", "dev", "ping", "--db", "postgresql://u:secret@127.0.0.1:1/x"], "u:\\*\\*\\*@127.0.0.1:1"),
+        (["result", "nothing"], "no command nothing"),
+        (["cancel", "nothing"], "no command nothing"),
+        (["status", "nobody"], "device nobody is not known"),
+        (["log", "nobody"], "device nobody is not known"),
+        (["resend", "dev", "5"], "write FROM..TO"),
+        (["resend", "dev", "5..3"], "write FROM..TO"),
+        (["export", "everything"], "export telemetry, results, wakes"),
+        (["export", "wakes", "--csv", "--jsonl"], "not both"),
+        (["relay"], "no broker"),
+        (["relay", "--broker", "localhost"], "malformed broker URL"),
+        (["devices", "add", "a b"], "device id"),
+        (["devices", "group", "north", "nobody"], "device nobody is not known"),
+        (["devices", "remove", "nobody", "--offline"], "device nobody is not known"),
+        (["ledger", "backup", "ledger.db"], "exists already"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_stored(folder, words, why):
+    text, code = refused(*words)
+    assert re.search(why, text)
+    assert "\n" not in text
+    assert "secret" not in text
+    assert code in (1, 2)
+    assert counts() == {}
+    assert run("devices", "list").split() == ["dev"]
+
+
+def test_what_the_catalogue_refuses_is_refused_and_what_nobody_knows_is_said(folder):
+    with Fleet("ledger.db") as fleet:
+        assert "nobody knows" in (fleet.send("dev", "water", {"s": "x"}).warning or "")
+        describe()
+        for do, args in [("water", ["s=x"]), ("water", []), ("water", ["s=1", "t=2"]), ("wtaer", ["s=1"])]:
+            with pytest.raises(HostError):
+                fleet.send("dev", do, args)
+        assert fleet.send("dev", "water", {"s": 1}).warning is None
+        with pytest.raises(HostError, match="takes 300"):
+            fleet.send("dev", "water", {"s": 1, "note": "x" * 300})
+
+
+@pytest.mark.parametrize("nonsense", [5, [[]], [["s"]], [["s", "quark"]], [["s", {}]], [[[], "int"]], None, "xy"])
+def test_a_catalogue_of_nonsense_refuses_nothing(nonsense):
+    device = DeviceView("dev", catalogue={"commands": [["water", nonsense, 5, False]]})
+    assert catalogues.check(device, "water", {"s": 1}, None)[1] is not None
+
+
+def test_what_a_device_says_reaches_the_terminal_without_control_characters(folder):
+    evil = "\x1b]0;owned\x07\x1b[2J\r\n"
+    take((protocol.RESULT, [{"do": evil, "status": "rejected", "crc": 1, "why": evil, "value": evil}]))
+    take((protocol.WAKE, {"wake": 1, "state": "s1", "cause": evil, "battery": evil, "agent": evil}))
+    take((protocol.TELEMETRY, {"state": "s1", "records": [[1, 1, {evil: evil}]]}))
+    for words in (["log", "dev"], ["status"]):
+        assert not set(run(*words)) & {"\x1b", "\x07", "\r"}
+    for words in (["log", "dev", "--json"], ["status", "--json"], ["export", "results"]):
+        assert all(json.loads(line) for line in run(*words).splitlines())
+
+
+def test_a_spreadsheet_gets_no_formula(folder):
+    take((protocol.RESULT, [{"do": "=HYPERLINK()", "status": "failed", "crc": 1, "why": "@SUM(1)", "value": -5}]))
+    (row,) = csv.DictReader(io.StringIO(run("export", "results", "--csv")))
+    assert (row["do"], row["why"], row["value"]) == ("'=HYPERLINK()", "'@SUM(1)", "-5")
+
+
+def test_an_export_begins_where_it_is_told_to(folder):
+    take((protocol.TELEMETRY, {"state": "s1", "records": [[1, 1_700_000_000, {"v": 1.5}]]}))
+    (row,) = map(json.loads, run("export", "telemetry", "--since", "1h").splitlines())
+    assert (row["number"], row["time"], row["values"]) == (1, 1_700_000_000, {"v": 1.5})
+    assert run("export", "telemetry", "--since", "2099-01-01") == ""
+
+
+def test_status_says_what_is_overdue(folder):
+    now = [1_790_000_000.0]
+    with Fleet("ledger.db", clock=lambda: now[0]) as fleet:
+        report = json.dumps({"wake": 1, "state": "s1", "next": 900, "battery": 3.7}).encode()
+        fleet.ledger.take([Incoming("dev", protocol.WAKE, report)], None)
+        (view,) = fleet.status("dev")
+        assert (view.overdue(now[0] + 800), view.overdue(now[0] + 1000)) == (0, 100)
+
+
+def test_a_retained_report_of_nobody_knows_when_makes_nothing_overdue(folder):
+    with Fleet("ledger.db") as fleet:
+        report = json.dumps({"wake": 1, "state": "s1", "next": 1}).encode()
+        fleet.ledger.take([Incoming("dev", protocol.WAKE, report, retained=True)], None)
+        (view,) = fleet.status("dev")
+        assert (view.state, view.seen, view.next_due) == ("s1", None, None)
+
+
+def test_a_copy_put_back_is_said_outright(folder):
+    run("send", "dev", "ping")
+    run("ledger", "backup", "copy.db")
+    told = json.loads(run("ledger", "restored", "--json", "--db", "copy.db"))
+    assert told["unknown"] == 1
+    with Fleet("copy.db") as copy, Fleet("ledger.db") as original:
+        assert copy.ledger.name == told["ledger"] != original.ledger.name
+
+
+def test_a_removed_device_leaves_no_session_and_no_retained_report_behind(folder, mosquitto):
+    topic = protocol.topic("dormouse", "dev", protocol.WAKE)
+    with Publisher(mosquitto.address) as publisher:
+        publisher.publish(topic, [b"{}"], retain=True)
+    run("devices", "remove", "dev", "--broker", mosquitto.address.url)
+    assert run("devices", "list") == ""
+    argv = ["mosquitto_sub", "-p", str(mosquitto.address.port), "-t", topic, "-W", "1", "-C", "1"]
+    assert subprocess.run(argv, capture_output=True, check=False, timeout=10).stdout == b""
+
+
+def test_an_option_goes_before_the_environment_and_that_before_the_file(tmp_path):
+    (tmp_path / "dormouse.toml").write_text('db = "file.db"\nbroker = "mqtt://file"\nroot = "a/b"\n')
+    environment = {"DORMOUSE_DB": "environment.db"}
+    assert settings.read(None, None, environment, tmp_path) == settings.Settings("environment.db", "mqtt://file", "a/b")
+    assert settings.read("option.db", None, environment, tmp_path).db == "option.db"
+
+
+@pytest.mark.parametrize("text", ["db = ", "db = 5", "bd = 'x'", "root = 'a b'", "\0"])
+def test_a_settings_file_that_makes_no_sense_is_refused(tmp_path, text):
+    (tmp_path / "dormouse.toml").write_text(text)
+    with pytest.raises(HostError) as caught:
+        settings.read(None, None, {}, tmp_path)
+    assert caught.value.code == 2
+
+
+def test_lengths_of_time_and_dates():
+    assert [cli_fleet.seconds_until(text, 0) for text in ("90", "1.5h", "2d")] == [90, 5400, 172800]
+    assert cli_fleet.moment("1h", 10_000) == 6400
+    assert [show.span(s) for s in (5, 200, 8000, 200_000)] == ["5 s", "3 min", "2 h", "2 d"]
+
+
+def test_the_program_says_errors_on_stderr_with_an_exit_code(folder):
+    program = Path(sys.executable).with_name("dormouse")
+    done = subprocess.run(
+        [program, "send", "nobody", "ping"], capture_output=True, text=True, env=os.environ, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "dormouse: device nobody is not known: dormouse devices add nobody\n"

@@ -1,0 +1,317 @@
+"""The whole way, with a real broker and real devices: each command has one final state, and it is the true one.
+
+Every wake is a process of its own; effects are counted by what the devices' commands logged.
+"""
+
+import json
+import logging
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from device_folder import APP, Device
+from dormouse_host import Fleet, device_process
+from dormouse_host.broker import Mosquitto
+from dormouse_host.ledger.store import Ledger
+from dormouse_host.relay.relay import Relay
+from needs import need_micropython, need_mosquitto
+
+WITH_TELEMETRY = APP + "\n@telemetry()\ndef climate(wake):\n    return {'v': 1}\n"
+WITHIN = 20  # seconds for what takes one on an idle machine
+
+
+class Interpreter:
+    """CPython or MicroPython, for devices."""
+
+    def __init__(self, kind: device_process.Kind = "micropython") -> None:
+        self.kind = kind
+
+    def command(self, folder, heap=device_process.BOARD_HEAP):
+        return device_process.command(self.kind, folder, heap)
+
+
+class Running(logging.Handler):
+    """A relay in a thread. `events` are the names of its log lines."""
+
+    def __init__(self, db: str, broker: Mosquitto, name: str = "test") -> None:
+        super().__init__()
+        self.events: list[str] = []
+        logger = logging.getLogger("dormouse.relay")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self)
+        self.relay = Relay(Ledger(db), broker.address, "dormouse", name)
+        self.thread = threading.Thread(target=self.relay.run, daemon=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.events.append(record.getMessage())
+
+    def __enter__(self):
+        self.thread.start()
+        until(lambda: "connected" in self.events)
+        return self
+
+    def __exit__(self, *_):
+        self.relay.stop()
+        self.thread.join(WITHIN)
+        assert not self.thread.is_alive()
+        logging.getLogger("dormouse.relay").removeHandler(self)
+
+
+def until(true, seconds: float = WITHIN):
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def db(tmp_path):
+    return str(tmp_path / "ledger.db")
+
+
+@pytest.fixture
+def fleet(db):
+    with Fleet(db) as opened:
+        opened.add("dev")
+        yield opened
+
+
+def make_device(tmp_path, broker, kind: device_process.Kind = "micropython", **how) -> Device:
+    if kind == "micropython":
+        need_micropython()
+    return Device(tmp_path / "dev", Interpreter(kind), broker.address.url, **how)
+
+
+def greet(fleet: Fleet, device: Device) -> None:
+    """A first wake: the ledger knows the device's state, the broker keeps a session."""
+    device.wake()
+    until(lambda: fleet.status("dev")[0].state and len(list(fleet.export("wakes"))) == 1)
+    until(lambda: ends(fleet) == 1)
+
+
+def ends(fleet: Fleet) -> int:
+    """End records that are stored."""
+    with fleet.ledger.database.reading() as connection:
+        return connection.exec_driver_sql("SELECT count(*) FROM ends").scalar() or 0
+
+
+def wake(fleet: Fleet, device: Device) -> list[str]:
+    """One wake, and its end record stored. What the device did in it."""
+    before = ends(fleet)
+    ran = device.wake()
+    assert ran.code == 0, ran.output
+    until(lambda: ends(fleet) > before)
+    return ran.said
+
+
+def say(fleet: Fleet, *texts: str, **how) -> list[str]:
+    return [fleet.send("dev", "say", {"text": text}, **how).name for text in texts]
+
+
+def until_sent(fleet: Fleet, names: list[str]) -> None:
+    until(lambda: all(fleet.result(name).status not in ("queued", "publishing") for name in names))
+
+
+def statuses(fleet: Fleet, names: list[str]) -> list[str]:
+    return [fleet.result(name).status for name in names]
+
+
+@pytest.mark.parametrize("kind", ["cpython", "micropython"])
+def test_what_was_sent_while_it_slept_is_done_in_order_and_answered(tmp_path, mosquitto, db, fleet, kind):
+    """And in quiet operation nothing is published twice."""
+    device = make_device(tmp_path, mosquitto, kind)
+    with Running(db, mosquitto):
+        greet(fleet, device)
+        names = say(fleet, "one", "two", "three")
+        until_sent(fleet, names)
+        assert wake(fleet, device) == ["one", "two", "three"]
+        views = [fleet.wait(name, WITHIN) for name in names]
+        assert [(view.status, view.value) for view in views] == [
+            ("succeeded", {"said": text}) for text in ("one", "two", "three")
+        ]
+        for _ in range(2):
+            assert wake(fleet, device) == []
+        assert [fleet.result(name).published for name in names] == [1, 1, 1]
+
+
+def test_a_first_command_waits_for_the_first_wake(tmp_path, mosquitto, db, fleet):
+    """Its id needs the device's state; and it is not published twice for `present: false` of that very wake."""
+    device = make_device(tmp_path, mosquitto)
+    with Running(db, mosquitto):
+        names = say(fleet, "early")
+        said = wake(fleet, device)
+        until_sent(fleet, names)
+        said += wake(fleet, device) + wake(fleet, device)
+        assert said == ["early"]
+        assert (fleet.wait(names[0], WITHIN).status, fleet.result(names[0]).published) == ("succeeded", 1)
+
+
+def test_cancelled_and_overdue_commands_do_not_run(tmp_path, mosquitto, db, fleet):
+    """Cancelled after the broker has them: the tombstone comes in time. One that is done stays done."""
+    device = make_device(tmp_path, mosquitto)
+    with Running(db, mosquitto):
+        greet(fleet, device)
+        kept, dropped = say(fleet, "kept", "dropped")
+        (late,) = say(fleet, "late", expires=1)
+        until_sent(fleet, [kept, dropped, late])
+        fleet.cancel(dropped)
+        until(lambda: fleet.result(dropped).published == 2 and fleet.result(late).published == 2)
+        until_sent(fleet, [dropped, late])
+        assert wake(fleet, device) == ["kept"]
+        assert [fleet.wait(name, WITHIN).status for name in (kept, dropped, late)] == [
+            "succeeded",
+            "cancelled",
+            "expired",
+        ]
+        assert fleet.cancel(kept).status == "succeeded"
+
+
+def test_what_a_full_broker_dropped_after_its_puback_is_published_again(tmp_path, db, fleet):
+    """mosquitto acknowledges what is above its limit and drops it: the device's end record shows what is missing."""
+    with Mosquitto(need_mosquitto(), ["max_queued_messages 5", "max_inflight_messages 5"]) as broker:
+        device = make_device(tmp_path, broker)
+        with Running(db, broker):
+            greet(fleet, device)
+            texts = [f"m{n}" for n in range(24)]
+            names = say(fleet, *texts)
+            until_sent(fleet, names)
+            said, before = [], 0
+            for _ in range(8):
+                said += wake(fleet, device)
+                until(lambda: not {"publishing", "queued"} & set(statuses(fleet, names)))
+                until(lambda: all(fleet.result(name).final or fleet.result(name).status == "sent" for name in names))
+                most = max(fleet.result(name).published for name in names)
+                assert most <= before + 2, "at most once per wake"
+                before = most
+                if len(said) == len(texts):
+                    break
+            assert sorted(said) == sorted(texts)
+            assert [fleet.wait(name, WITHIN).status for name in names] == ["succeeded"] * len(names)
+
+
+def test_a_broker_that_forgot_everything_is_given_the_commands_again(tmp_path, mosquitto, db, fleet):
+    """The device's next wake says that it found no session."""
+    device = make_device(tmp_path, mosquitto)
+    with Running(db, mosquitto) as running:
+        greet(fleet, device)
+        names = say(fleet, "one", "two")
+        until_sent(fleet, names)
+        mosquitto.stop()
+        for file in mosquitto.folder.glob("*.db"):
+            file.unlink()
+        mosquitto.start()
+        until(lambda: running.events.count("connected") == 2)
+        assert wake(fleet, device) == []
+        until(lambda: [fleet.result(name).published for name in names] == [2, 2])
+        until_sent(fleet, names)
+        assert wake(fleet, device) == ["one", "two"]
+        assert [fleet.wait(name, WITHIN).status for name in names] == ["succeeded"] * 2
+
+
+def test_a_wiped_device_runs_nothing_that_was_meant_for_the_old_one(tmp_path, mosquitto, db, fleet):
+    device = make_device(tmp_path, mosquitto)
+    with Running(db, mosquitto):
+        greet(fleet, device)
+        names = say(fleet, "old")
+        until_sent(fleet, names)
+        shutil.rmtree(device.folder / "state")
+        assert wake(fleet, device) == []
+        assert statuses(fleet, names) == ["unknown"]
+        again = say(fleet, "new")
+        until_sent(fleet, again)
+        assert wake(fleet, device) == ["new"]
+        assert (fleet.wait(again[0], WITHIN).status, fleet.result(names[0]).published) == ("succeeded", 1)
+
+
+def test_a_ledger_restored_from_a_backup_takes_a_new_name_and_runs_nothing_twice(tmp_path, mosquitto, db, fleet):
+    """It gives a number again that the device knows: the answer's CRC shows it, and nothing is believed."""
+    device = make_device(tmp_path, mosquitto)
+    with Running(db, mosquitto):
+        greet(fleet, device)
+    fleet.backup(tmp_path / "old.db")
+    with Running(db, mosquitto):
+        names = say(fleet, "one")
+        until_sent(fleet, names)
+        assert wake(fleet, device) == ["one"]
+        assert fleet.wait(names[0], WITHIN).status == "succeeded"
+    with Fleet(str(tmp_path / "old.db")) as old:
+        before = old.ledger.name
+        with Running(str(tmp_path / "old.db"), mosquitto):
+            taken = say(old, "other")
+            until_sent(old, taken)
+            assert wake(old, device) == []
+            assert old.wait(taken[0], WITHIN).status == "rejected"
+            assert old.ledger.name != before
+            fresh = say(old, "fresh")
+            until_sent(old, fresh)
+            assert wake(old, device) == ["fresh"]
+            assert old.wait(fresh[0], WITHIN).status == "succeeded"
+
+
+def test_telemetry_that_nobody_heard_is_asked_for_and_stored_once(tmp_path, mosquitto, db, fleet):
+    """Before the relay's first connection the broker acknowledges records and throws them away."""
+    device = make_device(tmp_path, mosquitto, app=WITH_TELEMETRY)
+    for _ in range(3):
+        device.wake()
+    with Running(db, mosquitto):
+        for _ in range(5):
+            wake(fleet, device)
+        until(lambda: len(list(fleet.export("telemetry"))) == 8)
+        numbers = [row["number"] for row in fleet.export("telemetry")]
+        assert sorted(numbers) == list(range(1, 9))
+        assert set(fleet.ledger.counts()) == {"succeeded"}
+        assert fleet.status("dev")[0].dropped == 0
+
+
+def test_a_relay_stops_on_sigterm_and_says_so(tmp_path, mosquitto, db):
+    child = start_relay(db, mosquitto)
+    child.send_signal(signal.SIGTERM)
+    _, errors = child.communicate(timeout=WITHIN)
+    assert child.returncode == 0, errors
+    assert json.loads(errors.splitlines()[-1])["event"] == "stopped"
+
+
+def start_relay(db: str, broker: Mosquitto, *, wait: bool = True) -> subprocess.Popen:
+    """A relay as a process of its own."""
+    argv = [sys.executable, "-m", "dormouse_host.cli", "relay", "--json", "--name", "test", "--db", db]
+    child = subprocess.Popen([*argv, "--broker", broker.address.url], stderr=subprocess.PIPE, text=True)
+    if wait:
+        assert child.stderr
+        for line in child.stderr:
+            if json.loads(line)["event"] == "connected":
+                break
+    return child
+
+
+@pytest.mark.timeout(120)
+def test_a_relay_killed_at_random_points_loses_and_doubles_nothing(tmp_path, mosquitto, db, fleet):
+    """Ten kills while commands go out and answers come in."""
+    dice = random.Random(7)
+    device = make_device(tmp_path, mosquitto)
+    with Running(db, mosquitto):
+        greet(fleet, device)
+    names, texts, said = [], [], []
+    for turn in range(10):
+        child = start_relay(db, mosquitto)
+        more = [f"t{turn}.{n}" for n in range(4)]
+        names += say(fleet, *more)
+        texts += more
+        with device.start() as process:
+            time.sleep(dice.uniform(0, 0.25))
+            child.kill()
+            said += process.end().said
+        child.communicate()
+    with Running(db, mosquitto):
+        for _ in range(8):
+            said += wake(fleet, device)
+            if all(fleet.result(name).final for name in names):
+                break
+        assert [fleet.wait(name, WITHIN).status for name in names] == ["succeeded"] * len(names)
+    assert sorted(said) == sorted(texts)
