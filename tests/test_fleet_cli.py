@@ -241,8 +241,6 @@ def test_lengths_of_time_and_dates():
 
 def test_the_program_says_errors_on_stderr_with_an_exit_code(folder):
     program = Path(sys.executable).with_name("dormouse")
-    done = subprocess.run(
-        [program, "send", "nobody", "ping"], capture_output=True, text=True, env=os.environ, check=False
-    )
+    done = subprocess.run([program, "send", "nobody", "ping"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "dormouse: device nobody is not known: dormouse devices add nobody\n"
