@@ -107,7 +107,7 @@ def test_several_processes_give_no_number_twice(tmp_path):
 
 def test_processes_that_make_the_same_ledger_at_once_agree_on_it(tmp_path):
     where = str(tmp_path / "ledger.db")
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     with context.Pool(3) as pool:
         names = pool.map(_name, [where] * 3)
     assert len(set(names)) == 1

@@ -5,6 +5,7 @@ Every wake is a process of its own; effects are counted by what the devices' com
 
 import json
 import logging
+import multiprocessing
 import random
 import shutil
 import signal
@@ -271,26 +272,24 @@ def test_telemetry_that_nobody_heard_is_asked_for_and_stored_once(tmp_path, mosq
 
 
 def test_a_relay_stops_on_sigterm_and_says_so(tmp_path, mosquitto, db):
-    child = start_relay(db, mosquitto)
+    argv = [sys.executable, "-m", "dormouse_host.cli", "relay", "--json", "--name", "test", "--db", db]
+    child = subprocess.Popen([*argv, "--broker", mosquitto.address.url], stderr=subprocess.PIPE, text=True)
+    assert child.stderr
+    assert any(json.loads(line)["event"] == "connected" for line in child.stderr)
     child.send_signal(signal.SIGTERM)
-    _, errors = child.communicate(timeout=WITHIN)
+    errors = child.stderr.read()
+    child.wait(WITHIN)
     assert child.returncode == 0, errors
     assert json.loads(errors.splitlines()[-1])["event"] == "stopped"
 
 
-def start_relay(db: str, broker: Mosquitto, *, wait: bool = True) -> subprocess.Popen:
-    """A relay as a process of its own."""
-    argv = [sys.executable, "-m", "dormouse_host.cli", "relay", "--json", "--name", "test", "--db", db]
-    child = subprocess.Popen([*argv, "--broker", broker.address.url], stderr=subprocess.PIPE, text=True)
-    if wait:
-        assert child.stderr
-        for line in child.stderr:
-            if json.loads(line)["event"] == "connected":
-                break
-    return child
+FORK = multiprocessing.get_context("fork")  # starts in no time, so that the kill hits the work and not the imports
 
 
-@pytest.mark.timeout(120)
+def relay_until_killed(db: str, broker: Mosquitto) -> None:
+    Relay(Ledger(db), broker.address, "dormouse", "test").run()
+
+
 def test_a_relay_killed_at_random_points_loses_and_doubles_nothing(tmp_path, mosquitto, db, fleet):
     """Ten kills while commands go out and answers come in."""
     dice = random.Random(7)
@@ -299,15 +298,17 @@ def test_a_relay_killed_at_random_points_loses_and_doubles_nothing(tmp_path, mos
         greet(fleet, device)
     names, texts, said = [], [], []
     for turn in range(10):
-        child = start_relay(db, mosquitto)
         more = [f"t{turn}.{n}" for n in range(4)]
         names += say(fleet, *more)
         texts += more
+        child = FORK.Process(target=relay_until_killed, args=(db, mosquitto))
+        child.start()
+        time.sleep(dice.uniform(0, 0.3))
         with device.start() as process:
-            time.sleep(dice.uniform(0, 0.25))
+            time.sleep(dice.uniform(0, 0.3))
             child.kill()
             said += process.end().said
-        child.communicate()
+        child.join()
     with Running(db, mosquitto):
         for _ in range(8):
             said += wake(fleet, device)
