@@ -18,7 +18,7 @@ import pytest
 
 from device_folder import APP, Device
 from dormouse_host import Fleet, device_process
-from dormouse_host.broker import Mosquitto
+from dormouse_host.broker import Embedded, LocalBroker, Mosquitto
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.relay.relay import Relay
 from needs import need_micropython, need_mosquitto
@@ -40,7 +40,7 @@ class Interpreter:
 class Running(logging.Handler):
     """A relay in a thread. `events` are the names of its log lines."""
 
-    def __init__(self, db: str, broker: Mosquitto, name: str = "test") -> None:
+    def __init__(self, db: str, broker: LocalBroker, name: str = "test") -> None:
         super().__init__()
         self.events: list[str] = []
         logger = logging.getLogger("dormouse.relay")
@@ -269,6 +269,12 @@ def test_telemetry_that_nobody_heard_is_asked_for_and_stored_once(tmp_path, mosq
         assert sorted(numbers) == list(range(1, 9))
         assert set(fleet.ledger.counts()) == {"succeeded"}
         assert fleet.status("dev")[0].dropped == 0
+
+
+def test_a_broker_that_knows_no_mqtt_5_gets_3_1_1(db):
+    """amqtt does not even answer a CONNECT of version 5."""
+    with Embedded() as broker, Running(db, broker) as running:
+        assert running.events.count("disconnected") == 1
 
 
 def test_a_relay_stops_on_sigterm_and_says_so(tmp_path, mosquitto, db):

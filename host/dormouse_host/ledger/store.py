@@ -212,9 +212,8 @@ class Ledger:
     def _take_one(self, c: Connection, message: Incoming, session: str | None, now: float) -> None:
         if message.leaf == protocol.RESULT:
             answers = messages.results(message.payload)
-            device = upward.known(c, message.device, now)
-            for answer in answers:
-                upward.result(c, device, answer, now)
+            if answers:
+                upward.results(c, upward.known(c, message.device, now), answers, now)
         elif message.leaf == protocol.WAKE:
             report = messages.report(message.payload)
             upward.report(c, upward.known(c, message.device, now), report, session, now, message.retained)

@@ -6,6 +6,8 @@ nothing else; a record of telemetry is in the database once, or counted as dropp
 
 import hashlib
 import json
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,10 +36,28 @@ def known(connection: Connection, device: str, now: float) -> Device:
 # ---- results
 
 
-def result(connection: Connection, device: Device, answer: messages.Result, now: float) -> None:
-    """One answer of a device."""
+def results(connection: Connection, device: Device, answers: Sequence[messages.Result], now: float) -> None:
+    """Answers of a device, in their order."""
+    rows.insert_once(connection, schema.results, [_stored(device, answer, now) for answer in answers])
+    numbers: dict[str, set[int]] = defaultdict(set)
+    for answer in answers:
+        if answer.id is not None:
+            numbers[answer.ledger].add(answer.number)
+    found: dict[tuple[str, int], rules.Row] = {}
+    for ledger, some in numbers.items():
+        for row in rows.load(connection, C.device == device.id, C.ledger == ledger, C.number.in_(some)):
+            found[ledger, row.number] = row
+    changes = Changes(found.values())
+    for answer in answers:
+        if answer.id is not None:
+            _hear(connection, device, found.get((answer.ledger, answer.number)), answer, now)
+    if changes.save(connection, now):
+        rows.make_due(connection, device.id)
+
+
+def _stored(device: Device, answer: messages.Result, now: float) -> dict[str, Any]:
     text = answer.text if answer.id else f"{answer.text} {names.command()}"
-    stored = {
+    return {
         "device": device.id,
         "at": now,
         "id": answer.id,
@@ -47,29 +67,24 @@ def result(connection: Connection, device: Device, answer: messages.Result, now:
         "why": answer.why,
         "digest": hashlib.blake2b(text.encode(), digest_size=12).hexdigest(),
     }
-    rows.insert_once(connection, schema.results, stored)
-    if answer.id is None:
+
+
+def _hear(connection: Connection, device: Device, row: rules.Row | None, answer: messages.Result, now: float) -> None:
+    """What one answer means for its command."""
+    if answer.why == rules.FORGOTTEN and answer.ledger == entry.name(connection):
+        entry.rename(connection, now, f"{device.id} has forgotten {answer.ledger}")
+    if row is None or row.state not in (None, answer.state):
         return
-    ledger = entry.name(connection)
-    if answer.why == rules.FORGOTTEN and answer.ledger == ledger:
-        ledger = entry.rename(connection, now, f"{device.id} has forgotten {ledger}")
-    found = rows.load(connection, C.device == device.id, C.ledger == answer.ledger, C.number == answer.number)
-    row = found[0] if found and found[0].state in (None, answer.state) else None
-    if row is None:
-        return
-    changes = Changes([row])
     if not answer.final:
         if not row.final and row.claimed and answer.status == protocol.RUNNING:
             row.status = rules.DELIVERED
-    elif not rules.ours(row, answer.state, answer.crc):
-        if answer.ledger == ledger:
+    elif rules.ours(row, answer.state, answer.crc):
+        _take(connection, device, row, answer)
+    else:
+        if answer.ledger == entry.name(connection):
             entry.rename(connection, now, f"{device.id} knows {answer.id} as another command")
         if rules.settle(row, protocol.REJECTED):
             row.why = "its number was taken by another command: is this ledger a copy?"
-    else:
-        _take(connection, device, row, answer)
-    if changes.save(connection, now):
-        rows.make_due(connection, device.id)
 
 
 def _take(connection: Connection, device: Device, row: rules.Row, answer: messages.Result) -> None:

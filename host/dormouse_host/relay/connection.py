@@ -92,7 +92,7 @@ class Connection:
         if self._connack.is_failure:
             if self._connack.value in _CREDENTIALS:
                 raise HostError(f"broker {address}: connection refused: {self._connack}", 2)
-            raise Lost(f"refused: {self._connack}", older=self._connack.value == _UNSUPPORTED)
+            raise Lost(f"refused: {self._connack}", older=self.mqtt5 and self._connack.value == _UNSUPPORTED)
         topics = f"{self._root}/+/up/#"
         self._client.subscribe(topics, 1)
         self._suback = self._answer(lambda: self._suback, "SUBSCRIBE")
@@ -108,8 +108,8 @@ class Connection:
             if reason is not None:
                 return reason
             if lost:
-                raise Lost(f"closed without an answer to {what}", older=self.mqtt5 and what == "CONNECT")
-        raise Lost(f"no answer to {what}")
+                raise Lost(f"closed without an answer to {what}", older=self.mqtt5)
+        raise Lost(f"no answer to {what}", older=self.mqtt5)
 
     # ---- paho's callbacks: they only write down
 

@@ -56,7 +56,7 @@ class Relay:
             try:
                 self._serve(instance)
             except Lost as error:
-                self._mqtt5 = not (error.older and self._mqtt5)
+                self._mqtt5 = not error.older
                 why = str(error)
             except HostError as error:
                 if error.code == 2:
