@@ -428,6 +428,13 @@ def test_nonsense_is_named_and_keeps_nothing_else_from_being_stored(ledger, leaf
     assert len(list(ledger.export("telemetry", 0))) == 1
 
 
+@pytest.mark.parametrize("device", ["", "a b", "x" * 65, "\x1b[2J", "é"])
+def test_a_topic_that_is_no_device_s_makes_no_device(ledger, device):
+    (wrong,) = ledger.take([Incoming(device, protocol.WAKE, b'{"wake":1,"state":"s1"}')], "c1")
+    assert "1 to 64 characters" in wrong
+    assert [view.id for view in ledger.devices()] == ["dev"]
+
+
 def test_text_that_no_database_takes_is_stored_legibly(ledger):
     why = '[{"do":"a\\u0000b","status":"rejected","crc":1,"why":"\\ud800 \\u0000","value":"\\ud800\\u0000"}]'
     assert ledger.take([Incoming("dev", protocol.RESULT, why.encode())], "c1") == []

@@ -17,6 +17,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection
 
 from dormouse import protocol
+from dormouse.errors import ConfigError
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import entry, messages, outward, rows, schema, upward, views
 from dormouse_host.ledger.database import Database
@@ -210,6 +211,10 @@ class Ledger:
         return wrong
 
     def _take_one(self, c: Connection, message: Incoming, session: str | None, now: float) -> None:
+        try:
+            protocol.check_device_id(message.device)
+        except ConfigError as error:
+            raise ValueError(error.reason) from None
         if message.leaf == protocol.RESULT:
             answers = messages.results(message.payload)
             if answers:

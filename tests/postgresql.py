@@ -1,0 +1,73 @@
+"""A PostgreSQL server of the tests' own, on a port of its own, as a user who may run one.
+
+Must stay true: it is gone when the `with` block ends, with its data; it answers on 127.0.0.1 only.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psycopg
+import pytest
+
+from dormouse_host import children
+from dormouse_host.broker import HOST, free_port
+
+USER = "nobody"  # root may not run PostgreSQL
+
+
+def need_postgresql() -> Path:
+    """The folder of its programs, or the end of this test."""
+    found = shutil.which("initdb", path=os.pathsep.join([os.environ.get("PATH", ""), *_versions()]))
+    if found is None:
+        pytest.skip("PostgreSQL is not installed")
+    return Path(found).parent
+
+
+def _versions() -> list[str]:
+    return sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+
+
+class PostgreSQL:
+    """A running server. `url` is its empty database's."""
+
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
+        self._folder = Path(tempfile.mkdtemp(prefix="dormouse-postgresql-"))
+        self._port = free_port()
+        self._as: list[str] = []
+        if os.geteuid() == 0:
+            os.chown(self._folder, pwd.getpwnam(USER).pw_uid, -1)
+            self._as = ["setpriv", "--reuid", USER, "--clear-groups", "--"]
+        self.url = f"postgresql://{USER}@{HOST}:{self._port}/postgres"
+
+    def __enter__(self) -> Self:
+        data = self._folder / "data"
+        initdb = [*self._as, str(self._programs / "initdb"), "-D", str(data), "-A", "trust", "-U", USER, "--no-sync"]
+        subprocess.run(initdb, check=True, capture_output=True, cwd=self._folder)
+        settings = [f"port={self._port}", f"listen_addresses={HOST}", f"unix_socket_directories={self._folder}"]
+        options = [word for setting in settings for word in ("-c", setting)]
+        argv = [*self._as, str(self._programs / "postgres"), "-D", str(data), *options]
+        with (self._folder / "log").open("wb") as log:
+            self._child = children.start(argv, output=log)
+        for _ in range(200):
+            try:
+                psycopg.connect(self.url, connect_timeout=2).close()
+                return self
+            except psycopg.OperationalError:
+                time.sleep(0.1)
+        pytest.fail("PostgreSQL did not start: " + (self._folder / "log").read_text())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._child.send_signal(signal.SIGINT)  # a fast shutdown
+        self._child.wait(20)
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,62 @@
+"""The same ledger in PostgreSQL, with several writers and two relays at once."""
+
+import multiprocessing
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from dormouse_host import Fleet
+from dormouse_host.ledger import schema
+from dormouse_host.ledger.entry import Order
+from dormouse_host.ledger.store import Ledger
+from postgresql import PostgreSQL, need_postgresql
+from test_relay import WITHIN, Running, greet, make_device, say, until, until_sent, wake
+
+pytestmark = pytest.mark.xdist_group("postgresql")
+
+
+@pytest.fixture
+def url():
+    with PostgreSQL(need_postgresql()) as server:
+        yield server.url
+
+
+def _send_many(where: str, times: int) -> None:
+    with Ledger(where) as mine:
+        mine.add_devices(["dev"])
+        for _ in range(times):
+            mine.enter([Order("dev", "ping")])
+
+
+def test_several_writers_make_one_ledger_and_give_no_number_twice(url):
+    """All of them come to an empty database at once."""
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_send_many, args=(url, 10)) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+    assert [writer.exitcode for writer in writers] == [0] * 4
+    with Ledger(url) as ledger, ledger.database.reading() as connection:
+        numbers = connection.execute(text("SELECT number FROM commands WHERE device = 'dev' ORDER BY number"))
+        assert list(numbers.scalars()) == list(range(1, 41))
+        migrated = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE})
+        assert compare_metadata(migrated, schema.metadata) == []
+
+
+def test_two_relays_on_one_ledger_store_results_once_and_share_the_devices(tmp_path, mosquitto, url):
+    with Fleet(url) as fleet:
+        fleet.add("dev")
+        device = make_device(tmp_path, mosquitto)
+        with Running(url, mosquitto, "one"), Running(url, mosquitto, "two"):
+            greet(fleet, device)
+            names = say(fleet, *"abcdef")
+            until_sent(fleet, names)
+            assert wake(fleet, device) == list("abcdef")
+            views = [fleet.wait(name, WITHIN) for name in names]
+            assert {(view.status, view.published) for view in views} == {("succeeded", 1)}
+            assert wake(fleet, device) == []
+            until(lambda: len(list(fleet.export("results"))) == len(names))
+            assert {fleet.result(name).published for name in names} == {1}
