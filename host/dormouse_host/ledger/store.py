@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from dormouse import protocol
 from dormouse.errors import ConfigError
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import entry, messages, outward, rows, schema, upward, views
+from dormouse_host.ledger import entry, messages, outward, rows, rules, schema, upward, views
 from dormouse_host.ledger.database import Database
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.outward import Outgoing
@@ -83,7 +83,8 @@ class Ledger:
             found = rows.load(c, rows.C.device == device, rows.C.open)
             changes = rows.Changes(found)
             for row in found:
-                row.status, row.why = protocol.UNKNOWN, "its device was removed"
+                rules.settle(row, protocol.UNKNOWN, guess=True)
+                row.why = "its device was removed"
             changes.save(c, self._clock())
             c.execute(delete(schema.groups).where(schema.groups.c.device == device))
             c.execute(delete(schema.devices).where(D.id == device))
@@ -140,11 +141,6 @@ class Ledger:
         """A command with its history; HostError where there is none of that name."""
         with self._reading() as c:
             return _found(c, name)
-
-    def commands(self, device: str, limit: int = 100) -> list[CommandView]:
-        """The last commands of a device, the oldest first."""
-        with self._reading() as c:
-            return views.commands(c, device, limit)
 
     def counts(self) -> dict[str, int]:
         """How many commands there are of each status."""

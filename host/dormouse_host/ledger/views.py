@@ -92,12 +92,6 @@ def command(connection: Connection, name: str) -> CommandView | None:
     )
 
 
-def commands(connection: Connection, device: str, limit: int) -> list[CommandView]:
-    """The last commands of a device, the oldest first."""
-    newest = select(schema.commands).where(C.device == device).order_by(C.n.desc()).limit(limit)
-    return [_command(found) for found in connection.execute(newest)][::-1]
-
-
 def counts(connection: Connection) -> dict[str, int]:
     """How many commands there are of each status."""
     return {row[0]: row[1] for row in connection.execute(select(C.status, func.count()).group_by(C.status))}
