@@ -25,8 +25,12 @@ endef
 
 # The system's own mosquitto service is not used: every broker here is started on a port of its own and stopped again.
 have_mosquitto = PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto >/dev/null
-stop_service = { $$as systemctl disable --now mosquitto || $$as service mosquitto stop; } >/dev/null 2>&1
+stop_service = { $$as systemctl disable --now $(1) || $$as service $(1) stop; } >/dev/null 2>&1
 mosquitto_hint = apt-get install mosquitto
+
+# The same for PostgreSQL, which only the tests of a shared ledger need.
+have_postgresql = ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null
+postgresql_hint = apt-get install postgresql
 
 .PHONY: help
 help: ## list what can be done here
@@ -36,7 +40,7 @@ help: ## list what can be done here
 .PHONY: setup
 setup: $(STAMP) ## make .venv; fetch umqtt.simple and MicroPython into .cache; install mosquitto
 	@$(RUN) -m dormouse_host.toolchain all >/dev/null
-	@$(have_mosquitto) || ( $(call system_package,mosquitto) && $(stop_service) ); $(have_mosquitto) || \
+	@$(have_mosquitto) || ( $(call system_package,mosquitto) && $(call stop_service,mosquitto) ); $(have_mosquitto) || \
 		echo "mosquitto is not installed and may not be: $(mosquitto_hint)" >&2
 
 .PHONY: demo
@@ -46,6 +50,8 @@ demo: setup ## the three phases with a real broker and a sleeping device; ARGS="
 .PHONY: test
 test: setup ## every test, the device's on CPython and on MicroPython; ARGS="-k drain"
 	@$(have_mosquitto) || { echo "make test needs mosquitto: $(mosquitto_hint)" >&2; exit 1; }
+	@$(have_postgresql) || ( $(call system_package,postgresql) && $(call stop_service,postgresql) ); $(have_postgresql) || \
+		echo "PostgreSQL is not installed and may not be, its tests can't run: $(postgresql_hint)" >&2
 	@$(RUN) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 .PHONY: powercut

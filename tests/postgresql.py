@@ -24,10 +24,13 @@ USER = "nobody"  # root may not run PostgreSQL
 
 
 def need_postgresql() -> Path:
-    """The folder of its programs, or the end of this test."""
+    """The folder of its programs, or the end of this test: in CI a failure."""
     found = shutil.which("initdb", path=os.pathsep.join([os.environ.get("PATH", ""), *_versions()]))
     if found is None:
-        pytest.skip("PostgreSQL is not installed")
+        missing = "PostgreSQL is not installed: apt-get install postgresql"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing)
     return Path(found).parent
 
 
