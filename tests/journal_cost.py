@@ -15,6 +15,7 @@ class Cost:
         import vfs
 
         from dormouse import journal
+        from dormouse.mark import Mark
         from dormouse.ports.storage import Storage
 
         self.journal = journal
@@ -30,7 +31,7 @@ class Cost:
         self.cmd = journal.Journal(self.storage, "cmd", 16384)
         list(self.cmd.open())
         self.print("first start, reserve included", [self.taken()])
-        self.marks = [journal.Mark(self.storage, f"m{i}") for i in range(4)]
+        self.marks = [Mark(self.storage, f"m{i}") for i in range(4)]
         for mark in self.marks:
             mark.save(bytes(40))
         self.part = -1

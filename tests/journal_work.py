@@ -180,10 +180,11 @@ class Life:
         sys.path[:0] = [root + "/boards/virtual", root + "/device"]
         import norflash
 
-        from dormouse import journal
+        from dormouse import journal, mark
         from dormouse.ports import storage
 
-        cls.norflash, cls.journal, cls.storage, cls.vfs = norflash, journal, storage, __import__("vfs")
+        cls.norflash, cls.journal, cls.mark, cls.storage = norflash, journal, mark, storage
+        cls.vfs = __import__("vfs")
         cls.stop = __import__("ffi").open(None).func("v", "_exit", "i")
 
     def __init__(self, image, cut, progsize):
@@ -203,7 +204,7 @@ class Life:
         self.store = self.storage.Storage("/d")
         self.cmd = self.journal.Journal(self.store, "cmd", LIMIT)
         self.ring = Ring(self.journal, self.store)
-        self.marks = {n: self.journal.Mark(self.store, n) for n in "ab"}
+        self.marks = {n: self.mark.Mark(self.store, n) for n in "ab"}
         journal = tuple(self.cmd.open())
         marks = tuple([(n, self.marks[n].load()) for n in "ab" if self.marks[n].load() is not None])
         return journal, marks, tuple(self.ring.open())
