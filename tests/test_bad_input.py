@@ -76,7 +76,7 @@ def test_refusal_followed_by_a_reset_names_its_reason(interpreter, tmp_path, ref
 
 
 def test_refusal_that_a_reset_hid_is_learnt_by_a_connect_alone_in_the_next_wake(interpreter, tmp_path):
-    """lwIP reports the reset before it hands over what came before it (FACTS.md): a Pico W would never learn why."""
+    """lwIP reports the reset before it hands over what came before it (device/DESIGN.md): a Pico W would never learn why."""
 
     def hides(connection: Connection) -> None:
         connection.next()
@@ -288,7 +288,7 @@ def test_payload_without_a_legible_id_is_rejected_with_its_reason(interpreter, t
 
 
 def test_retained_command_without_an_id_is_rejected_and_with_one_runs_once(interpreter, tmp_path, mosquitto):
-    """SUBSCRIBE at every wake delivers it at every wake (FACTS.md)."""
+    """SUBSCRIBE at every wake delivers it at every wake (device/DESIGN.md)."""
     device = Device(tmp_path / "device", interpreter, mosquitto.address.url)
     with Host(mosquitto.address) as host:
         device.wake()

@@ -1,4 +1,4 @@
-"""The session as a broker sees it: the first flight, the fence, and what umqtt.simple gets wrong (FACTS.md).
+"""The session as a broker sees it: the first flight, the fence, and what umqtt.simple gets wrong (device/DESIGN.md).
 
 Must stay true: the packets are read here byte by byte (tests/peer.py) and by no code of the device's; each fault of
 umqtt.simple has a test of its own, which fails when its workaround in session.py is taken out.
@@ -103,7 +103,7 @@ def test_client_id_and_nonce_of_two_wakes_are_the_same_and_another(interpreter, 
 
 
 def test_first_flight_is_at_most_30_packets_and_4_kib_and_the_rest_follows_connack(interpreter, tmp_path):
-    """aedes closes beyond 42 packets, and a Pico W's first window holds 4.4 KB (FACTS.md)."""
+    """aedes closes beyond 42 packets, and a Pico W's first window holds 4.4 KB (device/DESIGN.md)."""
     early: list[int] = []
 
     def script(connection: Connection) -> None:
@@ -547,7 +547,7 @@ def late_fence(connection: Connection) -> None:
 
 
 def test_fence_goes_late_after_three_wakes_that_failed(interpreter, tmp_path):
-    """Fences of wakes that died fill the queue until no command has room (FACTS.md: 130 such wakes, 0 delivered)."""
+    """Fences of wakes that died fill the queue until no command has room (device/DESIGN.md: 130 such wakes, 0 delivered)."""
 
     def broken(connection: Connection) -> None:
         flight = connection.flight()
