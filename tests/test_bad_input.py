@@ -76,7 +76,7 @@ def test_refusal_followed_by_a_reset_names_its_reason(interpreter, tmp_path, ref
 
 
 def test_refusal_that_a_reset_hid_is_learnt_by_a_connect_alone_in_the_next_wake(interpreter, tmp_path):
-    """lwIP reports the reset before it hands over what came before it (device/DESIGN.md): a Pico W would never learn why."""
+    """lwIP reports the reset before it hands over what came before it: a Pico W would never learn why."""
 
     def hides(connection: Connection) -> None:
         connection.next()

@@ -27,7 +27,7 @@ def test_second_connect_finds_the_session_that_the_first_made(interpreter, tmp_p
 
 
 def test_session_that_the_broker_lost_is_made_whole_in_the_same_flight_and_reported(interpreter, tmp_path, mosquitto):
-    """SIGKILL loses mosquitto's sessions (device/DESIGN.md): the device subscribes in every flight, and the host learns it."""
+    """SIGKILL loses mosquitto's sessions: the device subscribes in every flight, and the host learns it."""
     device = Device(tmp_path / "device", interpreter, mosquitto.address.url)
     assert device.wake().code == 0
     mosquitto.stop()

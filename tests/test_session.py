@@ -547,7 +547,7 @@ def late_fence(connection: Connection) -> None:
 
 
 def test_fence_goes_late_after_three_wakes_that_failed(interpreter, tmp_path):
-    """Fences of wakes that died fill the queue until no command has room (device/DESIGN.md: 130 such wakes, 0 delivered)."""
+    """Fences of wakes that died fill the queue until no command has room (130 such wakes: 0 delivered)."""
 
     def broken(connection: Connection) -> None:
         flight = connection.flight()
