@@ -245,7 +245,8 @@ def test_fifth_ledger_is_refused_until_one_is_forgotten_and_a_forgotten_one_stay
     assert by_id["five.2"]["status"] == by_id["five.3"]["status"] == "succeeded"
     assert (by_id["one.2"]["status"], by_id["one.2"]["why"]) == ("unknown", "its ledger is forgotten")
     assert by_id["three.2"]["status"] == "succeeded", by_id["three.2"]
-    assert [result["status"] for result in third] == ["succeeded", "unknown"]
+    statuses = {result["id"].partition("-")[2]: result["status"] for result in third}  # a refusal may go ahead
+    assert statuses == {"two.2": "unknown", "six.1": "succeeded"}
 
 
 def test_log_tells_what_went_wrong_in_earlier_wakes(interpreter, tmp_path):
