@@ -5,6 +5,7 @@ in a script (a thread of its own for each connection) fails the test that wrote 
 """
 
 import json
+import select
 import socket
 import struct
 import threading
@@ -345,7 +346,11 @@ class Peer:
             raise self._errors[0]
 
     def settled(self) -> Self:
-        """Wait until every script has come to its end, and raise what went wrong in one."""
+        """Wait until whoever has connected is accepted and every script has ended; raise what went wrong in one."""
+        until = time.monotonic() + WAIT
+        while select.select([self._listener], [], [], 0)[0] and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.05)  # from accept to the thread that plays the script
         for thread in self._threads[1:]:
             thread.join(WAIT)
         if self._errors:

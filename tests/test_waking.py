@@ -71,19 +71,20 @@ def test_no_two_sleeps_are_alike(interpreter, tmp_path):
     assert all(94000 < seconds < 106000 for seconds in sleeps)
 
 
-def unfinished(folder: Path, interpreter, url: str) -> Device:
-    """A device whose power went while it was connecting."""
-    device = Device(folder / "device", interpreter, url)
+def unfinished(folder: Path, interpreter, peer: Peer) -> Device:
+    """A device whose power went while it was connecting; nothing of that connection reaches the peer later."""
+    device = Device(folder / "device", interpreter, peer.url)
     with device.start() as process:
         process.until("connecting")
         process.cut()
+    peer.settled()
     return device
 
 
 def test_boot_after_an_unfinished_wake_sleeps_first_unless_a_person_is_there(interpreter, tmp_path):
     """A crash at each boot must not become a boot loop at full duty; who pressed the button waits for an answer."""
     with Peer(keeps_listening) as peer:
-        device = unfinished(tmp_path, interpreter, peer.url)
+        device = unfinished(tmp_path, interpreter, peer)
         before = len(peer.connections)
         slept = device.wake("watchdog")
         assert slept.code == 1
@@ -104,7 +105,7 @@ def test_person_at_the_device_is_answered_at_once_after_an_unfinished_wake(inter
             folder = tmp_path / cause
             folder.mkdir()
             peer.scripts = [keeps_listening]
-            device = unfinished(folder, interpreter, peer.url)
+            device = unfinished(folder, interpreter, peer)
             peer.scripts = [honest()]
             ran = device.wake(cause)
             assert ran.code == 0, ran.output
