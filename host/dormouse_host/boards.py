@@ -218,7 +218,7 @@ def _value(kind: Any, value: Any, path: str, where: str) -> Any:
         return tuple(_value(kind.__args__[0], item, path, where) for item in value)
     if kind is Path:
         return Path(value)
-    wanted: type = kind.__origin__ if isinstance(kind, types.GenericAlias) else kind
+    wanted: Any = kind.__origin__ if isinstance(kind, types.GenericAlias) else kind
     fits = isinstance(value, (int, float) if wanted is float else wanted)
     if not fits or isinstance(value, bool) != (wanted is bool):
         raise HostError(f"{where}: {path} is of the wrong type, {wanted.__name__} is wanted", 2)
