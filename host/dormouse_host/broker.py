@@ -1,7 +1,7 @@
 """Brokers of our own on 127.0.0.1: mosquitto where it is installed, else amqtt in a child process.
 
 Must stay true: a broker that `start` returned accepts connections; one that `stop` returned from is gone; it keeps
-its port over stop and start; and its folder holds nothing that outlives `close`.
+its port over stop and start; and nothing outlives `close` but a folder that was given.
 """
 
 import importlib.util
@@ -37,17 +37,22 @@ def free_port() -> int:
 
 
 class LocalBroker(ABC):
-    """A broker process of ours, with a temporary folder for its data and its log. A context manager."""
+    """A broker process of ours. A context manager."""
 
     name: str
     _listening: str  # what its log says once it accepts connections
 
-    def __init__(self) -> None:
-        """Nothing runs until `start` or `with`."""
-        self._folder = tempfile.TemporaryDirectory(prefix="dormouse-broker-", ignore_cleanup_errors=True)
-        self.folder = Path(self._folder.name)
-        self.log = self.folder / "broker.log"
-        self._port = 0
+    def __init__(self, folder: Path | None = None, port: int = 0) -> None:
+        """Nothing runs until `start` or `with`. `folder`, for its data and its log, stays; without, it has a
+        temporary one. `port` 0: any that is free.
+        """
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        if folder is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="dormouse-broker-", ignore_cleanup_errors=True)
+            folder = Path(self._temporary.name)
+        self.folder = folder
+        self.log = folder / "broker.log"
+        self._port = port
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -91,9 +96,10 @@ class LocalBroker(ABC):
             self._child = None
 
     def close(self) -> None:
-        """Stop it and remove its folder."""
+        """Stop it, and remove its temporary folder."""
         self.stop()
-        self._folder.cleanup()
+        if self._temporary:
+            self._temporary.cleanup()
 
     def __enter__(self) -> Self:
         try:
@@ -114,10 +120,20 @@ class Mosquitto(LocalBroker):
 
     _listening = " running"
 
-    def __init__(self, program: Path, settings: Sequence[str] = ()) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        program: Path,
+        settings: Sequence[str] = (),
+        *,
+        folder: Path | None = None,
+        port: int = 0,
+        host: str | None = HOST,
+    ) -> None:
+        """`host` None: it listens on every address of this machine."""
+        super().__init__(folder, port)
         self._program = program
         self._settings = settings
+        self._host = host
         self.name = self._version()
 
     def _version(self) -> str:
@@ -131,7 +147,7 @@ class Mosquitto(LocalBroker):
 
     def _argv(self, port: int) -> Sequence[str]:
         lines = [
-            f"listener {port} {HOST}",
+            f"listener {port} {self._host or ''}".rstrip(),
             "persistence true",
             f"persistence_location {self.folder}/",
             # started by root it would become user mosquitto, who may not write here and whom pdeathsig does not reach

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dormouse_host import cli_fleet
+from dormouse_host import cli_broker, cli_fleet
 from dormouse_host.device_process import Kind
 from dormouse_host.errors import HostError
 
@@ -57,6 +57,7 @@ def demo(
 
 
 cli_fleet.register(app)
+cli_broker.register(app)
 
 
 def _terminated(number: int, _frame: FrameType | None) -> NoReturn:

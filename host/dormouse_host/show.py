@@ -34,8 +34,9 @@ def warn(text: str) -> None:
 
 
 def json_line(value: Mapping[str, Any]) -> None:
-    """A JSON object on one line of stdout."""
+    """A JSON object on one line of stdout, at once."""
     sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
 
 
 def when(at: float | None) -> str:
@@ -107,7 +108,7 @@ def rows(found: Iterable[Mapping[str, Any]], *, csv: bool) -> None:
     """An export: a JSON object a line, or CSV with what is nested as JSON."""
     if not csv:
         for row in found:
-            json_line(row)
+            sys.stdout.write(json.dumps(row) + "\n")
         return
     writer, head = csv_writer.writer(sys.stdout), None
     for row in found:
