@@ -14,12 +14,12 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from dormouse import protocol
-from dormouse_host.ledger import entry, messages, names, rows, rules, schema
+from dormouse_host.ledger import catalogue, entry, messages, names, rows, rules, schema
 from dormouse_host.ledger.rows import C, Changes, D, Device
 from dormouse_host.ledger.rules import End, Heard
 
 S, T, G, E = schema.streams.c, schema.telemetry.c, schema.gone.c, schema.ends.c
-RESEND, DESCRIBE = "resend", "describe"
+RESEND = "resend"
 
 
 def known(connection: Connection, device: str, now: float) -> Device:
@@ -95,19 +95,13 @@ def _take(connection: Connection, device: Device, row: rules.Row, answer: messag
         return
     row.value = messages.dump(answer.value)
     value = answer.value if isinstance(answer.value, dict) else {}
-    if row.do == DESCRIBE and isinstance(value.get("commands"), list):
-        learned = {"catalogue": row.value, "catalogue_hash": _reported_hash(connection, device.id)}
-        connection.execute(update(schema.devices).where(D.id == device.id).values(learned))
+    if row.do == catalogue.DESCRIBE:
+        catalogue.learn(connection, device.id, value, row.value)
     if row.do == RESEND:
         first, dropped = json.loads(row.args or "{}").get("from", 0), value.get("dropped")
         if isinstance(dropped, int) and 0 < dropped < 1 << 53:
             gone = {"device": device.id, "state": answer.state, "first": max(1, first), "last": first + dropped - 1}
             rows.insert_once(connection, schema.gone, gone)
-
-
-def _reported_hash(connection: Connection, device: str) -> str | None:
-    report = connection.execute(select(D.report).where(D.id == device)).scalar()
-    return json.loads(report).get("catalogue") if report else None
 
 
 # ---- reports and end records
@@ -133,6 +127,7 @@ def report(
     changes.save(connection, now)
     if said.end:
         end(connection, replace(device, state=said.state), said.end, session, now, repeated=True)
+    catalogue.ask(connection, device, said.fields.get("catalogue"), now)
 
 
 def end(
