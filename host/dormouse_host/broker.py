@@ -60,6 +60,11 @@ class LocalBroker(ABC):
         """Where it listens. Valid after the first `start`."""
         return BrokerAddress(HOST, self._port)
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, while it runs."""
+        return self._child.pid if self._child else None
+
     @abstractmethod
     def _argv(self, port: int) -> Sequence[str]:
         """The command that serves `port`."""
