@@ -12,7 +12,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,7 +37,9 @@ _BESIDE = Path("/dev/shm")  # in memory: a board's flash is not this machine's d
 
 @dataclass(frozen=True)
 class Used:
-    """What something took. `cpu`: seconds of the relay, the broker and the devices; `statements`, `commits`: the relay's."""
+    """What something took, in seconds: of the clock, and of CPU of the relay, the broker and the devices. And what the
+    relay asked of its database.
+    """
 
     seconds: float
     relay: float
@@ -56,8 +59,6 @@ class Settings:
     broker: Sequence[str] = BROKER
     constants: Sequence[str] = ()
     processes: int = 3
-    folder: Path | None = None  # where the ledger lies; a temporary folder without
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 def cpu(pid: int) -> float:
@@ -134,7 +135,7 @@ class Plant:
 
     def _environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(_TESTS), str(toolchain.umqtt_folder())])
-        return {**os.environ, "PYTHONPATH": path, **self.settings.environment}
+        return {**os.environ, "PYTHONPATH": path}
 
     # ---- the devices
 
@@ -142,7 +143,7 @@ class Plant:
         """Make every device, asleep."""
         processes = self.settings.processes
         edges = [self.count * at // processes for at in range(processes + 1)]
-        for first, last in zip(edges, edges[1:], strict=False):
+        for first, last in pairwise(edges):
             argv = [sys.executable, "-m", "scale.devices", self._flash.name, self.broker.address.url]
             self._workers.append(
                 subprocess.Popen(
@@ -184,7 +185,8 @@ class Plant:
     @contextmanager
     def measured(self) -> Iterator[list[Used]]:
         """What the block uses; it is in the list once the block is over."""
-        before, result = self.used(), []
+        before = self.used()
+        result: list[Used] = []
         yield result
         result.append(self.used() - before)
 

@@ -6,12 +6,13 @@ error and not a figure.
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
-from dormouse_host.ledger.entry import Order
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from dormouse import payloads, protocol
+from dormouse_host.ledger.entry import Order
 from scale.plant import Plant, Settings, Used, peak
 
 _WAKES = 4  # after which every command is done
@@ -141,7 +142,7 @@ def _publish(plant: Plant, batches: int) -> int:
     client.loop_start()
     waiting, number = [], 0
     for _ in range(batches):
-        records = []
+        records: list[list[Any]] = []
         while len(payloads.encode({"state": "s1", "records": records})) < 1000:
             number += 1
             records.append([number, 1_790_000_000 + number, {"vbat": 3.71, "temp": 21.5}])

@@ -8,6 +8,7 @@ event with its time; what a change may allow to be published makes its device du
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, update
@@ -75,9 +76,12 @@ def make_due(connection: Connection, device: str) -> None:
 
 
 def load(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Row]:
-    """The commands that `where` selects, in the order of their entry."""
-    query = select(*_COLUMNS).where(*where).order_by(C.n).limit(limit)
-    return [Row(*found) for found in connection.execute(query)]
+    """The commands that `where` selects, in the order of their entry; with `limit` so many of the first."""
+    query = select(*_COLUMNS).where(*where)
+    if limit is not None:
+        return [Row(*found) for found in connection.execute(query.order_by(C.n).limit(limit))]
+    # sorted here: ORDER BY makes SQLite walk through all that a device ever had
+    return sorted((Row(*found) for found in connection.execute(query)), key=attrgetter("n"))
 
 
 class Changes:

@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0001"  # the newest step of migrations/versions
+HEAD = "0002"  # the newest step of migrations/versions
 VERSION_TABLE = "dormouse_schema"
 metadata = MetaData()
 _Key = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts by itself in SQLite
@@ -52,7 +52,7 @@ devices = Table(
     Column("next_due", Double),
     Column("relay", Text),  # who has it on lease, and until when
     Column("relay_until", Double, nullable=False, server_default="0"),
-    Index("devices_due", "id", sqlite_where=text("due"), postgresql_where=text("due")),
+    Index("devices_due", "id", sqlite_where=text("due = 1"), postgresql_where=text("due")),
 )
 groups = Table(
     "groups",
@@ -97,9 +97,9 @@ commands = Table(
     Column("why", Text),
     Column("settled", Double),
     UniqueConstraint("device", "ledger", "number", name="commands_id"),
-    Index("commands_open", "device", "n", sqlite_where=text("open"), postgresql_where=text("open")),
-    Index("commands_expiry", "expires", sqlite_where=text("open"), postgresql_where=text("open")),
-    Index("commands_after", "after", sqlite_where=text("open"), postgresql_where=text("open")),
+    Index("commands_open", "device", "n", sqlite_where=text("open = 1"), postgresql_where=text("open")),
+    Index("commands_expiry", "expires", sqlite_where=text("open = 1"), postgresql_where=text("open")),
+    Index("commands_after", "after", sqlite_where=text("open = 1"), postgresql_where=text("open")),
     Index("commands_device", "device", "n"),
 )
 events = Table(
