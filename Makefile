@@ -62,6 +62,10 @@ powercut: setup ## cut the power at every instant, then at every second one too;
 flash-cost: setup ## what a wake costs: erases, bytes and milliseconds of flash, its life in years, and memory
 	@PYTHONPATH=tests $(RUN) -m powercut.bounds
 
+.PHONY: size
+size: $(STAMP) ## bytes of .mpy of each module of the agent, and of what is flashed; fails above the limit
+	@$(RUN) -m dormouse_host.build
+
 .PHONY: lint
 lint: $(STAMP) ## ruff and mypy over everything
 	@$(VENV)/bin/ruff check .

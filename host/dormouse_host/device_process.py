@@ -21,7 +21,7 @@ BOARD_HEAP = "192k"  # what an ESP32 or a Pico W leaves free after its start, 32
 
 def command(kind: Kind, device_dir: str | Path, heap: str = BOARD_HEAP) -> tuple[list[str], dict[str, str]]:
     """argv and environment of one wake of the device in `device_dir`. NoMicropython where that is asked for in vain."""
-    library = compiled.library(agent_folder()) if kind == "micropython" else agent_folder()
+    library = compiled.bundle(agent_folder()) if kind == "micropython" else agent_folder()
     return interpreter(kind, ["-m", "dormouse.ports.posix", str(device_dir)], [library], heap)
 
 

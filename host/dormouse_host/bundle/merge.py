@@ -1,0 +1,230 @@
+"""Modules into files: those that are imported at once go into the file of whoever imports them first.
+
+Must stay true: the top levels run in an order in which each finds what it needs; a symbol is one object, whichever
+file asks for it; what can't be carried over for certain raises Refused.
+"""
+
+import ast
+from collections.abc import Iterable
+
+from dormouse_host.bundle.constants import Constants
+from dormouse_host.bundle.scopes import Foreign, Modules, Names, Ours, Symbol, bound, imported, parameters
+
+
+class Refused(Exception):
+    """A source does something that merging could change; the text says where."""
+
+
+def label(symbol: Symbol) -> str:
+    """The one name of a symbol in all files; shorten.py makes it short."""
+    return f"_{symbol.module.replace('.', '_')}__{symbol.name}"
+
+
+def plan(modules: Modules, first: Iterable[str]) -> dict[str, list[str]]:
+    """File (named as the module that asks for it) -> its modules in order. `first`: files loaded before others."""
+    lazy = [m for m, tree in modules.items() for m in _imported(tree, modules) - _at_once(tree, modules)]
+    placed: set[str] = set()
+    files: dict[str, list[str]] = {}
+    for root in dict.fromkeys([*first, *sorted(lazy)]):
+        order: list[str] = []
+        _visit(root, modules, placed, order)
+        if order:
+            files[root] = order
+    return files
+
+
+def _at_once(tree: ast.Module, modules: Modules) -> set[str]:
+    return _imported(
+        ast.Module([s for s in tree.body if not isinstance(s, ast.FunctionDef | ast.ClassDef)], []), modules
+    )
+
+
+def _imported(tree: ast.Module, modules: Modules) -> set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                meaning = imported(node.module or "", alias.name, modules)
+                if not isinstance(meaning, Foreign):
+                    found.add(meaning.module)
+    return found
+
+
+def _visit(module: str, modules: Modules, placed: set[str], order: list[str]) -> None:
+    if module in placed:
+        return
+    placed.add(module)
+    for needed in sorted(_at_once(modules[module], modules)):
+        _visit(needed, modules, placed, order)
+    order.append(module)
+
+
+def merge(modules: Modules, names: Names, constants: Constants, files: dict[str, list[str]]) -> Modules:
+    """One tree for each file of the plan."""
+    home = {module: file for file, members in files.items() for module in members}
+    return {file: _File(file, names, constants, home).tree(modules, members) for file, members in files.items()}
+
+
+class _File:
+    """The tree of one file; what it takes from elsewhere is gathered on the way."""
+
+    def __init__(self, name: str, names: Names, constants: Constants, home: dict[str, str]) -> None:
+        self.name, self.names, self.constants, self.home = name, names, constants, home
+        self.foreign: dict[Foreign, None] = {}
+        self.borrowed: dict[Symbol, None] = {}
+
+    def tree(self, modules: Modules, members: list[str]) -> ast.Module:
+        body = [s for module in members for s in _Renamer(module, self).statements(modules[module].body)]
+        head: list[ast.stmt] = []
+        for foreign in self.foreign:
+            alias = [
+                ast.alias(foreign.name or foreign.module, None if foreign.name is None else foreign_label(foreign))
+            ]
+            head.append(ast.ImportFrom(foreign.module, alias, 0) if foreign.name else ast.Import(alias))
+        for file in sorted({self.home[symbol.module] for symbol in self.borrowed}):
+            aliases = [ast.alias(label(s)) for s in self.borrowed if self.home[s.module] == file]
+            head.append(ast.ImportFrom(file, aliases, 0))
+        return ast.fix_missing_locations(ast.Module([*head, *body], []))
+
+
+def foreign_label(foreign: Foreign) -> str:
+    """`from socket import socket` and `import socket` are two things: only the module keeps its name."""
+    return f"_foreign__{foreign.module.replace('.', '_')}__{foreign.name}"
+
+
+class _Renamer(ast.NodeTransformer):
+    """Gives every name of a module's top level its label, and leaves what is local alone."""
+
+    def __init__(self, module: str, file: _File) -> None:
+        self.module, self.file = module, file
+        self.scopes: list[set[str]] = []
+
+    def statements(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        """A block without the imports that merging has made needless."""
+        kept: list[ast.stmt] = []
+        for statement in body:
+            done = self.visit(statement)
+            kept += done if isinstance(done, list) else [done] if done is not None else []
+        return [s for s in kept if not isinstance(s, ast.Pass)] or ([ast.Pass()] if self.scopes else [])
+
+    def _refuse(self, node: ast.AST, why: str) -> Refused:
+        return Refused(f"{self.module}, line {getattr(node, 'lineno', 0)}: {why}: {ast.unparse(node)}")
+
+    def _stands_for(self, meaning: Symbol | Foreign, node: ast.Name | ast.Attribute) -> ast.expr:
+        if isinstance(meaning, Foreign):
+            self.file.foreign[meaning] = None
+            return ast.Name(meaning.module if meaning.name is None else foreign_label(meaning), node.ctx)
+        if meaning in self.file.constants:
+            return ast.Constant(self.file.constants[meaning])
+        if self.file.home[meaning.module] != self.file.name:
+            if self.scopes and not isinstance(node.ctx, ast.Load):
+                raise self._refuse(node, "binds a name of another file")
+            self.file.borrowed[meaning] = None
+        return ast.Name(label(meaning), node.ctx)
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        if any(node.id in scope for scope in self.scopes):
+            return node
+        meaning = self.file.names.meaning(self.module, node.id)
+        if meaning is None:
+            return node
+        if isinstance(meaning, Ours):
+            raise self._refuse(node, "a module as a value")
+        return self._stands_for(meaning, node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        local = isinstance(node.value, ast.Name) and any(node.value.id in scope for scope in self.scopes)
+        if isinstance(node.value, ast.Name) and not local:
+            owner = self.file.names.meaning(self.module, node.value.id)
+            if isinstance(owner, Ours):
+                meaning = self.file.names.meaning(owner.module, node.attr)
+                if not isinstance(meaning, Symbol | Foreign) or not isinstance(node.ctx, ast.Load):
+                    raise self._refuse(node, "not a plain use of a symbol")
+                return self._stands_for(meaning, node)
+        node.value = self.visit(node.value)
+        return node
+
+    def _scoped(self, names: set[str], body: list[ast.stmt]) -> list[ast.stmt]:
+        self.scopes.append(names)
+        done = self.statements(body)
+        self.scopes.pop()
+        return done
+
+    def _function(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        node.decorator_list = [self.visit(d) for d in node.decorator_list]
+        self._defaults(node.args)
+        node.body = self._scoped(parameters(node.args) | bound(node.body), node.body)
+        return node
+
+    def _defaults(self, arguments: ast.arguments) -> None:
+        arguments.defaults = [self.visit(d) for d in arguments.defaults]
+        arguments.kw_defaults = [d and self.visit(d) for d in arguments.kw_defaults]
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        if not self.scopes:
+            node.name = label(Symbol(self.module, node.name))
+        return self._function(node)
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.Lambda:
+        self._defaults(node.args)
+        self.scopes.append(parameters(node.args))
+        node.body = self.visit(node.body)
+        self.scopes.pop()
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        if self.scopes:
+            raise self._refuse(node, "a class inside a function")
+        node.name = label(Symbol(self.module, node.name))
+        node.bases = [self.visit(base) for base in node.bases]
+        attributes = bound(node.body)
+        body: list[ast.stmt] = []
+        for statement in node.body:  # a method does not see the names of its class
+            if isinstance(statement, ast.FunctionDef):
+                body.append(self._function(statement))
+            else:
+                body += self._scoped(attributes, [statement])
+        node.body = body
+        return node
+
+    def visit_Global(self, node: ast.Global) -> ast.Global:
+        node.names = [label(Symbol(self.module, name)) for name in node.names]
+        return node
+
+    def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> ast.expr:
+        targets = {n.id for g in node.generators for n in ast.walk(g.target) if isinstance(n, ast.Name)}
+        node.generators[0].iter = self.visit(node.generators[0].iter)  # read in the scope outside
+        self.scopes.append(targets)
+        for at, generator in enumerate(node.generators):
+            if at:
+                generator.iter = self.visit(generator.iter)
+            generator.ifs = [self.visit(test) for test in generator.ifs]
+        for part in ("elt", "key", "value"):
+            if hasattr(node, part):
+                setattr(node, part, self.visit(getattr(node, part)))
+        self.scopes.pop()
+        return node
+
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension
+
+    def visit_Import(self, node: ast.Import) -> ast.Import | None:
+        return node if self.scopes else None
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | list[ast.stmt] | None:
+        if not self.scopes:
+            return None  # at the top level: a name's meaning says it
+        kept: list[ast.stmt] = []
+        for alias in node.names:
+            meaning = imported(node.module or "", alias.name, dict.fromkeys(self.file.home, ast.Module([], [])))
+            if isinstance(meaning, Foreign):
+                return node
+            if isinstance(meaning, Ours):
+                raise self._refuse(node, "a module as a value")
+            found = self.file.names.meaning(meaning.module, meaning.name)
+            if not isinstance(found, Symbol) or found in self.file.constants:
+                raise self._refuse(node, "not a symbol of that module")
+            if self.file.home[found.module] == self.file.name:
+                raise self._refuse(node, "imported in a function though it is in the same file")
+            alias = ast.alias(label(found), alias.asname or alias.name)
+            kept.append(ast.ImportFrom(self.file.home[found.module], [alias], 0))
+        return kept
