@@ -14,7 +14,7 @@ GROUPS = (
     {"errors", "protocol", "payloads", "schedule", "journal", "config", "catalogue"},
     {"mark", "windows", "details", "waiting", "ring", "state", "wake"},
     {"inbox", "outbox", "intake", "report", "standard", "work"},
-    {"link", "session"},
+    {"link", "session", "tls"},
     {"agent", "online"},
 )
 IMPORTS_ONLY = {"config": {"errors", "payloads", "protocol"}}
@@ -67,8 +67,8 @@ def wrong_imports(module: str, source: str) -> list[str]:
         top, _, inner = name.partition(".")
         if top in HARDWARE and not is_port:
             found.append(f"{module}:{line}: only ports/ imports {top}")
-        if top in SOCKETS and not is_port and module != "link":
-            found.append(f"{module}:{line}: only link.py and ports/ import {top}")
+        if top in SOCKETS and not is_port and module not in ("link", "tls"):
+            found.append(f"{module}:{line}: only link.py, tls.py and ports/ import {top}")
         if top == "umqtt" and module != "session":
             found.append(f"{module}:{line}: only session.py imports umqtt")
         if top == "dormouse" and not is_port and module != "__init__":

@@ -7,6 +7,7 @@ in a script (a thread of its own for each connection) fails the test that wrote 
 import json
 import select
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -305,11 +306,13 @@ Script = Callable[[Connection], None]
 class Peer:
     """Listens on 127.0.0.1; the n-th connection gets the n-th script, all further ones the last. A context manager.
 
-    Leaving it closes everything and raises what went wrong in a script, unless the test has failed already.
+    Leaving it closes everything and raises what went wrong in a script, unless the test has failed already. With `tls`
+    a connection counts once its handshake is through.
     """
 
-    def __init__(self, *scripts: Script) -> None:
+    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
         self.scripts = list(scripts)
+        self._tls = tls
         self.connections: list[Connection] = []
         self._errors: list[BaseException] = []
         self._threads: list[threading.Thread] = []
@@ -369,10 +372,20 @@ class Peer:
             except OSError:
                 return  # closed: the peer ends
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = Connection(accepted)
-            script = self.scripts[min(len(self.connections), len(self.scripts) - 1)]
-            self.connections.append(connection)
-            self._start(self._play, script, connection)
+            self._start(self._begin, accepted)
+
+    def _begin(self, accepted: socket.socket) -> None:
+        if self._tls:
+            try:
+                accepted.settimeout(WAIT)
+                accepted = self._tls.wrap_socket(accepted, server_side=True)
+            except OSError:  # the device does not trust us, or is gone
+                accepted.close()
+                return
+        connection = Connection(accepted)
+        script = self.scripts[min(len(self.connections), len(self.scripts) - 1)]
+        self.connections.append(connection)
+        self._play(script, connection)
 
     def _play(self, script: Script, connection: Connection) -> None:
         try:

@@ -80,7 +80,7 @@ class Agent:
         self.state = State(self.port.storage)
         self.settings = config.Overlay(self.port.storage)
         self.config = config.check(self.settings.over(base))
-        self.last = last_wake(self.state)
+        self.last = last_wake(self.state, self.log)
         broken = self.state.begin(self.config["id"])
         if broken and self.last:
             self.last["ended"] = ENDINGS[-1]

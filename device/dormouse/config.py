@@ -13,7 +13,10 @@ from dormouse.protocol import PAYLOAD_LIMIT, ROOT, check_device_id, check_root
 # key: (default, smallest, largest); a string's default has no range, a boolean's neither
 KEYS: dict = {
     "id": ("", None, None),  # the fixed device id, also the MQTT client id
-    "broker": ("", None, None),  # mqtt://host[:port]
+    "broker": ("", None, None),  # mqtt://host[:port], or mqtts://
+    "ca": ("", None, None),  # file with the CA of a broker at mqtts://, in DER
+    "cert": ("", None, None),  # file with this device's certificate, in DER, where the broker wants one
+    "key": ("", None, None),  # and its key
     "root": (ROOT, None, None),  # first levels of every topic
     "sample_every": (0, 0, 604800),  # s; 0: at every wake
     "connect_every": (900, 1, 604800),  # s between two wakes that connect
@@ -26,6 +29,9 @@ KEYS: dict = {
     "linger": (0, 0, 3600),  # s to stay for a first command after an empty drain
     "clean_session": (False, None, None),  # True only to show what is lost then
 }
+
+
+_BROKER = "config: broker is mqtt://host[:port] or mqtts://host[:port]"
 
 
 def check(values):
@@ -45,27 +51,32 @@ def check(values):
         raise ConfigError("config: total is more than budget: handlers run in what is left")
     check_device_id(full["id"])
     check_root(full["root"])
-    full["host"], full["port"] = split_broker(full["broker"])
+    full["tls"], full["host"], full["port"] = split_broker(full["broker"])
+    if full["tls"] != bool(full["ca"]):
+        raise ConfigError("config: mqtts:// and ca go together: no broker goes unchecked, and none with a CA in clear")
+    if bool(full["cert"]) != bool(full["key"]) or (full["cert"] and not full["tls"]):
+        raise ConfigError("config: cert and key go together, with mqtts://")
     return full
 
 
 def split_broker(url):
-    """`mqtt://host[:port]` as (host, port). User and password stand in secrets.json, never here."""
+    """`mqtt://host[:port]`, or `mqtts://`, as (TLS?, host, port). User and password stand in secrets.json alone."""
     scheme, _, rest = url.partition("://")
-    if scheme not in ("mqtt", "tcp") or "@" in rest:
-        raise ConfigError("config: broker is mqtt://host[:port]")
+    tls = scheme == "mqtts"
+    if scheme not in ("mqtt", "tcp", "mqtts") or "@" in rest:
+        raise ConfigError(_BROKER)
     rest = rest.rstrip("/")
     if rest[:1] == "[":
         host, end, digits = rest[1:].partition("]")
         colon, digits = digits[:1] if end else "missing", digits[1:]
     else:
         host, colon, digits = rest.partition(":")
-    port = 1883
+    port = 8883 if tls else 1883
     if colon:
         port = int(digits) if colon == ":" and digits.encode().isdigit() and len(digits) < 6 else 0
     if not host or "/" in host or not 0 < port < 65536:
-        raise ConfigError("config: broker is mqtt://host[:port]")
-    return host, port
+        raise ConfigError(_BROKER)
+    return tls, host, port
 
 
 class Overlay:

@@ -14,6 +14,7 @@ from dormouse.errors import LinkError
 
 OUT_LIMIT = 4096  # bytes of one flight (DESIGN.md); beyond it, writing flushes
 _IN_SIZE = 512
+_WHAT = {errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset by the peer", 32: "closed by the peer"}  # 32: EPIPE
 _WAITS = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY)
 
 
@@ -39,43 +40,53 @@ class Link:
         self.start = self.end = 0
         self.stream = self.sock = self.poll = None
         self.flights = self.turns = self.sent = self.received = 0
+        self.shaking = False  # is TLS's handshake not through yet?
         self.ahead = False  # is more read than was asked for? Not before CONNACK (`_receive`)
         self.heard = True  # an answer came since the last flight: the next flight begins a round trip
         self.rtt = self.flew = 0  # ms of a round trip; clock() of the last flight that began one
 
-    def open(self, family, address):
-        """Connect to one address of `resolve`; LinkError (stage `connect`) when it refuses or stays silent."""
+    def open(self, family, address, security=None):
+        """Connect to one address of `resolve`; LinkError (stage `connect`) when it refuses or stays silent.
+
+        `security` is a `tls.Security`; its handshake goes with the first flight, whose errors have the stage `tls`.
+        """
         self.close()
         self.used = self.start = self.end = 0
         self.heard = True
         self.ahead = False
         self.turns += 1
-        self.sock = socket.socket(family, socket.SOCK_STREAM)
+        self.sock = self.stream = socket.socket(family, socket.SOCK_STREAM)
         self.sock.setblocking(False)
         try:
             self.sock.connect(address)
         except OSError as e:
             if e.errno not in _WAITS:
                 self._fail(e, "connect")
-        self.poll = select.poll()
-        self.poll.register(self.sock, select.POLLOUT)
+        self._watch(self.sock)
         self._wait(select.POLLOUT, "connect")
         try:
             self.sock.setsockopt(6, 1, 1)  # IPPROTO_TCP, TCP_NODELAY: named on no board
         except OSError:
             pass  # a port without it sends all the same, a little later
-        # CPython's socket has no readinto and write; its raw file has, non-blocking like a board's socket
-        self.stream = self.sock if hasattr(self.sock, "readinto") else self.sock.makefile("rwb", 0)
+        self.shaking = security is not None
+        if security:
+            self.stream = security.wrap(self.sock)
+        elif not hasattr(self.sock, "readinto"):  # CPython's raw file has it, non-blocking like a board's socket
+            self.stream = self.sock.makefile("rwb", 0)
+        self._watch(self.stream)
+
+    def _watch(self, stream):
+        self.poll = select.poll()
+        self.poll.register(stream, select.POLLOUT)
 
     def _fail(self, error, stage):
-        number = error.errno
-        what = {errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset by the peer"}.get(number, str(error))
-        raise LinkError(what, stage)
+        number = abs(error.errno or 0)  # MicroPython's TLS has some of them negative
+        raise LinkError(_WHAT.get(number, str(error)), stage)
 
     def _wait(self, events, stage):
         """Wait until the socket is ready; False never returns, silence raises."""
         left = int(min(self.deadline - self.clock(), self.patience))
-        self.poll.modify(self.sock, events)
+        self.poll.modify(self.stream, events)
         ready = self.poll.poll(left) if left > 0 else []
         if not ready:
             why = "the wake's budget is used up"
@@ -95,12 +106,14 @@ class Link:
         return OSError(errno.ECONNREFUSED)
 
     def ready(self, ms):
-        """Is there a byte to read, now or within `ms` (never past the deadline)?"""
-        if self.start < self.end:
-            return True
-        self.poll.modify(self.sock, select.POLLIN)
-        left = int(min(ms, self.deadline - self.clock()))
-        return bool(self.poll.poll(left if left > 0 else 0))
+        """Is there a byte to read, now or within `ms` (never past the deadline)? Not to be asked before CONNACK."""
+        until = min(self.clock() + ms, self.deadline)
+        while self.start == self.end and not self._take(self.buffer):  # what TLS has decrypted already no poll shows
+            left = int(until - self.clock())
+            self.poll.modify(self.stream, select.POLLIN)
+            if left <= 0 or not self.poll.poll(left):
+                return False
+        return True
 
     def read(self, size):
         """Exactly `size` bytes, which the caller has bounded; LinkError when the peer ends the stream, stays silent or
@@ -132,25 +145,34 @@ class Link:
     def _receive(self, most):
         # MicroPython's readinto goes on until the buffer is full, and where a reset comes next it loses what it has
         into = self.buffer if self.ahead else memoryview(self.buffer)[:most]
-        while True:
-            try:
-                n = self.stream.readinto(into)
-            except OSError as e:
-                if e.errno != errno.EAGAIN:
-                    self._fail(e, "read")
-                n = None
-            if n:
-                self.start, self.end = 0, n
-                self.received += n
-                now = self.clock()
-                if now >= self.deadline:  # a stream that never pauses never comes to `_wait`
-                    raise LinkError("the wake's budget is used up", "read")
-                if 2 * (now - self.flew) >= self.rtt:  # earlier it answers an earlier flight
-                    self.heard = True
-                return
-            if n == 0:
-                raise LinkError("closed by the peer", "read")
+        while not self._take(into):
             self._wait(select.POLLIN, "read")
+
+    def _take(self, into):
+        """Read what has come. False where that is nothing."""
+        n = self._call(self.stream.readinto, into, "read")
+        if n == 0:
+            raise LinkError("closed by the peer", "read")
+        if not n:
+            return False
+        self.start, self.end = 0, n
+        self.received += n
+        now = self.clock()
+        if now >= self.deadline:  # a stream that never pauses never comes to `_wait`
+            raise LinkError("the wake's budget is used up", "read")
+        if 2 * (now - self.flew) >= self.rtt:  # earlier it answers an earlier flight
+            self.heard = True
+        return True
+
+    def _call(self, function, data, stage):
+        """How many bytes the stream took or gave, None where it would have to wait."""
+        try:
+            return function(data)
+        except OSError as e:
+            if e.errno != errno.EAGAIN:
+                self._fail(e, stage)
+        except ValueError as e:  # the broker's certificate
+            raise LinkError(str(e).strip(), "tls")
 
     def write(self, data):
         """Add to the flight that the next `flush` sends; a full buffer is flushed on the way."""
@@ -177,15 +199,16 @@ class Link:
             self.turns += 1
             self.flew = self.clock()
         while len(view):
-            try:
-                n = self.stream.write(view)
-            except OSError as e:
-                if e.errno != errno.EAGAIN:
-                    self._fail(e, "write")
-                n = None
+            n = self._call(self.stream.write, view, "tls" if self.shaking else "write")
             if n:
                 self.sent += n
                 view = view[n:]
+                if self.shaking:
+                    self.shaking = False
+                    self.flew = self.clock()
+            elif self.shaking:  # writing is always possible, and what is waited for is the peer's part
+                self._wait(select.POLLIN, "tls")
+                self.turns += 1
             else:
                 self._wait(select.POLLOUT, "write")
 

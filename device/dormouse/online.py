@@ -43,7 +43,7 @@ class Online:
         longest = self.config["total"] - self.config["budget"]
         self.work = Work(self.port, self.inbox, self.outbox.answer, self.log, self.cap, longest)
         self.link.before_send = self.inbox.commit
-        self.session = None
+        self.security = self.session = None
         self.was_up = False  # has a connection of this wake had its CONNACK?
         self.turns = 0  # round trips
         self.gave_up = False  # the fence is no longer waited for
@@ -57,6 +57,10 @@ class Online:
         fails; the link is closed in any case.
         """
         self.until = self.port.ms() + int(self.config["linger"] * 1000)
+        if self.config["tls"]:
+            from dormouse.tls import Security
+
+            self.security = Security(self.config, self.port)
         try:
             self._rejoin(wake)
         finally:
@@ -81,6 +85,8 @@ class Online:
                 return self._converse(wake)
             except (LinkError, ProtocolError) as e:
                 self.link.close()
+                if e.stage == "tls" and self.security.retry():
+                    continue
                 self._judge_cut()
                 if not self.was_up or self.port.ms() + pause >= self.link.deadline:
                     raise
@@ -104,7 +110,8 @@ class Online:
         self.port.join(c, self.secrets, self.link.deadline)
         self.log("connecting", host=c["host"], port=c["port"])
         self.agent.phase("join")
-        self.link.open(*resolve(c["host"], c["port"])[0])
+        family, address = resolve(c["host"], c["port"])[0]
+        self.link.open(family, address, self.security)
         prefix = protocol.topic(c["root"], c["id"], "")
         s = self.session = Session(self.link, prefix, c, self.secrets, self.intake.offer)
         nonce = hexlify(self.port.random(4))

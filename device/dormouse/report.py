@@ -35,7 +35,9 @@ class Log:
             except ProtocolError as e:
                 line += ' {"why":"%s"}' % e.reason
         self.port.emit(line)
-        if event in _KEPT and len(self._lines) < _RAM:
+        if event in _KEPT and (event == "error" or len(self._lines) < _RAM):
+            if len(self._lines) >= _RAM:  # the last error is the one that ended the wake
+                self._lines = self._lines[: self._lines.rfind("\n", 0, -1) + 1]
             self._lines += "%d %s\n" % (self.wake, line[9 : 9 + 2 * protocol.TEXT_LIMIT])
 
     def kept(self):
@@ -47,6 +49,12 @@ class Log:
             return text.decode()
         except UnicodeError:  # flash was damaged
             return self._lines
+
+    def last(self, wake):
+        """What the last line that is kept of this wake tells: `<event> …`, or None."""
+        text = self.kept()[:-1]
+        number, _, line = text[text.rfind("\n") + 1 :].partition(" ")
+        return line.partition(" ")[2] if number == str(wake) else None
 
     def keep(self):
         """Put this wake's part on flash."""
@@ -86,6 +94,7 @@ def wake_report(agent, inbox):
         "catalogue": catalogue.catalogue_hash(),
         "failures": state.failures,
         "app": agent.app_error,
+        "dates": False if agent.config["tls"] and port.time() is None else None,
         "undone": agent.settings.undone,
         "last": agent.last,
         "end": end_record(state, inbox) if state.ended else None,
@@ -93,11 +102,16 @@ def wake_report(agent, inbox):
     return {key: report[key] for key in report if report[key] is not None}
 
 
-def last_wake(state):
-    """The wake before this one in figures: how it ended, milliseconds awake and in each phase, writes, bytes."""
+def last_wake(state, log):
+    """The wake before this one: how it ended and the last that went wrong in it, and in figures: milliseconds awake
+    and in each phase, writes, bytes.
+    """
     if state.wake == 0:
         return None
     phases = {name: 10 * ms for name, ms in zip(PHASES, state.phases)}
     figures = {"ended": ENDINGS[state.ending], "ms": state.ms, "phases": phases}
     figures.update(flights=state.flights, up=state.up, down=state.down, erases=state.erases)
+    why = log.last(state.wake)
+    if why:
+        figures["why"] = why
     return figures

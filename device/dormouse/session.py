@@ -128,13 +128,14 @@ class Session(simple.MQTTClient):
         """What umqtt.simple reads: CONNACK at first, the supposed SUBACK in the first flight."""
         if self.packets:
             return bytes((3, self.pid >> 8, self.pid & 255, 1))
-        started = self.link.clock()
         failed = None
         if not self.alone:
             self._compose()
         try:
             self.link.flush()
         except LinkError as e:
+            if e.stage == "tls":
+                raise
             failed = e  # a refusal is often followed by a reset; CONNACK may be there all the same
         try:
             connack = self.link.read(1)
@@ -147,7 +148,7 @@ class Session(simple.MQTTClient):
             raise ProtocolError("not an MQTT broker", "connack")
         self.link.ahead = True
         self.heard = self.connected = self.link.clock()
-        self.rtt = self.link.rtt = self.heard - started
+        self.rtt = self.link.rtt = self.heard - self.link.flew
         return connack
 
     def publish(self, leaf, payload, qos=1, retain=False, confirmed=None):

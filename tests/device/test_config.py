@@ -95,11 +95,11 @@ def test_checking_changes_nothing_that_it_was_given():
 
 def test_the_broker_is_a_scheme_a_host_and_perhaps_a_port():
     """IPv6 stands in brackets."""
-    assert split_broker("mqtt://broker.local") == ("broker.local", 1883)
-    assert split_broker("tcp://10.0.0.1:1") == ("10.0.0.1", 1)
-    assert split_broker("mqtt://h:65535/") == ("h", 65535)
-    assert split_broker("mqtt://[fe80::1]") == ("fe80::1", 1883)
-    assert split_broker("mqtt://[::1]:8883/") == ("::1", 8883)
+    assert split_broker("mqtt://broker.local") == (False, "broker.local", 1883)
+    assert split_broker("tcp://10.0.0.1:1") == (False, "10.0.0.1", 1)
+    assert split_broker("mqtt://h:65535/") == (False, "h", 65535)
+    assert split_broker("mqtt://[fe80::1]") == (False, "fe80::1", 1883)
+    assert split_broker("mqtt://[::1]:8883/") == (False, "::1", 8883)
 
 
 def test_a_broker_that_is_none_is_refused():

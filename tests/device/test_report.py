@@ -169,10 +169,40 @@ def test_the_largest_end_record_fits_into_the_first_flight():
 def test_the_figures_of_the_last_wake_are_plain():
     """In milliseconds; a device that never woke has none."""
     state = State(Storage(folder()))
-    assert last_wake(state) is None
+    log = log_over(Storage(folder()))
+    assert last_wake(state, log) is None
     state.begin("dev1")
     state.phases[0] = 25
-    figures = last_wake(state)
+    figures = last_wake(state, log)
     assert figures["ended"] == "finished"
     assert figures["phases"]["boot"] == 250
+    assert "why" not in figures
     assert payloads.encode(figures)
+
+
+def test_what_ended_the_last_wake_is_its_last_line():
+    """The host learns it with the next report; of an earlier wake it tells nothing."""
+    storage = Storage(folder())
+    log = log_over(storage, 1)
+    log("rejected", why="no")
+    log("error", kind="LinkError", why="silent for 5 ms")
+    log.keep()
+    log = log_over(storage, 0)
+    assert log.last(1).startswith("error {")
+    assert "silent for 5 ms" in log.last(1)
+    assert log.last(2) is None
+    state = State(storage)
+    state.begin("dev1")
+    assert last_wake(state, log)["why"] == log.last(1)
+    state.begin("dev1")
+    assert "why" not in last_wake(state, log)
+
+
+def test_an_error_is_kept_however_much_was_rejected_before_it():
+    """A flood must not hide what ended the wake."""
+    log = log_over(Storage(folder()), 3)
+    for _ in range(200):
+        log("rejected", why="no JSON")
+    log("error", why="the end")
+    log.keep()
+    assert "the end" in log.last(3)

@@ -10,7 +10,7 @@ CONFIG = {"id": "dev", "host": "h", "port": 1883, "total": 600, "payload": 2048,
 class Recorder:
     """Takes what a link is given."""
 
-    rtt = 0
+    rtt = flew = 0
 
     def __init__(self):
         self.data = bytearray()

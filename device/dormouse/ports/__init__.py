@@ -6,9 +6,12 @@ here and through nothing else, so that one agent runs on a board, on the virtual
 A port is a module `dormouse.ports.<sys.platform>` (`posix` for Linux and macOS) with a class `Port`:
 
     config()                bytes of config.json and of secrets.json, None for one that is missing
+    file(name)              bytes of a file beside config.json, None for one that is missing
     ms()                    int, milliseconds since this boot; never wraps within a wake
     pause(ms)               wait that long
     time()                  int, Unix seconds, or None while the clock is not known
+    pretend(when)           have TLS compare dates with `when` (as RTC.datetime takes it) while time() stays None;
+                            False where the clock already says so or can't be set
     random(n)               n random bytes, fresh after every boot
     cause()                 "power" | "reset" | "watchdog" | "timer" | "pin" | "unknown"
     join(config, secrets, deadline)   bring the network up by `deadline` (in ms()) or raise LinkError with a stage

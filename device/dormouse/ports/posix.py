@@ -19,7 +19,9 @@ if sys.implementation.name == "cpython":
     import socket
     import struct
 
-    for _alias, _module in (("usocket", socket), ("ustruct", struct), ("ubinascii", binascii)):
+    from dormouse.ports import cpython_tls
+
+    for _alias, _module in (("usocket", socket), ("ustruct", struct), ("ubinascii", binascii), ("tls", cpython_tls)):
         sys.modules.setdefault(_alias, _module)
 
     def _now():
@@ -58,6 +60,9 @@ class Port:
     def config(self):
         return _read(self._folder + "/config.json"), _read(self._folder + "/secrets.json")
 
+    def file(self, name):
+        return _read(self._folder + "/" + name)
+
     def ms(self):
         return _passed(self._boot)
 
@@ -66,6 +71,9 @@ class Port:
 
     def time(self):
         return int(time.time())
+
+    def pretend(self, when):
+        return False  # a machine's clock is set, and not by us
 
     def random(self, n):
         return os.urandom(n)

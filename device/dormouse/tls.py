@@ -1,0 +1,68 @@
+"""TLS for the link: what the broker must prove before the first byte of MQTT goes out.
+
+Must stay true: certificate and host name are checked against the configured CA, always and with no way round; where
+the clock is not known the dates alone are not, and the wake report says so. Loaded for `mqtts://` only.
+"""
+
+import tls
+
+from dormouse.errors import ConfigError
+
+_DATE = b"\x17\x0d"  # UTCTime of 13 bytes, YYMMDDhhmmssZ, in DER
+
+
+class Security:
+    """The checks for the broker of `config`; files and the clock are the port's. ConfigError for a missing file."""
+
+    def __init__(self, config, port):
+        self.port = port
+        self.host = config["host"]
+        self.begins = b""
+        self.again = True
+        self.ca, self.cert, self.key = (self._file(config, key) for key in ("ca", "cert", "key"))
+        if port.time() is None:
+            self._date(self.ca, 0)
+            self._pretend()
+
+    def _file(self, config, key):
+        name = config[key]
+        data = self.port.file(name) if name else b""
+        if data is None:
+            raise ConfigError("%s: the file %s is missing" % (key, name), "tls")
+        return data
+
+    def wrap(self, sock):
+        """The stream over a connected, non-blocking socket; its handshake is part of the first write."""
+        context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+        context.verify_mode = tls.CERT_REQUIRED
+        try:
+            context.load_verify_locations(self.ca)
+            if self.cert:
+                context.load_cert_chain(self.cert, self.key)
+        except (OSError, ValueError):
+            raise ConfigError("ca, cert or key is not in DER", "tls")
+        context.verify_callback = self._date
+        return context.wrap_socket(sock, server_hostname=self.host, do_handshake_on_connect=False)
+
+    def _date(self, der, depth):
+        """Remember the latest day on which a certificate of the chain begins to be valid. Called with each of them."""
+        der = bytes(der)
+        at = der.find(_DATE)
+        while at >= 0 and not der[at + 2 : at + 14].isdigit():
+            at = der.find(_DATE, at + 1)
+        if at >= 0:
+            self.begins = max(self.begins, der[at + 2 : at + 14])
+        return 0
+
+    def retry(self):
+        """Is a handshake that failed worth a second one, because only the dates can have been in its way?"""
+        again, self.again = self.again, False
+        return again and self.port.time() is None and self._pretend()
+
+    def _pretend(self):
+        """Have dates compared with a day on which all certificates seen are valid."""
+        begins = self.begins
+        if not begins:
+            return False
+        year, month, day, hour, minute, second = (int(begins[i : i + 2]) for i in range(0, 12, 2))
+        return self.port.pretend((2000 + year, month, day, 0, hour, minute, second, 0))
