@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dormouse_host import cli_broker, cli_fleet
+from dormouse_host import cli_boards, cli_broker, cli_fleet
 from dormouse_host.device_process import Kind
 from dormouse_host.errors import HostError
 
@@ -56,6 +56,7 @@ def demo(
     run(Options(broker, messages, variant, device, budget), os.environ, Console())
 
 
+cli_boards.register(app)
 cli_fleet.register(app)
 cli_broker.register(app)
 

@@ -1,0 +1,137 @@
+"""Flashing: from a project's folder to a board's first wake.
+
+Must stay true: everything that can be refused is refused before a byte is sent; a second flash of the same sends
+nothing; a flash that is interrupted, or a board that resets in the middle, leaves a device that works, and running it
+again finishes the work; files that are not ours stay.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dormouse_host import flash_files, flash_wake
+from dormouse_host.boards import Board
+from dormouse_host.errors import HostError
+from dormouse_host.flash_board import Who, identify, look, put
+from dormouse_host.flash_files import STATE
+from dormouse_host.flash_link import LostBoard, Refused, Wire, catch
+from dormouse_host.flash_ports import Place, is_loopback, lan_addresses
+from dormouse_host.project import DeviceFiles, Project
+
+_TRIES = 3  # how often a board that vanishes in the middle is caught again
+_SETTLE = 45  # seconds that a first wake may take beside its budget: boot, rescue window, a slow join
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to flash: `device` is its checked configuration, `app` the program where it is not the project's.
+
+    `wait`: seconds in which a sleeping or busy board must be caught; `watch`: is the first wake waited for?
+    """
+
+    project: Project
+    board: Board
+    place: Place
+    device: DeviceFiles
+    app: Path | None = None
+    wait: float = 60
+    watch: bool = True
+
+
+@dataclass
+class Flashed:
+    """What became of it. `written`: paths that were sent; `state`: the new state name, None where there was one."""
+
+    who: Who
+    written: list[str] = field(default_factory=list)
+    state: str | None = None
+    wake: flash_wake.FirstWake | None = None
+
+
+def flash(request: Request, say: Say) -> Flashed:
+    """Flash the board. HostError when it can't be done; a first wake that failed is in the result."""
+    check_broker(request.place, request.device)
+    files = flash_files.collect(request.project, request.board, request.app, request.device)
+    done, wire = _copy(request, files, say)
+    try:
+        wire.reset()
+    except LostBoard:  # it has reset itself, or has vanished by doing so
+        wire.close()
+        open_wire = None
+    else:
+        open_wire = wire
+    if not request.watch:
+        if open_wire:
+            open_wire.close()
+        return done
+    seconds = request.device.full["budget"] + _SETTLE
+    say(f"waiting for the first wake, at most {seconds:.0f} s")
+    done.wake = flash_wake.watch(request.place, open_wire, seconds, say)
+    return done
+
+
+def check_broker(place: Place, device: DeviceFiles) -> None:
+    """HostError when the broker's address leads a real board to itself."""
+    host = device.full["host"]
+    if is_loopback(host) and not place.virtual:
+        mine = lan_addresses()
+        hint = f"this machine is {' or '.join(mine)}" if mine else "this machine has no address that a board can reach"
+        raise HostError(f"broker {host}: on the board that is the board itself; {hint}", 2)
+
+
+def _copy(request: Request, files: dict[str, bytes], say: Say) -> tuple[Flashed, Wire]:
+    """Catch the board and bring `files` onto it, again where it vanishes in the middle. The wire stays open."""
+    trouble = ""
+    for _ in range(_TRIES):
+        wire = _caught(request, say)
+        try:
+            return _bring(wire, request.board, files, say), wire
+        except Refused as error:
+            wire.close()
+            raise HostError(f"the board's MicroPython says: {error}") from None
+        except LostBoard as error:
+            wire.close()
+            trouble = str(error)
+            say(f"the board was lost ({trouble}); catching it again")
+        except BaseException:
+            wire.close()
+            raise
+    raise HostError(f"the board was lost {_TRIES} times while files were sent ({trouble}): run this again", 1)
+
+
+def _caught(request: Request, say: Say) -> Wire:
+    place = request.place
+    asleep = "asleep, its port is gone" if request.board.usb.vanishes else "asleep or busy"
+
+    def waiting(left: float) -> None:
+        say(f"waiting for {place}: {asleep}; {left:.0f} s left, or press its reset button now")
+
+    try:
+        return catch(place, request.wait, waiting)
+    except LostBoard as error:
+        raise HostError(f"{place}: not caught in {request.wait:.0f} s ({error}); see dormouse doctor", 4) from None
+
+
+def _bring(wire: Wire, board: Board, files: dict[str, bytes], say: Say) -> Flashed:
+    """Compare, and send what differs."""
+    done = Flashed(identify(wire, board))
+    say(f"found {done.who}")
+    marker = f"{STATE}/cmd"
+    found = look(wire, [*files, marker])
+    different = {name: files[name] for name in flash_files.differing(files, found.hashes)}
+    new: dict[str, bytes] = {}
+    if not found.umqtt:
+        new.update(flash_files.umqtt())
+    if found.hashes[marker] is None:
+        done.state, state = flash_files.new_state()
+        new.update(state)
+    if not different and not new:
+        say("nothing changed")
+        return done
+    total = len({*files, *new})
+    say(f"{len(different) + len(new)} of {total} files differ")
+    put(wire, {**new, **different}, found.free, lambda name: say(f"  {name}"))
+    done.written = [*new, *different]
+    return done

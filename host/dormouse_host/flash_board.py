@@ -1,0 +1,192 @@
+"""What is asked of a board over its prompt: who it is, what lies on it, and to change files so that no cut hurts.
+
+Must stay true: a file is sent beside its place, compared by SHA-256 there, and only then are all of them renamed, the
+last to take effect last; whatever interrupts that leaves a board that runs what it ran or has a prompt; no file is
+removed but a source that would hide what was flashed.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dormouse_host.boards import Board
+from dormouse_host.errors import HostError
+from dormouse_host.flash_files import digest
+from dormouse_host.flash_link import LostBoard, Refused, Wire
+
+ASIDE = "~"  # appended to a path while its file is being sent
+_SLACK = 16384  # bytes that stay free: a file takes up to a block more than it is long
+_HASH_SECONDS = 60.0  # without a byte: a board hashes some 200 KB a second
+
+_WHO = """
+import sys, json
+i = sys.implementation
+r = {"name": i.name, "version": list(i.version[:3]), "build": getattr(i, "_build", ""),
+     "machine": getattr(i, "_machine", ""), "platform": sys.platform, "mpy": getattr(i, "_mpy", 0) & 255}
+try:
+    import machine
+    r["id"] = "".join("%02x" % b for b in machine.unique_id())
+except (ImportError, AttributeError):
+    r["id"] = ""
+print(json.dumps(r))
+"""
+
+_WHAT = """
+import os, json, vfs
+s = os.statvfs("/")
+r = {"free": s[0] * s[3], "fs": "", "umqtt": True}
+for f, at in vfs.mount():
+    if at == "/":
+        r["fs"] = type(f).__name__
+try:
+    __import__("umqtt.simple")
+except ImportError:
+    r["umqtt"] = False
+print(json.dumps(r))
+"""
+
+_HASHES = """
+import hashlib, json
+def _hash(name):
+    try:
+        f = open(name, "rb")
+    except OSError:
+        return None
+    h = hashlib.sha256()
+    while True:
+        b = f.read(1024)
+        if not b:
+            break
+        h.update(b)
+    f.close()
+    return "".join("%02x" % b for b in h.digest())
+def _hashes(names):
+    for name in names:
+        print(json.dumps([name, _hash("/" + name)]))
+"""
+
+_FOLDERS = """
+import os
+for name in {names!r}:
+    try:
+        os.mkdir("/" + name)
+    except OSError as e:
+        if e.errno != 17:
+            raise
+"""
+
+_TAKE_EFFECT = """
+import os
+for name in {hiding!r}:
+    os.remove("/" + name)
+for name in {names!r}:
+    os.rename("/" + name + {aside!r}, "/" + name)
+"""
+
+
+@dataclass(frozen=True)
+class Who:
+    """What answered at the prompt."""
+
+    build: str
+    machine: str
+    version: tuple[int, ...]
+    unique_id: str
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return f"{self.machine or 'unknown machine'}, MicroPython {'.'.join(map(str, self.version))}"
+
+
+def identify(wire: Wire, board: Board) -> Who:
+    """Who answers. HostError where that is another kind of board, or too old a MicroPython."""
+    said: dict[str, Any] = wire.ask(_WHO)
+    who = Who(said["build"], said["machine"], tuple(said["version"]), said["id"])
+    if said["name"] != "micropython":
+        raise HostError(f"the board runs {said['name']}, not MicroPython: see make firmware", 3)
+    if who.version < board.oldest:
+        raise HostError(
+            f"the board has MicroPython {'.'.join(map(str, who.version))}, {board.micropython} or newer is wanted:"
+            f" make firmware BOARD={board.name}",
+            3,
+        )
+    if not any(who.build == build or who.build.startswith(f"{build}-") for build in board.builds):
+        raise HostError(f"this is no {board.name}: the board says {who.build or '(nothing)'}, {who.machine}", 3)
+    if board.machine not in who.machine:
+        raise HostError(f"this is no {board.title}: the board says {who.machine}", 3)
+    return who
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies on a board: bytes free, whether umqtt.simple can be imported, and SHA-256 by path, None: not there."""
+
+    free: int
+    umqtt: bool
+    hashes: dict[str, str | None]
+
+
+def look(wire: Wire, names: Iterable[str]) -> Found:
+    """What is there, of `names` too. HostError on a file system that a power cut could tear."""
+    said: dict[str, Any] = wire.ask(_WHAT)
+    if said["fs"] not in ("VfsLfs2", "VfsPosix"):
+        raise HostError(
+            f"the board's file system is {said['fs'] or 'missing'}: littlefs 2 is wanted (vfs.VfsLfs2.mkfs)", 3
+        )
+    return Found(said["free"], said["umqtt"], hashes(wire, names))
+
+
+def hashes(wire: Wire, names: Iterable[str]) -> dict[str, str | None]:
+    """SHA-256 in hex of each file, None for one that is not there."""
+    wire.run(_HASHES)
+    text = wire.run(f"_hashes({list(names)!r})", _HASH_SECONDS)
+    try:
+        return dict(json.loads(line) for line in text.splitlines())
+    except ValueError:
+        raise LostBoard(f"the board answered {text[:40]!r}") from None
+
+
+def put(wire: Wire, files: Mapping[str, bytes], free: int, sent: Callable[[str], None]) -> None:
+    """Send `files` and let them take effect in their order. HostError when there is no room for them.
+
+    What an interrupted call has sent already is found beside its place and not sent again. `sent(path)` is called
+    before each file.
+    """
+    if not files:
+        return
+    there = hashes(wire, [name + ASIDE for name in files])
+    waiting = [name for name in files if there[name + ASIDE] != digest(files[name])]
+    needed = sum(len(files[name]) for name in waiting) + _SLACK
+    if needed > free:
+        raise HostError(f"no room: {needed} bytes are needed and {free} free on the board", 1)
+    _call(wire, _FOLDERS.format(names=_folders(files)))
+    for name in waiting:
+        sent(name)
+        wire.write_file("/" + name + ASIDE, files[name])
+    there = hashes(wire, [name + ASIDE for name in files])
+    wrong = [name for name, data in files.items() if there[name + ASIDE] != digest(data)]
+    if wrong:
+        raise LostBoard(f"{wrong[0]} did not arrive as it was sent")
+    sources = [name.removesuffix(".mpy") + ".py" for name in files if name.endswith(".mpy")]
+    found = hashes(wire, sources)
+    hiding = [name for name in sources if found[name] is not None]  # MicroPython prefers the .py beside a .mpy
+    _call(wire, _TAKE_EFFECT.format(names=list(files), hiding=hiding, aside=ASIDE))
+
+
+def _call(wire: Wire, code: str) -> None:
+    """Run code that prints nothing."""
+    wire.run(code)
+
+
+def _folders(names: Iterable[str]) -> Sequence[str]:
+    """Every folder that must be there for `names`, parents first."""
+    found: dict[str, None] = {}
+    for name in names:
+        parts = name.split("/")[:-1]
+        for end in range(1, len(parts) + 1):
+            found["/".join(parts[:end])] = None
+    return list(found)
+
+
+__all__ = ["Found", "Refused", "Who", "hashes", "identify", "look", "put"]

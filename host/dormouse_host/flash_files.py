@@ -1,0 +1,97 @@
+"""What lies on a flashed board, path by path, before a byte of it is sent.
+
+Must stay true: everything that can be wrong with the files is found here; main.py is the last, so that until it is
+there a board comes up with a prompt; no path leads out of the board's root or over a file of the agent's.
+"""
+
+import hashlib
+import secrets
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from dormouse.inbox import Inbox
+from dormouse.ports.storage import Storage
+from dormouse_host import build, flash_mip, toolchain
+from dormouse_host.boards import Board
+from dormouse_host.device_process import agent_folder
+from dormouse_host.errors import HostError
+from dormouse_host.project import DeviceFiles, Project
+
+STATE = "state"  # the agent's folder on a board
+MAIN = "main.py"
+_UMQTT = "umqtt.simple"
+_RESERVED = (MAIN, "boot.py", "config.json", "secrets.json")
+
+
+def collect(project: Project, board: Board, app: Path | None, device: DeviceFiles) -> dict[str, bytes]:
+    """Path on the board -> bytes, in the order in which they take effect. HostError naming what is wrong.
+
+    `app` is the user's program, app.py on the board whatever its name is here; None: what the project file says.
+    """
+    files = build.agent_files(board.port)
+    for package in project.app.packages:
+        files.update(flash_mip.fetch(package, project.folder))
+    for name in project.app.files:
+        files[_own_path(name)] = _read(project.folder / name)
+    source = app or project.folder / project.app.main
+    files["app.py"] = _read(source)
+    for name in files:
+        if name.endswith(".py"):
+            build.compile_mpy(_text(files[name], name), PurePosixPath(name).name)
+    files.update(device.contents())
+    files[MAIN] = (agent_folder() / MAIN).read_bytes()
+    return files
+
+
+def umqtt() -> dict[str, bytes]:
+    """umqtt.simple for a board that has none: from mip's index, or 1.3.4 out of the cache when that is away."""
+    try:
+        return flash_mip.fetch(_UMQTT, Path())
+    except HostError:
+        source = toolchain.umqtt_folder() / "umqtt" / "simple.py"
+        return {"lib/umqtt/simple.mpy": build.compile_mpy(source.read_text(), "simple.py")}
+
+
+def new_state() -> tuple[str, dict[str, bytes]]:
+    """A new device's random state name, and the journal that begins with it: path on the board -> bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        inbox = Inbox(Storage(folder), secrets.token_bytes, 1, lambda name: None)
+        written = {
+            f"{STATE}/{path.name}": path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.name != "cmd.r"
+        }
+        return str(inbox.state), written
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def differing(files: Mapping[str, bytes], there: Mapping[str, str | None]) -> list[str]:
+    """The paths whose content on the board is another, or none; `there` is their SHA-256 in hex."""
+    return [name for name, data in files.items() if there.get(name) != digest(data)]
+
+
+def _own_path(name: str) -> str:
+    """`name` of `[app] files` as a path on the board."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise HostError(f"app.files: {name}: a path inside the project's folder is wanted", 2)
+    if str(path) in _RESERVED or path.parts[0] == STATE or path.parts[:2] == ("lib", "dormouse"):
+        raise HostError(f"app.files: {name}: that place on the board is the agent's", 2)
+    return str(path)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise HostError(f"{path}: {error.strerror}", 2) from None
+
+
+def _text(data: bytes, name: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeError:
+        raise HostError(f"{name} is not UTF-8", 2) from None

@@ -1,0 +1,168 @@
+"""The wire to a board: mpremote's own transport, with a deadline on everything.
+
+Must stay true: every byte to or from a board goes through mpremote as it is installed; no call here waits longer
+than it says; what mpremote prints is not a person's to read; a board that vanishes is a LostBoard, and nothing else
+that this module raises.
+"""
+
+import contextlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from mpremote.transport import TransportError, TransportExecError
+from mpremote.transport_serial import SerialTransport
+from serial import SerialException
+
+from dormouse_host.flash_ports import Place
+
+_BYTE = 5.0  # seconds for one read or write of the port
+_CHUNK = 1024  # bytes of a file in one command, four times what mpremote takes by itself: a quarter of the turns
+_POLL = 0.05
+_BREAK = b"\r\x03\x02"  # Ctrl-C ends what runs, Ctrl-B a raw REPL that an earlier connection left
+_PROMPT = b">>> "
+_WIRE = (TransportError, SerialException, OSError, ValueError, TypeError, IndexError, SyntaxError)
+
+
+class LostBoard(Exception):
+    """The board does not answer, or not as MicroPython does; or it has vanished."""
+
+
+class Refused(LostBoard):
+    """The board's MicroPython raised: `text` is the last line of its traceback."""
+
+
+class Wire:
+    """An open port. As a context manager it is closed at the end, whatever happened."""
+
+    def __init__(self, device: str) -> None:
+        """Open `device`; LostBoard where that is not possible."""
+        with _quiet():
+            self._transport = SerialTransport(device, timeout=_BYTE)
+        self._transport.serial.write_timeout = _BYTE
+
+    def __enter__(self) -> Self:
+        """The wire itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Leave the board as it is."""
+        with contextlib.suppress(*_WIRE), contextlib.redirect_stdout(io.StringIO()):
+            self._transport.close()
+
+    def read(self, seconds: float) -> bytes:
+        """What has come, at the latest after `seconds`; b"" for nothing."""
+        serial = self._transport.serial
+        with _quiet():
+            serial.timeout = min(seconds, _BYTE)
+            try:
+                first: bytes = serial.read(1)
+                return first + serial.read(serial.in_waiting) if first else b""
+            finally:
+                serial.timeout = _BYTE
+
+    def interrupt(self, seconds: float) -> bool:
+        """Press Ctrl-C until the prompt is there; False when it is not after `seconds`."""
+        deadline = time.monotonic() + seconds
+        seen = b""
+        with _quiet():
+            while time.monotonic() < deadline:
+                self._transport.serial.write(_BREAK)
+                seen = (seen + self.read(0.25))[-64:]
+                if seen.endswith(_PROMPT):
+                    return True
+        return False
+
+    def take_over(self) -> None:
+        """Enter the raw REPL without a soft reset: what runs is stopped, and nothing starts anew."""
+        with _quiet():
+            self._transport.enter_raw_repl(soft_reset=False, timeout_overall=3)
+
+    def run(self, code: str, seconds: float = 20) -> str:
+        """Run `code` on the board and return what it printed; `seconds` without a byte is too long."""
+        with _quiet():
+            out, error = self._transport.exec_raw(code, timeout=seconds)
+            if error:
+                raise Refused(error.decode(errors="replace").strip().splitlines()[-1])
+            text: str = out.decode(errors="replace")
+            return text
+
+    def ask(self, code: str, seconds: float = 20) -> Any:
+        """As `run`, for code that prints JSON."""
+        text = self.run(code, seconds)
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise LostBoard(f"the board answered {text[:40]!r}") from None
+
+    def write_file(self, path: str, data: bytes) -> None:
+        """The file at `path` holds `data`; on flash when this returns. Its folder must exist."""
+        with _quiet():
+            self._transport.fs_writefile(path, data, chunk_size=_CHUNK)
+
+    def reset(self) -> None:
+        """Let the board start again; what it prints is read by `read`."""
+        with _quiet():
+            self._transport.exec_raw_no_follow("import machine\nmachine.reset()")
+            self._transport.in_raw_repl = False
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """mpremote's prints go nowhere, and its errors become LostBoard."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    except LostBoard:
+        raise
+    except TransportExecError as error:
+        raise Refused(error.error_output.strip().splitlines()[-1]) from error
+    except _WIRE as error:
+        raise LostBoard(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+    except Exception as error:  # struct.error and what else mpremote stumbles over when the board stops in the middle
+        raise LostBoard(f"{type(error).__name__}: {error}") from error
+
+
+def catch(place: Place, seconds: float, tell: Callable[[float], None]) -> Wire:
+    """The wire to the board at `place`, its prompt taken: now, or at its next wake within `seconds`.
+
+    `tell(left)` is called when it is clear that this takes a while, and every ten seconds from then on.
+    LostBoard when the time is over.
+    """
+    deadline = time.monotonic() + seconds
+    next_told = time.monotonic() + 3
+    why = f"{place} did not appear"
+    while True:
+        device = place.device()
+        if device is not None:
+            wire = None
+            try:
+                wire = Wire(device)
+                if wire.interrupt(min(3, max(0.5, deadline - time.monotonic()))):
+                    wire.take_over()
+                    return wire
+                why = "no prompt came: it sleeps, or its program does not let itself be interrupted"
+            except LostBoard as error:
+                why = str(error)
+            except BaseException:
+                if wire:
+                    wire.close()
+                raise
+            if wire:
+                wire.close()
+        now = time.monotonic()
+        if now >= deadline:
+            raise LostBoard(why)
+        if now >= next_told:
+            tell(deadline - now)
+            next_told = now + 10
+        time.sleep(_POLL)

@@ -1,0 +1,100 @@
+"""Packages for a board, found by mpremote's own `mip` and kept on this computer until all of a flash is at hand.
+
+Must stay true: nothing is written to a board before every package is here, whole; a package that was fetched once can
+be flashed again without a network; a package that can't be had is one line naming it.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import io
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+from mpremote.commands import CommandError
+from mpremote.mip import do_mip
+from mpremote.transport import Transport
+
+from dormouse_host import toolchain
+from dormouse_host.errors import HostError
+
+MPY_VERSION = 6  # of the bytecode that every MicroPython from 1.20 on loads
+_NETWORK = 15.0  # seconds without a byte from an index
+
+
+class _Folder(Transport):
+    """What mip takes for a board: the files that it would write there, kept in `files`."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def exec(self, command: str, data_consumer: object = None) -> bytes:
+        """mip imports sys before it asks for the bytecode's version."""
+        return b""
+
+    def eval(self, expression: str, parse: bool = True) -> int:
+        """The only question mip asks when a target is given."""
+        return MPY_VERSION
+
+    def fs_exists(self, src: str) -> bool:
+        """Folders are made when files are copied."""
+        return True
+
+    def fs_hashfile(self, path: str, algo: str, chunk_size: int = 256) -> bytes:
+        """Nothing is there yet."""
+        raise FileNotFoundError(path)
+
+    def fs_writefile(self, dest: str, data: bytes, chunk_size: int = 256, progress_callback: object = None) -> None:
+        """Keep the file."""
+        self.files[dest.removeprefix("/")] = bytes(data)
+
+
+def fetch(package: str, folder: Path) -> dict[str, bytes]:
+    """Path on the board -> bytes of `package`, as `mpremote mip install` takes it, relative ones from `folder`.
+
+    What was fetched before is used when the network is away. HostError where neither is to be had.
+    """
+    kept = toolchain.cache_folder() / f"mip-{hashlib.sha256(package.encode()).hexdigest()[:16]}"
+    source = str(folder / package) if "://" not in package and (folder / package).exists() else package
+    try:
+        files = _install(source)
+    except (CommandError, OSError, ValueError, KeyError, TypeError) as error:
+        if files := _read(kept):
+            return files
+        raise HostError(f"package {package}: {str(error).strip() or type(error).__name__}") from None
+    _keep(files, kept)
+    return files
+
+
+def _install(package: str) -> dict[str, bytes]:
+    transport = _Folder()
+    state = SimpleNamespace(transport=transport, did_action=lambda: None, ensure_raw_repl=lambda: None)
+    args = argparse.Namespace(command=["install"], packages=[package], index=None, target="/lib", mpy=True)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_NETWORK)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            do_mip(state, args)
+    finally:
+        socket.setdefaulttimeout(before)
+    return transport.files
+
+
+def _read(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _keep(files: dict[str, bytes], folder: Path) -> None:
+    """Replace what is kept by `files`, in one rename."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mip-", suffix=".tmp", dir=folder.parent) as work:
+        for name, data in files.items():
+            path = Path(work, "new", name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process was faster
+            Path(work, "new").rename(folder)

@@ -1,0 +1,132 @@
+"""Serial ports: which there are, whose they are, and where one has gone that vanished.
+
+Must stay true: a board with USB of its own is followed by its USB serial number, because in sleep its port is gone
+and may come back under another name; a port is virtual when it is a pseudo-terminal or a socket of this machine, and
+never because of what answers on it.
+"""
+
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from serial.tools import list_ports
+
+from dormouse_host.boards import Board
+from dormouse_host.errors import HostError
+
+_UNIX98_PTY = 136  # major device number of /dev/pts/*
+
+
+@dataclass(frozen=True)
+class PortInfo:
+    """A serial port as the computer lists it; `usb` is "vid:pid" in lower-case hex, "" for what is not on USB."""
+
+    device: str
+    usb: str = ""
+    serial_number: str = ""
+    product: str = ""
+
+    def __str__(self) -> str:
+        """One line for people."""
+        about = " ".join(filter(None, [self.usb, self.product, self.serial_number and f"serial {self.serial_number}"]))
+        return f"{self.device} ({about})" if about else self.device
+
+
+Lister = Callable[[], list[PortInfo]]
+
+
+def attached() -> list[PortInfo]:
+    """The serial ports of this computer, by name."""
+    found = []
+    for port in list_ports.comports():
+        usb = f"{port.vid:04x}:{port.pid:04x}" if port.vid is not None and port.pid is not None else ""
+        found.append(PortInfo(port.device, usb, port.serial_number or "", port.product or ""))
+    return sorted(found, key=lambda port: port.device)
+
+
+def choose(board: Board, ports: Iterable[PortInfo]) -> PortInfo:
+    """The one port that can be such a board. HostError with the list where there are several, or none."""
+    ports = list(ports)
+    fitting = [port for port in ports if port.usb in board.usb.ids]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise HostError(f"which one? PORT= one of {'; '.join(map(str, fitting))}", 2)
+    others = f"; other ports: {', '.join(port.device for port in ports)}" if ports else ""
+    hint = "a sleeping one shows none: press its reset button" if board.usb.vanishes else "see dormouse doctor"
+    raise HostError(f"no {board.title} is connected ({hint}){others}", 4)
+
+
+class Place:
+    """Where a board is to be found, though its port may vanish and come back under another name."""
+
+    def __init__(self, port: str, lister: Lister = attached) -> None:
+        self.port = port
+        self._lister = lister
+        known = [info for info in lister() if info.device == port]
+        self.serial_number = known[0].serial_number if known else ""
+
+    def __str__(self) -> str:
+        """For messages."""
+        return f"{self.port} (USB serial {self.serial_number})" if self.serial_number else self.port
+
+    @property
+    def virtual(self) -> bool:
+        """Is it a virtual board of this machine?"""
+        return is_virtual(self.port)
+
+    def device(self) -> str | None:
+        """What to open now, None while it is not there."""
+        if "://" in self.port:
+            return self.port
+        if self.serial_number:
+            for info in self._lister():
+                if info.serial_number == self.serial_number:
+                    return info.device
+            return None
+        # mpremote knows a pseudo-terminal by its name
+        return os.path.realpath(self.port) if Path(self.port).exists() else None
+
+
+def is_virtual(port: str) -> bool:
+    """Is `port` a pseudo-terminal, or a socket of this machine?"""
+    scheme, _, rest = port.partition("://")
+    if rest:
+        return scheme == "socket" and is_loopback(rest.rpartition(":")[0])
+    try:
+        status = os.stat(port)
+    except OSError:
+        return Path(os.path.realpath(port)).is_relative_to("/dev/pts")
+    return stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) == _UNIX98_PTY
+
+
+def is_loopback(host: str) -> bool:
+    """Does `host` mean the machine itself, whichever it is?"""
+    host = host.strip("[]").lower()
+    return host in ("localhost", "::1", "0.0.0.0", "::") or host.endswith(".localhost") or host.startswith("127.")
+
+
+def lan_addresses() -> list[str]:
+    """The IPv4 addresses under which others reach this machine."""
+    addresses = [address for group in psutil.net_if_addrs().values() for address in group]
+    mine = {address.address for address in addresses if address.family == socket.AF_INET}
+    return sorted(address for address in mine if not is_loopback(address) and not address.startswith("169.254."))
+
+
+def holders(device: str) -> list[str]:
+    """Programs that have `device` open, as "name (pid n)"; those of other users are not seen."""
+    found = []
+    real = os.path.realpath(device)
+    for process in psutil.process_iter(["name", "pid"]):
+        try:
+            descriptors = list(Path(f"/proc/{process.pid}/fd").iterdir())
+            held = any(os.path.realpath(one) == real for one in descriptors)
+        except OSError:  # another user's, or gone meanwhile
+            continue
+        if held and process.pid != os.getpid():
+            found.append(f"{process.info['name']} (pid {process.pid})")
+    return found

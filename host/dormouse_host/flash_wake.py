@@ -1,0 +1,129 @@
+"""The first wake after a flash, read from the board's own log; and what kept it from succeeding, in a person's words.
+
+Must stay true: success is what the device said, a wake that connected and ended without an error, and nothing else;
+a failure names the stage that the device named.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dormouse_host.demo_device import Event, parse
+from dormouse_host.flash_link import LostBoard, Wire
+from dormouse_host.flash_ports import Place
+
+STAGES = {
+    "ap": "no access point called {ssid} answers: is the name right, is it on 2.4 GHz, is it near enough?",
+    "password": "the access point {ssid} refuses the Wi-Fi password",
+    "address": "Wi-Fi is up, but no address came: is there a DHCP server with one left?",
+    "join": "the Wi-Fi connection failed",
+    "dns": "the name {host} has no address: try the broker's IP address",
+    "connect": "nothing takes connections at {host}:{port}: does the broker run, and listen on more than localhost?",
+    "tls": "TLS with {host} failed",
+    "connack": "the broker refuses the device",
+    "session": "another client uses this device's id",
+    "subscribe": "the broker does not let this device read its own topic",
+    "config": "the device refuses its configuration",
+}  # the device's stage -> what it means; filled in from the configuration
+_OTHER = "the first wake did not succeed"
+
+
+@dataclass(frozen=True)
+class FirstWake:
+    """How it went. `stage` and `why` are None on success; `asleep` is what the device told of itself at the end."""
+
+    events: tuple[Event, ...]
+    stage: str | None
+    why: str | None
+    asleep: Mapping[str, Any]
+
+    @property
+    def succeeded(self) -> bool:
+        """Has the device connected, reported, and ended its wake as it should?"""
+        return self.stage is None
+
+    def explain(self, config: Mapping[str, Any]) -> str:
+        """One line for a person, of a wake that failed."""
+        names = {"ssid": config.get("ssid") or "(none configured)", "host": config["host"], "port": config["port"]}
+        meaning = STAGES.get(self.stage or "", _OTHER).format(**names)
+        return f"first wake: {self.stage}: {meaning}" + (f" ({self.why})" if self.why else "")
+
+
+class Lines:
+    """Whole lines out of pieces; an unended one of more than 4 KiB is dropped."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[str]:
+        """The lines that `data` completes."""
+        *whole, rest = (self._rest + data).split(b"\n")
+        self._rest = rest if len(rest) <= 4096 else b""
+        return [line.decode(errors="replace").rstrip("\r") for line in whole]
+
+
+def follow(place: Place, wire: Wire | None, seconds: float, on_line: Callable[[str], bool]) -> None:
+    """Hand each line that the board prints to `on_line` until it returns True or `seconds` are over.
+
+    The port may vanish and come back; the wire is closed at the end.
+    """
+    deadline = time.monotonic() + seconds
+    lines = Lines()
+    try:
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                if wire is None:
+                    device = place.device()
+                    if device is None:
+                        time.sleep(0.05)
+                        continue
+                    wire = Wire(device)
+                for line in lines.feed(wire.read(min(left, 0.5))):
+                    if on_line(line):
+                        return
+            except LostBoard:
+                if wire:
+                    wire.close()
+                wire = None
+                time.sleep(0.05)
+    finally:
+        if wire:
+            wire.close()
+
+
+def watch(place: Place, wire: Wire | None, seconds: float, say: Callable[[str], None]) -> FirstWake:
+    """Wait for the end of the next wake, `seconds` at most; `say` gets each line of the device's log."""
+    events: list[Event] = []
+
+    def on_line(line: str) -> bool:
+        event = parse(line)
+        if event:
+            events.append(event)
+            say(line)
+        return event is not None and event.name == "asleep"
+
+    follow(place, wire, seconds, on_line)
+    return judge(tuple(events), seconds)
+
+
+def judge(events: tuple[Event, ...], seconds: float) -> FirstWake:
+    """What the events of one wake come to."""
+    asleep = next((event.fields for event in events if event.name == "asleep"), {})
+    names = {event.name for event in events}
+    errors = [event.fields for event in events if event.name == "error"]
+    broken = [fields for fields in errors if fields.get("kind") in ("app", "telemetry")]
+    fatal = [fields for fields in errors if fields not in broken]
+    if fatal:
+        first = fatal[0]
+        stage = "config" if first.get("kind") == "ConfigError" and not first.get("stage") else first.get("stage")
+        return FirstWake(events, str(stage or "agent"), first.get("why"), asleep)
+    if not events:
+        return FirstWake(events, "boot", f"nothing came from the board in {seconds:.0f} s", asleep)
+    if not asleep:
+        return FirstWake(events, "unfinished", f"no end in {seconds:.0f} s; last: {events[-1].name}", asleep)
+    if broken:
+        return FirstWake(events, "app", broken[0].get("why"), asleep)
+    if "connected" not in names:
+        return FirstWake(events, "schedule", "the device did not try to connect at this wake", asleep)
+    return FirstWake(events, None, None, asleep)

@@ -1,0 +1,28 @@
+"""A board's log as it comes, over sleeps in which its port is gone.
+
+Must stay true: nothing is sent to the board; it ends with Ctrl-C, or when its time is over, and not because the board
+sleeps.
+"""
+
+import math
+from collections.abc import Callable
+
+from dormouse_host.errors import HostError
+from dormouse_host.flash_ports import Place, holders
+from dormouse_host.flash_wake import follow
+
+
+def monitor(place: Place, seconds: float | None, show: Callable[[str], None]) -> None:
+    """Hand each line that the board prints to `show`, for `seconds` or until interrupted.
+
+    HostError where another program holds the port, because that one gets half of the lines.
+    """
+    device = place.device()
+    if device and not place.virtual and (names := holders(device)):
+        raise HostError(f"{device} is held by {', '.join(names)}: end it first")
+
+    def on_line(line: str) -> bool:
+        show(line)
+        return False
+
+    follow(place, None, math.inf if seconds is None else seconds, on_line)

@@ -1,0 +1,181 @@
+"""dormouse.toml: what is flashed onto which device, and with which configuration.
+
+Must stay true: board defaults, `[device]`, `[devices.ID]` and the command line go over each other in this order, and
+the device's own rules judge the result before anything is copied; a wrong key, type or range is one line that names
+it; a secret comes from the file or the environment, goes to secrets.json, and stands in no message.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dormouse import config as device_config
+from dormouse.errors import ConfigError, DormouseError
+from dormouse_host.boards import Board
+from dormouse_host.errors import HostError
+from dormouse_host.settings import FILE
+
+SECRETS = {
+    "wifi": {"password": "wifi_password"},
+    "mqtt": {"user": "user", "password": "password"},
+}  # table and key of dormouse.toml -> key of secrets.json
+ENVIRONMENT = {"WIFI_PASSWORD": "wifi_password", "MQTT_USERNAME": "user", "MQTT_PASSWORD": "password"}
+_TABLES: dict[str, dict[str, type] | None] = {
+    "wifi": {"ssid": str, "password": str},
+    "mqtt": {"user": str, "password": str},
+    "app": {"main": str, "files": list, "packages": list},
+    "device": None,
+    "devices": None,
+}
+_OWN = ("board", "port", "wifi", "mqtt")  # what a `[devices.ID]` holds beside keys of config.json
+_TOP = ("db", "broker", "root")
+
+
+@dataclass(frozen=True)
+class App:
+    """What the user's program consists of; paths as written, relative to the project's folder."""
+
+    main: str = "app.py"
+    files: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()  # as mpremote mip takes them
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project's folder and what its dormouse.toml says; without one, everything is empty."""
+
+    folder: Path
+    values: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def app(self) -> App:
+        """The program."""
+        said = self.values.get("app", {})
+        return App(said.get("main", "app.py"), tuple(said.get("files", ())), tuple(said.get("packages", ())))
+
+    def device(self, name: str) -> dict[str, Any]:
+        """What stands under `[devices.<name>]`."""
+        said: dict[str, Any] = self.values.get("devices", {}).get(name, {})
+        return said
+
+
+@dataclass(frozen=True)
+class DeviceFiles:
+    """The two files of a device's configuration, checked; `config` has only what is not the agent's own default."""
+
+    config: dict[str, Any]
+    secrets: dict[str, str] = field(repr=False)
+    full: dict[str, Any]  # the configuration with all defaults, `host` and `port` of the broker apart
+
+    def contents(self) -> dict[str, bytes]:
+        """Path on the board -> bytes; the same for the same configuration."""
+        return {
+            "config.json": json.dumps(self.config, indent=1, sort_keys=True).encode() + b"\n",
+            "secrets.json": json.dumps(self.secrets, indent=1, sort_keys=True).encode() + b"\n",
+        }
+
+
+def read(folder: Path) -> Project:
+    """The project in `folder`. HostError naming the key that is wrong."""
+    try:
+        values = tomllib.loads((folder / FILE).read_text())
+    except FileNotFoundError:
+        return Project(folder)
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
+        raise HostError(f"{FILE}: {str(error).splitlines()[0]}", 2) from None
+    for key, value in values.items():
+        _check_top(key, value)
+    return Project(folder, values)
+
+
+def _check_top(key: str, value: object) -> None:
+    if key in _TOP:
+        if not isinstance(value, str):
+            raise HostError(f"{FILE}: {key} is text", 2)
+        return
+    if key not in _TABLES:
+        raise HostError(f"{FILE}: unknown key {key}: there are {', '.join((*_TOP, *_TABLES))}", 2)
+    if not isinstance(value, dict):
+        raise HostError(f"{FILE}: {key} is a table, [{key}]", 2)
+    _check_table(key, key, value)
+    for name, device in value.items() if key == "devices" else ():
+        if not isinstance(device, dict):
+            raise HostError(f"{FILE}: devices.{name} is a table, [devices.{name}]", 2)
+        for table in ("wifi", "mqtt"):
+            if not isinstance(device.get(table, {}), dict):
+                raise HostError(f"{FILE}: devices.{name}.{table} is a table", 2)
+            _check_table(table, f"devices.{name}.{table}", device.get(table, {}))
+        for own in ("board", "port"):
+            if not isinstance(device.get(own, ""), str):
+                raise HostError(f"{FILE}: devices.{name}.{own} is text", 2)
+
+
+def _check_table(table: str, path: str, values: dict[str, Any]) -> None:
+    """The keys and types of `values`, which are as those of the top table `table`."""
+    known = _TABLES[table]
+    if known is None:
+        return
+    for key, value in values.items():
+        if key not in known:
+            raise HostError(f"{FILE}: unknown key {path}.{key}: there are {', '.join(known)}", 2)
+        if not isinstance(value, known[key]):
+            raise HostError(f"{FILE}: {path}.{key} is {'text' if known[key] is str else 'a list of texts'}", 2)
+        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+            raise HostError(f"{FILE}: {path}.{key} is a list of texts", 2)
+
+
+def device_files(
+    project: Project, board: Board, device: str, over: Mapping[str, Any], environment: Mapping[str, str]
+) -> DeviceFiles:
+    """The configuration of `device` on `board`; `over` is the command line's. HostError naming the wrong key."""
+    mine = project.device(device)
+    config: dict[str, Any] = dict(board.config)
+    for key in ("broker", "root"):
+        if key in project.values:
+            config[key] = project.values[key]
+    secrets: dict[str, str] = {}
+    for said in (project.values, mine):
+        if "ssid" in said.get("wifi", {}):
+            config["ssid"] = said["wifi"]["ssid"]
+        for table, keys in SECRETS.items():
+            secrets.update({keys[key]: value for key, value in said.get(table, {}).items() if key in keys})
+    config.update(project.values.get("device", {}))
+    config.update({key: value for key, value in mine.items() if key not in _OWN})
+    config.update(over)
+    secrets.update({key: environment[name] for name, key in ENVIRONMENT.items() if environment.get(name)})
+    if config.setdefault("id", device) != device:
+        raise HostError(f"id: the device is {device}, and its configuration says {config['id']}", 2)
+    if not config.get("broker"):
+        raise HostError(f"broker is missing: --broker mqtt://host, or broker in {FILE}", 2)
+    return DeviceFiles(config, secrets, checked(config))
+
+
+def checked(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The full configuration by the device's own rules. HostError naming the key."""
+    for key, value in config.items():
+        if not isinstance(value, str | int | float | bool):
+            raise HostError(f"{key}: a device's key holds text, a number, true or false", 2)
+    try:
+        full: dict[str, Any] = device_config.check(dict(config))
+    except ConfigError as error:
+        raise HostError(error.reason.removeprefix("config: "), 2) from None
+    except DormouseError as error:
+        raise HostError(error.reason, 2) from None
+    return full
+
+
+def settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """`KEY=VALUE` from the command line; a value is JSON where it is JSON, else text."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise HostError(f"--set {pair}: KEY=VALUE is wanted", 2)
+        try:
+            found[key] = json.loads(text)
+        except ValueError:
+            found[key] = text
+    return found
