@@ -2,6 +2,7 @@
 # Must stay true: any target works in a fresh clone, sets up what it needs itself, and leaves nothing running.
 #
 # Variables: PYTHON (3.11 or newer), MICROPYTHON=/path/to/interpreter, UMQTT=/folder/with/umqtt, ARGS for a target.
+# For boards: BOARD, PORT, DEVICE, APP, BROKER, SSID, FIRMWARE; passwords come from dormouse.toml or the environment.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -53,6 +54,19 @@ test: setup ## every test, the device's on CPython and on MicroPython; ARGS="-k 
 	@$(have_postgresql) || ( $(call system_package,postgresql) && $(call stop_service,postgresql) ); $(have_postgresql) || \
 		echo "PostgreSQL is not installed and may not be, its tests can't run: $(postgresql_hint)" >&2
 	@$(RUN) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+.PHONY: flash
+flash: setup ## onto a board: BOARD=RPI_PICO_W DEVICE=greenhouse [PORT=/dev/ttyACM0] [APP=app.py] [BROKER=mqtt://…] [SSID=…]
+	@$(VENV)/bin/dormouse flash $(DEVICE) --board "$(BOARD)" $(if $(PORT),--port "$(PORT)") $(if $(BROKER),--broker "$(BROKER)") \
+		$(if $(SSID),--ssid "$(SSID)") $(if $(APP),--app "$(APP)",$(if $(wildcard dormouse.toml),,--app device/app.py)) $(ARGS)
+
+.PHONY: firmware
+firmware: setup ## MicroPython itself onto a board: BOARD=… [PORT=…] [FIRMWARE=file]
+	@$(VENV)/bin/dormouse firmware --board "$(BOARD)" $(if $(PORT),--port "$(PORT)") $(if $(FIRMWARE),--file "$(FIRMWARE)") $(ARGS)
+
+.PHONY: monitor
+monitor: setup ## a board's log, over its sleeps: PORT=/dev/ttyACM0
+	@$(VENV)/bin/dormouse monitor $(if $(PORT),"$(PORT)") $(ARGS)
 
 .PHONY: powercut
 powercut: setup ## cut the power at every instant, then at every second one too; ARGS="long/3:flash:17:torn" for one

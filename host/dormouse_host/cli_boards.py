@@ -6,6 +6,7 @@ its first wake failed.
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,8 +27,9 @@ agent = typer.Typer(rich_markup_mode=None, help="The agent on this machine: Linu
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the line."""
-    for command in (flash, monitor):
+    for command in (flash, firmware, monitor, doctor, init):
         app.command()(command)
+    app.add_typer(agent, name="agent")
 
 
 def flash(
@@ -80,3 +82,76 @@ def monitor(
     from dormouse_host.monitor import monitor as run
 
     run(Place(port), seconds, typer.echo)
+
+
+def firmware(
+    board: BoardName = "",
+    port: Port = None,
+    file: Annotated[Path | None, typer.Option("--file", help="A .bin for ESP32, a .uf2 for Pico.")] = None,
+    erase: Annotated[bool, typer.Option("--erase", help="All of flash first, files and state too.")] = False,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds for a Pico's drive to appear.")] = 60,
+) -> None:
+    """Put MicroPython itself onto a board: by esptool, or onto the drive that a Pico shows with BOOTSEL held.
+
+    Without --file, mpflash finds and downloads one (pip install 'dormouse-mqtt[firmware]'). Nobody has run this on
+    hardware yet: its checks and the copy are tested, the tools behind it are other people's.
+    """
+    from dormouse_host import boards
+    from dormouse_host.firmware import install
+
+    install(boards.load(board), port, file, erase=erase, wait=wait, say=typer.echo)
+
+
+def doctor() -> None:
+    """Say what may keep a board from being flashed, each with one thing to do. Exit code 1 when there is something."""
+    from dormouse_host.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        typer.echo(f"{'!' if finding.wrong else 'ok'}  {finding.what}")
+        if finding.wrong:
+            typer.echo(f"    -> {finding.fix}")
+    if any(finding.wrong for finding in findings):
+        raise typer.Exit(1)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Made if it is not there.")] = Path("."),
+) -> None:
+    """Make a new project: app.py, dormouse.toml, .gitignore. What is there already stays as it is."""
+    from dormouse_host.project_init import init as run
+
+    made = run(folder)
+    typer.echo(f"{folder}: {'made ' + ', '.join(made) if made else 'everything is there already'}")
+
+
+@agent.command("run")
+def agent_run(
+    app: Annotated[Path, typer.Argument(metavar="APP", help="The program: app.py.")],
+    device: Annotated[str, typer.Option("--device", help="The device's id; without it, the host's name.")] = "",
+    state: Annotated[Path | None, typer.Option("--state", help="The state folder; else one of this user's.")] = None,
+    broker: Annotated[str | None, typer.Option("--broker", help="mqtt://host[:port]; else dormouse.toml's.")] = None,
+    change: Set = [],  # noqa: B006
+    stay: Annotated[bool, typer.Option("--stay", help="Stay in memory between wakes, until SIGTERM.")] = False,
+    timer: Annotated[bool, typer.Option("--timer", help="Nothing before the planned wake.")] = False,
+) -> None:
+    """Run a device on this machine, under CPython: one wake, or with --stay one after the other.
+
+    Exit codes: 0 the wake finished, 1 network or broker, or the state folder is in use, 2 configuration.
+    """
+    import platformdirs
+
+    from dormouse_host import boards, project
+    from dormouse_host.agent_run import Agent, default_id
+
+    if stay and timer:
+        raise HostError("--stay or --timer: one of them", 2)
+    name = device or default_id()
+    here = project.read(Path.cwd())
+    over = project.settings(change)
+    if broker is not None:
+        over["broker"] = broker
+    files = project.device_files(here, boards.load("POSIX"), name, over, os.environ)
+    folder = state or platformdirs.user_state_path("dormouse") / name
+    running = Agent(app, folder, files, typer.echo)
+    sys.exit(running.stay() if stay else running.once(timer=timer))

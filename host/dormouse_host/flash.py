@@ -19,6 +19,7 @@ from dormouse_host.flash_ports import Place, is_loopback, lan_addresses
 from dormouse_host.project import DeviceFiles, Project
 
 _TRIES = 3  # how often a board that vanishes in the middle is caught again
+_NAMED = 8  # files that are named when they were sent; more are counted
 _SETTLE = 45  # seconds that a first wake may take beside its budget: boot, rescue window, a slow join
 
 Say = Callable[[str], None]
@@ -130,8 +131,10 @@ def _bring(wire: Wire, board: Board, files: dict[str, bytes], say: Say) -> Flash
     if not different and not new:
         say("nothing changed")
         return done
-    total = len({*files, *new})
-    say(f"{len(different) + len(new)} of {total} files differ")
-    put(wire, {**new, **different}, found.free, lambda name: say(f"  {name}"))
-    done.written = [*new, *different]
+    sending = {**new, **different}
+    say(f"{len(sending)} of {len({*files, *new})} files differ, {sum(map(len, sending.values()))} bytes")
+    put(wire, sending, found.free)
+    done.written = list(sending)
+    if len(sending) <= _NAMED:
+        say(f"sent {', '.join(sending)}")
     return done

@@ -6,14 +6,14 @@ removed but a source that would hide what was flashed.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dormouse_host.boards import Board
 from dormouse_host.errors import HostError
 from dormouse_host.flash_files import digest
-from dormouse_host.flash_link import LostBoard, Refused, Wire
+from dormouse_host.flash_link import LostBoard, Wire
 
 ASIDE = "~"  # appended to a path while its file is being sent
 _SLACK = 16384  # bytes that stay free: a file takes up to a block more than it is long
@@ -147,11 +147,10 @@ def hashes(wire: Wire, names: Iterable[str]) -> dict[str, str | None]:
         raise LostBoard(f"the board answered {text[:40]!r}") from None
 
 
-def put(wire: Wire, files: Mapping[str, bytes], free: int, sent: Callable[[str], None]) -> None:
+def put(wire: Wire, files: Mapping[str, bytes], free: int) -> None:
     """Send `files` and let them take effect in their order. HostError when there is no room for them.
 
-    What an interrupted call has sent already is found beside its place and not sent again. `sent(path)` is called
-    before each file.
+    What an interrupted call has sent already is found beside its place and not sent again.
     """
     if not files:
         return
@@ -160,9 +159,8 @@ def put(wire: Wire, files: Mapping[str, bytes], free: int, sent: Callable[[str],
     needed = sum(len(files[name]) for name in waiting) + _SLACK
     if needed > free:
         raise HostError(f"no room: {needed} bytes are needed and {free} free on the board", 1)
-    _call(wire, _FOLDERS.format(names=_folders(files)))
+    wire.run(_FOLDERS.format(names=_folders(files)))
     for name in waiting:
-        sent(name)
         wire.write_file("/" + name + ASIDE, files[name])
     there = hashes(wire, [name + ASIDE for name in files])
     wrong = [name for name, data in files.items() if there[name + ASIDE] != digest(data)]
@@ -171,12 +169,7 @@ def put(wire: Wire, files: Mapping[str, bytes], free: int, sent: Callable[[str],
     sources = [name.removesuffix(".mpy") + ".py" for name in files if name.endswith(".mpy")]
     found = hashes(wire, sources)
     hiding = [name for name in sources if found[name] is not None]  # MicroPython prefers the .py beside a .mpy
-    _call(wire, _TAKE_EFFECT.format(names=list(files), hiding=hiding, aside=ASIDE))
-
-
-def _call(wire: Wire, code: str) -> None:
-    """Run code that prints nothing."""
-    wire.run(code)
+    wire.run(_TAKE_EFFECT.format(names=list(files), hiding=hiding, aside=ASIDE))
 
 
 def _folders(names: Iterable[str]) -> Sequence[str]:
@@ -187,6 +180,3 @@ def _folders(names: Iterable[str]) -> Sequence[str]:
         for end in range(1, len(parts) + 1):
             found["/".join(parts[:end])] = None
     return list(found)
-
-
-__all__ = ["Found", "Refused", "Who", "hashes", "identify", "look", "put"]

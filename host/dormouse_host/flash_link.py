@@ -24,6 +24,8 @@ _CHUNK = 1024  # bytes of a file in one command, four times what mpremote takes 
 _POLL = 0.05
 _BREAK = b"\r\x03\x02"  # Ctrl-C ends what runs, Ctrl-B a raw REPL that an earlier connection left
 _PROMPT = b">>> "
+_WINDOW = b" window {"  # the device's log: it listens for Ctrl-C now
+_AGAIN = 1.0  # seconds after which Ctrl-C is pressed again: not sooner, lest it hits the device writing a mark
 _WIRE = (TransportError, SerialException, OSError, ValueError, TypeError, IndexError, SyntaxError)
 
 
@@ -71,13 +73,17 @@ class Wire:
                 serial.timeout = _BYTE
 
     def interrupt(self, seconds: float) -> bool:
-        """Press Ctrl-C until the prompt is there; False when it is not after `seconds`."""
+        """Press Ctrl-C until the prompt is there; False when it is not after `seconds`.
+
+        A device in the middle of a wake answers the first with a reset and then opens a window for the second.
+        """
         deadline = time.monotonic() + seconds
-        seen = b""
-        with _quiet():
-            while time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            with _quiet():
                 self._transport.serial.write(_BREAK)
-                seen = (seen + self.read(0.25))[-64:]
+            pressed, seen = time.monotonic(), b""
+            while time.monotonic() < min(deadline, pressed + _AGAIN) and _WINDOW not in seen:
+                seen = (seen + self.read(0.2))[-256:]
                 if seen.endswith(_PROMPT):
                     return True
         return False

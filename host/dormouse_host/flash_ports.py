@@ -6,17 +6,16 @@ never because of what answers on it.
 """
 
 import os
-import socket
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from serial.tools import list_ports
 
 from dormouse_host.boards import Board
 from dormouse_host.errors import HostError
+from dormouse_host.trial_broker import addresses
 
 _UNIX98_PTY = 136  # major device number of /dev/pts/*
 
@@ -112,21 +111,19 @@ def is_loopback(host: str) -> bool:
 
 def lan_addresses() -> list[str]:
     """The IPv4 addresses under which others reach this machine."""
-    addresses = [address for group in psutil.net_if_addrs().values() for address in group]
-    mine = {address.address for address in addresses if address.family == socket.AF_INET}
-    return sorted(address for address in mine if not is_loopback(address) and not address.startswith("169.254."))
+    return [ip for ip in addresses() if not is_loopback(ip) and not ip.startswith("169.254.")]
 
 
 def holders(device: str) -> list[str]:
-    """Programs that have `device` open, as "name (pid n)"; those of other users are not seen."""
+    """Programs that have `device` open, as "name (pid n)". Those of other users are not seen, and none but on Linux."""
     found = []
     real = os.path.realpath(device)
-    for process in psutil.process_iter(["name", "pid"]):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            descriptors = list(Path(f"/proc/{process.pid}/fd").iterdir())
-            held = any(os.path.realpath(one) == real for one in descriptors)
+            held = any(os.path.realpath(one) == real for one in (process / "fd").iterdir())
+            name = (process / "comm").read_text().strip()
         except OSError:  # another user's, or gone meanwhile
             continue
-        if held and process.pid != os.getpid():
-            found.append(f"{process.info['name']} (pid {process.pid})")
-    return found
+        if held and int(process.name) != os.getpid():
+            found.append(f"{name} (pid {process.name})")
+    return sorted(found)

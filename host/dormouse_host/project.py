@@ -1,8 +1,9 @@
 """dormouse.toml: what is flashed onto which device, and with which configuration.
 
-Must stay true: board defaults, `[device]`, `[devices.ID]` and the command line go over each other in this order, and
-the device's own rules judge the result before anything is copied; a wrong key, type or range is one line that names
-it; a secret comes from the file or the environment, goes to secrets.json, and stands in no message.
+Must stay true: board defaults, `[device]`, what was provisioned in devices/ID, `[devices.ID]` and the command line go
+over each other in this order, and the device's own rules judge the result before anything is copied; a wrong key, type
+or range is one line that names it; a secret comes from a file or the environment, goes to secrets.json, and stands in
+no message.
 """
 
 import json
@@ -30,6 +31,7 @@ _TABLES: dict[str, dict[str, type] | None] = {
     "device": None,
     "devices": None,
 }
+PROVISIONED = "devices"  # folder of what `dormouse provision` has made, a folder per device
 _OWN = ("board", "port", "wifi", "mqtt")  # what a `[devices.ID]` holds beside keys of config.json
 _TOP = ("db", "broker", "root")
 
@@ -69,12 +71,14 @@ class DeviceFiles:
     config: dict[str, Any]
     secrets: dict[str, str] = field(repr=False)
     full: dict[str, Any]  # the configuration with all defaults, `host` and `port` of the broker apart
+    keys: dict[str, bytes] = field(default_factory=dict, repr=False)  # certificates and keys by file name
 
     def contents(self) -> dict[str, bytes]:
         """Path on the board -> bytes; the same for the same configuration."""
         return {
             "config.json": json.dumps(self.config, indent=1, sort_keys=True).encode() + b"\n",
             "secrets.json": json.dumps(self.secrets, indent=1, sort_keys=True).encode() + b"\n",
+            **self.keys,
         }
 
 
@@ -132,17 +136,20 @@ def device_files(
 ) -> DeviceFiles:
     """The configuration of `device` on `board`; `over` is the command line's. HostError naming the wrong key."""
     mine = project.device(device)
+    given = project.folder / PROVISIONED / device
     config: dict[str, Any] = dict(board.config)
     for key in ("broker", "root"):
         if key in project.values:
             config[key] = project.values[key]
     secrets: dict[str, str] = {}
     for said in (project.values, mine):
-        if "ssid" in said.get("wifi", {}):
+        if said.get("wifi", {}).get("ssid") and board.port != "posix":
             config["ssid"] = said["wifi"]["ssid"]
         for table, keys in SECRETS.items():
             secrets.update({keys[key]: value for key, value in said.get(table, {}).items() if key in keys})
+    secrets.update(_json(given / "secrets.json"))
     config.update(project.values.get("device", {}))
+    config.update(_json(given / "config.json"))
     config.update({key: value for key, value in mine.items() if key not in _OWN})
     config.update(over)
     secrets.update({key: environment[name] for name, key in ENVIRONMENT.items() if environment.get(name)})
@@ -150,7 +157,21 @@ def device_files(
         raise HostError(f"id: the device is {device}, and its configuration says {config['id']}", 2)
     if not config.get("broker"):
         raise HostError(f"broker is missing: --broker mqtt://host, or broker in {FILE}", 2)
-    return DeviceFiles(config, secrets, checked(config))
+    der = {file.name: file.read_bytes() for file in sorted(given.glob("*.der"))}
+    return DeviceFiles(config, secrets, checked(config), der)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; nothing where there is no file."""
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        values = None
+    if not isinstance(values, dict):
+        raise HostError(f"{path} is no JSON object", 2)
+    return values
 
 
 def checked(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,6 @@ def _file(path: Path) -> dict[str, str]:
     except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
         raise HostError(f"{path.name}: {str(error).splitlines()[0]}", 2) from None
     for key, value in said.items():
-        if key not in _KEYS or not isinstance(value, str):
+        if not isinstance(value, dict) and (key not in _KEYS or not isinstance(value, str)):
             raise HostError(f"{path.name}: {key}: only db, broker and root stand there, as text", 2)
-    return said
+    return {key: value for key, value in said.items() if key in _KEYS}  # the tables are flash's: see project.py
