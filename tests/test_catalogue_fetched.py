@@ -88,4 +88,4 @@ def test_a_real_device_is_asked_at_its_first_wake_and_after_its_app_changed(tmp_
             device.wake()
         until(lambda: fleet.status("dev")[0].catalogue)
         assert fleet.send("dev", "water").warning is None
-        assert [row["do"] for row in fleet.export("results")] == ["describe", "describe"]
+        assert [row["status"] for row in fleet.export("results")] == ["succeeded"] * 2
