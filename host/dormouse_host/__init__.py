@@ -7,15 +7,17 @@ uses.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dormouse_host.async_fleet import AsyncFleet
     from dormouse_host.fleet import Fleet
 
 __version__ = "0.1.0"
-__all__ = ["Fleet", "__version__"]
+__all__ = ["AsyncFleet", "Fleet", "__version__"]
+_WHERE = {"AsyncFleet": "async_fleet", "Fleet": "fleet"}
 
 
 def __getattr__(name: str) -> Any:
-    if name != "Fleet":
+    if name not in _WHERE:
         raise AttributeError(name)
-    from dormouse_host.fleet import Fleet
+    from importlib import import_module
 
-    return Fleet
+    return getattr(import_module(f"dormouse_host.{_WHERE[name]}"), name)

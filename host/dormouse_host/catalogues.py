@@ -81,5 +81,5 @@ def check(device: DeviceView, do: str, args: dict[str, Any], expires: int | None
     limit = device.limit or protocol.PAYLOAD_LIMIT
     if size > limit:
         raise HostError(f"{do}: {size} bytes, and device {device.id} takes {limit}", 2)
-    unknown = f"nobody knows what {device.id} understands: dormouse send {device.id} describe"
+    unknown = f"what {device.id} understands is not known yet: {do} is sent unchecked"
     return text, unknown if spec is None else None

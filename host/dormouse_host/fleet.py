@@ -11,21 +11,27 @@ stored; every error is a HostError of one line.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
 from dormouse_host import catalogues
 from dormouse_host.errors import HostError
+from dormouse_host.ledger.database import missing
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.store import Ledger
-from dormouse_host.ledger.views import EXPORTS, CommandView, DeviceView
+from dormouse_host.ledger.views import EXPORTS, CommandView, DeviceView, RelayView
 from dormouse_host.url import BrokerAddress
 
-_LOOK = 0.1  # seconds between two looks of `wait`
+if TYPE_CHECKING:
+    from dormouse_host.relay.relay import Relay
+
+__all__ = ["CommandView", "DeviceView", "Fleet", "RelayView", "Sent"]
+
+LOOK = 0.1  # seconds between two looks of `wait`
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,11 @@ class Sent:
     warning: str | None
 
 
-def _device_id(device: str) -> str:
+def _name(text: str, what: str = "device") -> str:
     try:
-        checked: str = protocol.check_device_id(device)
+        checked: str = protocol.check_device_id(text)
     except ConfigError as error:
-        raise HostError(f"device {error.reason}", 2) from None
+        raise HostError(f"{what} {error.reason}", 2) from None
     return checked
 
 
@@ -50,12 +56,22 @@ def _read(view: DeviceView, do: str, words: Sequence[str]) -> dict[str, Any]:
 
 
 class Fleet:
-    """A ledger and the devices in it. A context manager; methods may be called from one thread at a time."""
+    """A ledger and the devices in it. A context manager; its methods may be called from any thread."""
 
     def __init__(
-        self, db: str | None = None, root: str = protocol.ROOT, clock: Callable[[], float] = time.time
+        self,
+        db: str | None = None,
+        root: str = protocol.ROOT,
+        clock: Callable[[], float] = time.time,
+        *,
+        make: bool = True,
     ) -> None:
-        """`db`: a file's path or a database URL; without, this user's ledger, which is made where there is none."""
+        """`db`: a file's path or a database URL; without, this user's ledger. Where there is none it is made, or with
+        `make=False` a HostError.
+        """
+        path = None if make else missing(db)
+        if path:
+            raise HostError(f"no ledger at {path}: dormouse devices add DEVICE makes one")
         self.root = root
         self.clock = clock
         self.ledger = Ledger(db, clock)
@@ -85,7 +101,7 @@ class Fleet:
         """Enter one command. `args`: values by name, or `key=value` words; `expires`: seconds from now; `after`: the
         name of a command that must be settled first; `create`: make the device known.
         """
-        return self.send_many([_device_id(device)], do, args, expires=expires, after=after, create=create)[0]
+        return self.send_many([_name(device)], do, args, expires=expires, after=after, create=create)[0]
 
     def send_many(
         self,
@@ -96,8 +112,11 @@ class Fleet:
         expires: float | None = None,
         after: str | None = None,
         create: bool = False,
+        on_progress: Callable[[int], object] = lambda checked: None,
     ) -> list[Sent]:
-        """Enter the same command for several devices: for all or, on an error, for none."""
+        """Enter the same command for several devices: for all or, on an error, for none. `on_progress` is told how
+        many were checked; they are entered together when all were.
+        """
         if expires is not None and expires <= 0:
             raise HostError("the expiry is in the past", 2)
         until = None if expires is None else int(self.clock() + expires) + 1
@@ -111,6 +130,7 @@ class Fleet:
             text, warning = catalogues.check(view, do, given, until)
             orders.append(Order(device, do, text, until, after))
             warnings.append(warning)
+            on_progress(len(orders))
         names = self.ledger.enter(orders, create=create)
         return [Sent(*one) for one in zip(names, devices, warnings, strict=True)]
 
@@ -135,7 +155,32 @@ class Fleet:
                 on_change(view)
             if view.final or (deadline is not None and time.monotonic() >= deadline):
                 return view
-            time.sleep(_LOOK)
+            time.sleep(LOOK)
+
+    def wait_all(
+        self,
+        names: Sequence[str],
+        seconds: float | None = None,
+        on_look: Callable[[list[CommandView]], object] = lambda views: None,
+    ) -> list[CommandView]:
+        """Wait until all of these commands are settled, or so long; `on_look` is told how they stand, again and again.
+        The views come without their history.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while True:
+            views = self.results(names)
+            on_look(views)
+            if all(view.final for view in views) or (deadline is not None and time.monotonic() >= deadline):
+                return views
+            time.sleep(LOOK * (1 + len(views) / 100))
+
+    def results(self, names: Sequence[str]) -> list[CommandView]:
+        """Commands as they stand, in this order and without their history."""
+        found = self.ledger.commands(names)
+        for name in names:
+            if name not in found:
+                raise HostError(f"no command {name}", 2)
+        return [found[name] for name in names]
 
     def resend(self, device: str, first: int, last: int) -> Sent:
         """Ask a device for telemetry records again."""
@@ -147,11 +192,11 @@ class Fleet:
 
     def add(self, *devices: str) -> int:
         """Make devices known. Returns how many were new."""
-        return self.ledger.add_devices([_device_id(device) for device in devices])
+        return self.ledger.add_devices([_name(device) for device in devices])
 
     def remove(self, device: str, broker: BrokerAddress | None) -> None:
         """Forget a device; with a broker, end its session there and clear its retained report first."""
-        self.ledger.devices(_device_id(device))
+        self.ledger.devices(_name(device))
         if broker is not None:
             from dormouse_host.publisher import Publisher
 
@@ -161,7 +206,7 @@ class Fleet:
 
     def group(self, name: str, devices: Sequence[str]) -> None:
         """The devices of a group from now on; none of them dissolves it."""
-        self.ledger.set_group(_device_id(name), devices)
+        self.ledger.set_group(_name(name, "group"), devices)
 
     def members(self, group: str | None = None) -> list[str]:
         """The devices of a group, or all."""
@@ -176,13 +221,49 @@ class Fleet:
         self.ledger.devices(device)
         return self.ledger.timeline(device, limit)
 
+    # ---- relays
+
+    def relay(self, broker: BrokerAddress, name: str) -> "Relay":
+        """A relay between this ledger and a broker; its `run` lasts until its `stop`, from whatever thread."""
+        from dormouse_host.relay.relay import Relay
+
+        return Relay(self.ledger, broker, self.root, _name(name, "relay's"))
+
+    def relays(self) -> list[RelayView]:
+        """The relays that have not ended in order."""
+        return self.ledger.relays()
+
+    def forget_relay(self, name: str, broker: BrokerAddress) -> None:
+        """End the session that a relay has at the broker, with what is queued in it. HostError while it is alive."""
+        from dormouse_host.publisher import Publisher
+        from dormouse_host.relay.relay import client_id
+
+        if any(relay.alive for relay in self.relays() if relay.name == _name(name, "relay's")):
+            raise HostError(f"relay {name} is alive: stop it first", 2)
+        with Publisher(broker, client_id(name)):  # a clean session under its id ends the one that was kept
+            self.ledger.forget_relay(name)
+
     # ---- all of it
 
-    def export(self, what: str, since: float = 0) -> Iterator[dict[str, Any]]:
+    def export(self, what: str, since: float = 0) -> Generator[dict[str, Any]]:
         """`telemetry`, `results` or `wakes` that came at or after `since` (Unix seconds), in that order."""
         if what not in EXPORTS:
             raise HostError(f"export {', '.join(EXPORTS)}, not {what}", 2)
         return self.ledger.export(what, since)
+
+    def prune(
+        self,
+        before: float,
+        *,
+        dry: bool = False,
+        on_progress: Callable[[int, int], object] = lambda done, devices: None,
+    ) -> dict[str, int]:
+        """Delete settled commands, results, telemetry and wakes from before a time (Unix seconds), but for what a rule
+        may still ask for. Returns how much of what; `dry`: only counts it. `on_progress`: devices done, of how many.
+        """
+        if before > self.clock():
+            raise HostError("that is in the future: say before when, as 30d or 2026-01-31", 2)
+        return dict(self.ledger.prune(before, dry=dry, on_progress=on_progress))
 
     def backup(self, target: Path) -> None:
         """A consistent copy of a SQLite ledger in a new file."""

@@ -45,6 +45,13 @@ def _parse(where: str) -> URL:
     raise HostError(f"database {url.drivername}: only SQLite and PostgreSQL hold a ledger", 2)
 
 
+def missing(where: str | None) -> Path | None:
+    """The file of a SQLite ledger that does not exist; None where it does, or where only a server can know."""
+    url = _parse(where or default_url())
+    path = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+    return path if path and not path.exists() else None
+
+
 class Database:
     """An open database in this release's format."""
 

@@ -8,7 +8,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,13 +20,14 @@ from sqlalchemy.engine import Connection
 from dormouse import protocol
 from dormouse.errors import ConfigError
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import entry, messages, outward, rows, rules, schema, upward, views
+from dormouse_host.ledger import entry, messages, outward, pruning, rows, rules, schema, upward, views
 from dormouse_host.ledger.database import Database
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.outward import Outgoing
 from dormouse_host.ledger.rows import D
-from dormouse_host.ledger.views import CommandView, DeviceView
+from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
 
+_PRUNED_AT_ONCE = 20  # devices in one transaction: a relay that works on has its turn between two
 ALIVE = 30.0  # seconds after its last sign of life that a relay counts as alive
 
 
@@ -142,6 +144,11 @@ class Ledger:
         with self._reading() as c:
             return _found(c, name)
 
+    def commands(self, names: Sequence[str]) -> dict[str, CommandView]:
+        """Commands without their history, by name; those that there are."""
+        with self._reading() as c:
+            return views.commands(c, names)
+
     def counts(self) -> dict[str, int]:
         """How many commands there are of each status."""
         with self._reading() as c:
@@ -152,7 +159,7 @@ class Ledger:
         with self._reading() as c:
             return views.timeline(c, device, limit)
 
-    def export(self, what: str, since: float) -> Iterator[dict[str, Any]]:
+    def export(self, what: str, since: float) -> Generator[dict[str, Any]]:
         """Telemetry, results or wakes that came at or after `since`."""
         with self._reading() as c:
             yield from views.export(c, what, since)
@@ -168,6 +175,34 @@ class Ledger:
         with self._writing() as c:
             return entry.restored(c, self._clock())
 
+    def prune(self, before: float, *, dry: bool, on_progress: Callable[[int, int], object]) -> Counter[str]:
+        """Delete what is older and of no use any more, some devices at a time. `dry`: only count it."""
+        with self._reading() as c:
+            devices = pruning.devices(c)
+        pruned: Counter[str] = Counter(commands=0, results=0, telemetry=0, wakes=0)
+        for at in range(0, len(devices), _PRUNED_AT_ONCE):
+            with self._writing() as c:
+                for device in devices[at : at + _PRUNED_AT_ONCE]:
+                    pruned.update(pruning.prune(c, device, before))
+                if dry:
+                    c.rollback()
+            on_progress(min(at + _PRUNED_AT_ONCE, len(devices)), len(devices))
+        return pruned
+
+    def relays(self) -> list[RelayView]:
+        """The relays that have worked on this ledger and were not stopped in order."""
+        now = self._clock()
+        with self._reading() as c:
+            return views.relays(c, lambda instance, until: until > now and not _is_dead(instance))
+
+    def forget_relay(self, relay: str) -> None:
+        """A relay that will not come back: others may have its devices. HostError where it is alive."""
+        with self._writing() as c:
+            there = _living(c, relay, self._clock())
+            if there:
+                raise HostError(f"relay {relay} is alive: stop it first", 2)
+            outward.release(c, relay)
+
     # ---- for the relay
 
     def register(self, relay: str) -> str:
@@ -175,9 +210,9 @@ class Ledger:
         mine, now = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}", self._clock()
         r = schema.relays.c
         with self._writing() as c:
-            there = c.execute(select(r.instance, r.until).where(r.name == relay).with_for_update()).first()
-            if there and there.until > now and not _is_dead(there.instance):
-                raise HostError(f"a relay named {relay} is alive ({there.instance}): choose another --name", 2)
+            there = _living(c, relay, now)
+            if there:
+                raise HostError(f"a relay named {relay} is alive ({there}): choose another --name", 2)
             c.execute(delete(schema.relays).where(r.name == relay))
             c.execute(insert(schema.relays).values(name=relay, instance=mine, until=now + ALIVE))
         return mine
@@ -253,6 +288,13 @@ def _found(c: Connection, name: str) -> CommandView:
     if found is None:
         raise HostError(f"no command {name}", 2)
     return found
+
+
+def _living(c: Connection, relay: str, now: float) -> str | None:
+    """What proves that a relay of this name is alive, or None; its row is locked."""
+    r = schema.relays.c
+    there = c.execute(select(r.instance, r.until).where(r.name == relay).with_for_update()).first()
+    return there.instance if there and there.until > now and not _is_dead(there.instance) else None
 
 
 def _is_dead(instance: str) -> bool:

@@ -192,6 +192,8 @@ def _judge(connection: Connection, device: Device, record: End, session: str | N
 
 def telemetry(connection: Connection, device: Device, batch: messages.Telemetry, now: float) -> int:
     """A batch of records. Returns how many were new."""
+    at = (S.device == device.id, S.state == batch.state)
+    whole = connection.execute(select(S.whole).where(*at)).scalar() or 0  # what is below was here, and may be pruned
     stored = [
         {
             "device": device.id,
@@ -202,6 +204,7 @@ def telemetry(connection: Connection, device: Device, batch: messages.Telemetry,
             "record": values,
         }
         for number, time, values in batch.records
+        if number > whole
     ]
     return rows.insert_once(connection, schema.telemetry, stored) if stored else 0
 

@@ -4,15 +4,17 @@ Must stay true: reading changes nothing, and takes memory for what it returns on
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, func, select, tuple_
 
+from dormouse import protocol
 from dormouse_host.ledger import rules, schema
 from dormouse_host.ledger.rows import C, D
 
+_TOGETHER = 300  # commands that are looked up at once
 EXPORTS = ("telemetry", "results", "wakes")
 
 
@@ -59,6 +61,16 @@ class DeviceView:
         return max(0.0, now - self.next_due) if self.next_due else 0.0
 
 
+@dataclass(frozen=True)
+class RelayView:
+    """A relay. `instance` is its host, process and a random part; `until` is when it counts as dead without a sign."""
+
+    name: str
+    instance: str
+    until: float
+    alive: bool
+
+
 def _command(found: Any) -> CommandView:
     return CommandView(
         found.u,
@@ -90,6 +102,15 @@ def command(connection: Connection, name: str) -> CommandView | None:
     return CommandView(
         **{**_command(found).__dict__, "events": ((found.entered, rules.QUEUED, None), *map(tuple, events))}
     )
+
+
+def commands(connection: Connection, names: Sequence[str]) -> dict[str, CommandView]:
+    """Commands without their history, by name; those that there are."""
+    found: dict[str, CommandView] = {}
+    for at in range(0, len(names), _TOGETHER):
+        some = select(schema.commands).where(C.u.in_(names[at : at + _TOGETHER]))
+        found.update({row.u: _command(row) for row in connection.execute(some)})
+    return found
 
 
 def counts(connection: Connection) -> dict[str, int]:
@@ -130,6 +151,13 @@ def _device(row: Any, pending: dict[str, int], dropped: dict[str, int], groups: 
     )
 
 
+def relays(connection: Connection, alive: Callable[[str, float], bool]) -> list[RelayView]:
+    """The relays that have not ended in order; `alive` judges instance and time."""
+    r = schema.relays.c
+    found = connection.execute(select(r.name, r.instance, r.until).order_by(r.name))
+    return [RelayView(name, instance, until, alive(instance, until)) for name, instance, until in found]
+
+
 def members(connection: Connection, group: str | None) -> list[str]:
     """The devices of a group, or all."""
     g = schema.groups.c
@@ -160,7 +188,7 @@ def timeline(connection: Connection, device: str, limit: int) -> list[tuple[floa
     return sorted(found, key=lambda line: line[0])[-limit:]
 
 
-def export(connection: Connection, what: str, since: float) -> Iterator[dict[str, Any]]:
+def export(connection: Connection, what: str, since: float) -> Generator[dict[str, Any]]:
     """Telemetry, results or wakes that came at or after `since`, one by one, in the order of their coming."""
     t, r, w = schema.telemetry.c, schema.results.c, schema.reports.c
     streaming = connection.execution_options(yield_per=1000)
@@ -170,9 +198,22 @@ def export(connection: Connection, what: str, since: float) -> Iterator[dict[str
             head = {"device": row.device, "state": row.state, "number": row.number, "time": row.time, "at": row.at}
             yield {**head, "values": json.loads(row.record)}
     elif what == "results":
-        for row in streaming.execute(select(schema.results).where(r.at >= since).order_by(r.n)):
-            value = json.loads(row.value) if row.value else None
-            yield {**{key: getattr(row, key) for key in ("device", "at", "id", "do", "status", "why")}, "value": value}
+        found = streaming.execute(select(schema.results).where(r.at >= since).order_by(r.n))
+        for some in found.partitions(_TOGETHER):
+            yield from _results(connection, some)
     else:
         for wake in streaming.execute(select(w.device, w.wake, w.at, w.report).where(w.at >= since).order_by(w.at)):
             yield {"device": wake.device, "at": wake.at, **json.loads(wake.report)}
+
+
+def _results(connection: Connection, some: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """Results, with what our own commands were called: on the wire that is only an id."""
+    ids = {row.n: (row.device, *protocol.split_id(row.id)[1:]) for row in some if row.id}
+    key = tuple_(C.device, C.ledger, C.number)
+    ours = connection.execute(select(C.device, C.ledger, C.number, C.u, C.do).where(key.in_(list(ids.values()))))
+    names = {tuple(row[:3]): row[3:] for row in ours}
+    for row in some:
+        name, do = names.get(ids.get(row.n, ()), (None, row.do))
+        head = {"device": row.device, "at": row.at, "command": name, "id": row.id, "do": do or row.do}
+        value = json.loads(row.value) if row.value else None
+        yield {**head, "status": row.status, "why": row.why, "value": value}

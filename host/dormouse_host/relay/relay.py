@@ -22,6 +22,11 @@ _SHORTEST, _LONGEST = 0.5, 30.0  # seconds before connecting again
 _LAST_ACKS = 5.0  # seconds that an orderly end waits for PUBACKs
 
 
+def client_id(name: str) -> str:
+    """What a relay is called at the broker."""
+    return f"dormouse-relay-{name}"
+
+
 @dataclass
 class _Counts:
     """What one connection did, for its last line in the log."""
@@ -72,7 +77,7 @@ class Relay:
         log.info("stopped", relay=self._name)
 
     def _serve(self, instance: str) -> None:
-        connection = Connection(self._address, f"dormouse-relay-{self._name}", self._root, mqtt5=self._mqtt5)
+        connection = Connection(self._address, client_id(self._name), self._root, mqtt5=self._mqtt5)
         session = secrets.token_hex(8)
         counts = _Counts()
         log.info("connected", mqtt=5 if self._mqtt5 else "3.1.1", session_present=connection.present)

@@ -1,0 +1,232 @@
+"""The library for programs that run on asyncio: the calls of Fleet, each awaited.
+
+    from dormouse_host import AsyncFleet
+
+    async with AsyncFleet("ledger.db") as fleet:
+        sent = await fleet.send("greenhouse", "water", {"s": 30}, expires=7200)
+        print((await fleet.wait(sent.name, 3600)).status)
+
+Must stay true: each call is Fleet's own, run in a thread of a small pool, so that no rule stands here twice and the
+event loop never waits for a database; a wait that is cancelled leaves nothing running; callbacks are called in the
+event loop's thread.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, ParamSpec, Self, TypeVar
+
+from dormouse import protocol
+from dormouse_host.fleet import LOOK, CommandView, DeviceView, Fleet, RelayView, Sent
+from dormouse_host.url import BrokerAddress
+
+_THREADS = 4  # each may hold a connection to the database
+_TOGETHER = 1000  # rows of an export that a thread fetches at once
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class AsyncFleet:
+    """A ledger and the devices in it; open inside `async with`. Errors, units and defaults are those of Fleet."""
+
+    def __init__(
+        self,
+        db: str | None = None,
+        root: str = protocol.ROOT,
+        clock: Callable[[], float] = time.time,
+        *,
+        make: bool = True,
+    ) -> None:
+        """Nothing is opened yet. The arguments are Fleet's."""
+        self._open = partial(Fleet, db, root, clock, make=make)
+        self._threads = ThreadPoolExecutor(_THREADS, "dormouse-fleet")
+        self._fleet: Fleet | None = None
+
+    @property
+    def fleet(self) -> Fleet:
+        """The Fleet behind it; RuntimeError outside `async with`."""
+        if self._fleet is None:
+            raise RuntimeError("an AsyncFleet is open inside `async with` only")
+        return self._fleet
+
+    async def __aenter__(self) -> Self:
+        self._fleet = await self._run(self._open)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        fleet, self._fleet = self.fleet, None
+        try:
+            await self._run(fleet.close)
+        finally:
+            self._threads.shutdown(wait=False)
+
+    async def _run(self, call: Callable[P, T], *args: P.args, **how: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **how))
+
+    # ---- commands
+
+    async def send(
+        self,
+        device: str,
+        do: str,
+        args: Mapping[str, Any] | Sequence[str] = (),
+        *,
+        expires: float | None = None,
+        after: str | None = None,
+        create: bool = False,
+    ) -> Sent:
+        """Enter one command: Fleet.send."""
+        return await self._run(self.fleet.send, device, do, args, expires=expires, after=after, create=create)
+
+    async def send_many(
+        self,
+        devices: Sequence[str],
+        do: str,
+        args: Mapping[str, Any] | Sequence[str] = (),
+        *,
+        expires: float | None = None,
+        after: str | None = None,
+        create: bool = False,
+        on_progress: Callable[[int], object] = lambda checked: None,
+    ) -> list[Sent]:
+        """Enter the same command for several devices, for all or none: Fleet.send_many."""
+        loop = asyncio.get_running_loop()
+
+        def tell(checked: int) -> None:
+            loop.call_soon_threadsafe(on_progress, checked)
+
+        how = partial(self.fleet.send_many, expires=expires, after=after, create=create, on_progress=tell)
+        return await self._run(how, devices, do, args)
+
+    async def result(self, name: str) -> CommandView:
+        """A command as it stands, with its history: Fleet.result."""
+        return await self._run(self.fleet.result, name)
+
+    async def results(self, names: Sequence[str]) -> list[CommandView]:
+        """Commands as they stand: Fleet.results."""
+        return await self._run(self.fleet.results, names)
+
+    async def cancel(self, name: str) -> CommandView:
+        """Cancel a command: Fleet.cancel."""
+        return await self._run(self.fleet.cancel, name)
+
+    async def wait(
+        self, name: str, seconds: float | None = None, on_change: Callable[[CommandView], object] = lambda view: None
+    ) -> CommandView:
+        """Wait until a command is settled, or so long: Fleet.wait. No thread waits with it."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        last = None
+        while True:
+            view = await self.result(name)
+            if view.status != last:
+                last = view.status
+                on_change(view)
+            if view.final or (deadline is not None and time.monotonic() >= deadline):
+                return view
+            await asyncio.sleep(LOOK)
+
+    async def wait_all(
+        self,
+        names: Sequence[str],
+        seconds: float | None = None,
+        on_look: Callable[[list[CommandView]], object] = lambda views: None,
+    ) -> list[CommandView]:
+        """Wait until all of these commands are settled, or so long: Fleet.wait_all. No thread waits with it."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while True:
+            views = await self.results(names)
+            on_look(views)
+            if all(view.final for view in views) or (deadline is not None and time.monotonic() >= deadline):
+                return views
+            await asyncio.sleep(LOOK * (1 + len(views) / 100))
+
+    async def resend(self, device: str, first: int, last: int) -> Sent:
+        """Ask a device for telemetry records again: Fleet.resend."""
+        return await self._run(self.fleet.resend, device, first, last)
+
+    # ---- devices
+
+    async def add(self, *devices: str) -> int:
+        """Make devices known: Fleet.add."""
+        return await self._run(self.fleet.add, *devices)
+
+    async def remove(self, device: str, broker: BrokerAddress | None) -> None:
+        """Forget a device: Fleet.remove."""
+        await self._run(self.fleet.remove, device, broker)
+
+    async def group(self, name: str, devices: Sequence[str]) -> None:
+        """The devices of a group from now on: Fleet.group."""
+        await self._run(self.fleet.group, name, devices)
+
+    async def members(self, group: str | None = None) -> list[str]:
+        """The devices of a group, or all: Fleet.members."""
+        return await self._run(self.fleet.members, group)
+
+    async def status(self, device: str | None = None) -> list[DeviceView]:
+        """How devices are, as far as they have said: Fleet.status."""
+        return await self._run(self.fleet.status, device)
+
+    async def log(self, device: str, limit: int = 100) -> list[tuple[float, str, str]]:
+        """What happened with a device, the oldest first: Fleet.log."""
+        return await self._run(self.fleet.log, device, limit)
+
+    # ---- relays
+
+    async def relay(self, broker: BrokerAddress, name: str) -> None:
+        """Relay until this is cancelled: Fleet.relay, run in a thread of its own and stopped in order."""
+        running = self.fleet.relay(broker, name)
+        thread = asyncio.ensure_future(asyncio.to_thread(running.run))
+        try:
+            await asyncio.shield(thread)
+        except asyncio.CancelledError:
+            running.stop()
+            await thread
+            raise
+
+    async def relays(self) -> list[RelayView]:
+        """The relays that have not ended in order: Fleet.relays."""
+        return await self._run(self.fleet.relays)
+
+    async def forget_relay(self, name: str, broker: BrokerAddress) -> None:
+        """End a relay's session at the broker: Fleet.forget_relay."""
+        await self._run(self.fleet.forget_relay, name, broker)
+
+    # ---- all of it
+
+    async def export(self, what: str, since: float = 0) -> AsyncIterator[dict[str, Any]]:
+        """`telemetry`, `results` or `wakes`, one by one: Fleet.export."""
+        found = await self._run(self.fleet.export, what, since)
+        try:
+            while rows := await self._run(lambda: list(islice(found, _TOGETHER))):
+                for row in rows:
+                    yield row
+        finally:
+            await self._run(found.close)
+
+    async def prune(
+        self,
+        before: float,
+        *,
+        dry: bool = False,
+        on_progress: Callable[[int, int], object] = lambda done, devices: None,
+    ) -> dict[str, int]:
+        """Delete what is old and of no use any more: Fleet.prune."""
+        loop = asyncio.get_running_loop()
+
+        def tell(done: int, devices: int) -> None:
+            loop.call_soon_threadsafe(on_progress, done, devices)
+
+        return await self._run(self.fleet.prune, before, dry=dry, on_progress=tell)
+
+    async def backup(self, target: Path) -> None:
+        """A consistent copy of a SQLite ledger in a new file: Fleet.backup."""
+        await self._run(self.fleet.backup, target)
+
+    async def restored(self) -> tuple[str, int]:
+        """Say that this ledger is a copy: Fleet.restored."""
+        return await self._run(self.fleet.restored)
