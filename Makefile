@@ -32,6 +32,8 @@ mosquitto_hint = apt-get install mosquitto
 # The same for PostgreSQL, which only the tests of a shared ledger need.
 have_postgresql = ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null
 postgresql_hint = apt-get install postgresql
+need_postgresql = $(have_postgresql) || ( $(call system_package,postgresql) && $(call stop_service,postgresql) ); \
+	$(have_postgresql) || echo "PostgreSQL is not installed and may not be, its tests can't run: $(postgresql_hint)" >&2
 
 .PHONY: help
 help: ## list what can be done here
@@ -51,8 +53,7 @@ demo: setup ## the three phases with a real broker and a sleeping device; ARGS="
 .PHONY: test
 test: setup ## every test, the device's on CPython and on MicroPython; ARGS="-k drain"
 	@$(have_mosquitto) || { echo "make test needs mosquitto: $(mosquitto_hint)" >&2; exit 1; }
-	@$(have_postgresql) || ( $(call system_package,postgresql) && $(call stop_service,postgresql) ); $(have_postgresql) || \
-		echo "PostgreSQL is not installed and may not be, its tests can't run: $(postgresql_hint)" >&2
+	@$(need_postgresql)
 	@$(RUN) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 .PHONY: flash
@@ -71,6 +72,11 @@ monitor: setup ## a board's log, over its sleeps: PORT=/dev/ttyACM0
 .PHONY: powercut
 powercut: setup ## cut the power at every instant, then at every second one too; ARGS="long/3:flash:17:torn" for one
 	@PYTHONPATH=tests $(RUN) -m powercut $(ARGS)
+
+.PHONY: endtoend
+endtoend: setup ## broker, relays and devices through every fault, each effect counted; ARGS="--seed 7 --case quiet"
+	@$(need_postgresql)
+	@PYTHONPATH=tests $(RUN) -m endtoend $(ARGS)
 
 .PHONY: flash-cost
 flash-cost: setup ## what a wake costs: erases, bytes and milliseconds of flash, its life in years, and memory

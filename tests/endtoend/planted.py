@@ -1,0 +1,98 @@
+"""Bugs that break one rule of host or device each, and the case that must show them.
+
+Must stay true: a bug is a change of the sources' own text, which fails loudly where that text is no longer there; the
+same case finds nothing in the sources as they are.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import dormouse_host
+from dormouse_host import device_process
+from endtoend.oracle import LOST, TWICE, UNTRUE
+from endtoend.world import Build
+
+HOST, DEVICE = "host", "device"
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`old` becomes `new` in the one file of that `side` that says it; `case` in that size then breaks `breaks`."""
+
+    side: str
+    old: str
+    new: str
+    case: str
+    breaks: str
+    size: float = 0.3
+
+
+BUGS = {
+    "acknowledged before it is stored": Bug(
+        HOST,
+        "            for wrong in self._ledger.take(",
+        "            connection.confirm(mid for mid, _ in came)\n            for wrong in self._ledger.take(",
+        "disk full",
+        LOST,
+    ),
+    "published again by timer": Bug(
+        HOST,
+        "        return not self.final and (self.need or not self.claimed)\n",
+        "        return not self.final\n",
+        "quiet",
+        TWICE,
+    ),
+    "settled by the window": Bug(
+        HOST,
+        "        if row.claimed:\n            row.wake, row.need = end.wake, True\n",
+        "        if row.claimed and status in protocol.FINAL:\n            row.status = status\n",
+        "ledger copied",
+        UNTRUE,
+        1,
+    ),
+    "settled by an answer to other bytes": Bug(
+        HOST, "    elif rules.ours(row, answer.state, answer.crc):\n", "    elif True:\n", "ledger copied", UNTRUE, 1
+    ),
+    "cancelled by the ledger alone": Bug(
+        HOST,
+        "    if not row.claimed:\n        row.status, row.guess, row.alone = why, True, True\n",
+        "    if True:\n        row.status, row.guess, row.alone = why, False, True\n",
+        "quiet",
+        UNTRUE,
+        1,
+    ),
+    "what is missing is not published again": Bug(
+        HOST,
+        "status is None and row.claimed and not row.final and _missing(",
+        "False and _missing(",
+        "queue overflow down",
+        LOST,
+    ),
+    "a missing tail is not asked for": Bug(
+        HOST, "    if record.acked <= whole:\n", "    if True:\n", "queue overflow up", LOST, 0.1
+    ),
+    "`started` not written": Bug(
+        DEVICE, "[(index, number, 1, attempt)] + self.done", "[(UNNAMED, 0, 1, 1)] + self.done", "device cut", TWICE, 1
+    ),
+    "a number that was done is done again": Bug(
+        DEVICE,
+        "        elif code:\n            command.crc",
+        "        elif False:\n            command.crc",
+        "broker with old data",
+        TWICE,
+        1,
+    ),
+}
+
+
+def plant(bug: Bug, folder: Path) -> Build:
+    """A copy of that side's sources with the bug in them."""
+    source = Path(dormouse_host.__file__).parent if bug.side == HOST else device_process.agent_folder() / "dormouse"
+    copy = folder / source.name
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    places = [file for file in sorted(copy.rglob("*.py")) if bug.old in file.read_text()]
+    if len(places) != 1 or places[0].read_text().count(bug.old) != 1:
+        raise LookupError(f"not exactly one place for {bug.old!r}: {places}")
+    places[0].write_text(places[0].read_text().replace(bug.old, bug.new))
+    return Build(host=folder) if bug.side == HOST else Build(agent=folder)

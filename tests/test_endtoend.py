@@ -1,0 +1,53 @@
+"""The end-to-end proof's share for every change: a sample that rotates, and bugs that the proof must find.
+
+ENDTOEND_SEED chooses the sample, by default the day; `make endtoend` runs every case in full.
+"""
+
+import datetime
+import os
+import random
+
+import pytest
+
+from endtoend import planted
+from endtoend.cases import CASES
+from endtoend.runs import run
+from needs import need_micropython, need_mosquitto
+
+SEED = int(os.environ.get("ENDTOEND_SEED") or datetime.date.today().toordinal())
+SMALL = 0.15  # of a full run's faults
+_dice = random.Random(SEED)
+SAMPLE = ["quiet", *_dice.sample([case for case in CASES if case != "quiet" and not CASES[case].postgresql], 3)]
+BUGS = _dice.sample(list(planted.BUGS), 2)
+
+pytestmark = pytest.mark.xdist_group("endtoend")
+
+
+@pytest.fixture(autouse=True)
+def machine():
+    need_micropython()
+    need_mosquitto()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("case", SAMPLE)
+def test_each_command_has_one_final_state_and_it_is_the_true_one(case):
+    outcome = run(case, SEED, SMALL)
+    print(f"ENDTOEND_SEED={SEED} {outcome.line}")
+    assert not outcome.verdict.wrong, f"ENDTOEND_SEED={SEED}"
+    assert outcome.verdict.statuses.total() or outcome.verdict.records
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", BUGS)
+def test_the_proof_finds_a_planted_bug(name, tmp_path):
+    """A proof that cannot fail proves nothing."""
+    bug = planted.BUGS[name]
+    outcome = run(bug.case, SEED, bug.size, planted.plant(bug, tmp_path))
+    print(outcome.line, *outcome.verdict.wrong, sep="\n")
+    assert outcome.verdict.count(bug.breaks)
+
+
+def test_every_planted_bug_still_has_its_place(tmp_path):
+    for n, bug in enumerate(planted.BUGS.values()):
+        planted.plant(bug, tmp_path / str(n))
