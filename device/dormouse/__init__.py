@@ -5,14 +5,20 @@ Must stay true: what a user's app imports is here and costs next to nothing; `ru
     from dormouse import command, telemetry
 """
 
+import sys
+
 from dormouse.catalogue import command, telemetry
 
 
 def run(app="app", port=None):
     """One wake of the agent with the commands and readings that module `app` declares. Ends in sleep."""
-    from dormouse.agent import run as run_agent
+    if port is None and sys.platform in ("esp32", "rp2"):
+        from dormouse.ports.guard import run as boot
 
-    return run_agent(app, port)
+        return boot(app)
+    from dormouse.agent import run as wake
+
+    return wake(app, port)
 
 
 __all__ = ("command", "run", "telemetry")

@@ -26,12 +26,12 @@ def run(app, port=None):
     return Agent(port or find_port()).wake(app)
 
 
-def find_port():
-    """The port of this platform."""
+def find_port(*cause):
+    """The port of this platform; a board's is told the cause of the boot."""
     name = {"linux": "posix", "darwin": "posix"}.get(sys.platform, sys.platform)
     module = "dormouse.ports." + name
     __import__(module)
-    return sys.modules[module].Port()
+    return sys.modules[module].Port(*cause)
 
 
 class Agent:
@@ -41,7 +41,7 @@ class Agent:
         self.port = port
         self.log = Log(port)
         self.config = self.state = self.settings = self.outbox = self.online = None
-        self.app_error = self.last = None
+        self.app_error = self.last = self.cause = None
         self.plan = schedule.CAP  # s from boot to the next connect
         self.reset = False
         self.sleep = 0  # s, once it is on flash
@@ -67,6 +67,7 @@ class Agent:
         except Exception as e:
             failure = failure or DormouseError(describe(e), "end")
             self.log("error", kind=type(e).__name__, stage="end", why=describe(e))
+        self.port.blink(5 if failure else 2 if self.online else 0)
         self.log("asleep", **self._summary(seconds))
         if self.reset:
             self.port.reset()
@@ -80,13 +81,19 @@ class Agent:
         self.state = State(self.port.storage)
         self.settings = config.Overlay(self.port.storage)
         self.config = config.check(self.settings.over(base))
+        self.port.start(self.config)
         self.last = last_wake(self.state, self.log)
         broken = self.state.begin(self.config["id"])
+        self.port.arm(int(self.config["watchdog"] * 1000))
         if broken and self.last:
             self.last["ended"] = ENDINGS[-1]
         self.log.wake = self.state.wake
         cause = self.port.cause()
+        if cause == "watchdog" and not broken:
+            cause = "reset"  # the watchdog runs only while a wake does; a Pico's every reset looks like it
+        self.cause = cause
         self.log("boot", wake=self.state.wake, cause=cause, agent=protocol.VERSION, fw=self.port.firmware())
+        self.port.blink(1)
         self._load_app(app)
         self._plan()
         if broken and cause not in _PERSON:
@@ -158,6 +165,7 @@ class Agent:
     def phase(self, name):
         """This phase has ended now."""
         now = self.port.ms()
+        self.port.feed()
         self.state.phases[PHASES.index(name)] = (now - self.since) // 10
         self.since = now
 
@@ -213,6 +221,7 @@ class Agent:
     def _end(self, failure):
         state = self.state
         if failure:
+            self.port.forget()
             state.unfinished = 0
             state.failures = min(state.failures + (not isinstance(failure, ConfigError)), 255)
             self._plan(state.failures)

@@ -27,6 +27,16 @@ KEYS: dict = {
     "inbox": (64, 1, 512),  # commands held at once
     "payload": (PAYLOAD_LIMIT, 64, 4000),  # bytes of one payload that is read as a whole
     "linger": (0, 0, 3600),  # s to stay for a first command after an empty drain
+    "ssid": ("", None, None),  # the Wi-Fi's name; its password is `wifi_password` in secrets.json
+    "battery_pin": (-1, -1, 48),  # of ADC1 on an ESP32; 29 is VSYS on a Pico W; -1: none
+    "battery_divider": (1, 0.1, 100),  # volts of the battery for each volt at the pin
+    "led": ("", None, None),  # number or name of the pin that blinks once: woke, twice: confirmed, five times: error
+    "hold_pin": (-1, -1, 48),  # pulled low it keeps the board at the prompt
+    "wake_pin": (-1, -1, 48),  # ends sleep at the level `wake_level`
+    "wake_level": (0, 0, 1),
+    "watchdog": (30, 10, 600),  # s without progress; twice patience at least; handlers have their limit and then this
+    "clock": ("ntp", None, None),  # "ntp": ask for the time once a day; "none": do without
+    "ntp": ("pool.ntp.org", None, None),  # whom
     "clean_session": (False, None, None),  # True only to show what is lost then
 }
 
@@ -47,6 +57,9 @@ def check(values):
         if least is not None and not (isinstance(value, (int, float)) and least <= value <= most):
             raise ConfigError("config: %s is a number from %d to %d" % (key, least, most))
         full[key] = value
+    if full["clock"] not in ("ntp", "none"):
+        raise ConfigError("config: clock is ntp or none")
+    full["watchdog"] = max(full["watchdog"], full["patience"] / 500)  # patience may go by without progress
     if full["total"] <= full["budget"]:
         raise ConfigError("config: total is more than budget: handlers run in what is left")
     check_device_id(full["id"])

@@ -20,7 +20,7 @@ _REJOIN_PAUSE = 100  # ms before the second connection of a wake; doubled for ea
 _CUT = 1000  # ms after CONNACK within which a cut counts as a take-over by another client
 _CUTS = 3  # such cuts in a row that name the cause
 _LATE = 3  # unfinished or failed wakes in a row after which the fence waits for silence
-_PING = 30000  # ms between two signs of life while `stay_awake` lasts
+_PING = 10000  # ms between two signs of life while `stay_awake` lasts; the shortest watchdog is not shorter
 
 
 class Online:
@@ -109,7 +109,7 @@ class Online:
         self.session = None
         self.port.join(c, self.secrets, self.link.deadline)
         self.log("connecting", host=c["host"], port=c["port"])
-        self.agent.phase("join")
+        self.agent.phase("join")  # which feeds the watchdog, as every phase does
         family, address = resolve(c["host"], c["port"])[0]
         self.link.open(family, address, self.security)
         prefix = protocol.topic(c["root"], c["id"], "")
@@ -149,6 +149,7 @@ class Online:
         while True:
             while not inbox.full and (not outbox.full or not s.fits(protocol.BATCH)) and link.ready(0):
                 s.take()
+                self.port.feed()  # the watchdog: what has come is progress, waiting is none
             link.flush()
             if s.drained and not told:
                 told = True

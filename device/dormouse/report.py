@@ -83,7 +83,8 @@ def wake_report(agent, inbox):
     report = {
         "wake": state.wake,
         "state": inbox.state,
-        "cause": port.cause(),
+        "cause": agent.cause,
+        "clock": port.clock(),
         "next": agent.plan,
         "battery": port.battery(),
         "rssi": port.rssi(),

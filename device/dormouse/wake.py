@@ -23,10 +23,12 @@ class Wake:
     def start(self, limit):
         """A handler begins that may take `limit` seconds; the agent calls this."""
         self._end = self._port.ms() + int(limit * 1000)
+        self._port.arm(int((limit + self.config["watchdog"]) * 1000))
 
     def stop(self):
         """The handler has returned. True where it went past its limit."""
         end, self._end = self._end, None
+        self._port.arm(int(self.config["watchdog"] * 1000))
         return self._port.ms() > end
 
     def hold(self, seconds):
@@ -34,9 +36,9 @@ class Wake:
         end = self._port.ms() + int(seconds * 1000)
         while True:
             now = self._port.ms()
-            self._port.feed()
             if self._end is not None and now >= self._end and end > self._end:
                 raise Overrun("limit")
+            self._port.feed()
             if now >= end:
                 return
             self._port.pause(min(_STEP, end - now))

@@ -56,6 +56,10 @@ class Port:
         self.fed = 0
         self.unix = None
         self.lines: list = []
+        self.armed: list = []  # what the watchdog was set to, ms
+
+    def arm(self, ms):
+        self.armed.append(ms)
 
     def ms(self):
         return self.now

@@ -8,7 +8,7 @@ from dormouse.wake import Overrun, Wake
 def begin(limit=None):
     port = Port()
     port.now = 12345
-    wake = Wake(port, {"id": "dev1"}, None)
+    wake = Wake(port, {"id": "dev1", "watchdog": 30}, None)
     if limit is not None:
         wake.start(limit)
     return port, wake
@@ -94,6 +94,6 @@ def test_a_fraction_of_a_second_is_a_limit_too():
 def test_battery_time_and_configuration_are_the_devices_own():
     """None is an honest answer."""
     port, wake = begin()
-    assert (wake.battery(), wake.time(), wake.config) == (3.7, None, {"id": "dev1"})
+    assert (wake.battery(), wake.time(), wake.config) == (3.7, None, {"id": "dev1", "watchdog": 30})
     port.unix = 1795000000
     assert wake.time() == 1795000000

@@ -32,7 +32,7 @@ class Bench:
         """What a new wake makes."""
         inbox = self.desk.inbox
         self.work = Work(self.port, inbox, self.answers.append, self._log, self.port.now + CAP, 580)
-        self.wake = Wake(self.port, {}, self._log)
+        self.wake = Wake(self.port, {"watchdog": 30}, self._log)
 
     def _note(self, wake, **args):
         self.ran.append(args)

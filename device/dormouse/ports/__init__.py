@@ -3,27 +3,34 @@
 Must stay true: the agent reaches clock, randomness, network, power and storage through the object described
 here and through nothing else, so that one agent runs on a board, on the virtual board and in a plain test.
 
-A port is a module `dormouse.ports.<sys.platform>` (`posix` for Linux and macOS) with a class `Port`:
+A port is a module `dormouse.ports.<sys.platform>` (`posix` for Linux and macOS) with a class `Port`. On a board
+guard.py comes first: it lets the owner in, sleeps what is still owed, and makes the port with the cause of the boot.
 
     config()                bytes of config.json and of secrets.json, None for one that is missing
     file(name)              bytes of a file beside config.json, None for one that is missing
+    start(config)           the checked configuration, before anything else needs it: reads the battery
     ms()                    int, milliseconds since this boot; never wraps within a wake
     pause(ms)               wait that long
     time()                  int, Unix seconds, or None while the clock is not known
+    clock()                 where time() is from: "sntp", in this wake | "kept" | "estimated" from planned sleep | None
     pretend(when)           have TLS compare dates with `when` (as RTC.datetime takes it) while time() stays None;
                             False where the clock already says so or can't be set
     random(n)               n random bytes, fresh after every boot
     cause()                 "power" | "reset" | "watchdog" | "timer" | "pin" | "unknown"
-    join(config, secrets, deadline)   bring the network up by `deadline` (in ms()) or raise LinkError with a stage
+    join(config, secrets, deadline)   bring the network up by `deadline` (in ms()), or raise LinkError with the stage
+                            `ap` (no access point), `password`, `address` (none given) or `join`; no wait where it is up
+    forget()                the wake failed after joining: what was remembered of the network may be wrong
     rssi()                  int, dBm, or None
     battery()               float, volts, or None; read before the radio starts
-    arm(ms)                 start the watchdog, where there is one; feed() resets it
-    feed()
+    arm(ms)                 start the watchdog, where there is one: it bites when feed() has not been called for `ms`
+    feed()                  the wake has made progress. Called again, arm() changes the time
     free()                  int, free heap in bytes, or None
     firmware()              str, the interpreter and its version
+    blink(times)            on the LED that the configuration names, if any
     emit(line)              one log line to the console
     reset()                 end the wake and boot at once; does not return on a board
-    sleep(ms)               end the wake: radio off, sleep `ms`, boot again; does not return on a board
+    sleep(ms)               end the wake: radio off, sleep `ms` or until the wake pin, boot again; does not
+                            return on a board
     storage                 the agent's folder on flash, a Storage:
 
         read(name)              bytes of the whole file, or None where there is none

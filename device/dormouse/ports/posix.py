@@ -81,8 +81,17 @@ class Port:
     def cause(self):
         return _environment("DORMOUSE_CAUSE") or "power"
 
+    def start(self, config):
+        pass
+
     def join(self, config, secrets, deadline):
         pass  # the machine's own network is up or is not: connecting tells
+
+    def forget(self):
+        pass
+
+    def clock(self):
+        return "kept"
 
     def rssi(self):
         return None
@@ -94,6 +103,9 @@ class Port:
         pass  # whoever started the process watches it
 
     def feed(self):
+        pass
+
+    def blink(self, times):
         pass
 
     def free(self):

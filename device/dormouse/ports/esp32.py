@@ -1,0 +1,68 @@
+"""ESP32 and its family: true deep sleep, memory that is kept over it, a clock that runs on.
+
+Must stay true: what stands in retained memory may be garbage and is used only with its checksum; deep sleep begins
+with the radio off, and ends at its time or by the wake pin.
+"""
+
+import machine
+import network
+
+from dormouse.mark import Mark
+from dormouse.ports.board import Board
+from dormouse.ports.storage import Storage
+
+
+class Retained:
+    """RTC memory as the one file that a Mark needs. An app that writes there itself costs a fast join, no more."""
+
+    inline = 2048
+
+    def read(self, name):
+        return machine.RTC().memory()
+
+    def replace(self, name, data):
+        machine.RTC().memory(data)
+
+
+class Port(Board):
+    """See ports/__init__.py."""
+
+    failed = network.STAT_IDLE  # what is below is the reason why the radio was disconnected
+    passwords = (15, 202, 204)  # 4-way handshake timed out, authentication failed, handshake timed out
+
+    def __init__(self, cause="reset"):
+        super().__init__(cause, Mark(Retained(), "net"), Storage("state"))
+
+    def arm(self, ms):
+        self._watchdog = machine.WDT(timeout=ms)  # once more, with another time: the ESP32 allows it
+
+    def sleep(self, ms):
+        self._end()
+        pin = int(self._config["wake_pin"]) if self._config else -1
+        if pin >= 0:
+            import esp32
+
+            level = bool(self._config["wake_level"])
+            source = machine.Pin(pin, machine.Pin.IN)
+            if hasattr(esp32, "wake_on_ext0"):
+                esp32.wake_on_ext0(source, level)
+            else:  # ESP32-C3
+                esp32.wake_on_gpio((source,), level)
+        machine.deepsleep(ms)
+
+    def tune(self):
+        """Set the radio to what a short wake wants."""
+        # no second try of its own, else status() says "connecting" for ever; no pauses of the receiver either
+        self.wlan.config(reconnects=0, pm=network.WLAN.PM_NONE)
+
+    def associated(self, status):
+        """Has the access point let us in, and only the address is missing?"""
+        try:
+            return self.wlan.status("rssi") < 0
+        except OSError:
+            return False
+
+    def _measure(self, pin):
+        """Volts at a pin of ADC1, by the calibration in the chip's fuses; ADC2 belongs to the radio."""
+        adc = machine.ADC(machine.Pin(pin), atten=machine.ADC.ATTN_11DB)
+        return sum([adc.read_uv() for _ in range(8)]) / 8000000

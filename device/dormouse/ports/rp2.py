@@ -1,0 +1,74 @@
+"""Pico W and Pico 2 W: no deep sleep that could be relied on, no retained memory, a watchdog that nothing stops.
+
+Must stay true: sleep is written to flash, and a reset later, before radio and watchdog, it is slept (ports/guard.py);
+the watchdog's 8.4 s are stretched by a timer to the time asked for and no further.
+"""
+
+import time
+from struct import pack
+
+import machine
+
+from dormouse.mark import Mark
+from dormouse.ports.board import Board
+from dormouse.ports.storage import Storage
+
+_LIMIT = 8388  # ms; the RP2040's watchdog
+_FEED = 2000  # ms between two feedings by the timer
+_BOOT = 1  # s from a reset to the next boot's sleep, about
+
+
+class Port(Board):
+    """See ports/__init__.py."""
+
+    passwords = (-3,)
+    channels = True
+    kept = "estimated"  # from the planned sleep
+
+    def __init__(self, cause="reset"):
+        storage = Storage("state")
+        super().__init__(cause, Mark(storage, "net"), storage)
+        self._allowed = self._until = 0
+        self._timer = None
+
+    def arm(self, ms):
+        self._allowed = ms
+        if not self._watchdog:
+            self._watchdog = machine.WDT(timeout=_LIMIT)
+            self._timer = machine.Timer(period=_FEED, mode=machine.Timer.PERIODIC, callback=self._stretch)
+        self.feed()
+
+    def feed(self):
+        self._until = time.ticks_add(time.ticks_ms(), self._allowed)
+        super().feed()
+
+    def _stretch(self, _):
+        if time.ticks_diff(self._until, time.ticks_ms()) > 0:
+            self._watchdog.feed()
+
+    def sleep(self, ms):
+        self._end()
+        try:
+            Mark(self.storage, "sleep").save(pack("<II", ms, int(time.time()) + _BOOT))
+        except Exception:  # flash is broken: awake, but not rebooting at full duty
+            end = time.ticks_add(time.ticks_ms(), ms)
+            while time.ticks_diff(end, time.ticks_ms()) > 0:
+                self.feed()
+                time.sleep_ms(1000)
+        machine.reset()
+
+    def tune(self):
+        """Set the radio to what a short wake wants."""
+        self.wlan.config(pm=self.wlan.PM_NONE)  # else the receiver pauses, and every answer waits
+
+    def associated(self, status):
+        """Has the access point let us in, and only the address is missing?"""
+        return status == 2  # CYW43_LINK_NOIP, which has no name
+
+    def _measure(self, pin):
+        """Volts at an ADC pin. At 29 that is a third of VSYS, over a line of the Wi-Fi chip's that pin 25 sets free."""
+        if pin == 29:
+            machine.Pin(25, machine.Pin.OUT, value=1)
+            machine.Pin(29, machine.Pin.IN)
+        adc = machine.ADC(pin)
+        return sum([adc.read_u16() for _ in range(8)]) * 3.3 / 8 / 65535
