@@ -14,7 +14,6 @@ import machine
 import network
 
 from dormouse.errors import ConfigError, LinkError, StorageError
-from dormouse.ports import guard
 
 _DAY = 86400  # s between two questions for the time
 _HOUR = 3600  # s after one that got no answer
@@ -129,7 +128,9 @@ class Board:
         self._save()
         if self.wlan:
             self.off()
-        guard.well()
+        from dormouse.ports.guard import well
+
+        well()
 
     # ---- the network
 

@@ -58,9 +58,10 @@ def _before():
 def _agent(app, cause):
     """Run the agent. What it can't catch itself: Ctrl-C, and that it can't be loaded or made."""
     try:
-        from dormouse import agent
+        from dormouse.agent import find_port
+        from dormouse.agent import run as wake
 
-        agent.run(app, agent.find_port(cause))
+        wake(app, find_port(cause))
     except (Exception, SystemExit) as e:
         sys.print_exception(e)
         count = (_read(_TRIES) or b"\0")[0] + 1
