@@ -176,7 +176,7 @@ class Board:
         return "sntp" if self._answered else self.kept
 
     def pretend(self, when):
-        seconds = time.mktime((when[0], when[1], when[2], when[4], when[5], when[6], 0, 0))
+        seconds = time.mktime((when[0], when[1], when[2], when[4], when[5], when[6], 0, 0, 0))
         if self.time() is not None or seconds <= time.time():
             return False
         self._turn(seconds)
