@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dormouse_host import cli_boards, cli_broker, cli_fleet
+from dormouse_host import cli_board, cli_boards, cli_broker, cli_fleet
 from dormouse_host.device_process import Kind
 from dormouse_host.errors import HostError
 
@@ -59,6 +59,7 @@ def demo(
 cli_boards.register(app)
 cli_fleet.register(app)
 cli_broker.register(app)
+cli_board.register(app)
 
 
 def _terminated(number: int, _frame: FrameType | None) -> NoReturn:

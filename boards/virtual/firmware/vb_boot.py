@@ -1,0 +1,162 @@
+"""The firmware's start: the board's modules in the place of this machine's, its flash at /, then boot.py and main.py.
+
+Must stay true: what a board's program can import is the board's: modules that only this machine has cannot be
+imported, and those that differ are replaced before the program runs. No part of the agent is here.
+
+    micropython -X heapsize=… -m vb_boot FOLDER DESCRIPTOR
+
+FOLDER holds these files; DESCRIPTOR is the line to the simulation, which begins with what this boot is about.
+"""
+
+import builtins
+import gc
+import micropython
+import os
+import sys
+import vfs
+from collections import namedtuple
+
+sys.path[:] = [sys.argv[1]]
+
+import norflash
+import vb_link as link
+import vb_machine
+import vb_repl as repl
+import vb_socket
+import vb_time
+
+_MISSING = ("ffi", "jni", "termios")
+_FROZEN = "/.frozen.d"
+_OS = "VfsFat VfsLfs2 chdir getcwd ilistdir listdir mkdir mount remove rename rmdir stat statvfs umount unlink urandom"
+_SYS = "argv byteorder exit maxsize modules path print_exception stderr stdin stdout version version_info"
+
+
+class Module:
+    """A module made of an object: its attributes are the names."""
+
+    def __init__(self, source, names):
+        for name in names.split():
+            setattr(self, name, getattr(source, name))
+
+
+def board_os(facts):
+    """`os` without what only this machine has, and with what a board has."""
+    uname = namedtuple("uname", ("sysname", "nodename", "release", "version", "machine"))
+    version = ".".join(str(n) for n in sys.implementation.version[:3])
+    answer = uname(facts["port"], facts["port"], version, "v" + version, facts["machine"])
+    module = Module(os, _OS)
+    module.sync = lambda: None
+    module.uname = lambda: answer
+    return module
+
+
+def board_sys(facts):
+    """`sys` as the board has it: its platform and its name."""
+    implementation = namedtuple("implementation", ("name", "version", "_machine", "_mpy", "_build"))
+    module = Module(sys, _SYS)
+    module.platform = facts["port"]
+    module.implementation = implementation(
+        "micropython", sys.implementation.version, facts["machine"], facts["mpy"], facts["build"]
+    )
+    return module
+
+
+def board_micropython():
+    """`micropython`, whose kbd_intr is the terminal's: mpremote mount speaks binary while it is off."""
+    hidden = ("__class__", "__name__", "__dict__", "mem_current", "mem_peak", "mem_total")
+    module = Module(micropython, " ".join(name for name in dir(micropython) if name not in hidden))
+    module.kbd_intr = lambda byte: repl.cook(byte != -1)
+    return module
+
+
+def board_modules(facts):
+    """What an import finds in the place of this machine's module of that name."""
+    if facts["port"] == "esp32":
+        import vb_esp32 as machine
+        import vb_network_esp32 as network
+
+        sdk = machine._Esp32()
+    else:
+        import vb_network_rp2 as network
+        import vb_rp2 as machine
+
+        sdk = machine._Rp2()
+    return {
+        facts["port"]: sdk,
+        "machine": machine,
+        "network": network,
+        "time": vb_time,
+        "socket": vb_socket,
+        "select": vb_socket.Select(),
+        "os": board_os(facts),
+        "sys": board_sys(facts),
+        "micropython": board_micropython(),
+    }
+
+
+def replace(modules, frozen, carried):
+    """From here on an import finds `modules` first, and those called in `frozen` in the file system `carried`."""
+    sys.modules.update(modules)
+    for name in [name for name in sys.modules if name[:3] == "vb_" or name == "norflash"]:
+        del sys.modules[name]
+    real = builtins.__import__
+
+    def find(name, *rest):
+        top = name.split(".")[0]
+        if top[:1] == "u" and top[1:] in modules:  # their names before MicroPython 1.12
+            name = top = top[1:]
+        if top in _MISSING:
+            raise ImportError("no module named '%s'" % name)
+        if top not in frozen:
+            return real(name, *rest)
+        vfs.mount(carried, _FROZEN, readonly=True)
+        sys.path.insert(1, _FROZEN)  # where frozen modules stand: after the current folder, before /lib
+        try:
+            return real(name, *rest)
+        finally:
+            sys.path.remove(_FROZEN)
+            vfs.umount(_FROZEN)
+
+    builtins.__import__ = find
+
+
+def mount(facts):
+    """The flash at /, formatted where there is nothing on it, as firmware does at its first start."""
+    image = vfs.VfsPosix().open(facts["image"], "r+b")
+    flash = norflash.NorFlash(image, facts["blocks"], facts["block"], facts["cut"], link.exit)
+    program = facts["program"]
+    vfs.umount("/")
+    try:
+        files = vfs.VfsLfs2(flash, progsize=program)
+    except OSError:
+        vfs.VfsLfs2.mkfs(flash, progsize=program)
+        files = vfs.VfsLfs2(flash, progsize=program)
+    vfs.mount(files, "/")
+    os.chdir("/")
+    if facts["port"] == "esp32" and "boot.py" not in os.listdir("/"):
+        with open("boot.py", "w") as file:
+            file.write("# This file is executed on every boot (including wake-boot from deepsleep)\n")
+
+
+def prepare():
+    """Everything up to boot.py. Returns whether a raw prompt was soft reset."""
+    facts = link.connect(int(sys.argv[2]))
+    vb_machine.facts.update(facts)
+    vb_time._set(facts["epoch"], facts["shift"])
+    modules = board_modules(facts)  # these read their files, which are out of sight after mount
+    carried = vfs.VfsPosix(sys.argv[1] + "/frozen")
+    mount(facts)
+    sys.path[:] = ["", ".frozen", "/lib"]
+    sys.argv[:] = []
+    replace(modules, facts["frozen"], carried)
+    version = ".".join(str(n) for n in sys.implementation.version[:3])
+    repl.banner = b'MicroPython v%s; %s\r\nType "help()" for more information.\r\n' % (
+        version.encode(),
+        facts["machine"].encode(),
+    )
+    return facts["soft"] == "raw"
+
+
+is_raw = prepare()
+gc.collect()
+repl.main(is_raw)

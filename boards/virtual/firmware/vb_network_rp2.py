@@ -1,0 +1,19 @@
+"""`network` of a Pico W: `connect` takes a channel, and the chip can be switched off.
+
+Must stay true: it offers nothing that MicroPython's stubs for this board lack (tests/test_virtual_board_stubs.py).
+"""
+
+from vb_network import STA_IF, AP_IF, _Station, country, hostname, ipconfig
+
+STAT_IDLE, STAT_CONNECTING, STAT_GOT_IP = 0, 1, 3
+STAT_CONNECT_FAIL, STAT_NO_AP_FOUND, STAT_WRONG_PASSWORD = -1, -2, -3
+
+
+class WLAN(_Station):
+    """The Pico W's station."""
+
+    def connect(self, ssid=None, key=None, *, auth=None, security=None, bssid=None, channel=None):
+        self._connect(ssid, key, bssid, channel)
+
+    def deinit(self):
+        self.active(False)

@@ -1,0 +1,58 @@
+"""The commands of the line that deal with virtual boards.
+
+Must stay true: a board that is run here ends with the command, and its flash stays; with --json, stdout is JSON and
+nothing else.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dormouse_host import show
+
+board = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Virtual boards: real MicroPython, no hardware.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the line."""
+    app.add_typer(board, name="board")
+
+
+@board.command()
+def kinds(json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")] = False) -> None:
+    """List the boards that can be simulated."""
+    from dormouse_host import virtual_board_kind
+
+    names = virtual_board_kind.kinds()
+    if json:
+        show.json_line({"boards": names})
+    else:
+        for name in names:
+            show.line(name)
+
+
+@board.command()
+def run(
+    kind: Annotated[str, typer.Argument(metavar="BOARD", help="As MicroPython names it; `dormouse board kinds`.")],
+    folder: Annotated[Path, typer.Option("--dir", help="Its flash lies here and stays; its port appears here.")],
+    speed: Annotated[float, typer.Option(min=1, max=1000, help="So many times faster passes sleep.")] = 1,
+    tcp: Annotated[int, typer.Option(min=0, max=65535, help="Port of socket://127.0.0.1:PORT; 0: any.")] = 0,
+    battery: Annotated[float, typer.Option(min=0, max=60, help="Volts.")] = 4.1,
+    ssid: Annotated[str, typer.Option(help="The access point's name.")] = "virtual",
+    password: Annotated[str, typer.Option(help="The access point's password; nothing real.")] = "virtual-password",
+    json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")] = False,
+) -> None:
+    """Run a virtual board until Ctrl-C. What surrounds it is changed by lines on stdin: `help` lists them."""
+    from dormouse_host.virtual_board import VirtualBoard, Wifi
+    from dormouse_host.virtual_board_desk import serve
+
+    wifi = Wifi(ssid=ssid, password=password)
+    with VirtualBoard(kind, folder, speed=speed, tcp=tcp, battery=battery, wifi=wifi) as running:
+        facts = {"board": running.kind.name, "port": running.port, "url": running.url, "flash": str(running.image)}
+        if json:
+            show.json_line(facts)
+        else:
+            for key, value in facts.items():
+                show.line(f"{key:6} {value}")
+        serve(running, (lambda event: show.json_line(event.plain())) if json else lambda event: show.line(str(event)))

@@ -1,0 +1,298 @@
+"""A virtual board: real MicroPython on simulated hardware, with a serial port that the unmodified mpremote takes.
+
+Must stay true: only sleep is accelerated; what survives a reset, a sleep and a loss of power is what survives it on
+the board of that kind; nothing here knows the agent.
+
+    with VirtualBoard("ESP32_GENERIC", folder) as board:
+        board.wait_boot()
+        board.mpremote("cp", "main.py", ":", "+", "reset")
+        board.wait_event("asleep", 30)
+        board.power_cut()
+
+A thread of its own runs it; every method may be called from any other thread.
+"""
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from dormouse_host import virtual_board_image as littlefs_image
+from dormouse_host.errors import HostError
+from dormouse_host.virtual_board_hardware import Event, Hardware
+from dormouse_host.virtual_board_kind import BoardKind, load
+from dormouse_host.virtual_board_wifi import Wifi
+
+__all__ = ("Event", "VirtualBoard", "Wifi")
+_Found = TypeVar("_Found")
+
+
+class VirtualBoard:
+    """The board whose flash lies in `folder`/flash.img and whose port is `folder`/port; switched on by `start`."""
+
+    def __init__(
+        self,
+        kind: str | BoardKind,
+        folder: str | Path,
+        *,
+        speed: float = 1.0,
+        wifi: Wifi | None = None,
+        tcp: int = 0,
+        battery: float = 4.1,
+        battery_pin: int | None = None,
+        divider: float | None = None,
+    ) -> None:
+        """`speed`: so many times faster does sleep pass, 1 to 1000. `battery` in volts; the pin where it is measured,
+        and by what its voltage is divided there, where the kind of board says none. `tcp`: the port of socket://.
+        """
+        if not 1 <= speed <= 1000:
+            raise HostError(f"speed {speed:g}: from 1 to 1000", 2)
+        self.kind = load(kind) if isinstance(kind, str) else kind
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Condition(threading.RLock())
+        self._wake_up = os.pipe()
+        os.set_blocking(self._wake_up[0], False)
+        self._hardware = hardware = Hardware(self.kind, self.folder, speed, wifi or Wifi(), tcp, self._lock)
+        hardware.battery = battery
+        hardware.battery_pin = self.kind.battery if battery_pin is None else battery_pin
+        hardware.divider = self.kind.divider if divider is None else divider
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._failure: BaseException | None = None
+
+    # ---- the supply
+
+    def start(self) -> Self:
+        """Switch it on."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=f"board {self.kind.name}", daemon=True)
+            self._thread.start()
+        self.power_on()
+        return self
+
+    def close(self) -> None:
+        """Cut the power and remove the port; the flash stays."""
+        if self._thread:
+            self._closing = True
+            self._nudge()
+            self._thread.join()
+            self._thread = None
+            os.close(self._wake_up[0])
+            os.close(self._wake_up[1])
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def power_on(self) -> None:
+        """Power comes. No effect where it has not gone."""
+        self._do(self._hardware.power_on)
+
+    def power_cut(self) -> None:
+        """Power goes, at once (SIGKILL), and stays away until `power_on`."""
+        self._do(self._hardware.power_cut)
+
+    def power_cycle(self) -> None:
+        """Power goes and comes again."""
+        self.power_cut()
+        self.power_on()
+
+    def cut_at(self, point: str) -> None:
+        """Power goes in the next life at a flash operation, as `17:torn` (boards/virtual/norflash.py)."""
+        self._do(lambda: setattr(self._hardware, "cut", point))
+
+    def press_reset(self) -> None:
+        """The reset button."""
+        self._do(self._hardware.press_reset)
+
+    # ---- what surrounds it
+
+    @property
+    def wifi(self) -> Wifi:
+        """The access point's script; change it at any time."""
+        return self._hardware.station.wifi
+
+    @property
+    def battery(self) -> float:
+        """Volts."""
+        return self._hardware.battery
+
+    @battery.setter
+    def battery(self, volts: float) -> None:
+        self._hardware.battery = volts
+
+    @property
+    def speed(self) -> float:
+        """How many times faster sleep passes; counts from the next sleep."""
+        return self._hardware.speed
+
+    @speed.setter
+    def speed(self, speed: float) -> None:
+        self._hardware.speed = speed
+
+    def set_pin(self, pin: int | str, level: int | None) -> None:
+        """Pull an input high or low from outside, None to let it go; wakes a board that sleeps until then."""
+        self._do(lambda: self._hardware.set_pin(pin, level))
+
+    def pin(self, pin: int | str) -> int:
+        """The level that a pin has."""
+        return self._hardware.level(pin)
+
+    @property
+    def driven(self) -> list[tuple[int | str, int]]:
+        """Which outputs were set to what, in order, since it was made; the last thousand."""
+        return list(self._hardware.driven)
+
+    # ---- its port
+
+    @property
+    def port(self) -> str:
+        """The serial port; a symbolic link that is gone while the board's own USB is."""
+        return str(self.folder / "port")
+
+    @property
+    def url(self) -> str:
+        """The same line for pyserial and mpremote, over TCP."""
+        return f"socket://127.0.0.1:{self._hardware.console.tcp}"
+
+    @property
+    def console(self) -> str:
+        """All that it has written."""
+        with self._lock:
+            return self._hardware.output.decode(errors="replace")
+
+    def type(self, text: str) -> None:
+        """Send to its serial line."""
+        self._do(lambda: self._hardware.type(text.encode()))
+
+    def mpremote(self, *arguments: str, timeout: float = 60) -> str:
+        """What mpremote prints. HostError with its words where it fails."""
+        argv = [sys.executable, "-m", "mpremote", "connect", self.port, *arguments]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
+        if done.returncode:
+            words = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
+            raise HostError(f"mpremote {arguments[0] if arguments else ''}: {words}")
+        return done.stdout
+
+    # ---- its flash
+
+    @property
+    def image(self) -> Path:
+        """The file that is its flash."""
+        return self.folder / "flash.img"
+
+    def read_file(self, path: str) -> bytes:
+        """A file out of the image, read by another implementation of littlefs. HostError where there is none.
+
+        A board that runs may be in the middle of a change; what was flushed is there.
+        """
+        return littlefs_image.read(self.kind, self.image, path)
+
+    def files(self) -> list[str]:
+        """All files in the image, with their folders."""
+        return littlefs_image.files(self.kind, self.image)
+
+    # ---- what happened
+
+    @property
+    def state(self) -> str:
+        """off, running, asleep, or locked (an RP2040 whose watchdog expired in its sleep)."""
+        return self._hardware.state
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What broke the simulation itself, if anything did."""
+        return self._failure
+
+    @property
+    def events(self) -> list[Event]:
+        """Everything so far: boot, asleep, awake, reset, watchdog, cut, wifi up, wifi lost, …"""
+        with self._lock:
+            return list(self._hardware.events)
+
+    def wait_event(
+        self, name: str, timeout: float = 30, *, after: int = 0, where: Callable[[Event], bool] = lambda event: True
+    ) -> Event:
+        """The first event of that name from number `after` on; HostError when it has not come in `timeout` seconds."""
+
+        def found() -> Event | None:
+            return next((e for e in self._hardware.events[after:] if e.name == name and where(e)), None)
+
+        return self._wait(found, timeout, f"event {name!r}")
+
+    def wait_boot(self, timeout: float = 30, *, after: int = 0) -> Event:
+        """Wait until its processor has started and takes input."""
+        event = self.wait_event("boot", timeout, after=after)
+        self._wait(lambda: self._hardware.listens() or None, timeout, "that it takes input")
+        return event
+
+    def wait_console(self, text: str, timeout: float = 30, *, after: int = 0) -> int:
+        """Wait until `text` stands in what it wrote from position `after` on. The position behind it."""
+
+        def found() -> int | None:
+            at = self.console.find(text, after)
+            return None if at < 0 else at + len(text)
+
+        return self._wait(found, timeout, f"{text!r} on its console")
+
+    def _wait(self, found: Callable[[], _Found | None], timeout: float, what: str) -> _Found:
+        end = time.monotonic() + timeout
+        with self._lock:
+            while (result := found()) is None:
+                left = end - time.monotonic()
+                if self._failure:
+                    raise HostError(f"the virtual board broke: {self._failure}") from self._failure
+                if left <= 0 or self._thread is None:
+                    last = self.console.strip().splitlines()[-3:]
+                    raise HostError(f"{self.kind.name} ({self.state}): waited {timeout:g} s for {what}; last: {last}")
+                self._lock.wait(min(left, 0.1))
+        return result
+
+    # ---- its thread
+
+    def _do(self, action: Callable[[], object]) -> None:
+        with self._lock:
+            if self._failure:
+                raise HostError(f"the virtual board broke: {self._failure}") from self._failure
+            self._hardware.orders.append(action)
+        self._nudge()
+        if self._thread:
+            self._wait(lambda: action not in self._hardware.orders or None, 30, "it to obey")
+
+    def _nudge(self) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._wake_up[1], b"!")
+
+    def _run(self) -> None:
+        hardware = self._hardware
+        try:
+            while not self._closing:
+                poll = select.poll()
+                poll.register(self._wake_up[0], select.POLLIN)
+                with self._lock:
+                    hardware.register(poll)
+                    seconds = hardware.until_turn()
+                ready = {fd for fd, _ in poll.poll(max(0.0, seconds) * 1000)}
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wake_up[0], 64)
+                with self._lock:
+                    hardware.turn(ready)
+                    self._lock.notify_all()
+        except BaseException as failure:
+            self._failure = failure  # told to whoever asks next
+        finally:
+            with self._lock:
+                hardware.close()
+                self._lock.notify_all()

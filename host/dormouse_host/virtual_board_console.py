@@ -1,0 +1,150 @@
+"""The serial line of a virtual board: a pty behind a symbolic link, and a TCP port for socket://host:port.
+
+Must stay true: what a board with USB of its own does to its port, this does too: in sleep and at a reset it is gone,
+and whoever had it open reads the end. What nobody reads is lost after a second, as on a wire; nothing here waits.
+"""
+
+import contextlib
+import os
+import pty
+import select
+import socket
+import time
+import tty
+from pathlib import Path
+
+_KEPT = 1.0  # seconds that output waits for a reader
+_MOST = 1 << 16  # bytes of it
+
+
+class _Pending:
+    """Output that one reader has not taken yet."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.since = 0.0
+
+    def add(self, data: bytes) -> None:
+        if not self.data:
+            self.since = time.monotonic()
+        self.data += data
+        del self.data[:-_MOST]
+
+    def took(self, count: int) -> None:
+        del self.data[:count]
+        self.since = time.monotonic()
+
+    def expire(self) -> None:
+        if self.data and time.monotonic() - self.since > _KEPT:
+            self.data.clear()
+
+
+class Console:
+    """`link` is where the port's symbolic link appears; `tcp` a port of 127.0.0.1, 0 for any."""
+
+    def __init__(self, link: Path, tcp: int = 0) -> None:
+        self._link = link
+        self._master = self._slave = -1
+        self._server = socket.create_server(("127.0.0.1", tcp))
+        self._server.setblocking(False)
+        self.tcp: int = self._server.getsockname()[1]
+        self._client: socket.socket | None = None
+        self._to_pty, self._to_client = _Pending(), _Pending()
+
+    @property
+    def plugged(self) -> bool:
+        """Is there a port?"""
+        return self._master >= 0
+
+    def plug(self) -> None:
+        """The port appears."""
+        if self.plugged:
+            return
+        self._master, self._slave = pty.openpty()
+        tty.setraw(self._slave)  # held open: whoever opens it finds a raw line, and closing it ends nothing
+        os.set_blocking(self._master, False)
+        new = self._link.with_name(self._link.name + ".new")
+        new.unlink(missing_ok=True)
+        new.symlink_to(os.ttyname(self._slave))
+        new.replace(self._link)
+
+    def unplug(self) -> None:
+        """The port is gone, under the hands of whoever has it open."""
+        if self.plugged:
+            self._link.unlink(missing_ok=True)
+            os.close(self._slave)
+            os.close(self._master)
+            self._master = self._slave = -1
+        self._end_client()
+        self._to_pty, self._to_client = _Pending(), _Pending()
+
+    def close(self) -> None:
+        """End everything."""
+        self.unplug()
+        self._server.close()
+
+    def _end_client(self) -> None:
+        if self._client:
+            self._client.close()
+            self._client = None
+
+    def write(self, data: bytes) -> None:
+        """Output of the board."""
+        if self.plugged:
+            self._to_pty.add(data)
+        if self._client:
+            self._to_client.add(data)
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand on what can be handed on."""
+        for pending, file in ((self._to_pty, self._master), (self._to_client, self._client)):
+            pending.expire()
+            if pending.data and file not in (None, -1):
+                try:
+                    pending.took(os.write(file if isinstance(file, int) else file.fileno(), pending.data))
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    pending.data.clear()
+
+    def register(self, poll: select.poll, reading: bool) -> None:
+        """Wait for input, where `reading`, and for room for output."""
+        if self.plugged:
+            poll.register(
+                self._master, (select.POLLIN if reading else 0) | (select.POLLOUT if self._to_pty.data else 0)
+            )
+        poll.register(self._server, select.POLLIN)
+        if self._client:
+            events = (select.POLLIN if reading else 0) | (select.POLLOUT if self._to_client.data else 0)
+            poll.register(self._client, events)
+
+    def read(self, ready: set[int]) -> bytes:
+        """What has come in on those of the descriptors `ready` that are ours."""
+        data = b""
+        if self._server.fileno() in ready:
+            self._accept()
+        if self.plugged and self._master in ready:
+            with contextlib.suppress(OSError):
+                data += os.read(self._master, 4096)
+        if self._client and self._client.fileno() in ready:
+            try:
+                came = self._client.recv(4096)
+            except BlockingIOError:
+                return data
+            except OSError:
+                came = b""
+            data += came
+            if not came:
+                self._end_client()
+        return data
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            client, _ = self._server.accept()
+            client.setblocking(False)
+            if self._client or not self.plugged:
+                client.close()  # one at a time, and none while there is no port
+            else:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._client = client

@@ -1,0 +1,78 @@
+"""What a person (or a script) does to a virtual board that `dormouse board run` keeps: one line, one action.
+
+Must stay true: a line that is wrong changes nothing and is answered by what can be said.
+"""
+
+import select
+import sys
+from collections.abc import Callable
+
+from dormouse_host import show
+from dormouse_host.errors import HostError
+from dormouse_host.virtual_board import Event, VirtualBoard
+
+HELP = """\
+cut                    power goes, at once
+on                     power comes
+reset                  the reset button
+wifi off | on | drop   no access point | there again | the connection is lost
+wifi password TEXT     the access point's password
+dns works | fails | never
+battery VOLTS
+pin PIN 0 | 1 | free   from outside
+speed TIMES            sleep passes so many times faster, from the next one on"""
+_PERIOD = 0.1  # seconds between two looks at what has happened
+
+
+def obey(board: VirtualBoard, line: str) -> str | None:
+    """Do what the line says. What to answer, if anything."""
+    match line.split():
+        case []:
+            return None
+        case ["cut"]:
+            board.power_cut()
+        case ["on"]:
+            board.power_on()
+        case ["reset"]:
+            board.press_reset()
+        case ["wifi", ("off" | "on") as word]:
+            board.wifi.present = word == "on"
+        case ["wifi", "drop"]:
+            board.wifi.drop()
+        case ["wifi", "password", text]:
+            board.wifi.password = text
+        case ["dns", ("works" | "fails" | "never") as word]:
+            board.wifi.dns = word
+        case ["battery", volts] if _is_number(volts):
+            board.battery = float(volts)
+        case ["pin", pin, ("0" | "1" | "free") as level]:
+            board.set_pin(int(pin) if pin.isdigit() else pin, None if level == "free" else int(level))
+        case ["speed", times] if _is_number(times) and 1 <= float(times) <= 1000:
+            board.speed = float(times)
+        case _:
+            return HELP
+    return None
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit()
+
+
+def serve(board: VirtualBoard, tell: Callable[[Event], object]) -> None:
+    """Tell every event and obey every line, until we are interrupted or the board breaks."""
+    seen = 0
+    reading = True
+    while True:
+        events = board.events
+        for event in events[seen:]:
+            tell(event)
+        seen = len(events)
+        ready = select.select([sys.stdin] if reading else [], [], [], _PERIOD)[0]
+        if ready:
+            line = sys.stdin.readline()
+            reading = bool(line)
+            answer = obey(board, line)
+            if answer:
+                show.warn(answer)
+        if board.failure:
+            raise HostError(f"the virtual board broke: {board.failure}")

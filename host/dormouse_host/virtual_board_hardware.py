@@ -1,0 +1,446 @@
+"""The hardware around a virtual board's processor: supply, watchdog, sleep timer, clock, pins, radio.
+
+Must stay true: a processor runs exactly while the state is "running"; a watchdog that was armed bites unless it is fed,
+also over a soft reset, also while mpremote copies; a feed that was sent in time counts, however late we read it.
+"""
+
+import ipaddress
+import random
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dormouse_host.virtual_board_console import Console
+from dormouse_host.virtual_board_kind import BoardKind
+from dormouse_host.virtual_board_process import Processor
+from dormouse_host.virtual_board_wifi import Station, Wifi
+
+_RESET, _SOFT, _SOFT_RAW, _DEEPSLEEP, _CUT = 64, 65, 66, 67, 75  # exit statuses: boards/virtual/firmware/vb_link.py
+POWER, HARD, WATCHDOG, DEEPSLEEP, SOFT = 1, 2, 3, 4, 5  # machine.reset_cause()
+_TIMER_WAKE = 4
+_UNIX_2000, _UNIX_2021 = 946684800, 1609459200
+_OUTPUT = 4 << 20  # bytes of output that are kept
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened: its number, the second since the start, its name and its particulars."""
+
+    number: int
+    at: float
+    name: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"at": self.at, "event": self.name, **self.fields}
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return " ".join([f"{self.at:9.3f}", self.name, *(f"{key}={value}" for key, value in self.fields.items())])
+
+
+class Hardware:
+    """What `VirtualBoard` drives from its thread: `register`, `until_turn`, `turn`; called with the lock held."""
+
+    def __init__(
+        self, kind: BoardKind, folder: Path, speed: float, wifi: Wifi, tcp: int, lock: threading.Condition
+    ) -> None:
+        self.kind, self.folder, self.speed, self._lock = kind, folder, speed, lock
+        self.console = Console(folder / "port", tcp)
+        self.station = Station(wifi, rejoins=kind.port == "esp32", on_event=self._happened)
+        self.state = "off"
+        self.events: list[Event] = []
+        self.orders: list[Callable[[], object]] = []
+        self.output = bytearray()
+        self.driven: deque[tuple[int | str, int]] = deque(maxlen=1000)
+        self.battery = 4.1
+        self.battery_pin: int | None = None
+        self.divider = 1.0
+        self.cut: str | None = None
+        self._began = time.monotonic()
+        self._inside = random.Random(str(folder))
+        self._processor: Processor | None = None
+        self._held = b""  # input that came before the program ran
+        self._cause, self._wake = POWER, 0
+        self._shift = 0.0  # s by which the board's clock is ahead of ours
+        self._retained = b""
+        self._outputs: dict[int | str, int] = {}
+        self._pulls: dict[int | str, int] = {}
+        self._outside: dict[int | str, int] = {}
+        self._off_supply()
+
+    def _off_supply(self) -> None:
+        """What does not survive a reset of the whole chip."""
+        self._dog: tuple[float, float] | None = None  # when it bites; its timeout in seconds
+        self._light: tuple[int, float, int, float] | None = None  # question, end, ms, begin
+        self._wake_pins: tuple[list[int | str], int, int] = ([], 0, 0)
+        self._irq: dict[int | str, int] = {}
+        self._asleep: tuple[float, int, float] | None = None  # end, ms, begin
+        self._pending = False  # has the Wi-Fi chip an event that nobody has taken?
+        self.station.off()
+
+    def _happened(self, name: str, **fields: Any) -> None:
+        self.events.append(Event(len(self.events), round(time.monotonic() - self._began, 3), name, fields))
+
+    # ---- orders
+
+    def power_on(self) -> None:
+        """From nothing: no clock, no memory, only flash."""
+        if self.state != "off":
+            return
+        self._retained = self._inside.randbytes(self._inside.randint(0, self.kind.retained))
+        self._shift = (_UNIX_2000 if self.kind.epoch == 2000 else _UNIX_2021) - time.time()
+        self._outputs.clear()
+        self._happened("power on")
+        self._boot(POWER)
+
+    def power_cut(self) -> None:
+        """Everything stops where it is."""
+        if self.state == "off":
+            return
+        self._happened("cut")
+        self._end_processor(kill=True)
+        self._off_supply()
+        self.console.unplug()
+        self.state = "off"
+
+    def press_reset(self) -> None:
+        """On all of these boards the button is the chip's own reset: reset_cause() says power-on."""
+        if self.state == "off":
+            return
+        self._happened("button")
+        self._end_processor(kill=True)
+        self.state = "off"
+        self._off_supply()
+        self._retained = self._inside.randbytes(self._inside.randint(0, self.kind.retained))
+        self._shift = (_UNIX_2000 if self.kind.epoch == 2000 else _UNIX_2021) - time.time()
+        self._boot(POWER)
+
+    def type(self, data: bytes) -> None:
+        """Input on the serial line."""
+        self._held += data
+
+    def set_pin(self, pin: int | str, level: int | None) -> None:
+        """From outside; a sleeping board may wake of it."""
+        if level is None:
+            self._outside.pop(pin, None)
+            return
+        rose = level > self.level(pin)
+        self._outside[pin] = level
+        pins, wanted, reason = self._wake_pins
+        if self.state == "asleep" and pin in pins and level == wanted:
+            self._awake(reason)
+        elif self._light and self._irq.get(pin, 0) & (8 if rose else 4):
+            self._end_light_sleep()
+
+    def level(self, pin: int | str) -> int:
+        """Driven by the board, else from outside, else by its pull resistor."""
+        return self._outputs.get(pin, self._outside.get(pin, int(self._pulls.get(pin, 0) == 1)))
+
+    def listens(self) -> bool:
+        """Does the program take input?"""
+        return self._processor is not None and self._processor.listens()
+
+    # ---- one turn
+
+    def register(self, poll: select.poll) -> None:
+        """What to wait for."""
+        self.console.register(poll, reading=not self._held)
+        if self._processor:
+            poll.register(self._processor.terminal, select.POLLIN)
+            poll.register(self._processor.line, select.POLLIN)
+
+    def until_turn(self) -> float:
+        """Seconds until something happens by itself."""
+        now = time.monotonic()
+        waits = [self.station.until_turn() if self.state == "running" else 1.0]
+        if self.orders:
+            return 0.0
+        if self._held and self._processor:
+            waits.append(0.001 if not self._processor.listens() else 0.0)
+        waits += [each[index] - now for each, index in ((self._dog, 0), (self._light, 1), (self._asleep, 0)) if each]
+        return max(0.0, min(waits))
+
+    def turn(self, ready: set[int]) -> None:
+        """Everything that is due."""
+        while self.orders:
+            self.orders[0]()
+            self.orders.pop(0)
+        self._held = (self._held + self.console.read(ready))[-65536:]
+        self.console.flush()
+        if self._processor:
+            self._serve(self._processor, ready)
+        now = time.monotonic()
+        if self._asleep and now >= self._asleep[0]:
+            self._awake(_TIMER_WAKE)
+        if self._light and now >= self._light[1]:
+            self._end_light_sleep()
+        if self._dog and time.monotonic() >= self._dog[0]:
+            self._bite()
+        if self._processor and self.station.turn():
+            self._processor.answer(0, "wifi lost")
+
+    def _serve(self, processor: Processor, ready: set[int]) -> None:
+        for message in processor.messages():
+            self._hear(processor, message)
+        if self._held and processor.listens():
+            processor.write(self._held)
+            self._held = b""
+        if processor.terminal in ready:
+            data = processor.read()
+            if data is None:
+                for message in processor.messages():
+                    self._hear(processor, message)
+                self._ended(self._end_processor())
+            else:
+                self._write(data)
+                if self._held and processor.listens():
+                    processor.write(self._held)
+                    self._held = b""
+
+    def _write(self, data: bytes) -> None:
+        self.output += data
+        del self.output[:-_OUTPUT]
+        self.console.write(data)
+
+    # ---- lives
+
+    def _boot(self, cause: int, soft: str = "", wake: int = 0) -> None:
+        kind = self.kind
+        flash = self.folder / "flash.img"
+        if not flash.is_file() or flash.stat().st_size != kind.flash:
+            flash.write_bytes(b"\xff" * kind.flash)
+        if soft == "" and not (kind.clock_kept and cause != POWER):
+            self._shift = (_UNIX_2000 if kind.epoch == 2000 else _UNIX_2021) - time.time()
+        if not soft:
+            self._outputs.clear()
+            self._pulls.clear()
+            self._cause, self._wake = cause, wake
+        # on an ESP32 a soft reset is a cause of its own; an RP2040 still knows only what its last real one was
+        told = SOFT if soft and kind.port == "esp32" else self._cause
+        self.state = "running"
+        self._processor = Processor(self._facts(told, soft), kind.heap)
+        self.console.plug()
+        self.cut = None
+        self._happened("boot", cause=_CAUSES[told], **({"wake": "pin"} if wake not in (0, _TIMER_WAKE) else {}))
+
+    def _facts(self, cause: int, soft: str) -> dict[str, Any]:
+        kind, chip = self.kind, self.kind.chip
+        uid = "e6614c311b8a2f01" if kind.port == "rp2" else "240ac4d01205"
+        return {
+            **{"port": kind.port, "machine": kind.machine, "build": kind.name, "mpy": chip.mpy, "uid": uid},
+            **{"image": str(self.folder.resolve() / "flash.img"), "blocks": kind.flash // kind.block},
+            **{"block": kind.block, "program": kind.program, "cut": self.cut, "retained": kind.retained},
+            **{
+                "watchdog": kind.watchdog,
+                "longest": kind.longest,
+                "epoch": kind.epoch,
+                "shift": self._shift,
+                "cause": cause,
+            },
+            **{"wake": self._wake, "soft": soft, "pins": chip.pins, "adc1": chip.adc1, "adc2": chip.adc2},
+            **{"freq": chip.hertz, "frozen": kind.frozen},
+        }
+
+    def _end_processor(self, kill: bool = False) -> int:
+        processor, self._processor = self._processor, None
+        if processor is None:
+            return 0
+        if kill:
+            processor.kill()
+        self._light = None
+        return processor.end()
+
+    def _ended(self, status: int) -> None:
+        """The process has ended by itself: what that means on the board."""
+        if status in (_SOFT, _SOFT_RAW):
+            self._happened("soft reset")
+            self.station.off()
+            self._boot(SOFT, "raw" if status == _SOFT_RAW else "friendly")
+        elif status == _DEEPSLEEP and self._asleep:
+            self._fall_asleep()
+        elif status == _CUT:
+            self._happened("cut")
+            self._off_supply()
+            self.console.unplug()
+            self.state = "off"
+        elif status == _RESET:
+            self._happened("reset")
+            self._reset(WATCHDOG if self.kind.port == "rp2" else HARD)
+        else:
+            words = self.output[-400:].decode(errors="replace").strip().splitlines()[-1:]
+            raise RuntimeError(f"the firmware ended with status {status}: {' '.join(words)}")
+
+    def _reset(self, cause: int, wake: int = 0) -> None:
+        self._off_supply()
+        self._held = b""
+        if self.kind.vanishes:
+            self.console.unplug()
+        self._boot(cause, wake=wake)
+
+    def _bite(self) -> None:
+        """The watchdog has not been fed."""
+        asleep = self._light is not None
+        self._happened("watchdog")
+        self._end_processor(kill=True)
+        if asleep and self.kind.chip.locks_up:
+            self._off_supply()
+            self.console.unplug()
+            self.state = "locked"
+            self._happened("locked")
+        else:
+            self._reset(WATCHDOG)
+
+    def _fall_asleep(self) -> None:
+        self.state = "asleep"
+        self._dog = None
+        self._held = b""
+        self.station.off()
+        if self._asleep:
+            self._happened("asleep", ms=self._asleep[1])
+        if self.kind.vanishes:
+            self.console.unplug()
+
+    def _awake(self, reason: int) -> None:
+        _, ms, began = self._asleep or (0.0, 0, time.monotonic())
+        gone = time.monotonic() - began
+        slept = ms / 1000 if reason == _TIMER_WAKE else min(gone * self.speed, ms / 1000 if ms else gone * self.speed)
+        self._shift += slept - gone
+        self._asleep = None
+        self._happened("awake", by="timer" if reason == _TIMER_WAKE else "pin")
+        self._reset(DEEPSLEEP, reason)
+
+    # ---- light sleep
+
+    def _begin_light_sleep(self, number: int, ms: int) -> None:
+        now = time.monotonic()
+        if self._pending and self.station.active and self.kind.port == "rp2":
+            self._pending = False
+            self._happened("sleep returned at once")
+            if self._processor:
+                self._processor.answer(number, [0, 0])
+            return
+        seconds = ms / 1000 / self.speed if ms >= 0 else 1e9
+        self._light = (number, now + seconds, ms, now)
+        self._happened("asleep", ms=ms, light=True)
+        if self.kind.vanishes:
+            self.console.unplug()
+        if self._dog:  # it counts on while the board sleeps, and sleep is what we accelerate
+            self._dog = (now + max(0.0, self._dog[0] - now) / self.speed, self._dog[1])
+
+    def _end_light_sleep(self) -> None:
+        if self._light is None:
+            return
+        number, end, ms, began = self._light
+        now = time.monotonic()
+        gone = (now - began) * 1000
+        slept = ms if now >= end else min(gone * self.speed, ms if ms >= 0 else gone * self.speed)
+        self._light = None
+        self._shift += (slept - gone) / 1000
+        if self._dog:
+            self._dog = (now + max(0.0, self._dog[0] - now) * self.speed, self._dog[1])
+        self._happened("awake", light=True)
+        self.console.plug()
+        if self._processor:
+            self._processor.answer(number, [int(slept), int(gone)])
+
+    # ---- what the firmware says and asks
+
+    def _hear(self, processor: Processor, message: list[Any]) -> None:
+        number, what, *rest = message
+        if what == "lightsleep":
+            self._begin_light_sleep(number, rest[0])
+        elif number:
+            processor.answer(number, self._answer(what, *rest))
+        else:
+            self._told(what, *rest)
+
+    def _told(self, what: str, *rest: Any) -> None:
+        now = time.monotonic()
+        if what == "feed" and self._dog:
+            self._dog = (now + self._dog[1], self._dog[1])
+        elif what == "watchdog":
+            self._dog = (now + rest[0] / 1000, rest[0] / 1000)
+            self._happened("watchdog armed", ms=rest[0])
+        elif what == "deepsleep":
+            self._asleep = (now + (rest[0] / 1000 / self.speed if rest[0] else 1e9), rest[0], now)
+        elif what == "wake_on":
+            self._wake_pins = (rest[0], rest[1], rest[2])
+        elif what == "irq":
+            self._irq[rest[0]] = rest[1]
+        elif what == "mode":
+            self._pulls[rest[0]] = rest[2]
+            if rest[1] not in (1, 2):
+                self._outputs.pop(rest[0], None)
+        elif what == "drive":
+            self._outputs[rest[0]] = rest[1]
+            self.driven.append((rest[0], rest[1]))
+        elif what == "clock":
+            self._shift = rest[0]
+
+    def _answer(self, what: str, *rest: Any) -> Any:
+        if what == "wifi":
+            self._pending = True
+            return self.station.ask(*rest)
+        if what == "resolve":
+            return self._resolve(str(rest[0]), int(rest[1]))
+        if what == "level":
+            return self.level(rest[0])
+        if what == "adc":
+            return self._microvolts(rest[0])
+        if what == "radio":
+            return self.station.active
+        if what == "retain":
+            self._retained = bytes.fromhex(rest[0])
+            return None
+        return self._retained.hex() if what == "retained" else None
+
+    def _microvolts(self, pin: int) -> int:
+        if self.kind.port == "rp2" and pin == 29 and self.station.active:
+            return self._inside.randint(0, 3_300_000)  # the Wi-Fi chip's clock line
+        return int(self.battery / self.divider * 1e6) if pin == self.battery_pin else 0
+
+    def _resolve(self, host: str, port: int) -> Any:
+        """[address, port]; None: never an answer; a number: the error that getaddrinfo raises."""
+        wifi, up = self.station.wifi, self.station.state() == "up"
+        failure = -202 if self.kind.port == "esp32" else -2
+        known = wifi.names.get(f"{host}:{port}") or wifi.names.get(host)
+        if not up:
+            literal = _is_literal(host)
+            return [host, port] if literal else None if self.kind.port == "rp2" else failure
+        if known:
+            return [known[0], known[1] or port]
+        if _is_literal(host):
+            return [host, port]
+        if wifi.dns != "works":
+            return None if wifi.dns == "never" else failure
+        try:
+            found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+        except OSError:
+            return failure
+        return [found[0][4][0], port]
+
+    def close(self) -> None:
+        """The end."""
+        self._end_processor(kill=True)
+        self._off_supply()
+        self.state = "off"
+        self.console.close()
+
+
+_CAUSES = {POWER: "power", HARD: "reset", WATCHDOG: "watchdog", DEEPSLEEP: "deepsleep", SOFT: "soft"}
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True

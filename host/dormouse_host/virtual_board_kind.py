@@ -1,0 +1,98 @@
+"""What kind of board is simulated: boards/<NAME>/board.toml, and what its chip has.
+
+Must stay true: what differs between two boards is read from their folders; here stands only what a chip has, whoever
+built a board around it. Sizes are in bytes, times in milliseconds.
+"""
+
+from dataclasses import dataclass
+
+from dormouse_host import boards
+from dormouse_host.errors import HostError
+
+_FROZEN = {"esp32": ["umqtt", "ntptime", "ssl"], "rp2": ["ntptime", "ssl"]}
+_CARRIER = ["WL_GPIO0", "WL_GPIO1", "WL_GPIO2", "LED"]  # pins of a Pico's Wi-Fi chip
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What a program can see of a chip: pins, those with an ADC (the second cannot be used with Wi-Fi), clock."""
+
+    pins: list[int | str]
+    adc1: list[int]
+    adc2: list[int]
+    hertz: int
+    mpy: int  # sys.implementation._mpy: format 6.3 and the architecture's number (MicroPython, py/persistentcode.h)
+    locks_up: bool = False  # does a watchdog that expires in light sleep lock it up until power is cut?
+
+
+def _mpy(architecture: int) -> int:
+    return 6 | 3 << 8 | architecture << 10
+
+
+CHIPS = {
+    "esp32": Chip([*range(40)], [*range(32, 40)], [0, 2, 4, 12, 13, 14, 15, 25, 26, 27], 160_000_000, _mpy(10)),
+    "esp32c3": Chip([*range(22)], [*range(5)], [5], 160_000_000, _mpy(11)),
+    "esp32s3": Chip([*range(49)], [*range(1, 11)], [*range(11, 21)], 160_000_000, _mpy(10)),
+    "rp2040": Chip([*range(30), *_CARRIER], [26, 27, 28, 29], [], 125_000_000, _mpy(4), locks_up=True),
+    "rp2350": Chip([*range(30), *_CARRIER], [26, 27, 28, 29], [], 150_000_000, _mpy(7)),
+}
+
+
+@dataclass(frozen=True)
+class BoardKind:
+    """One board, as its folder describes it."""
+
+    name: str
+    port: str  # "esp32" or "rp2": also sys.platform
+    machine: str
+    chip: Chip
+    heap: int
+    flash: int
+    block: int
+    program: int
+    retained: int  # 0: none
+    watchdog: int  # longest timeout; 0: no limit
+    longest: int  # one sleep
+    epoch: int  # 1970 or 2000
+    clock_kept: bool
+    vanishes: bool  # does its serial port go away in sleep and at a reset?
+    battery: int | None  # pin of the divider
+    divider: float
+
+    @property
+    def frozen(self) -> list[str]:
+        """The modules that its firmware carries and this machine's interpreter does not."""
+        return _FROZEN[self.port]
+
+
+def kinds() -> list[str]:
+    """The names of all boards that can be simulated."""
+    return [name for name in boards.names() if boards.load(name).port in _FROZEN]
+
+
+def load(name: str) -> BoardKind:
+    """The board of that name, or in that folder. HostError, code 2, for none or one that cannot be simulated."""
+    board = boards.load(name)
+    chip = CHIPS.get(board.firmware.chip)
+    if board.port not in _FROZEN or chip is None:
+        raise HostError(f"{board.name} cannot be simulated; of these there are virtual ones: {', '.join(kinds())}", 2)
+    memory = board.memory
+    with_chip = board.firmware.chip.upper() if board.port == "rp2" else board.machine
+    return BoardKind(
+        name=board.builds[0],
+        port=board.port,
+        machine=f"{board.machine if board.port == 'rp2' else f'Generic {board.machine} module'} with {with_chip}",
+        chip=chip,
+        heap=memory.heap,
+        flash=memory.flash,
+        block=memory.block,
+        program=memory.program,
+        retained=memory.retained,
+        watchdog=board.watchdog.limit,
+        longest=board.sleep.longest,
+        epoch=board.clock.epoch,
+        clock_kept=board.clock.over_sleep == "kept",
+        vanishes=board.usb.vanishes,
+        battery=int(board.pins.battery) if board.pins.battery else None,
+        divider=board.pins.divider,
+    )

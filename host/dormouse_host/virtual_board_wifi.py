@@ -1,0 +1,151 @@
+"""The access point of a virtual board, by a script: how long joining takes, whether it works, when it ends.
+
+Must stay true: a state depends on the script and the time that has passed, on nothing else; times are real, never
+accelerated. All of it may be changed while the board runs.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+_FAST = 4  # a scan for a known BSSID takes so many times less than one for all
+
+
+@dataclass
+class Wifi:
+    """The access point. Times in milliseconds; None means never."""
+
+    ssid: str = "virtual"
+    password: str = "virtual-password"
+    bssid: str = "02:00:00:d0:12:05"
+    channel: int = 6
+    rssi: int = -61
+    present: bool = True
+    scan_ms: int = 80
+    join_ms: int = 40
+    dhcp_ms: int | None = 20
+    drops: list[int] = field(
+        default_factory=list
+    )  # each connection that comes up lasts the next of these; then for ever
+    dns: str = "works"  # or "fails", or "never": no answer, and no end of waiting
+    names: dict[str, tuple[str, int]] = field(default_factory=dict)  # "host" or "host:port" to where it really is
+    address: str = "192.168.4.20"
+
+    def drop(self) -> None:
+        """The connection, if there is one, is lost now. What the board does then is the board's."""
+        self._dropped = True
+
+    _dropped: bool = field(default=False, init=False, repr=False)
+
+
+class Station:
+    """The board's end. `on_event(name, **fields)` is told what happens."""
+
+    def __init__(self, wifi: Wifi, *, rejoins: bool, on_event: Callable[..., object]) -> None:
+        """`rejoins`: an ESP32 joins again by itself when the connection is lost."""
+        self.wifi = wifi
+        self._rejoins = rejoins
+        self._on_event = on_event
+        self.joins = 0
+        self.off()
+
+    def off(self) -> None:
+        """The chip is without power, as after every reset."""
+        self.active = False
+        self._began: float | None = None
+        self._lost = "idle"
+        self._was_up = self._left = False
+        self._drop_at: float | None = None
+        self._static: list[str] | None = None
+        self._asked: tuple[Any, ...] = (None, None, None, None)  # ssid, password, BSSID, channel
+
+    def state(self) -> str:
+        """idle, connecting, no address, up, no access point, wrong password, failed."""
+        if self._began is None:
+            return self._lost
+        wifi, (ssid, key, bssid, channel) = self.wifi, self._asked
+        passed = (time.monotonic() - self._began) * 1000
+        known = bssid is not None
+        scan = 0 if known and channel is not None else wifi.scan_ms // (_FAST if known else 1)
+        if passed < scan:
+            return "connecting"
+        wrong = (known and bssid != wifi.bssid) or (channel is not None and channel != wifi.channel)
+        if not wifi.present or ssid != wifi.ssid or wrong:
+            return "no access point"
+        if passed < scan + wifi.join_ms:
+            return "connecting"
+        if key != wifi.password:
+            return "wrong password"
+        if self._static is None and (wifi.dhcp_ms is None or passed < scan + wifi.join_ms + wifi.dhcp_ms):
+            return "no address"
+        return "up"
+
+    def turn(self) -> bool:
+        """Let the script go on. True when the connection has been lost or left just now."""
+        if self._left:
+            self._left = False
+            return True
+        up = self.state() == "up"
+        if up and not self._was_up:
+            self.joins += 1
+            self._on_event("wifi up", ms=round((time.monotonic() - (self._began or 0)) * 1000))
+            self._drop_at = time.monotonic() + self.wifi.drops.pop(0) / 1000 if self.wifi.drops else None
+            self.wifi._dropped = False
+        lost = self._was_up and not up
+        if up and (self.wifi._dropped or (self._drop_at is not None and time.monotonic() >= self._drop_at)):
+            self._drop_at, up, lost = None, False, True
+        self.wifi._dropped = False
+        self._was_up = up
+        if lost:
+            self._on_event("wifi lost")
+            self._began = time.monotonic() if self._rejoins else None
+            self._lost = "failed"
+        return lost
+
+    def until_turn(self) -> float:
+        """Seconds until `turn` should be called."""
+        if self._began is None:
+            return 1.0
+        if self._drop_at is not None:
+            return max(0.0, min(0.05, self._drop_at - time.monotonic()))
+        return 0.02 if not self._was_up else 0.05
+
+    def ask(self, what: str, *arguments: Any) -> Any:
+        """What the module `network` asks for."""
+        if what == "power":
+            if not arguments[0]:
+                left = self._was_up
+                self.off()
+                self._left = left
+            self.active = bool(arguments[0])
+            return None
+        if what == "connect":
+            self._asked, self._began, self._lost = arguments, time.monotonic(), "idle"
+            self._left, self._was_up = self._was_up, False
+            return None
+        if what == "disconnect":
+            self._began, self._lost = None, "idle"
+            self._left, self._was_up = self._was_up, False
+            return None
+        if what == "static":
+            self._static = arguments[0]
+            return None
+        return self._tell(what, *arguments)
+
+    def _tell(self, what: str, *arguments: Any) -> Any:
+        wifi = self.wifi
+        up = self.state() == "up"
+        if what == "config":
+            return {"channel": wifi.channel, "ssid": self._asked[0] or "", "bssid": wifi.bssid}[arguments[0]]
+        if what == "address":
+            gateway = wifi.address.rsplit(".", 1)[0] + ".1"
+            given = self._static or [wifi.address, "255.255.255.0", gateway, gateway]
+            return given if up else ["0.0.0.0", "0.0.0.0", "0.0.0.0", "0.0.0.0"]
+        return {
+            "active": self.active,
+            "state": self.state(),
+            "rssi": wifi.rssi if up else 0,
+            "dhcp": self._static is None,
+            "scan": [[wifi.ssid, wifi.bssid, wifi.channel, wifi.rssi]] if wifi.present else [],
+        }[what]

@@ -1,0 +1,323 @@
+"""Virtual boards as a person and a program meet them: the unmodified mpremote, resets, sleep, power cuts, the image."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dormouse_host import virtual_board_kind
+from dormouse_host.errors import HostError
+from dormouse_host.virtual_board import VirtualBoard, Wifi
+from needs import need_micropython
+
+KINDS = ["ESP32_GENERIC", "ESP32_GENERIC_C3", "ESP32_GENERIC_S3", "RPI_PICO2_W", "RPI_PICO_W"]
+TWO = pytest.mark.parametrize("kind", ["ESP32_GENERIC", "RPI_PICO_W"])
+Maker = Callable[..., VirtualBoard]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Maker]:
+    """Makes boards that have started, and ends them."""
+    need_micropython()
+    boards: list[VirtualBoard] = []
+
+    def new(kind: str, **options) -> VirtualBoard:
+        board = VirtualBoard(kind, tmp_path / f"board{len(boards)}", **options)
+        boards.append(board)
+        board.start().wait_boot()
+        return board
+
+    yield new
+    for board in boards:
+        board.close()
+
+
+def put(board: VirtualBoard, tmp_path: Path, program: str, name: str = "main.py") -> None:
+    """Copy a program to the board with mpremote and reset it."""
+    source = tmp_path / "program.py"
+    source.write_text(program)
+    board.mpremote("cp", str(source), f":{name}", "+", "reset")
+
+
+def run(board: VirtualBoard, code: str) -> str:
+    """What the code prints on the board, without a soft reset before it."""
+    return board.mpremote("resume", "exec", code).strip()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unmodified_mpremote_works_on_every_kind(make, tmp_path, kind):
+    """exec, cp there and back, ls, sha256sum, rm, reset over the pty; what lies on the image is read from outside."""
+    board = make(kind)
+    port = virtual_board_kind.load(kind).port
+    told = board.mpremote("exec", "import sys; print(sys.platform, sys.implementation._build, sys.path)")
+    assert told.split()[:2] == [port, kind]
+    assert told.split(maxsplit=2)[2].strip() == "['', '.frozen', '/lib']"
+    sent = tmp_path / "sent.bin"
+    sent.write_bytes(bytes(range(256)) * 40)
+    back = tmp_path / "back.bin"
+    board.mpremote("mkdir", ":d", "+", "cp", str(sent), ":d/x.bin", "+", "cp", ":d/x.bin", str(back))
+    assert back.read_bytes() == sent.read_bytes() == board.read_file("/d/x.bin")
+    assert "/d/x.bin" in board.files()
+    assert "10240 x.bin" in board.mpremote("ls", ":d")
+    before = len(board.events)
+    board.mpremote("reset")
+    board.wait_event("reset", after=before)
+    board.wait_boot(after=before)
+    board.mpremote("rm", ":d/x.bin")
+    assert "/d/x.bin" not in board.files()
+    with pytest.raises(HostError, match="not on the board"):
+        board.read_file("/d/x.bin")
+
+
+def test_mpremote_works_over_tcp(make):
+    """socket://host:port is the same line."""
+    board = make("ESP32_GENERIC")
+    argv = [sys.executable, "-m", "mpremote", "connect", board.url, "exec", "print(6 * 7)"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "42"), done.stderr
+
+
+def test_esp32_deep_sleep_is_true_and_keeps_clock_and_memory(make, tmp_path):
+    """The process is gone while it sleeps; cause, wake reason, retained memory and clock are as on the chip."""
+    board = make("ESP32_GENERIC", speed=100)
+    program = (
+        "import machine, time\n"
+        "m = machine.RTC()\n"
+        "c = machine.reset_cause()\n"
+        "print('cause', c, machine.wake_reason(), time.time(), m.memory() if c == 4 else len(m.memory()))\n"
+        "m.memory(b'kept')\n"
+        "if c == 2: machine.deepsleep(100000)\n"
+    )
+    before = len(board.events)
+    put(board, tmp_path, program)
+    board.wait_event("asleep", after=before)
+    assert board.state == "asleep"
+    at = board.wait_console("cause 4 4 ")
+    board.wait_console("\n", after=at)
+    seconds, memory = board.console[at:].split()[:2]
+    assert int(seconds) >= 100  # counted from 2000, at the power-on of this test
+    assert memory == "b'kept'"
+
+
+def test_pico_w_forgets_everything_over_sleep(make, tmp_path):
+    """Two causes, 2021 at every boot, no retained memory, and a deep sleep that ends in a reset by the watchdog."""
+    board = make("RPI_PICO_W", speed=100)
+    program = (
+        "import machine, time\n"
+        "print('cause', machine.reset_cause(), time.localtime()[:3], hasattr(machine.RTC(), 'memory'))\n"
+        "f = open('n', 'a'); f.write('x'); f.close()\n"
+        "if len(open('n').read()) == 1: machine.deepsleep(60000)\n"
+    )
+    before = len(board.events)
+    put(board, tmp_path, program)
+    board.wait_event("asleep", after=before)
+    awake = board.wait_event("awake", after=before)
+    board.wait_event("boot", after=awake.number)
+    board.wait_console("cause 3 (2021, 1, 1) False\r\ncause 3 (2021, 1, 1) False")
+
+
+@TWO
+def test_power_cut_is_a_kill_and_flash_stays(make, tmp_path, kind):
+    """What was flushed is there after it; the boot that follows is a power-on, and the ESP32's memory is no longer."""
+    board = make(kind)
+    put(board, tmp_path, "open('kept', 'w').write('x' * 1000)\nimport time\nprint('at work')\ntime.sleep(60)\n")
+    board.wait_console("at work")
+    board.power_cut()
+    assert board.state == "off"
+    assert not Path(board.port).exists()
+    before = len(board.events)
+    board.power_on()
+    assert board.wait_boot(after=before).fields == {"cause": "power"}
+
+
+def test_pico_w_watchdog_bites_during_a_copy(make, tmp_path):
+    """It can't be stopped: not by a soft reset, not by mpremote."""
+    board = make("RPI_PICO_W")
+    put(board, tmp_path, "import machine\nif machine.reset_cause() == 1: machine.WDT(timeout=3000)\nprint('armed')\n")
+    big = tmp_path / "big.bin"
+    big.write_bytes(bytes(400_000))
+    board.power_cycle()
+    armed = board.wait_event("watchdog armed")
+    with pytest.raises(HostError):
+        board.mpremote("cp", str(big), ":big.bin")
+    bite = board.wait_event("watchdog", after=armed.number)
+    assert bite.at - armed.at >= 2.9
+    assert board.wait_event("boot", after=bite.number).fields == {"cause": "watchdog"}
+
+
+@TWO
+def test_watchdog_limit_is_the_boards(make, kind):
+    """More than the chip can count is an error on a Pico, and none on an ESP32."""
+    board = make(kind)
+    told = run(
+        board, "import machine\ntry:\n machine.WDT(timeout=8389); print('armed')\nexcept ValueError as e: print(e)"
+    )
+    assert told == ("armed" if kind == "ESP32_GENERIC" else "timeout exceeds 8388")
+
+
+def test_pico_w_rejects_sleep_above_71_minutes(make):
+    """2^32 microseconds are all that its timer has."""
+    board = make("RPI_PICO_W")
+    told = run(board, "import machine\ntry: machine.deepsleep(4294968)\nexcept ValueError as e: print(e)")
+    assert told == "sleep too long"
+
+
+def test_pico_w_light_sleep_returns_at_once_with_an_event_pending(make):
+    """The Wi-Fi chip has something to say; the second sleep lasts."""
+    board = make("RPI_PICO_W", speed=100)
+    join(board)
+    code = (
+        "import machine, time\n"
+        "for _ in range(2):\n"
+        " t = time.ticks_ms(); machine.lightsleep(20000); print(time.ticks_diff(time.ticks_ms(), t) >= 20000)"
+    )
+    before = len(board.events)
+    board.type("\x03\x01" + code + "\x04")
+    board.wait_event("sleep returned at once", after=before)
+    board.wait_event("awake", after=before)
+    board.wait_console("False\r\nTrue\r\n")
+
+
+def test_native_usb_port_is_gone_while_the_board_sleeps(make, tmp_path):
+    """An ESP32-C3 speaks USB itself; an ESP32 sits behind a bridge that stays."""
+    sleeper = "import machine\nif machine.reset_cause() != 4: machine.deepsleep(60000)\n"
+    for kind, stays in (("ESP32_GENERIC_C3", False), ("ESP32_GENERIC", True)):
+        board = make(kind, speed=20)
+        before = len(board.events)
+        put(board, tmp_path, sleeper)
+        board.wait_event("asleep", after=before)
+        assert Path(board.port).exists() is stays
+        board.wait_event("awake", after=before)
+        board.wait_boot(after=before + 3)
+        assert board.mpremote("exec", "print(1)").strip() == "1"
+
+
+def test_rp2040_locks_up_when_its_watchdog_expires_in_sleep(make):
+    """Only a power cut helps; the RP2350 resets."""
+    for kind, state in (("RPI_PICO_W", "locked"), ("RPI_PICO2_W", "running")):
+        board = make(kind, speed=100)
+        board.type("\x03\x01import machine; machine.WDT(timeout=5000); machine.lightsleep(60000)\x04")
+        bite = board.wait_event("watchdog")
+        time.sleep(0.3)
+        assert board.state == state
+        board.power_cycle()
+        board.wait_boot(after=bite.number)
+
+
+def join(board: VirtualBoard, password: str = "virtual-password", more: str = "") -> str:
+    """Join on the board; the last status."""
+    return run(
+        board,
+        "import network, time\nw = network.WLAN(network.STA_IF); w.active(True)\n"
+        f"w.connect('virtual', {password!r}{more})\n"
+        "for _ in range(300):\n"
+        " time.sleep_ms(10)\n"
+        " if w.status() not in (0, 1, 2, 1000, 1001): break\n"
+        "print(w.status(), w.isconnected())",
+    )
+
+
+@TWO
+def test_wifi_follows_its_script(make, kind):
+    """Right, wrong password, no access point: each with the port's own number."""
+    esp = kind == "ESP32_GENERIC"
+    board = make(kind)
+    assert join(board) == ("1010 True" if esp else "3 True")
+    assert join(board, "wrong") == ("202 False" if esp else "-3 False")
+    board.wifi.present = False
+    assert join(board) == ("201 False" if esp else "-2 False")
+
+
+@TWO
+def test_slow_dhcp_and_a_static_address(make, kind):
+    """An address that never comes is waited for in vain, and one of one's own needs no waiting."""
+    board = make(kind, wifi=Wifi(dhcp_ms=None))
+    assert join(board).endswith("False")
+    run(board, "w.ifconfig(('192.168.4.77', '255.255.255.0', '192.168.4.1', '192.168.4.1'))")
+    assert join(board).endswith("True")
+    assert run(board, "print(w.ifconfig()[0])") == "192.168.4.77"
+
+
+def test_a_call_that_the_board_lacks_fails(make):
+    """`channel` is the Pico's, not the ESP32's; what only this machine has cannot be imported."""
+    board = make("ESP32_GENERIC")
+    tries = (
+        "import network\n"
+        "try: network.WLAN(0).connect('a', 'b', channel=1)\n"
+        "except TypeError: print('no channel')\n"
+        "for name in ('ffi', 'termios', 'rp2', 'vb_link'):\n"
+        " try: __import__(name); print(name)\n"
+        " except ImportError: pass\n"
+        "import os; print(hasattr(os, 'system'), hasattr(os, 'getenv'))"
+    )
+    assert run(board, tries).splitlines() == ["no channel", "False False"]
+
+
+def test_wake_pin_ends_deep_sleep(make, tmp_path):
+    """And the wake reason says so."""
+    board = make("ESP32_GENERIC")
+    program = (
+        "import esp32, machine\n"
+        "p = machine.Pin(33, machine.Pin.IN)\n"
+        "print('woke', machine.wake_reason())\n"
+        "esp32.wake_on_ext0(p, 1)\n"
+        "if machine.reset_cause() != 4: machine.deepsleep(3600000)\n"
+    )
+    before = len(board.events)
+    put(board, tmp_path, program)
+    board.wait_event("asleep", after=before)
+    board.set_pin(33, 1)
+    assert board.wait_event("awake", after=before).fields == {"by": "pin"}
+    board.wait_console("woke 2")
+
+
+def test_battery_voltage_comes_through_the_adc(make):
+    """The Pico measures a third of VSYS; with the radio on the line is the Wi-Fi chip's, and the figure nonsense."""
+    board = make("RPI_PICO_W", battery=3.3)
+    read = "import machine; print(machine.ADC(29).read_u16() * 3 * 3.3 / 65535)"
+    assert abs(float(run(board, read)) - 3.3) < 0.01
+    board.battery = 2.4
+    assert abs(float(run(board, read)) - 2.4) < 0.01
+    join(board)
+    assert len({run(board, read) for _ in range(3)}) > 1
+
+
+@TWO
+def test_heap_is_the_boards(make, kind):
+    """What a program finds free at the prompt is what board.toml says, within 2 %."""
+    free = int(make(kind).mpremote("exec", "import gc; gc.collect(); print(gc.mem_free())"))
+    assert abs(free / virtual_board_kind.load(kind).heap - 1) < 0.02
+
+
+def test_board_run_serves_mpremote_and_obeys_lines(tmp_path):
+    """The command: a port, events as JSON, and a cut by a line on stdin."""
+    need_micropython()
+    argv = [sys.executable, "-m", "dormouse_host.cli", "board", "run", "RPI_PICO_W", "--dir", str(tmp_path), "--json"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True) as running:
+        assert running.stdin
+        assert running.stdout
+        try:
+            port = json.loads(running.stdout.readline())["port"]
+            assert json.loads(running.stdout.readline())["event"] == "power on"
+            mpremote = [sys.executable, "-m", "mpremote", "connect", port, "exec", "print(1)"]
+            assert subprocess.run(mpremote, capture_output=True, timeout=30, check=True).stdout == b"1\r\n"
+            running.stdin.write("cut\n")
+            running.stdin.flush()
+            names = []
+            while "cut" not in names:
+                names.append(json.loads(running.stdout.readline())["event"])
+        finally:
+            running.terminate()
+            running.wait(10)
+    assert not Path(port).exists()
+
+
+def test_unknown_board_is_refused():
+    """With the names of those that there are."""
+    with pytest.raises(HostError, match="RPI_PICO_W"):
+        virtual_board_kind.load("ESP8266_GENERIC")
