@@ -13,7 +13,7 @@ import pytest
 import typer.testing
 
 from dormouse import protocol
-from dormouse_host import Fleet, catalogues, cli, cli_fleet, settings, show
+from dormouse_host import Fleet, catalogues, cli, cli_words, settings, show
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.store import Incoming
 from dormouse_host.ledger.views import DeviceView
@@ -110,9 +110,10 @@ def test_values_are_json_unless_the_argument_is_text():
         (["send", "dev", "water", "--after", "nothing"], "no command nothing"),
         (["send", "dev", "resend", "from=a", "to=2"], "argument from is not of type int"),
         (["send", "dev", "ping", "x=1"], "unknown argument x"),
-        (["send", "--group", "nowhere", "ping"], "no devices there"),
+        (["send", "--group", "nowhere", "ping"], "no devices in group nowhere"),
         (["send", "dev", "ping", "--db", "mysql://x/y"], "only SQLite and PostgreSQL"),
-        (["send", "dev", "ping", "--db", "/proc/no/ledger.db"], "database /proc/no/ledger.db"),
+        (["send", "dev", "ping", "--db", "/proc/no/ledger.db"], "no ledger at /proc/no/ledger.db"),
+        (["devices", "add", "dev", "--db", "/proc/no/ledger.db"], "database /proc/no/ledger.db"),
         (["send", "dev", "ping", "--db", "postgresql://u:secret@127.0.0.1:1/x"], "u:\\*\\*\\*@127.0.0.1:1"),
         (["result", "nothing"], "no command nothing"),
         (["cancel", "nothing"], "no command nothing"),
@@ -142,7 +143,7 @@ def test_bad_input_is_one_line_and_nothing_is_stored(folder, words, why):
 
 def test_what_the_catalogue_refuses_is_refused_and_what_nobody_knows_is_said(folder):
     with Fleet("ledger.db") as fleet:
-        assert "nobody knows" in (fleet.send("dev", "water", {"s": "x"}).warning or "")
+        assert "not known yet" in (fleet.send("dev", "water", {"s": "x"}).warning or "")
         describe()
         for do, args in [("water", ["s=x"]), ("water", []), ("water", ["s=1", "t=2"]), ("wtaer", ["s=1"])]:
             with pytest.raises(HostError):
@@ -234,8 +235,8 @@ def test_a_settings_file_that_makes_no_sense_is_refused(tmp_path, text):
 
 
 def test_lengths_of_time_and_dates():
-    assert [cli_fleet.seconds_until(text, 0) for text in ("90", "1.5h", "2d")] == [90, 5400, 172800]
-    assert cli_fleet.moment("1h", 10_000) == 6400
+    assert [cli_words.seconds_until(text, 0) for text in ("90", "1.5h", "2d")] == [90, 5400, 172800]
+    assert cli_words.moment("1h", 10_000) == 6400
     assert [show.span(s) for s in (5, 200, 8000, 200_000)] == ["5 s", "3 min", "2 h", "2 d"]
 
 

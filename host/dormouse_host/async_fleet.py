@@ -167,9 +167,13 @@ class AsyncFleet:
         """The devices of a group, or all: Fleet.members."""
         return await self._run(self.fleet.members, group)
 
-    async def status(self, device: str | None = None) -> list[DeviceView]:
+    async def status(self, device: str | None = None, group: str | None = None) -> list[DeviceView]:
         """How devices are, as far as they have said: Fleet.status."""
-        return await self._run(self.fleet.status, device)
+        return await self._run(self.fleet.status, device, group)
+
+    async def understood(self, device: str) -> dict[str, dict[str, Any]]:
+        """The commands that a device is known to understand: Fleet.understood."""
+        return await self._run(self.fleet.understood, device)
 
     async def log(self, device: str, limit: int = 100) -> list[tuple[float, str, str]]:
         """What happened with a device, the oldest first: Fleet.log."""

@@ -33,6 +33,15 @@ def spec_of(device: DeviceView, do: str) -> Spec | None:
     raise HostError(f"device {device.id} has no command {do}", 2)
 
 
+def known(device: DeviceView) -> dict[str, Spec]:
+    """The commands that a device is known to understand, each with its arguments as declared: its own ones first."""
+    said = (device.catalogue or {}).get("commands", ())
+    named = [entry for entry in said if isinstance(entry, list) and len(entry) == 4 and isinstance(entry[0], str)]
+    own = {entry[0]: _declared(entry[1]) or {} for entry in named}
+    standard = {name: dict(handler.spec) for name, handler in sorted(Standard(None, None).handlers.items())}
+    return {**own, **standard}
+
+
 def _declared(arguments: Any) -> Spec | None:
     """The arguments that a device has described, or None where it described nonsense."""
     try:

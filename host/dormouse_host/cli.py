@@ -13,14 +13,22 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dormouse_host import cli_board, cli_boards, cli_broker, cli_fleet
+from dormouse_host import (
+    cli_board,
+    cli_boards,
+    cli_broker,
+    cli_fleet,
+    cli_ledger,
+    cli_send,
+)
 from dormouse_host.device_process import Kind
 from dormouse_host.errors import HostError
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+_EXIT_CODES = "Exit codes: 0 done, 1 not done, 2 asked for wrongly, 130 after Ctrl-C. An error is one line on stderr."
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(invoke_without_command=True, epilog=_EXIT_CODES)
 def _dormouse(context: typer.Context) -> None:
     """Commands for devices that sleep."""
     if context.invoked_subcommand is None:
@@ -56,10 +64,15 @@ def demo(
     run(Options(broker, messages, variant, device, budget), os.environ, Console())
 
 
-cli_boards.register(app)
-cli_fleet.register(app)
-cli_broker.register(app)
-cli_board.register(app)
+for area in (
+    cli_send,
+    cli_fleet,
+    cli_ledger,
+    cli_broker,
+    cli_board,
+    cli_boards,
+):  # as --help has them
+    area.register(app)
 
 
 def _terminated(number: int, _frame: FrameType | None) -> NoReturn:

@@ -25,7 +25,10 @@ def run(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where it listens.")] = 1883,
     json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")] = False,
 ) -> None:
-    """Run a mosquitto for trying things out, until Ctrl-C. It keeps its sessions for the next time."""
+    """Run a mosquitto for trying things out.
+
+    Until Ctrl-C; it keeps its sessions for the next time.
+    """
     from dormouse_host.trial_broker import TrialBroker
 
     stop = threading.Event()

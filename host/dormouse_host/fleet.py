@@ -29,7 +29,7 @@ from dormouse_host.url import BrokerAddress
 if TYPE_CHECKING:
     from dormouse_host.relay.relay import Relay
 
-__all__ = ["CommandView", "DeviceView", "Fleet", "RelayView", "Sent"]
+__all__ = ["CommandView", "DeviceView", "Fleet", "RelayView", "Sent", "log_relays"]
 
 LOOK = 0.1  # seconds between two looks of `wait`
 
@@ -53,6 +53,13 @@ def _name(text: str, what: str = "device") -> str:
 
 def _read(view: DeviceView, do: str, words: Sequence[str]) -> dict[str, Any]:
     return catalogues.read_words(list(words), catalogues.spec_of(view, do))
+
+
+def log_relays(*, as_json: bool) -> None:
+    """The relays of this process write their log to stderr from now on: logging's `dormouse.relay`."""
+    from dormouse_host.relay import log
+
+    log.set_up(as_json=as_json)
 
 
 class Fleet:
@@ -101,7 +108,7 @@ class Fleet:
         """Enter one command. `args`: values by name, or `key=value` words; `expires`: seconds from now; `after`: the
         name of a command that must be settled first; `create`: make the device known.
         """
-        return self.send_many([_name(device)], do, args, expires=expires, after=after, create=create)[0]
+        return self.send_many([device], do, args, expires=expires, after=after, create=create)[0]
 
     def send_many(
         self,
@@ -120,6 +127,7 @@ class Fleet:
         if expires is not None and expires <= 0:
             raise HostError("the expiry is in the past", 2)
         until = None if expires is None else int(self.clock() + expires) + 1
+        devices = [_name(device) for device in devices]
         known = {view.id: view for view in self.ledger.views(devices[0] if len(devices) == 1 else None)}
         orders, warnings = [], []
         for device in devices:
@@ -212,9 +220,15 @@ class Fleet:
         """The devices of a group, or all."""
         return self.ledger.members(group)
 
-    def status(self, device: str | None = None) -> list[DeviceView]:
-        """How devices are, as far as they have said."""
-        return self.ledger.devices(device)
+    def status(self, device: str | None = None, group: str | None = None) -> list[DeviceView]:
+        """How devices are, as far as they have said: one, those of a group, or all."""
+        return [view for view in self.ledger.devices(device) if group is None or group in view.groups]
+
+    def understood(self, device: str) -> dict[str, dict[str, Any]]:
+        """The commands that a device is known to understand, each with its arguments: a name and a type, or a list of
+        type and default. Those of its app come first.
+        """
+        return catalogues.known(self.ledger.devices(device)[0])
 
     def log(self, device: str, limit: int = 100) -> list[tuple[float, str, str]]:
         """What happened with a device, the oldest first: time, kind, text."""

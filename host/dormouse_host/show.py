@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dormouse_host.console import Console
-from dormouse_host.ledger.views import CommandView, DeviceView
+from dormouse_host.fleet import CommandView, DeviceView
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a cell a formula in a spreadsheet (OWASP, CSV injection)
 
@@ -39,6 +39,14 @@ def json_line(value: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def told(fields: Mapping[str, Any], text: str, *, json: bool) -> None:
+    """What was done, as JSON or as a line of text."""
+    if json:
+        json_line(fields)
+    else:
+        line(text)
+
+
 def when(at: float | None) -> str:
     """A time, as this machine's clock and zone have it."""
     return "never" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
@@ -56,21 +64,31 @@ def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def nothing(_view: CommandView) -> None:
-    """For who wants only the end."""
+def due(view: DeviceView, now: float) -> str:
+    """When a device wakes next, as far as it has said."""
+    if view.next_due is None:
+        return "?"
+    late = view.overdue(now)
+    return f"overdue {span(late)}" if late else f"in {span(view.next_due - now)}"
 
 
-def progress(device: DeviceView, view: CommandView) -> None:
-    """One step of a command that somebody waits for."""
-    text, now = f"{view.name} {view.status}", time.time()
-    if not view.final and device.next_due:
-        late = device.overdue(now)
-        text += f"; the device is overdue by {span(late)}" if late else f"; next wake in {span(device.next_due - now)}"
-    warn(text)
+def expected(view: DeviceView, now: float) -> str:
+    """The same for who waits for it."""
+    if view.seen is None:
+        return "the device has never been heard of"
+    if view.next_due is None:
+        return "nobody knows when it wakes next"
+    late = view.overdue(now)
+    return f"overdue by {span(late)}" if late else f"next wake expected in {span(view.next_due - now)}"
 
 
-def command(view: CommandView, *, json: bool) -> None:
-    """A command as it stands."""
+def seen(view: DeviceView, now: float) -> str:
+    """When a device was last heard of."""
+    return "never" if view.seen is None else f"{span(max(0.0, now - view.seen))} ago"
+
+
+def command(view: CommandView, *, json: bool, history: bool = True) -> None:
+    """A command as it stands; without its history it is one line."""
     if json:
         fields = asdict(view)
         fields["events"] = [{"at": at, "status": status, "why": why} for at, status, why in view.events]
@@ -78,6 +96,8 @@ def command(view: CommandView, *, json: bool) -> None:
         return
     status = view.status + (f", to be {view.void}" if view.void and not view.final else "")
     line(f"{view.name} {status}: {view.device} {view.do} {_compact(view.args) if view.args else ''}".rstrip())
+    if not history:
+        return
     if view.value is not None:
         line(f"  value  {_compact(view.value)}")
     if view.why:
@@ -86,22 +106,66 @@ def command(view: CommandView, *, json: bool) -> None:
         line(f"  {when(at)}  {status}" + (f" ({why})" if why else ""))
 
 
-def devices(views: Sequence[DeviceView], now: float, *, json: bool) -> None:
-    """Devices side by side."""
-    if json:
-        for view in views:
-            json_line({**asdict(view), "overdue": view.overdue(now)})
-        return
-    rows = [_device(view, now) for view in views]
-    Console().table(["device", "seen", "next wake", "pending", "battery", "rssi", "agent", "dropped"], rows)
+def devices_json(views: Sequence[DeviceView], now: float) -> None:
+    """Devices, an object each."""
+    for view in views:
+        json_line({**asdict(view), "overdue": view.overdue(now)})
 
 
-def _device(view: DeviceView, now: float) -> list[str]:
-    late = view.overdue(now)
-    due = "?" if view.next_due is None else f"overdue by {span(late)}" if late else f"in {span(view.next_due - now)}"
-    seen = "never" if view.seen is None else f"{span(now - view.seen)} ago"
+HEAD = ("device", "seen", "next wake", "pending", "battery", "rssi", "agent")
+
+
+def cells(view: DeviceView, now: float) -> list[str]:
+    """What stands below HEAD."""
     said = [safe(view.report.get(key, "")) for key in ("battery", "rssi", "agent")]
-    return [view.id, seen, due, str(view.pending), *said, str(view.dropped)]
+    return [view.id, seen(view, now), due(view, now), str(view.pending), *said]
+
+
+def devices(views: Sequence[DeviceView], now: float) -> None:
+    """Devices side by side, those with lost telemetry below."""
+    if not views:
+        warn("no devices yet: dormouse devices add DEVICE")
+        return
+    Console().table(HEAD, [cells(view, now) for view in views])
+    for view in views:
+        if view.dropped:
+            warn(f"{view.id} has dropped {view.dropped} telemetry records: its ring was full")
+
+
+def device(view: DeviceView, understood: Mapping[str, Mapping[str, Any]], now: float) -> None:
+    """All that is known of one device."""
+    said = view.report
+    ended = said.get("end") if isinstance(said.get("end"), dict) else {}
+    facts = [
+        ("seen", f"{seen(view, now)} ({when(view.seen)})" if view.seen else "never"),
+        ("next wake", due(view, now)),
+        ("pending", view.pending),
+        ("battery", said.get("battery")),
+        ("rssi", said.get("rssi")),
+        ("agent", said.get("agent")),
+        ("firmware", said.get("firmware")),
+        ("wake", said.get("wake")),
+        ("cause", said.get("cause")),
+        ("drained", ended.get("drained") if ended else None),
+        ("dropped", view.dropped or None),
+        ("payload", f"at most {view.limit} bytes" if view.limit else None),
+        ("groups", ", ".join(view.groups) or None),
+        ("commands", _signatures(understood) if view.catalogue else "not known yet: asked for at its next wake"),
+    ]
+    line(view.id)
+    for key, value in facts:
+        if value is not None:
+            line(f"  {key:<9}  {value}")
+
+
+def _signatures(understood: Mapping[str, Mapping[str, Any]]) -> str:
+    """`water(s:int, note:str="") ping() …`."""
+    return " ".join(f"{name}({', '.join(map(_argument, spec.items()))})" for name, spec in understood.items())
+
+
+def _argument(declared: tuple[str, Any]) -> str:
+    name, kind = declared
+    return f"{name}:{kind}" if isinstance(kind, str) else f"{name}:{kind[0]}={_compact(kind[1])}"
 
 
 def rows(found: Iterable[Mapping[str, Any]], *, csv: bool) -> None:

@@ -1,0 +1,128 @@
+"""The commands of the line about the ledger and the relays that work on it.
+
+Must stay true: a relay ends in order at SIGTERM, SIGINT and SIGHUP; nothing is deleted that a rule may still ask for.
+"""
+
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dormouse_host import live, show
+from dormouse_host.cli_words import Broker, Db, Json, address, moment, opened, settings
+from dormouse_host.errors import HostError
+from dormouse_host.fleet import log_relays
+
+ledger = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The ledger itself: copies of it.")
+relay = typer.Typer(rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the line."""
+    app.add_typer(relay, name="relay")
+    app.command()(prune)
+    app.add_typer(ledger, name="ledger")
+
+
+# ---- relay
+
+
+@relay.callback(invoke_without_command=True)
+def relay_run(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Option(help="Part of its client id; the host's name by default.")] = None,
+    broker: Broker = None,
+    db: Db = None,
+    json: Annotated[bool, typer.Option("--json", help="Log lines as JSON.")] = False,
+) -> None:
+    """Carry commands out and answers back.
+
+    Between the ledger and the broker, until SIGTERM or Ctrl-C. Killed at any point it goes on where it was.
+    """
+    if context.invoked_subcommand is not None:
+        if name is not None or broker is not None or db is not None or json:
+            raise HostError(f"write the options behind {context.invoked_subcommand}", 2)
+        return
+    said = settings(db, broker)
+    at = address(said)
+    log_relays(as_json=json)
+    with opened(db, make=True) as fleet:
+        running = fleet.relay(at, name or socket.gethostname())
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: running.stop())
+        running.run()
+
+
+@relay.command("forget")
+def relay_forget(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The --name of a relay that will not come back.")],
+    broker: Broker = None,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """End what a relay left at the broker.
+
+    Its session, and what is queued in it. Refused while that relay is alive.
+    """
+    said = settings(db, broker)
+    with opened(db) as fleet:
+        fleet.forget_relay(name, address(said))
+        show.told({"forgotten": name}, f"relay {name} is forgotten", json=json)
+
+
+@relay.command("list")
+def relay_list(db: Db = None, json: Json = False) -> None:
+    """List the relays, alive or dead.
+
+    Those that have not ended in order.
+    """
+    with opened(db) as fleet:
+        for one in fleet.relays():
+            how = "alive" if one.alive else "dead"
+            show.told({"relay": one.name, "alive": one.alive, "instance": one.instance}, f"{one.name} {how}", json=json)
+
+
+# ---- the ledger itself
+
+
+def prune(
+    before: Annotated[str, typer.Option(help="Older than 30s, 5m, 2h, 1d, or before a date.")],
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Delete what is old and settled.
+
+    Commands, results, telemetry and wakes. What is open stays, and what a device may still answer or send again: its
+    last 256 commands and 100 wakes. The file does not shrink, its space is used again.
+    """
+    with opened(db) as fleet, live.bar("pruning") as tell:
+        pruned = fleet.prune(moment(before, time.time()), dry=dry, on_progress=tell)
+    counts = ", ".join(f"{count} {what}" for what, count in pruned.items())
+    show.told({**pruned, "deleted": not dry}, f"{counts} {'would be deleted' if dry else 'deleted'}", json=json)
+
+
+@ledger.command("backup")
+def ledger_backup(target: Annotated[Path, typer.Argument(metavar="FILE")], db: Db = None, json: Json = False) -> None:
+    """Copy the ledger to a new file.
+
+    The copy is consistent, whatever works on the ledger meanwhile.
+    """
+    with opened(db) as fleet:
+        fleet.backup(target)
+        show.told({"backup": str(target)}, f"copied to {target}", json=json)
+
+
+@ledger.command("restored")
+def ledger_restored(db: Db = None, json: Json = False) -> None:
+    """Say that this is a copy put back.
+
+    The ledger takes a new name, and what was open is unknown until answered.
+    """
+    with opened(db) as fleet:
+        name, count = fleet.restored()
+        text = f"this ledger is {name} from now on; {count} commands that were open are unknown"
+        show.told({"ledger": name, "unknown": count}, text, json=json)

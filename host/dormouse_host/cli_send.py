@@ -1,0 +1,130 @@
+"""The commands of the line about commands: send one, wait for it, look it up, cancel it.
+
+Must stay true: the id is printed when the command is in the ledger, before anything is waited for; who stops waiting
+stops nothing else; exit code 0 of `--wait` says that each command succeeded.
+"""
+
+import time
+from typing import Annotated
+
+import typer
+
+from dormouse_host import live, show
+from dormouse_host.cli_words import Command, Db, Device, Json, complete_order, opened, seconds_until
+from dormouse_host.errors import HostError
+from dormouse_host.fleet import Fleet, Sent
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the line."""
+    for command in (send, result, cancel, resend):
+        app.command()(command)
+
+
+def send(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[DEVICE] COMMAND [KEY=VALUE]...",
+            help="A device (not with --all or --group), a command, its arguments.",
+            autocompletion=complete_order,
+        ),
+    ],
+    expires: Annotated[str | None, typer.Option(help="Not to be started later: 30s, 5m, 2h, 1d, or a date.")] = None,
+    after: Annotated[str | None, typer.Option(metavar="ID", help="Only when that command is settled.")] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until it is settled; exit code 0 if it succeeded.")
+    ] = False,
+    within: Annotated[str | None, typer.Option(help="With --wait: no longer than 30s, 5m, 2h, 1d.")] = None,
+    create: Annotated[bool, typer.Option("--create", help="Make the device known.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="To every device.")] = False,
+    group: Annotated[str | None, typer.Option(help="To every device of a group.")] = None,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Send a command.
+
+    Its id is printed when it is in the ledger; the device gets it at its next wake.
+    """
+    life = None if expires is None else seconds_until(expires, time.time())
+    patience = None if within is None else seconds_until(within, time.time())
+    if within is not None and not wait:
+        raise HostError("--within says how long to --wait", 2)
+    if every and group is not None:
+        raise HostError("--all or --group, not both", 2)
+    with opened(db, make=create) as fleet:
+        if every or group is not None:
+            targets, (do, *args) = fleet.members(group), words
+            if not targets:
+                raise HostError(f"no devices in group {group}" if group else "no devices yet", 2)
+            if create:
+                raise HostError("--create makes one device known: name it", 2)
+        else:
+            if len(words) < 2:
+                raise HostError("write DEVICE COMMAND [KEY=VALUE]...", 2)
+            device, do, *args = words
+            targets = [device]
+        with live.bar("checking", len(targets)) as tell:
+            sent = fleet.send_many(targets, do, args, expires=life, after=after, create=create, on_progress=tell)
+        _show_sent(sent, json=json, quiet=json and wait)
+        if wait:
+            _wait(fleet, sent, patience, json=json)
+
+
+def _show_sent(sent: list[Sent], *, json: bool, quiet: bool = False) -> None:
+    warnings = [one.warning for one in sent if one.warning]
+    if warnings:
+        more = f", and {len(warnings) - 1} more like this" if len(warnings) > 1 else ""
+        show.warn(f"{warnings[0]}{more}")
+    for one in sent if not quiet else ():
+        if json:
+            show.json_line({"id": one.name, "device": one.device, "warning": one.warning})
+        else:
+            show.line(one.name if len(sent) == 1 else f"{one.name} {one.device}")
+
+
+def _wait(fleet: Fleet, sent: list[Sent], patience: float | None, *, json: bool) -> None:
+    names = [one.name for one in sent]
+    try:
+        if len(sent) == 1:
+            with live.waiting(fleet, sent[0].device) as tell:
+                views = [fleet.wait(names[0], patience, tell)]
+        else:
+            with live.settling(len(sent)) as look:
+                views = fleet.wait_all(names, patience, look)
+    except KeyboardInterrupt:
+        show.warn(f"nobody waits any more, but it goes on: dormouse result {names[0]}")
+        raise
+    for view in views:
+        show.command(view, json=json, history=len(views) == 1)
+    if any(view.status != "succeeded" for view in views):
+        raise typer.Exit(1)
+
+
+def result(command: Command, db: Db = None, json: Json = False) -> None:
+    """Show what became of a command."""
+    with opened(db) as fleet:
+        show.command(fleet.result(command), json=json)
+
+
+def cancel(command: Command, db: Db = None, json: Json = False) -> None:
+    """Cancel a command.
+
+    At once while it has not left, else by the device, unless it has started it.
+    """
+    with opened(db) as fleet:
+        show.command(fleet.cancel(command), json=json)
+
+
+def resend(
+    device: Device,
+    span: Annotated[str, typer.Argument(metavar="FROM..TO", help="Numbers of telemetry records.")],
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Ask a device for telemetry records again."""
+    first, dots, last = span.partition("..")
+    if not dots or not all(part.isascii() and part.isdigit() and len(part) <= 10 for part in (first, last)):
+        raise HostError("records are counted from 1: write FROM..TO", 2)
+    with opened(db) as fleet:
+        _show_sent([fleet.resend(device, int(first), int(last))], json=json)

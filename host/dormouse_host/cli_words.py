@@ -1,0 +1,119 @@
+"""The words that several commands of the line share: options, lengths of time, and where ledger and broker are.
+
+Must stay true: only a command that may begin a ledger makes one; completing a word changes nothing, and where it can't
+help it is silent.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dormouse_host.errors import HostError
+from dormouse_host.fleet import Fleet
+from dormouse_host.settings import Settings, read
+from dormouse_host.url import BrokerAddress, parse
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def settings(db: str | None = None, broker: str | None = None) -> Settings:
+    """Where ledger and broker are."""
+    return read(db, broker, os.environ, Path.cwd())
+
+
+def opened(db: str | None, *, make: bool = False) -> Fleet:
+    """The ledger that is meant. HostError where there is none, unless this command may `make` one."""
+    said = settings(db)
+    return Fleet(said.db, said.root, make=make)
+
+
+def address(said: Settings) -> BrokerAddress:
+    """The broker that is meant. HostError where nobody said."""
+    if said.broker is None:
+        raise HostError("no broker: give --broker mqtt://host, or set DORMOUSE_BROKER", 2)
+    return parse(said.broker, os.environ)
+
+
+# ---- lengths of time and dates
+
+
+def _span(text: str) -> float | None:
+    """`90`, `30s`, `5m`, `2h` or `1d` in seconds; None for anything else."""
+    number, unit = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1)
+    return float(number) * unit if number.isascii() and number.replace(".", "", 1).isdigit() else None
+
+
+def _date(text: str) -> float:
+    """A date, or date and time, as Unix seconds."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        raise HostError(f"{text}: write 30s, 5m, 2h, 1d, or a date such as 2026-12-24T18:00", 2) from None
+
+
+def seconds_until(text: str, now: float) -> float:
+    """A length of time, or a date, as seconds from `now`."""
+    span = _span(text)
+    return _date(text) - now if span is None else span
+
+
+def moment(text: str, now: float) -> float:
+    """A length of time before `now`, or a date, as Unix seconds."""
+    span = _span(text)
+    return _date(text) if span is None else now - span
+
+
+# ---- what a shell completes
+
+
+def _ask(question: Callable[[Fleet], Iterable[str]]) -> list[str]:
+    """An answer out of a ledger that lies in a file; nothing where there is none, for nobody waits for a Tab."""
+    try:
+        said = settings()
+        if said.db and "://" in said.db and not said.db.startswith("sqlite:"):
+            return []
+        with Fleet(said.db, said.root, make=False) as fleet:
+            return list(question(fleet))
+    except HostError:
+        return []
+
+
+def complete_device(incomplete: str) -> list[str]:
+    """A device's id."""
+    return [name for name in _ask(lambda fleet: fleet.members()) if name.startswith(incomplete)]
+
+
+def complete_order(context: typer.Context, incomplete: str) -> list[str]:
+    """A device, then one of its commands, then that one's arguments; with --all or --group there is no device."""
+    words = list(context.params.get("words") or ())
+    several = context.params.get("every") or context.params.get("group")
+    if not words and not several:
+        return complete_device(incomplete)
+    understood = _ask_understood(None if several else words.pop(0))
+    found = [f"{arg}=" for arg in understood.get(words[0], ())] if words else list(understood)
+    return [word for word in found if word.startswith(incomplete)]
+
+
+def _ask_understood(device: str | None) -> dict[str, dict[str, Any]]:
+    """What a device understands, or all of those that there are."""
+    understood: dict[str, dict[str, Any]] = {}
+
+    def look(fleet: Fleet) -> list[str]:
+        for each in fleet.members() if device is None else [device]:
+            understood.update(fleet.understood(each))
+        return []
+
+    _ask(look)
+    return understood
+
+
+Db = Annotated[str | None, typer.Option("--db", help="The ledger: a file or postgresql://… ; also DORMOUSE_DB.")]
+Broker = Annotated[str | None, typer.Option("--broker", help="mqtt://host[:port]; also DORMOUSE_BROKER.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
+Device = Annotated[str, typer.Argument(metavar="DEVICE", help="A device's id.", autocompletion=complete_device)]
+Command = Annotated[str, typer.Argument(metavar="ID", help="What `dormouse send` printed.")]
+Group = Annotated[str | None, typer.Option("--group", help="Only those of a group.")]

@@ -1,0 +1,195 @@
+"""What changes on a terminal while somebody looks on: a line for a command, a bar for many, a table for the fleet.
+
+Must stay true: only a terminal is drawn on; anything else gets plain lines, one for each change, or nothing; a drawing
+is taken away when it ends, and stdout carries the result alone.
+"""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console as RichConsole
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from dormouse_host import show
+from dormouse_host.fleet import CommandView, DeviceView, Fleet, RelayView
+
+_LOOK = 2.0  # seconds between two looks at the device that is waited for
+_COLOURS = {"succeeded": "green", "failed": "red", "rejected": "red", "interrupted": "red", "unknown": "yellow"}
+_BAR_FROM = 20  # steps: fewer are over before anybody has seen the bar
+
+
+def _stderr() -> RichConsole:
+    return RichConsole(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def bar(what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr; what it yields is told how much is done, and of how much where `total` is None."""
+    console = _stderr()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    shown = console.is_terminal and (total is None or total >= _BAR_FROM)
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done, of=total: progress.update(task, completed=done, total=of)
+
+
+# ---- one command
+
+
+@contextmanager
+def waiting(fleet: Fleet, device: str) -> Iterator[Callable[[CommandView], None]]:
+    """A line on stderr that follows one command; what it yields is told of each status."""
+    console = _stderr()
+    line = _Waiting(fleet, device)
+    if not console.is_terminal:
+        yield lambda view: show.warn(line.plain(view))
+        return
+    with Live(line, console=console, transient=True, refresh_per_second=8):
+        yield line.follow
+
+
+class _Waiting:
+    """`⠹ queued → sent → delivered   next wake expected in 12 min`; looked at again whenever it is drawn."""
+
+    def __init__(self, fleet: Fleet, device: str) -> None:
+        self._fleet = fleet
+        self._device = device
+        self._spinner = Spinner("dots")
+        self._view: CommandView | None = None
+        self._looked = 0.0
+        self._expected = ""
+
+    def follow(self, view: CommandView) -> None:
+        """The command has another status."""
+        self._view = view
+        self._looked = 0.0
+
+    def plain(self, view: CommandView) -> str:
+        """One change, for a log."""
+        self._look()
+        return f"{view.name} {view.status}" + ("" if view.final else f"; {self._expected}")
+
+    def _look(self) -> None:
+        if time.monotonic() - self._looked < _LOOK:
+            return
+        self._looked = time.monotonic()
+        now = time.time()
+        (view,) = self._fleet.status(self._device)
+        self._expected = show.expected(view, now)
+        if not any(relay.alive for relay in self._fleet.relays()):
+            self._expected = "no relay runs on this ledger: dormouse relay"
+
+    def __rich__(self) -> Spinner:
+        self._look()
+        line = Text(no_wrap=True, overflow="ellipsis")
+        for status in path(self._view) if self._view else []:
+            line.append(" → " if line else "")
+            line.append(status, _COLOURS.get(status, "bold"))
+        line.append(f"   {self._expected}", "dim")
+        self._spinner.update(text=line)
+        return self._spinner
+
+
+def path(view: CommandView) -> list[str]:
+    """The statuses on the way, each once, without those that last a moment."""
+    steps = [status for _, status, _ in view.events if status != "publishing"]
+    if not steps or steps[-1] != view.status:
+        steps.append(view.status)
+    return list(dict.fromkeys(steps))
+
+
+# ---- many commands
+
+
+@contextmanager
+def settling(total: int) -> Iterator[Callable[[list[CommandView]], None]]:
+    """A bar on stderr for commands that are waited for; what it yields is told how they stand."""
+    console = _stderr()
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total)
+
+        def look(views: list[CommandView]) -> None:
+            counts = Counter(view.status for view in views)
+            text = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+            progress.update(task, completed=sum(view.final for view in views), description=text)
+
+        yield look
+
+
+# ---- the fleet
+
+
+def watch(fleet: Fleet, group: str | None, every: float, *, json: bool) -> None:
+    """Until Ctrl-C."""
+    console = RichConsole(highlight=False, markup=False, emoji=False)
+    try:
+        if json or not console.is_terminal:
+            _tell_changes(fleet, group, every, json=json)
+        else:
+            with Live(console=console, screen=True, auto_refresh=False) as drawing:
+                while True:
+                    drawing.update(_screen(fleet.status(None, group), fleet.relays(), console), refresh=True)
+                    time.sleep(every)
+    except KeyboardInterrupt:
+        return
+
+
+def _tell_changes(fleet: Fleet, group: str | None, every: float, *, json: bool) -> None:
+    """A line for each device at first, and then for each that has changed."""
+    told: dict[str, tuple[object, ...]] = {}
+    while True:
+        now = time.time()
+        for view in fleet.status(None, group):
+            late = view.overdue(now)
+            mark = (view.seen, view.pending, view.state, view.dropped, late > 0, view.groups)
+            if told.get(view.id) == mark:
+                continue
+            told[view.id] = mark
+            if json:
+                show.devices_json([view], now)
+            else:
+                show.line(f"{show.when(now)}  {_sentence(view, now)}")
+        sys.stdout.flush()
+        time.sleep(every)
+
+
+def _sentence(view: DeviceView, now: float) -> str:
+    said = [f"{key} {show.safe(view.report[key])}" for key in ("battery", "rssi") if view.report.get(key) is not None]
+    parts = [f"seen {show.seen(view, now)}", f"next wake {show.due(view, now)}", f"{view.pending} pending", *said]
+    return f"{view.id}  {', '.join(parts)}"
+
+
+def _screen(views: Sequence[DeviceView], relays: Sequence[RelayView], console: RichConsole) -> Group:
+    """A summary, and as many devices as there is room for: the overdue first, then who wakes next."""
+    now = time.time()
+    ordered = sorted(views, key=lambda view: (-view.overdue(now), view.next_due is None, view.next_due or 0, view.id))
+    room = max(1, console.height - 5)
+    shown = ordered if len(ordered) <= room else ordered[: room - 1]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for head in show.HEAD:
+        table.add_column(head, no_wrap=True, overflow="ellipsis", justify="right" if head == "pending" else "left")
+    for view in shown:
+        style = "red" if view.overdue(now) else "cyan" if view.pending else ""
+        table.add_row(*show.cells(view, now), style=style)
+    below = [Text(f"… and {len(ordered) - len(shown)} more", "dim")] if len(shown) < len(ordered) else []
+    return Group(_summary(views, relays, now), Text(), table, *below)
+
+
+def _summary(views: Sequence[DeviceView], relays: Sequence[RelayView], now: float) -> Text:
+    late = sum(view.overdue(now) > 0 for view in views)
+    alive = [relay.name for relay in relays if relay.alive]
+    text = Text(f"{time.strftime('%H:%M:%S', time.localtime(now))}  ", no_wrap=True, overflow="ellipsis")
+    text.append(f"{len(views)} devices, ")
+    text.append(f"{late} overdue", "bold red" if late else "")
+    text.append(f", {sum(view.pending for view in views)} commands pending; ")
+    text.append(f"relay {', '.join(alive)}" if alive else "no relay runs", "" if alive else "bold red")
+    return text
