@@ -278,6 +278,7 @@ def test_wake_pin_ends_deep_sleep(make, tmp_path):
 def test_battery_voltage_comes_through_the_adc(make):
     """The Pico measures a third of VSYS; with the radio on the line is the Wi-Fi chip's, and the figure nonsense."""
     board = make("RPI_PICO_W", battery=3.3)
+    run(board, "import machine; machine.Pin(25, machine.Pin.OUT, value=1)")
     read = "import machine; print(machine.ADC(29).read_u16() * 3 * 3.3 / 65535)"
     assert abs(float(run(board, read)) - 3.3) < 0.01
     board.battery = 2.4
@@ -315,6 +316,22 @@ def test_board_run_serves_mpremote_and_obeys_lines(tmp_path):
             running.terminate()
             running.wait(10)
     assert not Path(port).exists()
+
+
+@TWO
+def test_timers_run_while_the_program_waits(make, kind):
+    """In sleep and in poll; a deinit ends them."""
+    board = make(kind)
+    code = (
+        "import machine, time, select\n"
+        "n = []\n"
+        "t = machine.Timer(0 if kind else -1, period=20, mode=machine.Timer.PERIODIC, callback=lambda t: n.append(1))\n"
+        "time.sleep_ms(300); a = len(n)\n"
+        "select.poll().poll(300); b = len(n)\n"
+        "t.deinit(); time.sleep_ms(100)\n"
+        "print(a > 3, b > a + 3, len(n) == b)"
+    ).replace("kind", str(int(kind == "ESP32_GENERIC")))
+    assert run(board, code) == "True True True"
 
 
 def test_unknown_board_is_refused():

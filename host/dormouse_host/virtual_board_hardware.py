@@ -246,7 +246,7 @@ class Hardware:
                 "cause": cause,
             },
             **{"wake": self._wake, "soft": soft, "pins": chip.pins, "adc1": chip.adc1, "adc2": chip.adc2},
-            **{"freq": chip.hertz, "frozen": kind.frozen},
+            **{"freq": chip.hertz, "frozen": kind.frozen, "wakes": chip.wakes},
         }
 
     def _end_processor(self, kill: bool = False) -> int:
@@ -403,8 +403,11 @@ class Hardware:
         return self._retained.hex() if what == "retained" else None
 
     def _microvolts(self, pin: int) -> int:
-        if self.kind.port == "rp2" and pin == 29 and self.station.active:
-            return self._inside.randint(0, 3_300_000)  # the Wi-Fi chip's clock line
+        if self.kind.port == "rp2" and pin == 29:
+            if self.station.active:
+                return self._inside.randint(0, 3_300_000)  # the Wi-Fi chip's clock line
+            if self.level(25) == 0:
+                return 0  # and that chip selected: the divider is not connected
         return int(self.battery / self.divider * 1e6) if pin == self.battery_pin else 0
 
     def _resolve(self, host: str, port: int) -> Any:

@@ -22,6 +22,7 @@ class Chip:
     adc2: list[int]
     hertz: int
     mpy: int  # sys.implementation._mpy: format 6.3 and the architecture's number (MicroPython, py/persistentcode.h)
+    wakes: tuple[str, ...] = ()  # of esp32.wake_on_…, what this chip has
     locks_up: bool = False  # does a watchdog that expires in light sleep lock it up until power is cut?
 
 
@@ -29,10 +30,11 @@ def _mpy(architecture: int) -> int:
     return 6 | 3 << 8 | architecture << 10
 
 
+_EXT = ("ext0", "ext1")
 CHIPS = {
-    "esp32": Chip([*range(40)], [*range(32, 40)], [0, 2, 4, 12, 13, 14, 15, 25, 26, 27], 160_000_000, _mpy(10)),
-    "esp32c3": Chip([*range(22)], [*range(5)], [5], 160_000_000, _mpy(11)),
-    "esp32s3": Chip([*range(49)], [*range(1, 11)], [*range(11, 21)], 160_000_000, _mpy(10)),
+    "esp32": Chip([*range(40)], [*range(32, 40)], [0, 2, 4, 12, 13, 14, 15, 25, 26, 27], 160_000_000, _mpy(10), _EXT),
+    "esp32c3": Chip([*range(22)], [*range(5)], [5], 160_000_000, _mpy(11), ("gpio",)),
+    "esp32s3": Chip([*range(49)], [*range(1, 11)], [*range(11, 21)], 160_000_000, _mpy(10), _EXT),
     "rp2040": Chip([*range(30), *_CARRIER], [26, 27, 28, 29], [], 125_000_000, _mpy(4), locks_up=True),
     "rp2350": Chip([*range(30), *_CARRIER], [26, 27, 28, 29], [], 150_000_000, _mpy(7)),
 }

@@ -45,7 +45,7 @@ class Station:
     def __init__(self, wifi: Wifi, *, rejoins: bool, on_event: Callable[..., object]) -> None:
         """`rejoins`: an ESP32 joins again by itself when the connection is lost."""
         self.wifi = wifi
-        self._rejoins = rejoins
+        self._rejoins = self._would_rejoin = rejoins
         self._on_event = on_event
         self.joins = 0
         self.off()
@@ -53,6 +53,7 @@ class Station:
     def off(self) -> None:
         """The chip is without power, as after every reset."""
         self.active = False
+        self._rejoins = self._would_rejoin
         self._began: float | None = None
         self._lost = "idle"
         self._was_up = self._left = False
@@ -128,6 +129,9 @@ class Station:
             self._began, self._lost = None, "idle"
             self._left, self._was_up = self._was_up, False
             return None
+        if what == "rejoin":
+            self._rejoins = bool(arguments[0])
+            return None
         if what == "static":
             self._static = arguments[0]
             return None
@@ -145,7 +149,7 @@ class Station:
         return {
             "active": self.active,
             "state": self.state(),
-            "rssi": wifi.rssi if up else 0,
+            "rssi": wifi.rssi if self.state() in ("up", "no address") else None,
             "dhcp": self._static is None,
             "scan": [[wifi.ssid, wifi.bssid, wifi.channel, wifi.rssi]] if wifi.present else [],
         }[what]

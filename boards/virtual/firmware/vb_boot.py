@@ -75,7 +75,7 @@ def board_modules(facts):
         import vb_esp32 as machine
         import vb_network_esp32 as network
 
-        sdk = machine._Esp32()
+        sdk = machine._Esp32(facts["wakes"])
     else:
         import vb_network_rp2 as network
         import vb_rp2 as machine

@@ -5,7 +5,7 @@ Must stay true: it offers nothing that MicroPython's stubs for this board lack (
 
 import vb_machine as _m
 import vb_link as _link
-from vb_machine import Pin, WDT, disable_irq, enable_irq, freq, idle, reset, reset_cause
+from vb_machine import Pin, Timer, WDT, disable_irq, enable_irq, freq, idle, reset, reset_cause
 from vb_machine import soft_reset, unique_id, Clock as _Clock
 
 PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET, SOFT_RESET = 1, 2, 3, 4, 5
@@ -78,18 +78,18 @@ def deepsleep(time_ms=0):
 
 
 class _Esp32:
-    """The module `esp32`, as far as sleep needs it."""
+    """The module `esp32`, as far as sleep needs it: the ways to be woken that this chip has."""
 
     WAKEUP_ALL_LOW, WAKEUP_ANY_HIGH = False, True
 
-    def wake_on_ext0(self, pin, level):
-        _link.tell("wake_on", [pin._id] if pin else [], 1 if level else 0, EXT0_WAKE)
+    def __init__(self, wakes):
+        if "ext0" in wakes:
+            self.wake_on_ext0 = lambda pin, level: _wake_on([pin] if pin else [], level, EXT0_WAKE)
+        if "ext1" in wakes:
+            self.wake_on_ext1 = lambda pins, level: _wake_on(pins or [], level, EXT1_WAKE)
+        if "gpio" in wakes:
+            self.wake_on_gpio = lambda pins, level: _wake_on(pins or [], level, 7)
 
-    def wake_on_ext1(self, pins, level):
-        _link.tell("wake_on", [pin._id for pin in pins or ()], 1 if level else 0, EXT1_WAKE)
 
-    def wake_on_gpio(self, pins, level):
-        _link.tell("wake_on", [pin._id for pin in pins or ()], 1 if level else 0, 7)
-
-    def raw_temperature(self):
-        return 128
+def _wake_on(pins, level, reason):
+    _link.tell("wake_on", [pin._id for pin in pins], 1 if level else 0, reason)

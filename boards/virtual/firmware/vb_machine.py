@@ -119,6 +119,34 @@ class WDT:
         link.tell("feed")
 
 
+class Timer:
+    """A timer whose callback is called between two steps of the program, as a soft one is."""
+
+    ONE_SHOT, PERIODIC = 0, 1
+
+    def __init__(self, id=-1, **how):
+        if how:
+            self.init(**how)
+
+    def init(self, *, mode=PERIODIC, freq=-1, period=-1, callback=None, tick_hz=1000, hard=False):
+        self.deinit()
+        self._mode = mode
+        self._period = 1000 // freq if freq > 0 else period * 1000 // tick_hz
+        self._callback = callback
+        clock._timers.append([clock.ticks_add(clock.ticks_ms(), self._period), self])
+
+    def deinit(self):
+        clock._timers[:] = [entry for entry in clock._timers if entry[1] is not self]
+
+    def _fire(self, entry):
+        if self._mode == self.ONE_SHOT:
+            clock._timers.remove(entry)
+        else:
+            entry[0] = clock.ticks_add(clock.ticks_ms(), self._period)
+        if self._callback:
+            self._callback(self)
+
+
 class Clock:
     """RTC().datetime(), as every board has it."""
 

@@ -37,6 +37,7 @@ class _Station:
 
     PM_NONE, PM_PERFORMANCE, PM_POWERSAVE = 0, 1, 2
     IF_STA, IF_AP = 0, 1
+    _settings = ()
 
     def __init__(self, interface=0):
         self._interface = interface
@@ -66,7 +67,10 @@ class _Station:
 
     def status(self, what=None):
         if what == "rssi":
-            return _link.ask("wifi", "rssi")
+            rssi = _link.ask("wifi", "rssi")
+            if rssi is None and _m.facts["port"] == "esp32":
+                raise OSError("Wifi Not Connected")
+            return rssi or 0
         if what is not None:
             raise ValueError("unknown status param")
         return _STATUS[_m.facts["port"]][_STATES.index(_link.ask("wifi", "state"))]
@@ -99,6 +103,11 @@ class _Station:
         return found
 
     def config(self, *names, **values):
+        for name in values:
+            if name not in ("pm", "txpower", "hostname") + self._settings:
+                raise ValueError("unknown config param")
+        if "reconnects" in values:
+            _link.ask("wifi", "rejoin", values["reconnects"] != 0)
         if not names:
             return None
         if names[0] == "mac":

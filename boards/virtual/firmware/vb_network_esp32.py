@@ -12,7 +12,9 @@ AUTH_OPEN, AUTH_WPA2_PSK = 0, 3
 
 
 class WLAN(_Station):
-    """The ESP32's station joins again by itself after it lost its access point."""
+    """The ESP32's station joins again by itself after it lost its access point, unless told not to."""
+
+    _settings = ("reconnects", "protocol", "mac", "channel")
 
     def connect(self, ssid=None, key=None, *, bssid=None):
         self._connect(ssid, key, bssid, None)

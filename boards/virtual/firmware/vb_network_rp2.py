@@ -12,6 +12,8 @@ STAT_CONNECT_FAIL, STAT_NO_AP_FOUND, STAT_WRONG_PASSWORD = -1, -2, -3
 class WLAN(_Station):
     """The Pico W's station."""
 
+    _settings = ("antenna", "channel")
+
     def connect(self, ssid=None, key=None, *, auth=None, security=None, bssid=None, channel=None):
         self._connect(ssid, key, bssid, channel)
 

@@ -61,7 +61,10 @@ class _Poll:
         end = None if timeout is None or timeout < 0 else _clock.ticks_add(_clock.ticks_ms(), int(timeout))
         while True:
             left = -1 if end is None else max(0, _clock.ticks_diff(end, _clock.ticks_ms()))
-            ready = self._poll.poll(left)
+            slice = _clock._serve(left)
+            ready = self._poll.poll(slice)
+            if not ready and slice != left:
+                continue
             others = [item for item in ready if item[0] != _link.fileno]
             if len(others) < len(ready):
                 _link.take_notice()

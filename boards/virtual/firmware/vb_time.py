@@ -1,6 +1,7 @@
 """The module `time` as a board has it: its own epoch, whole seconds, and ticks that begin near 0 at boot.
 
-Must stay true: nothing here is faster than real time; what a sleep skips comes in through `skip` and nowhere else.
+Must stay true: nothing here is faster than real time; what a sleep skips comes in through `_skip` and nowhere else.
+Timers (machine.Timer) are served wherever the program waits. Not as on a board: in a computation they are not.
 """
 
 import time as _t
@@ -12,7 +13,7 @@ _shift = 0  # s by which the board's clock is ahead of this machine's
 _base = _t.ticks_us()
 _skipped = 0  # ms of light sleep that went by faster
 
-sleep, sleep_ms, sleep_us = _t.sleep, _t.sleep_ms, _t.sleep_us
+_timers = []  # each [ticks_ms at which it is due, timer]
 ticks_add, ticks_diff, ticks_cpu = _t.ticks_add, _t.ticks_diff, _t.ticks_cpu
 _start = _t.ticks_ms()
 
@@ -35,6 +36,38 @@ def ticks_ms():
 
 def ticks_us():
     return (_t.ticks_us() - _base + _skipped * 1000) & _MASK
+
+
+def _serve(left):
+    """Call the timers that are due. Returns for how many ms of `left` the program may wait now; -1 stands for ever."""
+    for entry in list(_timers):
+        late = ticks_diff(ticks_ms(), entry[0])
+        if late >= 0 and entry in _timers:
+            entry[1]._fire(entry)
+    for entry in _timers:
+        until = max(1, ticks_diff(entry[0], ticks_ms()))
+        left = until if left < 0 else min(left, until)
+    return left
+
+
+def sleep_ms(ms):
+    end = ticks_add(ticks_ms(), int(ms))
+    while True:
+        left = ticks_diff(end, ticks_ms())
+        if left <= 0:
+            break
+        _t.sleep_ms(_serve(left))
+
+
+def sleep(seconds):
+    if _timers:
+        sleep_ms(int(seconds * 1000))
+    else:
+        _t.sleep(seconds)
+
+
+def sleep_us(us):
+    _t.sleep_us(us)
 
 
 def time():
