@@ -64,7 +64,7 @@ def restored(connection: Connection, now: float) -> tuple[str, int]:
     for row in open_rows:
         row.why = "open when the ledger was restored from a backup"
         rules.restored(row)
-    return new, changes.save(connection, now)
+    return new, len(changes.save(connection, now))
 
 
 def enter(connection: Connection, orders: Sequence[Order], now: float) -> list[str]:

@@ -4,19 +4,18 @@ Must stay true: "publishing" is committed before the caller gets the bytes; a de
 has it on lease; what can't go now is not looked at again until something about its device has changed.
 """
 
-from collections import defaultdict
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import ColumnElement, Connection, or_, select, update
 
 from dormouse import protocol
 from dormouse_host.ledger import rows, rules, schema
 from dormouse_host.ledger.rows import C, Changes, D
 
 LEASE = 30.0  # seconds that a relay has a device for itself after it last published to it
-_LOOK = 2 * protocol.WINDOW + 100  # open commands of one device that are looked at: more than may be published
-_DEVICES = 100  # in one transaction
+_LOOK = 8 * protocol.WINDOW  # open commands that are looked at in one transaction: more than one device may have out
 _EXPIRING = 1000
 
 
@@ -33,15 +32,16 @@ class Outgoing:
 def expire(connection: Connection, now: float) -> None:
     """Withdraw what is overdue."""
     overdue = (C.open, C.expires <= now, C.void.is_(None))
-    some = select(C.device).where(*overdue).limit(_EXPIRING)
-    for device in sorted(set(connection.execute(some).scalars())):
-        rows.lock(connection, device)
-        found = rows.load(connection, C.device == device, *overdue, limit=_EXPIRING)
-        changes = Changes(found)
-        for row in found:
-            rules.withdraw(row, protocol.EXPIRED)
-        changes.save(connection, now)
-        rows.make_due(connection, device)
+    devices = connection.execute(select(C.device).where(*overdue).limit(rows.CHUNK)).scalars()
+    locked = list(rows.lock_all(connection, devices))
+    if not locked:
+        return
+    found = rows.load(connection, C.device.in_(locked), *overdue, limit=_EXPIRING)
+    changes = Changes(found)
+    for row in found:
+        rules.withdraw(row, protocol.EXPIRED)
+    changes.save(connection, now)
+    rows.make_due(connection, *locked)
 
 
 def overdue(connection: Connection, now: float) -> bool:
@@ -51,73 +51,94 @@ def overdue(connection: Connection, now: float) -> bool:
     )
 
 
+def due(connection: Connection, relay: str, now: float) -> bool:
+    """Are there devices that this relay should look at?"""
+    return connection.execute(select(D.id).where(*_due(relay, now)).limit(1)).first() is not None
+
+
+def _due(relay: str, now: float) -> tuple[ColumnElement[bool], ...]:
+    return D.due, D.state.is_not(None), or_(D.relay.is_(None), D.relay == relay, D.relay_until < now)
+
+
 def claim(connection: Connection, relay: str, session: str, now: float, room: int, window: int) -> list[Outgoing]:
-    """At most `room` commands to publish now, marked as publishing."""
-    claimed: list[Outgoing] = []
-    for device in due(connection, relay, now):
-        if len(claimed) >= room:
-            break
-        claimed += _claim_of(connection, device, relay, session, now, room - len(claimed), window)
-    return claimed
-
-
-def due(connection: Connection, relay: str, now: float) -> list[str]:
-    """The devices that this relay should look at."""
-    free = or_(D.relay.is_(None), D.relay == relay, D.relay_until < now)
-    found = connection.execute(select(D.id).where(D.due, D.state.is_not(None), free).order_by(D.id).limit(_DEVICES))
-    return list(found.scalars())
-
-
-def _claim_of(
-    connection: Connection, device_id: str, relay: str, session: str, now: float, room: int, window: int
-) -> list[Outgoing]:
-    device = rows.lock(connection, device_id)
-    if device is None or device.state is None:
+    """At most `room` commands to publish now, marked as publishing. Some devices' at a time: all of them in the same
+    few statements, however many they are.
+    """
+    devices = rows.lock_where(connection, *_due(relay, now), limit=min(room, rows.CHUNK))
+    if not devices:
         return []
-    if device.relay not in (None, relay) and device.relay_until >= now:
-        return []  # another relay was quicker
-    found = rows.load(connection, C.device == device.id, C.open, limit=_LOOK)
-    if len(found) == _LOOK:
-        found += rows.load(connection, C.device == device.id, C.open, C.do == rules.FORGET, C.n > found[-1].n, limit=10)
-    changes = Changes(found)
+    found = _open_commands(connection, devices)
+    every = [row for some in found.values() for row in some]
+    changes = Changes(every)
+    settled = _settled(connection, every)
+    outgoing: list[Outgoing] = []
+    done: list[rows.Device] = []
+    more: list[rows.Device] = []
+    for device in devices:
+        if device.id not in found or len(outgoing) >= room:
+            break  # it stays due, and free
+        left = room - len(outgoing)
+        ready = _ready(found[device.id], settled, now, window)
+        outgoing += [_claim(row, device, relay, session, now) for row in ready[:left]]
+        (more if len(ready) > left else done).append(device)
+    changes.save(connection, now)
+    lease = {"relay": relay, "relay_until": now + LEASE}
+    rows.count_on(connection, done, due=False, **lease)
+    rows.count_on(connection, more, **lease)
+    return outgoing
+
+
+def _open_commands(connection: Connection, devices: Sequence[rows.Device]) -> dict[str, list[rules.Row]]:
+    """The open commands of the first of these devices: of as many as fit into _LOOK rows, and of one at least."""
+    found: dict[str, list[rules.Row]] = {device.id: [] for device in devices}
+    looked_at = rows.by_device(connection, list(found), _LOOK)
+    for row in looked_at:
+        found[row.device].append(row)
+    if len(looked_at) < _LOOK:
+        return found
+    last = looked_at[-1].device  # there may be more of it
+    if looked_at[0].device == last:
+        forget = (C.device == last, C.open, C.do == rules.FORGET, C.n > looked_at[-1].n)
+        found[last] += rows.load(connection, *forget, limit=10)
+        return {last: found[last]}
+    return {device: found[device] for device in itertools.takewhile(lambda device: device != last, found)}
+
+
+def _ready(found: Sequence[rules.Row], settled: set[str], now: float, window: int) -> list[rules.Row]:
+    """A device's commands that may go now."""
     for row in found:
         if row.expires is not None and row.expires <= now:
             rules.withdraw(row, protocol.EXPIRED)
-    ready = list(rules.publishable(found, _settled(connection, found), window))
-    outgoing = []
-    for row in ready[:room]:
-        rules.claim(row, device.seq, relay, session, device.state)
-        state = row.state or device.state
-        lifetime = None if row.void or row.expires is None else max(1, int(row.expires - now))
-        outgoing.append(Outgoing(row.n, device.id, rules.payload(row, state, row.void), lifetime))
-    changes.save(connection, now)
-    done = {"due": len(ready) > room, "relay": relay, "relay_until": now + LEASE}
-    connection.execute(update(schema.devices).where(D.id == device.id).values(done))
-    return outgoing
+    return list(rules.publishable(found, settled, window))
+
+
+def _claim(row: rules.Row, device: rows.Device, relay: str, session: str, now: float) -> Outgoing:
+    state = row.state or device.state or ""
+    rules.claim(row, device.seq, relay, session, state)
+    lifetime = None if row.void or row.expires is None else max(1, int(row.expires - now))
+    return Outgoing(row.n, device.id, rules.payload(row, state, row.void), lifetime)
 
 
 def _settled(connection: Connection, found: Sequence[rules.Row]) -> set[str]:
     """Of the commands that `found` wait for, those that they need not wait for any more."""
-    wanted = {row.after for row in found if row.after and not row.claimed}
-    if not wanted:
-        return set()
-    still_open = set(connection.execute(select(C.u).where(C.u.in_(wanted), C.open)).scalars())
-    return {name for name in wanted if name} - still_open
+    settled = {row.after for row in found if row.after and not row.claimed}
+    for names in rows.chunks(settled):
+        settled -= set(connection.execute(select(C.u).where(C.u.in_(names), C.open)).scalars())
+    return settled
 
 
 def acknowledged(connection: Connection, acks: Sequence[tuple[int, bool]], now: float) -> None:
     """PUBACKs: the commands' keys, and whether the broker took each."""
     taken = dict(acks)
-    by_device: dict[str, list[int]] = defaultdict(list)
-    keys = list(taken)
-    for at in range(0, len(keys), 500):
-        for n, device in connection.execute(select(C.n, C.device).where(C.n.in_(keys[at : at + 500]))):
-            by_device[device].append(n)
-    for device_id in sorted(by_device):
-        device = rows.lock(connection, device_id)
-        found = rows.load(connection, C.n.in_(by_device[device_id]))
+    devices: set[str] = set()
+    for keys in rows.chunks(taken):
+        devices.update(connection.execute(select(C.device).where(C.n.in_(keys)).distinct()).scalars())
+    locked = rows.lock_all(connection, devices)
+    for keys in rows.chunks(taken):
+        found = rows.load(connection, C.n.in_(keys))
         changes = Changes(found)
         for row in found:
+            device = locked.get(row.device)
             if not taken[row.n]:
                 rules.refused(row)
             elif device:

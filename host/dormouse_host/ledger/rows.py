@@ -5,27 +5,37 @@ Must stay true: whoever looks at a device's commands in order to change them has
 event with its time; what a change may allow to be published makes its device due.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Update, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from dormouse_host.ledger import schema
-from dormouse_host.ledger.rules import Row
+from dormouse_host.ledger.rules import FINAL, Row
+
+T = TypeVar("T")
 
 C, D = schema.commands.c, schema.devices.c
+CHUNK = 500  # values in one statement
 _FIELDS = [field.name for field in fields(Row)]
 _CHANGING = _FIELDS[_FIELDS.index("state") :]
 _COLUMNS = [C[name] for name in _FIELDS]
-_UPDATE = (
-    update(schema.commands)
-    .where(C.n == bindparam("key"))
-    .values({**{name: bindparam(f"new_{name}") for name in _CHANGING}, "open": bindparam("new_open")})
-)
+_changing = attrgetter(*_CHANGING)
+
+
+@cache
+def _update(names: tuple[str, ...]) -> Update:
+    """Sets these columns of one command. `open` only where it changes: three indexes hang on it."""
+    return (
+        update(schema.commands)
+        .where(C.n == bindparam("key"))
+        .values({name: bindparam(f"new_{name}") for name in names})
+    )
 
 
 @dataclass(frozen=True)
@@ -56,23 +66,47 @@ def insert_or_add(connection: Connection, table: Any, values: Sequence[Mapping[s
     connection.execute(new.on_conflict_do_update(index_elements=list(table.primary_key), set_=total), values)
 
 
-_LOCK = (
-    update(schema.devices)
-    .where(D.id == bindparam("device"))
-    .values(seq=D.seq + 1)
-    .returning(D.id, D.seq, D.state, D.relay, D.relay_until, D.catalogue_hash)
-)
+_DEVICE = (D.id, D.seq, D.state, D.relay, D.relay_until, D.catalogue_hash)
+
+
+def chunks(values: Iterable[T]) -> Iterator[list[T]]:
+    """`values` in pieces that fit into one statement."""
+    every = list(values)
+    for at in range(0, len(every), CHUNK):
+        yield every[at : at + CHUNK]
 
 
 def lock(connection: Connection, device: str) -> Device | None:
     """Lock a device until the end of the transaction, and count its seq on. None where it isn't known."""
-    found = connection.execute(_LOCK, {"device": device}).first()
-    return Device(*found) if found else None
+    return lock_all(connection, [device]).get(device)
 
 
-def make_due(connection: Connection, device: str) -> None:
-    """The relay is to look at this device."""
-    connection.execute(update(schema.devices).where(D.id == device, D.due.is_(False)).values(due=True))
+def lock_all(connection: Connection, devices: Iterable[str]) -> dict[str, Device]:
+    """The same for several; those that aren't known are left out. Always in one order: no deadlock."""
+    locked = {}
+    for some in chunks(sorted(set(devices))):
+        found = lock_where(connection, D.id.in_(some))
+        count_on(connection, found)
+        locked.update({device.id: device for device in found})
+    return locked
+
+
+def lock_where(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Device]:
+    """Lock the devices that `where` selects; `count_on` must follow. With `limit` the first of those that are free."""
+    query = select(*_DEVICE).where(*where).order_by(D.id).limit(limit).with_for_update(skip_locked=limit is not None)
+    return [Device(id, seq + 1, *more) for id, seq, *more in connection.execute(query)]
+
+
+def count_on(connection: Connection, devices: Iterable[Device], **more: object) -> None:
+    """Write the seqs of locked devices, and set further columns of them."""
+    for some in chunks(device.id for device in devices):
+        connection.execute(update(schema.devices).where(D.id.in_(some)).values(seq=D.seq + 1, **more))
+
+
+def make_due(connection: Connection, *devices: str) -> None:
+    """The relay is to look at these devices."""
+    for some in chunks(sorted(set(devices))):
+        connection.execute(update(schema.devices).where(D.id.in_(some), D.due.is_(False)).values(due=True))
 
 
 def load(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Row]:
@@ -84,37 +118,46 @@ def load(connection: Connection, *where: ColumnElement[bool], limit: int | None 
     return sorted((Row(*found) for found in connection.execute(query)), key=attrgetter("n"))
 
 
+def by_device(connection: Connection, devices: Sequence[str], limit: int) -> list[Row]:
+    """The open commands of these devices, one device after the other: so many of the first."""
+    query = select(*_COLUMNS).where(C.device.in_(devices), C.open).order_by(C.device, C.n).limit(limit)
+    return [Row(*found) for found in connection.execute(query)]
+
+
 class Changes:
-    """Rows about to change: `watch` them before, `save` them after."""
+    """Rows about to change: named here before, saved after."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self._rows = [(row, copy(row)) for row in rows]
+        self._rows = [(row, _changing(row)) for row in rows]
 
-    def save(self, connection: Connection, now: float, why: str | None = None) -> int:
-        """Write what has changed, with an event for each new status. Returns how many rows that were."""
-        changed = [(row, was) for row, was in self._rows if row != was]
-        if not changed:
-            return 0
-        updates, told, woken = [], [], set()
-        for row, was in changed:
-            if row.status != was.status:
+    def save(self, connection: Connection, now: float, why: str | None = None) -> list[Row]:
+        """Write what has changed, with an event for each new status. Returns the rows that did."""
+        changed, told, woken = [], [], set()
+        updates: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+        for row, before in self._rows:
+            was = dict(zip(_CHANGING, before, strict=True))
+            if row.status != was["status"]:
                 row.settled = now if row.final else None
                 told.append({"command": row.n, "at": now, "status": row.status, "why": row.why if row.final else why})
                 if row.final:
                     woken.add(row.u)
-            elif row.void != was.void:
+            elif row.void != was["void"]:
                 told.append({"command": row.n, "at": now, "status": f"to be {row.void}", "why": why})
-            new = {f"new_{name}": getattr(row, name) for name in _CHANGING}
-            updates.append({**new, "new_open": not row.final, "key": row.n})
-        connection.execute(_UPDATE, updates)
+            new = {name: value for name, value in zip(_CHANGING, _changing(row), strict=True) if value != was[name]}
+            if not new:
+                continue
+            changed.append(row)
+            if row.final != (was["status"] in FINAL):
+                new["open"] = not row.final
+            updates[tuple(new)].append({"key": row.n, **{f"new_{name}": value for name, value in new.items()}})
+        for names, several in updates.items():
+            connection.execute(_update(names), several)
         if told:
             connection.execute(insert(schema.events), told)
-        if woken:
-            self._wake_followers(connection, woken)
-        return len(changed)
+        self._wake_followers(connection, woken)
+        return changed
 
-    def _wake_followers(self, connection: Connection, settled: set[str]) -> None:
-        names = list(settled)
-        for at in range(0, len(names), 500):
-            some = select(C.device).where(C.open, C.after.in_(names[at : at + 500]))
+    def _wake_followers(self, connection: Connection, settled: Iterable[str]) -> None:
+        for names in chunks(settled):
+            some = select(C.device).where(C.open, C.after.in_(names))
             connection.execute(update(schema.devices).where(D.id.in_(some)).values(due=True))

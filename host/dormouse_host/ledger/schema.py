@@ -52,7 +52,12 @@ devices = Table(
     Column("next_due", Double),
     Column("relay", Text),  # who has it on lease, and until when
     Column("relay_until", Double, nullable=False, server_default="0"),
-    Index("devices_due", "id", sqlite_where=text("due = 1"), postgresql_where=text("due")),
+    Index(
+        "devices_due",
+        "id",
+        sqlite_where=text("due = 1 AND state IS NOT NULL"),
+        postgresql_where=text("due AND state IS NOT NULL"),
+    ),
 )
 groups = Table(
     "groups",

