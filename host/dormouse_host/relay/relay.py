@@ -113,7 +113,7 @@ class Relay:
 
     def _publish(self, connection: Connection, session: str, counts: _Counts) -> None:
         room = connection.room - connection.flying
-        if room > 0:
+        if 2 * room >= connection.room:  # many in one transaction, and not a few for each PUBACK
             outgoing = self._ledger.claim(self._name, session, room)
             connection.publish(outgoing)
             counts.published += len(outgoing)
