@@ -35,6 +35,13 @@ postgresql_hint = apt-get install postgresql
 need_postgresql = $(have_postgresql) || ( $(call system_package,postgresql) && $(call stop_service,postgresql) ); \
 	$(have_postgresql) || echo "PostgreSQL is not installed and may not be, its tests can't run: $(postgresql_hint)" >&2
 
+# Two more brokers, which only `dormouse broker check` is tried on.
+have_brokers = PATH="$$PATH:/usr/sbin" command -v nats-server >/dev/null && PATH="$$PATH:/usr/sbin" command -v rabbitmq-server >/dev/null
+brokers_hint = apt-get install nats-server rabbitmq-server
+need_brokers = $(have_brokers) || ( $(call system_package,nats-server rabbitmq-server) && \
+	{ $(call stop_service,nats-server); $(call stop_service,rabbitmq-server); } ); $(have_brokers) || \
+	echo "NATS or RabbitMQ is not installed and may not be, their tests can't run: $(brokers_hint)" >&2
+
 .PHONY: help
 help: ## list what can be done here
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | \
@@ -54,6 +61,7 @@ demo: setup ## the three phases with a real broker and a sleeping device; ARGS="
 test: setup ## every test, the device's on CPython and on MicroPython; ARGS="-k drain"
 	@$(have_mosquitto) || { echo "make test needs mosquitto: $(mosquitto_hint)" >&2; exit 1; }
 	@$(need_postgresql)
+	@$(need_brokers)
 	@$(RUN) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 .PHONY: flash
@@ -68,6 +76,11 @@ firmware: setup ## MicroPython itself onto a board: BOARD=… [PORT=…] [FIRMWA
 .PHONY: monitor
 monitor: setup ## a board's log, over its sleeps: PORT=/dev/ttyACM0
 	@$(VENV)/bin/dormouse monitor $(if $(PORT),"$(PORT)") $(ARGS)
+
+.PHONY: brokers
+brokers: setup ## try mosquitto, amqtt, NATS and RabbitMQ with `dormouse broker check`: the README's table
+	@$(need_brokers)
+	@PYTHONPATH=tests $(RUN) -m broker_table $(ARGS)
 
 .PHONY: powercut
 powercut: setup ## cut the power at every instant, then at every second one too; ARGS="long/3:flash:17:torn" for one

@@ -153,7 +153,7 @@ def test_wrong_password_is_one_line_and_not_shown(guarded):
         ("mqtt://no-such-broker.invalid", 2, "cannot be resolved"),
         ("mqtt://127.0.0.1:port", 2, "malformed broker URL"),
         ("127.0.0.1", 2, "malformed broker URL"),
-        ("mqtts://127.0.0.1", 2, "TLS is not there yet"),
+        ("mqtts://127.0.0.1", 2, "has no CA"),
         ("mqtt://127.0.0.1:FREE", 1, "Connection refused"),
         (peers.closes_at_once, 1, "closed the connection at once"),
         (peers.speaks_http, 1, "not an MQTT broker"),

@@ -72,7 +72,7 @@ def test_malformed_url_is_refused_in_one_line_with_code_2(url):
         f"mqtt://ann:12/{PASSWORD}@host",
         f"ann:{PASSWORD}@host",
         f"http://ann:{PASSWORD}@host",
-        f"mqtts://ann:{PASSWORD}@host",
+        f"mqtts://ann:{PASSWORD}@host:0",
         f"mqtt://:{PASSWORD}@host",
         f"mqtt://ann:{PASSWORD}@host:99999",
         f"mqtt://ann:{PASSWORD}@[host",
@@ -90,10 +90,15 @@ def test_address_shows_no_password_however_it_is_printed():
     assert PASSWORD not in f"{address} {address!r} {address.url}"
 
 
-def test_tls_is_refused_outright_and_never_downgraded():
-    with pytest.raises(HostError, match="TLS is not there yet") as caught:
-        parse("mqtts://host", {})
-    assert caught.value.code == 2
+def test_tls_has_its_own_port_and_takes_the_ca_from_the_environment():
+    assert parse("mqtts://host", {}) == BrokerAddress("host", 8883, tls=True)
+    assert parse("mqtts://host:1", {"DORMOUSE_CA": "/ca.crt"}) == BrokerAddress("host", 1, tls=True, ca="/ca.crt")
+    assert parse("mqtt://host", {"DORMOUSE_CA": "/ca.crt"}) == BrokerAddress("host")
+
+
+def test_tls_stays_tls_when_the_address_is_written_down():
+    """What a device's config.json gets from here must not become a connection in clear."""
+    assert parse("mqtts://ann@host", {}).url == "mqtts://host:8883"
 
 
 def test_password_without_user_is_refused():

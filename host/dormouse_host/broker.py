@@ -24,7 +24,6 @@ from dormouse_host.url import BrokerAddress
 
 HOST = "127.0.0.1"
 EMBEDDED_LISTENS = "dormouse: listening"
-_START_WITHIN = 8.0  # seconds; amqtt's imports take one or two on a slow machine
 _ATTEMPTS = 3  # ports tried: between finding a free one and listening on it somebody else may take it
 
 
@@ -41,6 +40,7 @@ class LocalBroker(ABC):
 
     name: str
     _listening: str  # what its log says once it accepts connections
+    _start_within = 8.0  # seconds; amqtt's imports take one or two on a slow machine
 
     def __init__(self, folder: Path | None = None, port: int = 0) -> None:
         """Nothing runs until `start` or `with`. `folder`, for its data and its log, stays; without, it has a
@@ -83,7 +83,7 @@ class LocalBroker(ABC):
 
     def _serves(self) -> bool:
         """Whether our child says in time that it listens; that somebody accepts on the port would prove less."""
-        deadline = time.monotonic() + _START_WITHIN
+        deadline = time.monotonic() + self._start_within
         while self._child and self._child.poll() is None and time.monotonic() < deadline:
             if self._listening in self.log.read_text(errors="replace"):
                 return True

@@ -17,6 +17,7 @@ from dormouse_host import (
     cli_board,
     cli_boards,
     cli_broker,
+    cli_door,
     cli_fleet,
     cli_ledger,
     cli_send,
@@ -69,6 +70,7 @@ for area in (
     cli_fleet,
     cli_ledger,
     cli_broker,
+    cli_door,
     cli_board,
     cli_boards,
 ):  # as --help has them

@@ -41,6 +41,8 @@ class Options:
 def run(options: Options, environment: Mapping[str, str], console: Console) -> None:
     """Run the demo. HostError, code 1, unless every message arrived exactly once and in order."""
     foreign = parse(options.url, environment) if options.url else None
+    if foreign and foreign.tls:
+        raise HostError("the demo's device has no CA to check a broker by: try mqtt://", 2)
     kind, interpreter = _interpreter(options.device)
     with _broker(foreign) as (address, broker), tempfile.TemporaryDirectory(prefix="dormouse-demo-") as folder:
         console.line(f"Broker: {broker}")

@@ -7,6 +7,7 @@ and an error says in one line what the broker did, without the password.
 
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from dormouse_host import tls
 from dormouse_host.errors import HostError
 from dormouse_host.url import BrokerAddress
 
@@ -67,6 +69,7 @@ class Publisher:
             reconnect_on_failure=False,
         )
         self._client.connect_timeout = _CONNECT_WITHIN
+        tls.secure(self._client, address)
         self._client.username_pw_set(address.user, address.password)
         self._client.on_connect = self._on_connect
         self._client.on_publish = self._on_publish
@@ -107,7 +110,7 @@ class Publisher:
         except (ConnectionResetError, BrokenPipeError):
             raise self._error(_CLOSED) from None
         except OSError as error:
-            raise self._error(error.strerror or str(error)) from None
+            raise self._error(tls.reason(error)) from None
         if self._connack.is_failure:
             raise self._refused(self._connack)
         self._client.loop_start()
@@ -119,11 +122,12 @@ class Publisher:
             raise self._error(_CLOSED)
         if not select.select([peer], [], [], max(0.0, deadline - time.monotonic()))[0]:
             raise self._error("it accepts connections but does not answer CONNECT; is it an MQTT broker?")
-        head = peer.recv(24, socket.MSG_PEEK)
-        if not head:
-            raise self._error(_CLOSED)
-        if head[0] != _CONNACK:
-            raise self._error(f"not an MQTT broker, its answer begins with {head.decode('latin-1')!a}")
+        if not isinstance(peer, ssl.SSLSocket):  # which can't be peeked into
+            head = peer.recv(24, socket.MSG_PEEK)
+            if not head:
+                raise self._error(_CLOSED)
+            if head[0] != _CONNACK:
+                raise self._error(f"not an MQTT broker, its answer begins with {head.decode('latin-1')!a}")
         self._client.loop_read()
 
     def _refused(self, reason: ReasonCode) -> HostError:

@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 from dormouse_host.errors import HostError
 
-_FORM = "mqtt://[user:password@]host[:port]"
-_DEFAULT_PORT = 1883  # MQTT 3.1.1, section 4.2
+_FORM = "mqtt://[user:password@]host[:port], or mqtts:// for TLS"
+_PORTS = {False: 1883, True: 8883}  # MQTT 3.1.1, section 4.2
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 
@@ -21,9 +21,11 @@ class BrokerAddress:
     """Where a broker is and who we are to it. Printing it shows host and port only."""
 
     host: str
-    port: int = _DEFAULT_PORT
+    port: int = 1883
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    ca: str | None = None  # file of the CA that is trusted for it, PEM; None: those that the system trusts
 
     def __str__(self) -> str:
         """`host:port`."""
@@ -32,7 +34,7 @@ class BrokerAddress:
     @property
     def url(self) -> str:
         """The URL without credentials, as it may stand in a device's config.json."""
-        return f"mqtt://{self}"
+        return f"mqtt{'s' if self.tls else ''}://{self}"
 
 
 def _malformed(why: str) -> HostError:
@@ -49,17 +51,18 @@ def _split(url: str) -> tuple[str, str, int | None, str | None, str | None]:
 
 
 def parse(url: str, environment: Mapping[str, str]) -> BrokerAddress:
-    """Turn a URL into an address; MQTT_USERNAME and MQTT_PASSWORD of `environment` stand in for what it leaves out."""
+    """Turn a URL into an address; MQTT_USERNAME and MQTT_PASSWORD of `environment` stand in for what it leaves out, and
+    DORMOUSE_CA names the CA of a broker with TLS.
+    """
     if "://" not in url:
         raise _malformed("the scheme is missing")
     try:
         scheme, host, port, user, password = _split(url)
     except ValueError:
         raise _malformed("host or port is not valid") from None
-    if scheme in ("mqtts", "ssl"):
-        raise HostError("TLS is not there yet: dormouse speaks mqtt:// only so far", 2)
-    if scheme not in ("mqtt", "tcp"):
-        raise _malformed("the scheme is neither mqtt nor tcp")
+    if scheme not in ("mqtt", "tcp", "mqtts"):
+        raise _malformed("the scheme is neither mqtt nor mqtts")
+    tls = scheme == "mqtts"
     if not _HOST.fullmatch(host):
         raise _malformed("the host is missing or is not a host name or address")
     if port == 0:
@@ -70,4 +73,5 @@ def parse(url: str, environment: Mapping[str, str]) -> BrokerAddress:
         password = environment.get("MQTT_PASSWORD") or None
     if password is not None and not user:
         raise HostError("a password needs a user: give both in the URL, or set MQTT_USERNAME too", 2)
-    return BrokerAddress(host, port or _DEFAULT_PORT, user, password)
+    ca = environment.get("DORMOUSE_CA") or None if tls else None
+    return BrokerAddress(host, port or _PORTS[tls], user, password, tls, ca)

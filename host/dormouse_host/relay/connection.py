@@ -16,6 +16,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from dormouse import protocol
+from dormouse_host import tls
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.outward import Outgoing
 from dormouse_host.ledger.store import Incoming
@@ -64,6 +65,7 @@ class Connection:
             **how,  # type: ignore[arg-type]
         )
         self._client.connect_timeout = _CONNECT_WITHIN
+        tls.secure(self._client, address)
         self._client.max_inflight_messages_set(0)  # `room` bounds it
         self._client.username_pw_set(address.user, address.password)
         self._client.on_connect = self._on_connect
@@ -86,8 +88,10 @@ class Connection:
                 self._client.connect(address.host, address.port, _KEEPALIVE, clean_start=False, properties=asked)
             else:
                 self._client.connect(address.host, address.port, _KEEPALIVE)
-        except (OSError, UnicodeError) as error:
-            raise Lost(getattr(error, "strerror", None) or str(error)) from None
+        except UnicodeError as error:
+            raise Lost(str(error)) from None
+        except OSError as error:
+            raise Lost(tls.reason(error)) from None
         self._connack = self._answer(lambda: self._connack, "CONNECT")
         if self._connack.is_failure:
             if self._connack.value in _CREDENTIALS:

@@ -1,0 +1,187 @@
+"""The commands of the line that decide who may come in: a broker's folder, the check of a broker, credentials.
+
+Must stay true: no secret is an argument or a line of output; what a check finds is its exit code too.
+"""
+
+import json as json_text
+import os
+import shlex
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dormouse_host import show
+from dormouse_host.cli_broker import broker
+from dormouse_host.errors import HostError
+
+if TYPE_CHECKING:
+    from dormouse_host.door.broker import BrokerFolder
+    from dormouse_host.door.findings import Row
+
+Folder = Annotated[
+    Path, typer.Option("--folder", envvar="DORMOUSE_BROKER_FOLDER", help="What `dormouse broker init` made.")
+]
+Project = Annotated[Path, typer.Option(help="Where `devices/` lies, beside dormouse.toml.")]
+Device = Annotated[str, typer.Argument(metavar="DEVICE", help="A device's id.")]
+_FOLDER = Path("broker")
+_MARKS = {"ok": "✓", "note": "·", "warning": "!", "broken": "✗", "not tried": "?"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the line."""
+    for command in (provision, revoke):
+        app.command()(command)
+
+
+def _open(folder: Path) -> "BrokerFolder":
+    from dormouse_host.door import broker as door
+
+    return door.open_folder(folder)
+
+
+# ---- the broker's folder
+
+
+@broker.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="A name or address under which it is reached, the one for devices first; more than once."),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=1, max=65534, help="For passwords; one above it is for certificates.")
+    ] = 8883,
+    relay: Annotated[str, typer.Option(help="The relay that is let in.")] = "main",
+    queue: Annotated[int, typer.Option(min=1000, help="Messages that may wait for the relay.")] = 100_000,
+    root: Annotated[str, typer.Option(help="First levels of every topic.")] = "dormouse",
+    user: Annotated[str | None, typer.Option(help="What mosquitto becomes where root starts it.")] = None,
+) -> None:
+    """Write all that a mosquitto for field trials needs: configuration, rights, CA, certificate, the relay's way in."""
+    from dormouse_host.door import broker as door
+    from dormouse_host.trial_broker import addresses
+
+    names = name or [socket.gethostname(), *addresses(), "localhost"]
+    made = door.init(folder, names, port=port, relay=relay, queue=queue, root=root, user=user)
+    show.line(f"a broker for {', '.join(names)}; devices will use {made.url()}")
+    show.line(f"start it:   {made.command}")
+    show.line(f"the relay:  set -a; . {made.relay_file(relay)}; set +a; dormouse relay --name {relay}")
+    show.line(f"a device:   dormouse provision DEVICE --folder {folder}")
+
+
+# ---- any broker
+
+
+@broker.command()
+def check(
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="URL", help="mqtt://[user@]host[:port] or mqtts://; MQTT_PASSWORD, DORMOUSE_CA as ever."
+        ),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Instead of URL: a running broker's folder; credentials are made.")
+    ] = None,
+    device: Annotated[
+        list[Path] | None, typer.Option(help="secrets.json of a device that nobody uses; give two.", exists=True)
+    ] = None,
+    depth: Annotated[int, typer.Option(min=100, max=200_000, help="How many messages to let wait.")] = 2000,
+    restart: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="Kills the broker and starts it again, to see what it keeps.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")] = False,
+) -> None:
+    """Try, with throw-away clients, whether a broker keeps what sleeping devices need and whom it lets in.
+
+    Exit code 0: all is well; 3: usable, mind the warnings; 4: commands would be lost or devices not get in.
+    """
+    from dormouse_host.door import check as checks
+    from dormouse_host.door.findings import Case, trial
+    from dormouse_host.url import parse
+
+    if (url is None) == (folder is None):
+        raise HostError("give a URL, or --folder DIR", 2)
+    again = None if restart is None else lambda: _run(restart)
+    if folder is not None:
+        with trial(_open(folder), depth) as case:
+            case.restart = again
+            rows = _told(checks.check(case), json=json)
+    else:
+        host = parse(url or "", os.environ)
+        devices = [parse(host.url, {**os.environ, **_secrets(path)}) for path in device or ()]
+        rows = _told(checks.check(Case(host, devices, depth=depth, restart=again)), json=json)
+    raise typer.Exit(checks.severity(rows))
+
+
+def _secrets(path: Path) -> dict[str, str]:
+    try:
+        said = json_text.loads(path.read_text())
+        return {"MQTT_USERNAME": said["user"], "MQTT_PASSWORD": said["password"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise HostError(f"{path} holds no user and password", 2) from None
+
+
+def _run(command: str) -> None:
+    try:
+        subprocess.run(shlex.split(command), check=True, stdin=subprocess.DEVNULL, timeout=60)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise HostError(f"--restart: {error}", 2) from None
+
+
+def _told(rows: Iterator["Row"], *, json: bool) -> list["Row"]:
+    from dormouse_host.console import Console
+
+    told = list(rows)
+    if json:
+        for row in told:
+            show.json_line(asdict(row))
+        return told
+    console = Console()
+    console.table(["", "tried", "seen"], [[_MARKS[row.grade], row.what, show.safe(row.seen)] for row in told])
+    for row in told:
+        if row.means and row.grade != "ok":
+            console.line()
+            console.line(f"{_MARKS[row.grade]} {row.what}: {row.means}")
+            if row.setting:
+                console.line(f"  {row.setting}")
+    return told
+
+
+# ---- devices
+
+
+def provision(
+    device: Device,
+    folder: Folder = _FOLDER,
+    project: Project = Path(),
+    cert: Annotated[bool, typer.Option("--cert", help="A client certificate instead of a password.")] = False,
+) -> None:
+    """Let a device in at the broker with a credential of its own, and write what `dormouse flash` puts on the board."""
+    from dormouse_host.door import provision as work
+
+    done = work.provision(_open(folder), device, project, cert=cert)
+    show.line(f"{device}: {_names(done.folder)} in {done.folder}")
+    _say_told(done.told)
+
+
+def revoke(device: Device, folder: Folder = _FOLDER) -> None:
+    """Lock a device out at the broker, at once."""
+    from dormouse_host.door import provision as work
+
+    _say_told(work.revoke(_open(folder), device))
+
+
+def _names(folder: Path) -> str:
+    names: Sequence[str] = sorted(path.name for path in folder.iterdir())
+    return ", ".join(names)
+
+
+def _say_told(told: bool) -> None:
+    if not told:
+        show.warn("no broker of this folder runs here, or it is not ours to tell: it has to be told by SIGHUP")

@@ -1,0 +1,177 @@
+"""A private certificate authority in a folder: it signs the broker's certificate, and one for each device that asks.
+
+Must stay true: its key never leaves `ca.key`; a certificate serves one purpose, server or client, and one name; what
+is revoked is in the list that the broker reads, and stays there. Keys are on P-256, which every board's TLS knows.
+"""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from dormouse_host.door import files
+from dormouse_host.errors import HostError
+
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_EARLIER = timedelta(days=1)  # before now, for clocks that are a little behind
+_CA_DAYS = 20 * 365  # a board's flash lasts as long; nobody re-flashes a fleet for a CA
+_DAYS = 5 * 365
+_LIST_DAYS = 20 * 365  # a broker with an overdue list lets nobody in
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A private key and its certificate, as PEM and as DER."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @property
+    def key_pem(self) -> bytes:
+        return _private(self.key, serialization.Encoding.PEM)
+
+    @property
+    def key_der(self) -> bytes:
+        """As mbedTLS reads it on a board (SEC 1)."""
+        return _private(self.key, serialization.Encoding.DER)
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
+
+def _private(key: ec.EllipticCurvePrivateKey, encoding: serialization.Encoding) -> bytes:
+    form = serialization.PrivateFormat.TraditionalOpenSSL
+    return key.private_bytes(encoding, form, serialization.NoEncryption())
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def alternative(name: str) -> x509.GeneralName:
+    """A host name or an address as it stands in a certificate. HostError where it is neither."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        pass
+    with suppress(UnicodeError):
+        plain = name.encode("idna").decode()
+        if _HOST.fullmatch(plain):
+            return x509.DNSName(plain)
+    raise HostError(f"{name!a} is neither a host name nor an address", 2)
+
+
+class Authority:
+    """The authority of one folder: `ca.key`, `ca.crt` and `revoked.pem`."""
+
+    def __init__(self, folder: Path, signed: Signed) -> None:
+        """Use `create` or `load`."""
+        self.folder = folder
+        self._signed = signed
+
+    @classmethod
+    def create(cls, folder: Path, common: str = "Dormouse CA") -> "Authority":
+        """A new one; HostError where the folder has one already."""
+        if (folder / "ca.key").exists():
+            raise HostError(f"{folder} holds a CA already", 2)
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(_name(common), _name(common), key, _CA_DAYS)
+        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        builder = builder.add_extension(usage, critical=True)
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        made = cls(folder, Signed(key, builder.sign(key, hashes.SHA256())))
+        files.folder(folder)
+        files.write(folder / "ca.key", made._signed.key_pem)
+        files.write(folder / "ca.crt", made._signed.pem, files.PUBLIC)
+        made.revoke()
+        return made
+
+    @classmethod
+    def load(cls, folder: Path) -> "Authority":
+        """The one that lies there. HostError where there is none, or not a whole one."""
+        pem = (files.read(folder / "ca.key").encode(), files.read(folder / "ca.crt").encode())
+        try:
+            key = serialization.load_pem_private_key(pem[0], None)
+            certificate = x509.load_pem_x509_certificate(pem[1])
+        except (ValueError, TypeError):
+            raise HostError(f"{folder}: ca.key or ca.crt is damaged", 2) from None
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise HostError(f"{folder}: ca.key is not one of ours", 2)
+        return cls(folder, Signed(key, certificate))
+
+    @property
+    def pem(self) -> bytes:
+        """Its certificate: what whoever trusts it needs."""
+        return self._signed.pem
+
+    @property
+    def der(self) -> bytes:
+        """The same as a board loads it."""
+        return self._signed.der
+
+    def server(self, names: Sequence[str], days: int = _DAYS) -> Signed:
+        """A certificate for a broker that is reached under these names and addresses."""
+        alternatives = [alternative(name) for name in names]
+        return self._issue("dormouse broker", ExtendedKeyUsageOID.SERVER_AUTH, alternatives, days)
+
+    def client(self, user: str, days: int = _DAYS) -> Signed:
+        """A certificate that makes its holder `user`."""
+        return self._issue(user, ExtendedKeyUsageOID.CLIENT_AUTH, [], days)
+
+    def _issue(
+        self, common: str, purpose: x509.ObjectIdentifier, alternatives: Sequence[x509.GeneralName], days: int
+    ) -> Signed:
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(_name(common), self._signed.certificate.subject, key, days)
+        usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        builder = builder.add_extension(usage, critical=True)
+        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._signed.key.public_key())
+        builder = builder.add_extension(issuer, critical=False)
+        if alternatives:
+            builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        return Signed(key, builder.sign(self._signed.key, hashes.SHA256()))
+
+    def revoke(self, *serials: int) -> bytes:
+        """Add certificates to the list of the revoked, and return it as PEM."""
+        path, now = self.folder / "revoked.pem", datetime.now(UTC)
+        before = x509.load_pem_x509_crl(path.read_bytes()) if path.exists() else ()
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._signed.certificate.subject)
+        builder = builder.last_update(now - _EARLIER).next_update(now + timedelta(days=_LIST_DAYS))
+        revoked = {entry.serial_number: entry.revocation_date_utc for entry in before}
+        for serial, when in {**dict.fromkeys(serials, now), **revoked}.items():
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(when)
+            builder = builder.add_revoked_certificate(entry.build())
+        pem = builder.sign(self._signed.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        files.write(path, pem, files.PUBLIC)
+        return pem
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _EARLIER)
+        .not_valid_after(now + timedelta(days=days))
+    )

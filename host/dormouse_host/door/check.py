@@ -1,0 +1,51 @@
+"""Tries any broker: does it keep what sleeping devices need, and whom does it let in.
+
+Must stay true: every probe has an end, and one that fails does not keep the others from being made; the sessions and
+the retained messages that it made are gone afterwards.
+"""
+
+from collections.abc import Callable, Iterator
+
+from dormouse_host.door import check_queue, check_rights
+from dormouse_host.door.findings import SEVERITY, Case, Row
+from dormouse_host.door.probe import NoAnswer
+from dormouse_host.errors import HostError
+
+PROBES: tuple[Callable[[Case], Iterator[Row]], ...] = (
+    check_queue.versions,
+    check_rights.encryption,
+    check_queue.queue,
+    check_queue.window,
+    check_queue.depth,
+    check_queue.depth_up,
+    check_queue.qos0,
+    check_queue.message_expiry,
+    check_queue.retained,
+    check_queue.restart,
+    check_rights.anonymous,
+    check_rights.rights,
+    check_rights.takeover,
+)
+
+
+def check(case: Case) -> Iterator[Row]:
+    """Try everything, row by row. HostError where the broker does not even let the host in."""
+    try:
+        with case.client(mqtt5=False) as client:
+            client.connect().close()
+    except NoAnswer as error:
+        raise HostError(f"broker {case.host}: {error}", 2 if error.refused else 1) from None
+    try:
+        for probe in PROBES:
+            try:
+                yield from probe(case)
+            except NoAnswer as error:
+                name = probe.__name__.replace("_", "-")
+                yield Row(name, (probe.__doc__ or name).rstrip("."), str(error), "broken", "it stopped answering")
+    finally:
+        case.clean_up()
+
+
+def severity(rows: list[Row]) -> int:
+    """The exit code for these rows: 0, 3 for warnings, 4 where a promise is broken."""
+    return max((SEVERITY.get(row.grade, 0) for row in rows), default=0)

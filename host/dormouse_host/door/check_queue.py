@@ -1,0 +1,387 @@
+"""What a broker does for a sleeper: session, order, queue, fence, expiry, retained, and what outlives a cut.
+
+Must stay true: each probe is one experiment with a throw-away device and ends within seconds; what the device side
+sees decides, never what the broker acknowledged.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+from dormouse import protocol
+from dormouse_host.door.findings import Case, Device, Row, numbered
+from dormouse_host.door.probe import Client, NoAnswer, fresh
+
+_SOME = 300  # queued commands: as many as the relay lets wait for one device, more than any window
+_HELD = 60
+_SAVED = 3.0  # seconds before the kill, in which a broker that saves every second has saved
+_QUIET = 1.0  # seconds without a message after which no more are expected
+
+
+def versions(case: Case) -> Iterator[Row]:
+    """MQTT 3.1.1, which devices speak, and 5, which the relay prefers; session expiry as the broker tells it."""
+    with case.client(mqtt5=False) as client:
+        client.connect().close()
+    try:
+        with case.client(mqtt5=True, clean=False) as client:
+            client.connect()
+            said = client.heard.properties
+            expiry = getattr(said, "SessionExpiryInterval", None)
+            client.close()
+    except NoAnswer as error:
+        means = "the relay speaks 3.1.1; no expiry at the broker: an overdue command costs the device its reading"
+        yield Row("mqtt5", "MQTT 5", f"no ({error})", "note", means)
+        yield Row(
+            "session-expiry",
+            "how long it keeps a session",
+            "not said in MQTT 3.1.1",
+            "note",
+            "find out how long a device may sleep before its session ends",
+            "mosquitto: persistent_client_expiration; RabbitMQ: mqtt.subscription_ttl (a day by default)",
+        )
+        return
+    case.mqtt5 = True
+    yield Row("mqtt5", "MQTT 5", "yes", "ok")
+    if expiry is None or expiry == 0xFFFFFFFF:
+        yield Row("session-expiry", "how long it keeps a session", "for ever, it says", "ok")
+    else:
+        yield Row(
+            "session-expiry",
+            "how long it keeps a session",
+            f"{expiry} s, it says",
+            "warning",
+            "a device that sleeps longer finds its session gone; the relay sends everything again",
+            "mosquitto: persistent_client_expiration; EMQX: session_expiry_interval",
+        )
+
+
+def queue(case: Case) -> Iterator[Row]:
+    """One wake after sleeping through 300 commands."""
+    device = case.device().sleep()
+    wanted = numbered(_SOME)
+    with case.client() as client:
+        client.connect().publish(device.topic(protocol.CMD), wanted)
+        client.close()
+    nonce = fresh().encode()
+    with device.client() as client:
+        try:
+            device.wake(client, nonce, more=26)
+            flight = Row("one-flight", "CONNECT and 29 packets in one flight", "accepted", "ok")
+        except NoAnswer as error:
+            flight = Row(
+                "one-flight",
+                "CONNECT and 29 packets in one flight",
+                str(error),
+                "broken",
+                "no wake gets through: every device fails to connect",
+                "another broker, or a newer version",
+            )
+        yield flight
+        if flight.grade != "ok":
+            return
+        before = device.drained(client, nonce)
+        client.work(lambda: len(device.commands(client)) >= _SOME, _QUIET)
+        client.rest(0.2)
+        yield from _judge_queue(client, device.commands(client), before, wanted)
+        client.close()
+
+
+def _judge_queue(client: Client, came: list[bytes], before: list[bytes] | None, wanted: list[bytes]) -> Iterator[Row]:
+    kept = len(set(came) & set(wanted))
+    fine = client.heard.present and kept == len(wanted)
+    seen = f"session_present={int(client.heard.present)}, {kept} of {len(wanted)} arrived"
+    yield Row(
+        "session",
+        "session kept while asleep",
+        seen,
+        "ok" if fine else "broken",
+        "" if fine else "commands sent to a sleeper are lost; the relay sends them again at the wakes after",
+        "" if fine else "mosquitto: no clean session, max_queued_messages; RabbitMQ: mqtt.durable_queue_type",
+    )
+    first = list(dict.fromkeys(came))
+    ordered = first == [payload for payload in wanted if payload in set(first)]
+    if kept:
+        yield Row(
+            "order",
+            "order",
+            "kept" if ordered else "not kept",
+            "ok" if ordered else "broken",
+            "" if ordered else "commands run in another order than they were sent in",
+            "" if ordered else "another broker",
+        )
+        twice = len(came) - len(first)
+        if twice:
+            yield Row(
+                "twice", "delivered twice in one wake", f"{twice} of {kept}", "note", "the device's windows drop them"
+            )
+        flagged = any(m.retain for m in client.came if m.payload in set(wanted))
+        if flagged:
+            yield Row(
+                "flag",
+                "queued messages marked RETAIN",
+                "yes",
+                "warning",
+                "commands without an id are refused",
+                "another broker",
+            )
+    if before is None:
+        yield Row(
+            "fence",
+            "fence comes back behind the queue",
+            "never came back",
+            "warning",
+            "each wake waits for a second fence and then for silence: longer awake",
+            "let a device write and read its own down/fence",
+        )
+        return
+    missing = kept - len(set(before) & set(wanted))
+    yield Row(
+        "fence",
+        "fence comes back behind the queue",
+        "yes" if not missing else f"{missing} came after it",
+        "ok" if not missing else "broken",
+        "" if not missing else "a device goes to sleep while commands wait: they come a wake later",
+        "" if not missing else "another broker",
+    )
+
+
+def window(case: Case) -> Iterator[Row]:
+    """What comes before the first PUBACK, and what of it comes again after a cut."""
+    device = case.device().sleep()
+    wanted = numbered(_HELD)
+    with case.client() as client:
+        client.connect().publish(device.topic(protocol.CMD), wanted)
+        client.close()
+    with device.client(hold=True) as client:
+        client.connect().ask(device.all_down)  # amqtt answers it only when it gets PUBACKs
+        client.rest(_QUIET)
+        held = len(device.commands(client))
+        client.cut()
+    all_of_them = held >= _HELD
+    yield Row(
+        "window",
+        "sent before any PUBACK",
+        f"all {_HELD}" if all_of_them else str(held),
+        "note",
+        "" if all_of_them else "a longer queue costs a round trip for each so many",
+        "" if all_of_them else "mosquitto: max_inflight_messages; RabbitMQ: mqtt.prefetch; NATS: max_ack_pending",
+    )
+    nonce = fresh().encode()
+    before: list[bytes] | None = None
+    came: set[bytes] = set()
+    with device.client() as client, suppress(NoAnswer):
+        device.wake(client, nonce)
+        before = device.drained(client, nonce, 5.0)
+        client.work(lambda: len(set(device.commands(client))) >= _HELD, _QUIET)
+        came = set(device.commands(client)) & set(wanted)
+        client.close()
+    if before is None:
+        seen, means = "the connection after it got nothing", "after a power cut a device is deaf until its next wake"
+    elif len(set(before) & set(wanted)) == _HELD:
+        yield Row("cut", "power cut before PUBACK", f"all {_HELD} came again, before the fence", "ok")
+        return
+    else:
+        missing = _HELD - len(set(before) & set(wanted))
+        seen = f"{missing} of {_HELD} missing when the fence came, {_HELD - len(came)} {_QUIET:g} s later"
+        means = "the wake after a power cut ends too early; what is missing comes at a later one, or is sent again"
+    yield Row("cut", "power cut before PUBACK", seen, "warning", means, "NATS: ack_wait (30 s); else another broker")
+
+
+def depth(case: Case) -> Iterator[Row]:
+    """How many messages wait for a sleeper, and whether the sender learns what was dropped."""
+    device = case.device().sleep()
+    wanted = numbered(case.depth)
+    with case.client() as client:
+        reasons = client.connect().publish(device.topic(protocol.CMD), wanted)
+        client.close()
+    with device.client() as client:
+        client.connect().subscribe(device.all_down)
+        came = _all_that_comes(client, case.depth)
+        client.close()
+    yield _depth_row(
+        "depth-down",
+        "queue for a sleeping device",
+        wanted,
+        came,
+        reasons,
+        "commands above it are lost and sent again; fine while few wait (the relay lets 300 wait)",
+    )
+
+
+def depth_up(case: Case) -> Iterator[Row]:
+    """The same for a relay that is away."""
+    device, name = case.device(), fresh()
+    topic = device.topic("up/#")
+    if case.devices:  # where credentials are real, so may be the session under this one
+        with case.client(clean=True, client_id=name) as client:
+            client.connect().close()
+    with case.client(clean=False, client_id=name) as client:
+        client.connect().subscribe(topic)
+        client.close()
+    wanted = numbered(case.depth)
+    with device.client(clean=True) as sender:
+        reasons = sender.connect().publish(device.topic(protocol.TELEMETRY), wanted)
+        sender.close()
+    with case.client(clean=False, client_id=name) as client:
+        client.connect().subscribe(topic)
+        came = _all_that_comes(client, case.depth)
+        client.close()
+    yield _depth_row(
+        "depth-up",
+        "queue for a relay that is away",
+        wanted,
+        came,
+        reasons,
+        "results and telemetry above it are lost, and asked for again",
+    )
+
+
+def _all_that_comes(client: Client, most: int) -> list[bytes]:
+    """Until so many have come, or none has for a second."""
+    seen = -1
+    while seen < len(client.came) < most:
+        seen = len(client.came)
+        client.work(lambda seen=seen: len(client.came) >= most or len(client.came) >= seen + 100, _QUIET)  # type: ignore[misc]
+    return [m.payload for m in client.came]
+
+
+def _depth_row(key: str, what: str, wanted: list[bytes], came: list[bytes], reasons: list[int], means: str) -> Row:
+    kept = [payload for payload in wanted if payload in set(came)]
+    count = len(wanted)
+    if len(kept) == count:
+        return Row(key, what, f"all of {count}; more were not tried", "ok")
+    told = sum(reason >= 0x80 for reason in reasons)
+    which = "the first" if kept == wanted[: len(kept)] else "the last" if kept == wanted[-len(kept) :] else "some"
+    seen = f"{which} {len(kept)} of {count}; {told or 'no'} PUBACKs said so"
+    setting = "mosquitto: max_queued_messages; RabbitMQ: policy max-length; NATS: mqtt max_ack_pending, stream limits"
+    return Row(key, what, seen, "warning" if kept else "broken", means, setting)
+
+
+def qos0(case: Case) -> Iterator[Row]:
+    """What is sent at QoS 0 to a sleeper."""
+    device = case.device().sleep()
+    with case.client() as client:
+        client.connect().publish(device.topic(protocol.CMD), numbered(5), 0)
+        client.publish(device.topic(protocol.CMD), [b"last"])
+        client.close()
+    with device.client() as client:
+        client.connect().subscribe(device.all_down)
+        client.work(lambda: b"last" in device.commands(client), _QUIET)
+        kept = len(device.commands(client)) - 1
+        client.close()
+    yield Row(
+        "qos0",
+        "QoS 0 to a sleeper",
+        f"{kept} of 5 kept" if kept > 0 else "dropped",
+        "note",
+        "" if kept > 0 else "send commands at QoS 1, as `dormouse relay` does",
+    )
+
+
+def message_expiry(case: Case) -> Iterator[Row]:
+    """A message whose expiry passes while the device sleeps."""
+    what = "expiry of a message"
+    if not case.mqtt5:
+        yield Row("message-expiry", what, "not there without MQTT 5", "note")
+        return
+    device = case.device().sleep()
+    with case.client() as client:
+        client.connect().publish(device.topic(protocol.CMD), [b"short"], expiry=1)
+        client.publish(device.topic(protocol.CMD), [b"long"], expiry=3600)
+        client.close()
+    time.sleep(2.1)
+    with device.client() as client:
+        client.connect().subscribe(device.all_down)
+        client.work(lambda: b"long" in device.commands(client), _QUIET)
+        came = device.commands(client)
+        client.close()
+    if b"long" not in came:
+        yield Row(
+            "message-expiry",
+            what,
+            "the message with an hour left was lost",
+            "broken",
+            "commands with an expiry do not arrive",
+            "another broker",
+        )
+    elif b"short" in came:
+        yield Row("message-expiry", what, "delivered though overdue", "note", "the device refuses it by its own clock")
+    else:
+        yield Row("message-expiry", what, "overdue ones are dropped", "ok")
+
+
+def retained(case: Case) -> Iterator[Row]:
+    """The wake report is retained, so that a relay that starts late knows how the devices are."""
+    device = case.device()
+    with device.client(clean=True) as client:
+        client.connect().publish(device.topic(protocol.WAKE), [b"report"], retain=True)
+        client.close()
+    with case.client() as client:
+        client.connect().subscribe(device.topic("up/#"))
+        client.work(lambda: bool(client.came), _QUIET)
+        kept = [m.retain for m in client.came]
+        client.publish(device.topic(protocol.WAKE), [b""], retain=True)
+        client.close()
+    with case.client() as client:
+        client.connect().subscribe(device.topic("up/#"))
+        client.rest(0.3)
+        cleared = not client.came
+        client.close()
+    fine = kept == [True] and cleared
+    seen = "kept, and cleared when told" if fine else "kept, not cleared" if kept else "not kept"
+    yield Row(
+        "retained",
+        "retained report",
+        seen,
+        "ok" if fine else "warning",
+        ""
+        if fine
+        else "a relay that starts late knows nothing of a device until its next wake"
+        if not kept
+        else "`dormouse devices remove` leaves the report at the broker",
+        "" if fine else "mosquitto: retain_available, rights; RabbitMQ: keeps it, but gives it to exact topics only",
+    )
+
+
+def restart(case: Case) -> Iterator[Row]:
+    """What outlives a broker that was killed."""
+    what = "broker killed and started again"
+    if case.restart is None:
+        yield Row("restart", what, "not tried", "not tried", "give --restart COMMAND, which kills and starts it")
+        return
+    device: Device = case.device().sleep()
+    wanted = numbered(20)
+    with case.client() as client:
+        client.connect().publish(device.topic(protocol.CMD), wanted)
+        client.close()
+    time.sleep(_SAVED)
+    case.restart()
+    with device.client() as client:
+        _connect_again(client)
+        client.subscribe(device.all_down)
+        client.work(lambda: len(device.commands(client)) >= len(wanted), 2 * _QUIET)
+        kept, present = len(set(device.commands(client))), client.heard.present
+        client.close()
+    fine = present and kept == len(wanted)
+    yield Row(
+        "restart",
+        what,
+        f"session_present={int(present)}, {kept} of {len(wanted)} arrived, sent {_SAVED:g} s before",
+        "ok" if fine else "warning",
+        "" if fine else "what waited is gone; the relay notices and sends it again, a wake later",
+        "" if fine else "mosquitto: persistence true, autosave_on_changes true and autosave_interval 1, both",
+    )
+
+
+def _connect_again(client: Client) -> None:
+    """The broker may need some seconds until it listens again."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            client.connect()
+            return
+        except NoAnswer as error:
+            if error.refused or time.monotonic() > deadline:
+                raise
+            client.heard.ended = ""
+            time.sleep(0.1)

@@ -1,0 +1,174 @@
+"""What a check of a broker finds: rows with a grade, and the case that the probes work on.
+
+Must stay true: a row says what was seen, never what a document promises; a probe that could not be made says so and
+counts as nothing seen; a device's topics are those of one throw-away id, so that no other traffic is touched.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from dormouse import protocol
+from dormouse_host.door import passwords, provision
+from dormouse_host.door.broker import BrokerFolder, add_relay, remove_relay
+from dormouse_host.door.probe import Client, NoAnswer, fresh
+from dormouse_host.errors import HostError
+from dormouse_host.url import BrokerAddress, parse
+
+Grade = Literal["ok", "note", "warning", "broken", "not tried"]
+SEVERITY = {"broken": 4, "warning": 3}  # the command's exit code is that of the worst row; 0 where there is none
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finding. `means`: for the user; `setting`: what changes it, by broker, empty where all is well."""
+
+    key: str
+    what: str
+    seen: str
+    grade: Grade
+    means: str = ""
+    setting: str = ""
+
+
+@dataclass
+class Case:
+    """A broker under test. `devices`: its address with credentials of devices, whose user names are their ids."""
+
+    host: BrokerAddress
+    devices: Sequence[BrokerAddress] = ()
+    root: str = protocol.ROOT
+    depth: int = 2000
+    restart: Callable[[], object] | None = None
+    mqtt5: bool = False  # once tried
+    used: list[tuple[BrokerAddress, str]] = field(default_factory=list)  # sessions to end afterwards
+
+    def device(self, n: int = 0) -> "Device":
+        """The n-th throw-away device: with its own credential, or with the host's and a new name."""
+        if n < len(self.devices):
+            address = self.devices[n]
+            return Device(self, address, address.user or "")
+        return Device(self, self.host, fresh())
+
+    def client(
+        self, *, mqtt5: bool | None = None, clean: bool = True, client_id: str | None = None, hold: bool = False
+    ) -> Client:
+        """The relay's side. One at a time: the broker may give all with this credential one client id."""
+        mqtt5 = self.mqtt5 if mqtt5 is None else mqtt5
+        name = client_id or fresh()
+        if not clean:
+            self.used.append((self.host, name))
+        return Client(self.host, name, clean=clean, mqtt5=mqtt5, hold=hold)
+
+    def clean_up(self) -> None:
+        """End every session that was kept."""
+        for address, name in dict.fromkeys(self.used):
+            with suppress(NoAnswer), Client(address, name, clean=True) as client:
+                client.connect().close()
+
+
+@dataclass
+class Device:
+    """A throw-away device: its address and its id."""
+
+    case: Case
+    address: BrokerAddress
+    id: str
+
+    def topic(self, leaf: str) -> str:
+        """One of its topics."""
+        text: str = protocol.topic(self.case.root, self.id, leaf)
+        return text
+
+    @property
+    def all_down(self) -> str:
+        """Its one subscription."""
+        return self.topic("down/#")
+
+    def client(self, *, clean: bool = False, hold: bool = False) -> Client:
+        """A connection under its id, as MQTT 3.1.1 has it."""
+        self.case.used.append((self.address, self.id))
+        return Client(self.address, self.id, clean=clean, hold=hold)
+
+    def sleep(self) -> "Device":
+        """Forget what was; subscribe and go to sleep, with a session that the broker should keep."""
+        if self.case.devices:  # its id is no new one
+            with self.client(clean=True) as client:
+                client.connect().close()
+        with self.client() as client:
+            client.connect().subscribe(self.all_down)
+            client.close()
+        return self
+
+    def wake(self, client: Client, nonce: bytes, more: int = 0) -> None:
+        """The first flight as the agent sends it: all before CONNACK; `more` publishes beside the report."""
+        client.start()
+        mid = client.ask(self.all_down)
+        client.send(self.topic(protocol.WAKE), [b'{"check":true}'])
+        client.send(self.topic(protocol.TELEMETRY), [b"{}"] * more)
+        client.send(self.topic(protocol.FENCE), [nonce])
+        client.finish()
+        client.granted(mid)
+
+    def drained(self, client: Client, nonce: bytes, seconds: float = 10.0) -> list[bytes] | None:
+        """The commands that had come when the fence's copy did; None where that never came."""
+        fence, cmd = self.topic(protocol.FENCE), self.topic(protocol.CMD)
+
+        def back() -> bool:
+            return any(m.topic == fence and m.payload == nonce for m in client.came)
+
+        if not client.work(back, seconds):
+            return None
+        at = next(n for n, m in enumerate(client.came) if m.topic == fence and m.payload == nonce)
+        return [m.payload for m in client.came[:at] if m.topic == cmd]
+
+    def commands(self, client: Client) -> list[bytes]:
+        """All commands that have come so far."""
+        return [m.payload for m in client.came if m.topic == self.topic(protocol.CMD)]
+
+
+@contextmanager
+def trial(made: BrokerFolder, depth: int) -> Iterator[Case]:
+    """A case for the broker of a folder, with credentials that end with it. HostError where the broker doesn't run."""
+    name, project = fresh(), Path(tempfile.mkdtemp(prefix="dormouse-check-"))
+    devices = [fresh(), fresh()]
+    try:
+        relay = add_relay(made, name)
+        host = _address(dict(line.split("=", 1) for line in relay.read_text().splitlines()))
+        for device in devices:
+            told = provision.provision(made, device, project).told
+        if not told:
+            raise HostError(f"the broker does not run here: {made.command}", 2)
+        secrets = [
+            json.loads((project / provision.DEVICES / device / "secrets.json").read_text()) for device in devices
+        ]
+        yield Case(host, [replace(host, **one) for one in secrets], made.root, depth)
+    finally:
+        remove_relay(made, name)
+        for device in devices:
+            passwords.remove(made.passwd, device)
+        made.reload()
+        shutil.rmtree(project)
+
+
+def _address(said: dict[str, str]) -> BrokerAddress:
+    return parse(said["DORMOUSE_BROKER"], said)
+
+
+def numbered(count: int) -> list[bytes]:
+    """Payloads that tell their order."""
+    return [b'{"check":%d}' % n for n in range(count)]
+
+
+def is_denied(client: Client, act: Callable[[], object]) -> bool:
+    """Did the broker refuse it aloud, by closing or by an error code?"""
+    try:
+        act()
+    except NoAnswer:
+        return True
+    return not client.alive

@@ -1,0 +1,214 @@
+"""A throw-away MQTT client for trying a broker: paho, driven step by step.
+
+Must stay true: every wait has an end; nothing is acknowledged that `hold` keeps back; what `cut` leaves is as after a
+power cut, no DISCONNECT and no more PUBACKs. Packets may go out before CONNACK, as a device sends them.
+"""
+
+import contextlib
+import secrets
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from dormouse_host import tls
+from dormouse_host.url import BrokerAddress
+
+WITHIN = 5.0  # seconds that a broker has for an answer
+_NEVER = 0xFFFFFFFF  # session expiry: MQTT 5, section 3.1.2.11.2
+
+
+class NoAnswer(Exception):
+    """The broker closed the connection, refused it, or stayed silent: `why` in words."""
+
+    def __init__(self, why: str, *, refused: bool = False) -> None:
+        super().__init__(why)
+        self.refused = refused
+
+
+@dataclass(frozen=True)
+class Came:
+    """One message as it came."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    mid: int
+
+
+@dataclass
+class _Heard:
+    connack: ReasonCode | None = None
+    present: bool = False
+    properties: Any = None
+    subacks: dict[int, int] = field(default_factory=dict)  # message id -> granted
+    pubacks: dict[int, int] = field(default_factory=dict)  # message id -> reason
+    ended: str = ""
+
+
+class Client:
+    """One connection. A context manager: left open, it is cut."""
+
+    def __init__(
+        self, address: BrokerAddress, client_id: str, *, clean: bool = False, mqtt5: bool = False, hold: bool = False
+    ) -> None:
+        """`hold`: acknowledge nothing."""
+        self.came: list[Came] = []
+        self.heard = _Heard()
+        self._address, self._clean, self._mqtt5, self._hold = address, clean, mqtt5, hold
+        how: dict[str, Any] = {} if mqtt5 else {"clean_session": clean}
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            protocol=paho.MQTTv5 if mqtt5 else paho.MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=hold,
+            **how,
+        )
+        self._client.connect_timeout = WITHIN
+        self._client.max_inflight_messages_set(0)
+        self._client.max_queued_messages_set(0)
+        self._client.username_pw_set(address.user, address.password)
+        tls.secure(self._client, address)
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_publish = self._on_publish
+        self._client.on_message = self._on_message
+        self._client.on_disconnect = self._on_disconnect
+
+    # ---- what came
+
+    def _on_connect(self, _client: object, _data: object, flags: Any, reason: ReasonCode, more: Any) -> None:
+        self.heard.connack, self.heard.present, self.heard.properties = reason, bool(flags.session_present), more
+
+    def _on_subscribe(self, _c: object, _d: object, mid: int, reasons: list[ReasonCode], _more: object) -> None:
+        self.heard.subacks[mid] = reasons[0].value
+
+    def _on_publish(self, _c: object, _d: object, mid: int, reason: ReasonCode, _more: object) -> None:
+        self.heard.pubacks[mid] = reason.value
+
+    def _on_message(self, _c: object, _d: object, message: paho.MQTTMessage) -> None:
+        self.came.append(Came(message.topic, bytes(message.payload), message.qos, bool(message.retain), message.mid))
+
+    def _on_disconnect(self, _c: object, _d: object, _flags: object, reason: ReasonCode, _more: object) -> None:
+        self.heard.ended = str(reason)
+
+    # ---- what it does
+
+    def start(self) -> Self:
+        """TCP, TLS and CONNECT; CONNACK has not come yet."""
+        properties = None
+        how: dict[str, Any] = {}
+        if self._mqtt5:
+            properties = Properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = 0 if self._clean else _NEVER
+            how = {"clean_start": self._clean, "properties": properties}
+        try:
+            self._client.connect(self._address.host, self._address.port, 60, **how)
+        except UnicodeError:
+            raise NoAnswer("the name cannot be resolved") from None
+        except OSError as error:
+            raise NoAnswer(tls.reason(error)) from None
+        return self
+
+    def connect(self) -> Self:
+        """Connect, and wait for CONNACK."""
+        return self.start().finish()
+
+    def finish(self) -> Self:
+        """Wait for CONNACK."""
+        self.until(lambda: self.heard.connack is not None, "CONNECT")
+        reason = self.heard.connack
+        if reason is not None and reason.is_failure:
+            raise NoAnswer(f"connection refused: {reason}", refused=True)
+        return self
+
+    def until(self, done: Callable[[], bool], what: str, seconds: float = WITHIN) -> None:
+        """Work until `done`. NoAnswer where it is not in time."""
+        if not self.work(done, seconds):
+            raise NoAnswer(f"no answer to {what}" if self.alive else f"closed the connection at {what}")
+
+    def work(self, done: Callable[[], bool], seconds: float) -> bool:
+        """Take what comes until `done`, so many seconds at most. Returns whether it is."""
+        deadline = time.monotonic() + seconds
+        while not done():
+            left = deadline - time.monotonic()
+            if left <= 0 or not self.alive:
+                return done()
+            if self._client.loop(min(left, 0.05)) != paho.MQTT_ERR_SUCCESS and not self.heard.ended:
+                self.heard.ended = "connection lost"
+        return True
+
+    def rest(self, seconds: float) -> None:
+        """Take what comes for so long."""
+        self.work(lambda: False, seconds)
+
+    @property
+    def alive(self) -> bool:
+        """Is there a connection as far as is known?"""
+        return not self.heard.ended
+
+    def subscribe(self, topic: str, qos: int = 1) -> int:
+        """Subscribe. Returns what was granted: a QoS, or 128 and above for a refusal."""
+        return self.granted(self.ask(topic, qos))
+
+    def ask(self, topic: str, qos: int = 1) -> int:
+        """Send SUBSCRIBE and wait for nothing. Returns its message id."""
+        _, mid = self._client.subscribe(topic, qos)
+        return mid or 0
+
+    def granted(self, mid: int) -> int:
+        """What SUBACK said to that SUBSCRIBE."""
+        self.until(lambda: mid in self.heard.subacks, "SUBSCRIBE")
+        return self.heard.subacks[mid]
+
+    def send(
+        self, topic: str, payloads: Sequence[bytes], qos: int = 1, *, retain: bool = False, expiry: int | None = None
+    ) -> list[int]:
+        """Publish and wait for nothing. Returns the message ids."""
+        more = None
+        if expiry is not None:
+            more = Properties(PacketTypes.PUBLISH)
+            more.MessageExpiryInterval = expiry
+        return [self._client.publish(topic, payload, qos, retain, more).mid for payload in payloads]
+
+    def publish(
+        self, topic: str, payloads: Sequence[bytes], qos: int = 1, *, retain: bool = False, expiry: int | None = None
+    ) -> list[int]:
+        """Publish and wait for every PUBACK. Returns their reasons, 0 for "taken"."""
+        mids = self.send(topic, payloads, qos, retain=retain, expiry=expiry)
+        self.until(lambda: all(mid in self.heard.pubacks for mid in mids), "PUBLISH", 2 * WITHIN + len(mids) / 100)
+        return [self.heard.pubacks[mid] for mid in mids]
+
+    def close(self) -> None:
+        """DISCONNECT."""
+        self._client.disconnect()
+        self.work(lambda: False, 0.02)
+        self.cut()
+
+    def cut(self) -> None:
+        """Be gone without a word."""
+        peer = self._client.socket()
+        if isinstance(peer, socket.socket):
+            with contextlib.suppress(OSError):
+                peer.close()
+        self.heard.ended = self.heard.ended or "cut"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cut()
+
+
+def fresh() -> str:
+    """A name that no other client has."""
+    return f"check-{secrets.token_hex(4)}"

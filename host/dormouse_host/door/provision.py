@@ -1,0 +1,99 @@
+"""Devices' credentials: made, written where `dormouse flash` finds them, and taken back.
+
+Must stay true: a device has one credential, its own; a password exists in its secrets.json and nowhere else in clear;
+what is revoked is out at once, connected or not; nothing that a device's name holds can leave its folder.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from dormouse import protocol
+from dormouse.errors import ConfigError
+from dormouse_host.door import files, passwords
+from dormouse_host.door.broker import RELAY_PREFIX, BrokerFolder, add_rights, remove_rights
+from dormouse_host.errors import HostError
+
+DEVICES = "devices"  # beside dormouse.toml; never in git
+
+
+@dataclass(frozen=True)
+class Provisioned:
+    """The folder with the device's files, and whether the running broker knows."""
+
+    folder: Path
+    told: bool
+
+
+def check_name(device: str) -> str:
+    """A device's id, as it may be part of a path, a topic and a certificate. HostError where it isn't one."""
+    try:
+        protocol.check_device_id(device)
+    except ConfigError as error:
+        raise HostError(error.reason, 2) from None
+    if device.startswith(RELAY_PREFIX):
+        raise HostError(f"{device}: names that begin with {RELAY_PREFIX} are relays'", 2)
+    return device
+
+
+def has_credential(made: BrokerFolder, device: str) -> bool:
+    """Does the broker let this device in?"""
+    return device in passwords.users(made.passwd) or bool(_issued(made).get(device))
+
+
+def provision(made: BrokerFolder, device: str, project: Path, *, cert: bool = False) -> Provisioned:
+    """Let a device in: with a password of its own, or a certificate. HostError where it has a credential already."""
+    check_name(device)
+    if has_credential(made, device):
+        raise HostError(f"{device} has a credential: dormouse rotate {device}, or revoke it first", 2)
+    folder = files.folder(files.folder(project / DEVICES) / device)
+    if not (project / DEVICES / ".gitignore").exists():
+        files.write(project / DEVICES / ".gitignore", "*\n")
+    config = {"id": device, "broker": made.url(cert=cert), "ca": "ca.der"}
+    if made.root != protocol.ROOT:
+        config["root"] = made.root
+    files.write(folder / "ca.der", made.authority.der)
+    remove_rights(made, device)  # the denial, where it was revoked before
+    if cert:
+        signed = made.authority.client(device)
+        _record(made, device, [signed.certificate.serial_number])
+        files.write(folder / "cert.der", signed.der)
+        files.write(folder / "key.der", signed.key_der)
+        config.update(cert="cert.der", key="key.der")
+        secrets = {}
+    else:
+        secrets = {"user": device, "password": passwords.fresh()}
+        passwords.put(made.passwd, device, secrets["password"])
+    _keep(folder / "secrets.json", secrets)
+    _keep(folder / "config.json", config)
+    return Provisioned(folder, made.reload())
+
+
+def revoke(made: BrokerFolder, device: str) -> bool:
+    """Lock a device out. Returns whether the running broker knows. HostError where it had no credential."""
+    check_name(device)
+    if not has_credential(made, device):
+        raise HostError(f"{device} has no credential here", 2)
+    serials = _issued(made).get(device, [])
+    if serials:
+        files.write(made.broker / "revoked.pem", made.authority.revoke(*serials), files.PUBLIC)
+        _record(made, device, [])
+    passwords.remove(made.passwd, device)
+    add_rights(made, device, f"topic deny {made.root}/{device}/#\n")  # for one that is connected at this moment
+    return made.reload()
+
+
+def _keep(path: Path, values: dict[str, str]) -> None:
+    files.write(path, json.dumps(values, indent=1, sort_keys=True) + "\n")
+
+
+def _issued(made: BrokerFolder) -> dict[str, list[int]]:
+    """Serial numbers of the certificates that are valid, by device."""
+    path = made.path / "ca" / "issued.json"
+    issued: dict[str, list[int]] = json.loads(files.read(path)) if path.exists() else {}
+    return issued
+
+
+def _record(made: BrokerFolder, device: str, serials: list[int]) -> None:
+    issued = {**_issued(made), device: serials}
+    files.write(made.path / "ca" / "issued.json", json.dumps({k: v for k, v in issued.items() if v}, indent=1) + "\n")

@@ -1,0 +1,63 @@
+"""A mosquitto started from a folder that `dormouse broker init` made, and the clients of a test.
+
+Must stay true: the broker reads the very files that the command wrote; it is gone with the `with` block.
+"""
+
+import contextlib
+import signal
+import socket
+import time
+from pathlib import Path
+
+from dormouse_host.broker import HOST, LocalBroker, free_port
+from dormouse_host.door import broker as door
+from dormouse_host.door.broker import BrokerFolder
+from dormouse_host.url import BrokerAddress, parse
+from needs import need_mosquitto
+
+
+def make(path: Path, names: tuple[str, ...] = (HOST, "localhost"), **how) -> BrokerFolder:
+    """A folder for this machine; pytest's folders are root's alone, so its mosquitto stays root."""
+    return door.init(path, names, port=free_port(), cert_port=free_port(), user="root", **how)
+
+
+class MadeBroker(LocalBroker):
+    """`mosquitto -c FOLDER/mosquitto.conf`."""
+
+    _listening = ""  # its log says nothing of how it goes
+    name = "mosquitto"
+
+    def __init__(self, made: BrokerFolder) -> None:
+        super().__init__()
+        self.made = made
+        self._port = made.ports[0]
+        self._program = need_mosquitto()
+
+    def _argv(self, port: int) -> list[str]:
+        return [str(self._program), "-c", str(self.made.configuration)]
+
+    def _serves(self) -> bool:
+        deadline = time.monotonic() + self._start_within
+        while self._child and self._child.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection((HOST, self._port), 1):
+                return True
+            time.sleep(0.01)
+        return False
+
+    def kill(self) -> None:
+        """As a power cut does."""
+        assert self._child
+        self._child.kill()
+        self._child.wait()
+        self._child = None
+
+    def reload(self) -> None:
+        """Read passwords, rights and revoked certificates again."""
+        assert self._child
+        self._child.send_signal(signal.SIGHUP)
+
+    def of_relay(self, name: str = "main") -> BrokerAddress:
+        """The address with the relay's credential, as its environment file has it."""
+        lines = self.made.relay_file(name).read_text().splitlines()
+        said = dict(line.split("=", 1) for line in lines)
+        return parse(said["DORMOUSE_BROKER"], said)
