@@ -1,13 +1,18 @@
 """A board is a folder with a board.toml and no code; what is wrong in one is named."""
 
+import json
+import os
 import re
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from dormouse import config as device_config
-from dormouse_host import boards
+from dormouse_host import boards, build, device_process, flash_mip, project_package
 from dormouse_host.errors import HostError
+from needs import need_micropython
 
 ISSUE = {"ESP32_GENERIC", "ESP32_GENERIC_C3", "ESP32_GENERIC_S3", "RPI_PICO_W", "RPI_PICO2_W", "POSIX"}
 
@@ -77,3 +82,67 @@ def test_an_unknown_board_is_answered_with_those_there_are(name):
     with pytest.raises(HostError, match="ESP32_GENERIC, ESP32_GENERIC_C3") as caught:
         boards.load(name)
     assert caught.value.code == 2
+
+
+class _Manifest:
+    """MicroPython's build, as far as a manifest speaks to it."""
+
+    def __init__(self, path, **options):
+        self.frozen, self.included, self.required = [], [], []
+        self._options = type("Options", (), {**options, "defaults": lambda self, **_: None})()
+        names = {"include": self._include, "package": self._package, "require": self.required.append}
+        before = os.getcwd()
+        os.chdir(path.parent)
+        try:
+            exec(compile(path.read_text(), str(path), "exec"), {**names, "options": self._options})
+        finally:
+            os.chdir(before)
+
+    def _include(self, name, **options):
+        if name.startswith("$("):
+            self.included.append(name)
+            return
+        other = _Manifest(Path(name).resolve(), **options)
+        self.frozen += other.frozen
+        self.required += other.required
+
+    def _package(self, name, files, base_path):
+        assert all((Path(base_path) / name / file).is_file() for file in files)
+        self.frozen += [f"{name}/{file}" for file in files]
+
+
+@pytest.mark.parametrize("name", sorted(ISSUE - {"POSIX"}))
+def test_a_board_s_manifest_freezes_the_agent_with_its_own_port(name):
+    board = boards.load(name)
+    manifest = _Manifest(board.folder / "manifest.py")
+    assert len(manifest.included) == 1, "what MicroPython itself freezes on this board stays"
+    assert manifest.required == ["umqtt.simple"]
+    assert {"dormouse/__init__.py", "dormouse/agent.py", "dormouse/ports/storage.py"} <= set(manifest.frozen)
+    ports = {path.stem for path in (Path("device/dormouse/ports")).glob("*.py")} & {"esp32", "rp2", "posix"}
+    assert {port for port in ports if f"dormouse/ports/{port}.py" in manifest.frozen} <= {board.port}
+
+
+def test_mip_installs_every_module_that_a_board_may_need():
+    """`python -m dormouse_host.project_package` writes device/package.json anew."""
+    assert (device_process.agent_folder() / "package.json").read_text() == project_package.text()
+    assert ["dormouse/agent.py", "dormouse/agent.py"] in json.loads(project_package.text())["urls"]
+
+
+@pytest.mark.parametrize("port", ["esp32", "rp2"])
+def test_what_is_flashed_is_bytecode_that_micropython_1_25_loads(port):
+    """Version 6 without native code: byte 1 is the version, the high bits of byte 2 name an architecture.
+    mpy-cross goes with newer releases; on a board as old as we support it must not be one too many.
+    """
+    files = build.agent_files(port)
+    assert files
+    for name, data in files.items():
+        assert (data[:1], data[1], data[2] >> 2) == (b"M", 6, 0), name
+
+
+def test_micropython_1_25_says_that_it_loads_that_version():
+    interpreter = need_micropython()
+    if interpreter.version[:2] != (1, 25):
+        pytest.skip(f"this is {interpreter}")
+    code = "import sys; print(sys.implementation._mpy & 255)"
+    done = subprocess.run([interpreter.path, "-c", code], capture_output=True, text=True, timeout=20, check=True)
+    assert int(done.stdout) == flash_mip.MPY_VERSION == 6

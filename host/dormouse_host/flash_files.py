@@ -29,11 +29,12 @@ def collect(project: Project, board: Board, app: Path | None, device: DeviceFile
 
     `app` is the user's program, app.py on the board whatever its name is here; None: what the project file says.
     """
-    files = build.agent_files(board.port)
+    files = dict(build.agent_files(board.port))
     for package in project.app.packages:
         files.update(flash_mip.fetch(package, project.folder))
     for name in project.app.files:
-        files[_own_path(name)] = _read(project.folder / name)
+        place = _own_path(name)
+        files[place] = _read(project.folder / name)
     source = app or project.folder / project.app.main
     files["app.py"] = _read(source)
     for name in files:
