@@ -101,6 +101,8 @@ def getaddrinfo(host, port, af=0, type=0, proto=0, flags=0):
     answer = _link.ask("resolve", host, port)
     while answer is None:  # nothing answers, and nothing bounds it
         _clock.sleep_ms(1000)
+    if isinstance(answer, int):  # the resolver's own error
+        raise OSError(answer)
     return [(AF_INET, type or SOCK_STREAM, 0, host, tuple(answer))]
 
 
