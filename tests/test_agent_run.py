@@ -14,7 +14,7 @@ import pytest
 
 from device_folder import APP
 from dormouse_host import boards
-from dormouse_host.demo_device import parse
+from dormouse_host.demo_device import Event, parse
 from dormouse_host.flash_wake import Lines
 from dormouse_host.publisher import Publisher
 
@@ -56,7 +56,8 @@ def names(events):
 def until(process, name):
     """Read the process's log until event `name` has come. What came with it in one piece is passed over, too."""
     deadline = time.monotonic() + PATIENCE
-    lines, seen = Lines(), []
+    lines = Lines()
+    seen: list[Event] = []
     while time.monotonic() < deadline:
         if select.select([process.stdout], [], [], 0.2)[0]:
             seen += filter(None, map(parse, lines.feed(os.read(process.stdout.fileno(), 65536))))
@@ -170,7 +171,7 @@ def test_the_units_for_systemd_run_a_command_that_there_is():
     ).stdout
     for name in ("dormouse@.service", "dormouse-stay@.service"):
         unit = ConfigParser(interpolation=None, strict=False)
-        unit.optionxform = str
+        unit.optionxform = str  # type: ignore[method-assign, assignment]
         unit.read(folder / name)
         words = unit["Service"]["ExecStart"].split()
         assert words[1:4] == ["agent", "run", "app.py"]

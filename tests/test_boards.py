@@ -88,7 +88,9 @@ class _Manifest:
     """MicroPython's build, as far as a manifest speaks to it."""
 
     def __init__(self, path, **options):
-        self.frozen, self.included, self.required = [], [], []
+        self.frozen: list[str] = []
+        self.included: list[str] = []
+        self.required: list[str] = []
         self._options = type("Options", (), {**options, "defaults": lambda self, **_: None})()
         names = {"include": self._include, "package": self._package, "require": self.required.append}
         before = os.getcwd()

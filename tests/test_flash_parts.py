@@ -22,6 +22,10 @@ BRIDGE = PortInfo("/dev/ttyUSB0", "10c4:ea60", "0001", "CP2102")
 NAMES = {"ssid": "home", "host": "broker.lan", "port": 1883}
 
 
+def unheard(line):
+    """What is said on the way."""
+
+
 # ---- which port
 
 
@@ -174,7 +178,7 @@ def test_firmware_for_another_chip_is_refused(tmp_path, board, name, data, messa
     if data is not None:
         file.write_bytes(data)
     with pytest.raises(HostError, match=re.escape(message)) as caught:
-        firmware.install(boards.load(board), None, file, erase=False, wait=0, say=list)
+        firmware.install(boards.load(board), None, file, erase=False, wait=0, say=unheard)
     assert caught.value.code == 2
 
 
@@ -188,11 +192,11 @@ def test_a_uf2_file_is_copied_onto_the_drive_that_appears(tmp_path):
     (other / "INFO_UF2.TXT").write_text("Model: Feather\nBoard-ID: SAMD21\n")
     mounts = [f"{tmp_path}/media/*"]
     with pytest.raises(HostError, match="hold BOOTSEL") as caught:
-        firmware.copy_uf2(PICO, file, 0.1, list, mounts)
+        firmware.copy_uf2(PICO, file, 0.1, unheard, mounts)
     assert caught.value.code == 4
     drive.mkdir()
     (drive / "INFO_UF2.TXT").write_text("UF2 Bootloader v3.0\nModel: Raspberry Pi RP2\nBoard-ID: RPI-RP2\n")
-    assert firmware.copy_uf2(PICO, file, 1, list, mounts) == drive
+    assert firmware.copy_uf2(PICO, file, 1, unheard, mounts) == drive
     assert (drive / "firmware.uf2").read_bytes() == file.read_bytes()
     assert firmware.find_drive(boards.load("RPI_PICO2_W"), mounts) is None
 
@@ -232,7 +236,7 @@ def test_a_missing_group_is_named(monkeypatch):
     def refuse(path, flags, *args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(doctor.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     (what, fix) = fixes([PortInfo("/dev/full", "2e8a:0005")])[0]
     assert what == "/dev/full may not be opened by you"
     assert re.fullmatch(r"sudo usermod -aG \S+ \$USER, then log in again", fix)

@@ -141,7 +141,7 @@ def _quiet() -> Iterator[None]:
 def catch(place: Place, seconds: float, tell: Callable[[float], None]) -> Wire:
     """The wire to the board at `place`, its prompt taken: now, or at its next wake within `seconds`.
 
-    `tell(left)` is called when it is clear that this takes a while, and every ten seconds from then on.
+    `tell(left)` is called when it is clear that this takes a while, and once a minute from then on.
     LostBoard when the time is over.
     """
     deadline = time.monotonic() + seconds
@@ -170,5 +170,5 @@ def catch(place: Place, seconds: float, tell: Callable[[float], None]) -> Wire:
             raise LostBoard(why)
         if now >= next_told:
             tell(deadline - now)
-            next_told = now + 10
+            next_told = now + 60
         time.sleep(_POLL)
