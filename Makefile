@@ -57,8 +57,12 @@ setup: $(STAMP) ## make .venv; fetch umqtt.simple and MicroPython into .cache; i
 demo: setup ## the three phases with a real broker and a sleeping device; ARGS="--messages 10 --clean"
 	@$(VENV)/bin/dormouse demo $(ARGS)
 
+# What each board's MicroPython has, for tests/test_stubs.py: two packages with files of the same names, so apart.
+.cache/stubs-%: tests/stubs-%.txt | $(STAMP)
+	@rm -rf $@ && $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target $@ -r $< && touch $@
+
 .PHONY: test
-test: setup ## every test, the device's on CPython and on MicroPython; ARGS="-k drain"
+test: setup .cache/stubs-esp32 .cache/stubs-rp2 ## every test, the device's on CPython and on MicroPython; ARGS="-k drain"
 	@$(have_mosquitto) || { echo "make test needs mosquitto: $(mosquitto_hint)" >&2; exit 1; }
 	@$(need_postgresql)
 	@$(need_brokers)

@@ -22,6 +22,17 @@ def need_micropython() -> toolchain.Interpreter:
         pytest.skip(str(error))
 
 
+def need_stubs(port: str) -> Path:
+    """The folder with what `port`'s MicroPython has, as type stubs; or the end of this test."""
+    folder = toolchain.cache_folder() / f"stubs-{port}"
+    if folder.is_dir():
+        return folder
+    why = f"the board's stubs are missing: make .cache/stubs-{port}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(why, pytrace=False)
+    pytest.skip(why)
+
+
 def need_mosquitto() -> Path:
     """The broker's program, or the end of this test."""
     return toolchain.mosquitto() or pytest.fail("mosquitto is not installed: apt-get install mosquitto", pytrace=False)

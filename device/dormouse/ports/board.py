@@ -25,7 +25,7 @@ _EPOCH = 946684800 if time.gmtime(0)[0] == 2000 else 0  # Unix seconds at which 
 class Board:
     """The contract in ports/__init__.py, but for `arm`, `sleep`, and what differs between radios and pins.
 
-    A subclass sets what stands here first, and supplies `tune()`, `associated(status)` and `_measure(pin)`.
+    A subclass sets what stands here first, and supplies `tune()`, `associated(status)` and `volts(pin)`.
     """
 
     failed = 0  # a status below it tells why joining has failed
@@ -61,7 +61,7 @@ class Board:
         pin, led = int(config["battery_pin"]), config["led"]
         try:
             if pin >= 0:
-                self._volts = round(self._measure(pin) * config["battery_divider"], 2)
+                self._volts = round(self.volts(pin) * config["battery_divider"], 2)
             if led:
                 self._led = machine.Pin(int(led) if led.isdigit() else led, machine.Pin.OUT)
         except (OSError, ValueError) as e:
@@ -76,6 +76,10 @@ class Board:
                 return file.read()
         except OSError:
             return None
+
+    def volts(self, pin):
+        """Volts at an ADC pin."""
+        return 0
 
     def ms(self):
         return time.ticks_diff(time.ticks_ms(), self._boot)
@@ -185,8 +189,8 @@ class Board:
     def _turn(self, seconds):
         """Set the clock to `seconds` of its own count."""
         by = seconds - int(time.time())
-        self.leased += by
-        self._due += by
+        self.leased = self.leased and max(0, self.leased + by)
+        self._due = max(0, self._due + by)
         self._set = 0
         t = time.gmtime(seconds)
         machine.RTC().datetime((t[0], t[1], t[2], t[6], t[3], t[4], t[5], 0))

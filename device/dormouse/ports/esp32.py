@@ -46,8 +46,8 @@ class Port(Board):
             source = machine.Pin(pin, machine.Pin.IN)
             if hasattr(esp32, "wake_on_ext0"):
                 esp32.wake_on_ext0(source, level)
-            else:  # ESP32-C3
-                esp32.wake_on_gpio((source,), level)
+            elif hasattr(esp32, "wake_on_gpio"):  # ESP32-C3, whose older MicroPython wakes by no pin
+                getattr(esp32, "wake_on_gpio")((source,), level)  # noqa: B009
         machine.deepsleep(ms)
 
     def tune(self):
@@ -62,7 +62,8 @@ class Port(Board):
         except OSError:
             return False
 
-    def _measure(self, pin):
+    def volts(self, pin):
         """Volts at a pin of ADC1, by the calibration in the chip's fuses; ADC2 belongs to the radio."""
-        adc = machine.ADC(machine.Pin(pin), atten=machine.ADC.ATTN_11DB)
+        adc = machine.ADC(machine.Pin(pin))
+        adc.atten(machine.ADC.ATTN_11DB)
         return sum([adc.read_uv() for _ in range(8)]) / 8000000

@@ -136,9 +136,11 @@ def _held():
 
 def _sleep(nap):
     """Sleep what the boot before planned, then set the clock on by as much. Returns the cause of the waking."""
-    if len(nap) != 12 or unpack("<I", nap)[0] != crc32(nap[4:], 77):
+    if len(nap) != 12:
         return "watchdog"
-    ms, clock = unpack("<II", nap[4:])
+    crc, ms, clock = unpack("<III", nap)
+    if crc != crc32(nap[4:], 77):
+        return "watchdog"
     config = _config()
     watched = _pin(config, "wake_pin") is not None
     cause = "timer"

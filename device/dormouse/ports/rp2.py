@@ -35,7 +35,7 @@ class Port(Board):
         self._allowed = ms
         if not self._watchdog:
             self._watchdog = machine.WDT(timeout=_LIMIT)
-            self._timer = machine.Timer(period=_FEED, mode=machine.Timer.PERIODIC, callback=self._stretch)
+            self._timer = machine.Timer(-1, mode=machine.Timer.PERIODIC, period=_FEED, callback=self._stretch)
         self.feed()
 
     def feed(self):
@@ -65,7 +65,7 @@ class Port(Board):
         """Has the access point let us in, and only the address is missing?"""
         return status == 2  # CYW43_LINK_NOIP, which has no name
 
-    def _measure(self, pin):
+    def volts(self, pin):
         """Volts at an ADC pin. At 29 that is a third of VSYS, over a line of the Wi-Fi chip's that pin 25 sets free."""
         if pin == 29:
             machine.Pin(25, machine.Pin.OUT, value=1)

@@ -29,7 +29,7 @@ def join(board, config, secrets, deadline):
     wlan.active(True)
     board.tune()
     if any(board.bssid):
-        again = 0 <= int(time.time()) - board.leased < _LEASE
+        again = board.leased and 0 <= int(time.time()) - board.leased < _LEASE
         if again:
             wlan.ifconfig(tuple([text(board.lan[i : i + 4]) for i in (0, 4, 8, 12)]))
         if _connect(board, ssid, key, min(deadline, board.ms() + _FAST)) is None:
@@ -82,4 +82,4 @@ def _connect(board, ssid, key, until):
 def _lease(board):
     """Remember the address that the network has given."""
     board.lan = b"".join([address(part) for part in board.wlan.ifconfig()])
-    board.leased = int(time.time())
+    board.leased = int(time.time()) or 1  # 0: none

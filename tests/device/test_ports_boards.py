@@ -1,0 +1,297 @@
+"""Sleep, watchdog, clock, battery and LED of the two boards, against hardware that only writes down what was asked."""
+
+import os
+import sys
+from binascii import crc32
+from struct import pack, unpack
+
+import bench
+from bench import CONFIG, SECRETS
+
+from dormouse.errors import ConfigError, StorageError
+
+BOARDS = ("esp32", "rp2")
+
+
+def make(world, kind, **config):
+    """A port that has its configuration, and the machine under it."""
+    port_class, _, machine = bench.boot(world, kind)
+    port = port_class("timer")
+    port.start(dict(CONFIG, **config))
+    return port, machine
+
+
+def end(function, *args):
+    """Call what does not return on a board."""
+    try:
+        function(*args)
+    except bench.Reset:
+        return True
+    return False
+
+
+def test_esp32_sleeps_deeply_for_the_time_asked_for():
+    """And a week is one call."""
+    world = bench.World()
+    port, _ = make(world, "esp32")
+    assert end(port.sleep, 604800000)
+    assert world.told("deepsleep") == [(604800000,)]
+
+
+def test_pico_writes_its_plan_and_resets():
+    """Time and checksum as guard.py reads them; a second for the boot is added to the clock."""
+    world = bench.World()
+    world.seconds = 7000
+    port, _ = make(world, "rp2")
+    assert end(port.sleep, 900000)
+    with open("state/sleep", "rb") as file:
+        data = file.read()
+    assert unpack("<III", data) == (crc32(data[4:], 77), 900000, 7001)
+    assert world.events[-1] == ("reset",)
+
+
+def test_pico_whose_flash_takes_nothing_waits_awake_and_does_not_reboot_at_full_duty():
+    """The plan can't be kept, and the watchdog runs: it is fed for as long as the sleep would have been."""
+    world = bench.World()
+    port, _ = make(world, "rp2")
+    port.arm(30000)
+
+    def full(name, data):
+        raise StorageError("full")
+
+    port.storage.replace = full
+    before = world.ms
+    assert end(port.sleep, 120000)
+    assert world.ms - before >= 120000
+    assert len(world.told("feed")) >= 100
+
+
+def test_esp32_watchdog_is_set_anew_and_pico_watchdog_once():
+    """A Pico's takes 8388 ms at most and can't be made again."""
+    world = bench.World()
+    port, _ = make(world, "esp32")
+    port.arm(30000)
+    port.arm(90000)
+    assert world.told("watchdog") == [(30000,), (90000,)]
+    port, _ = make(world, "rp2")
+    port.arm(30000)
+    port.arm(90000)
+    assert world.told("watchdog") == [(8388,)]
+
+
+def test_pico_timer_feeds_for_the_time_allowed_and_no_longer():
+    """A handler with a limit of a minute lives; one that hangs is bitten after it."""
+    world = bench.World()
+    port, machine = make(world, "rp2")
+    port.arm(60000)
+    fed = []
+    for _ in range(60):
+        world.ms += 2000
+        world.events = []
+        machine.timer(None)
+        fed.append(len(world.told("feed")))
+    assert fed == [1] * 29 + [0] * 31
+    port.feed()
+    machine.timer(None)
+    assert len(world.told("feed")) == 2, "progress: the time begins again"
+
+
+def test_feeding_without_a_watchdog_is_harmless():
+    """As at a marked boot, and on a wake before its configuration is read."""
+    for kind in BOARDS:
+        port, _ = make(bench.World(), kind)
+        port.feed()
+
+
+def test_battery_is_read_at_the_start_and_remembered():
+    """Before the radio draws on it; on a Pico W the pin is the Wi-Fi chip's afterwards."""
+    for kind, pin in (("esp32", 34), ("rp2", 29), ("rp2", 26)):
+        world = bench.World()
+        port, _ = make(world, kind, battery_pin=pin, battery_divider=3)
+        assert (world.told("pin") == [(25, 1)]) is (pin == 29)
+        world.volts = 0.1
+        assert 4.19 <= port.battery() <= 4.21
+        assert make(bench.World(), kind)[0].battery() is None
+
+
+def test_pin_that_the_board_lacks_is_an_error_of_the_configuration():
+    """A change of it by a command is undone then."""
+    for wrong in ({"battery_pin": 47}, {"led": "47"}):
+        try:
+            make(bench.World(), "esp32", **wrong)
+        except ConfigError as error:
+            assert "battery_pin or led" in error.reason
+        else:
+            raise AssertionError(wrong)
+
+
+def test_led_blinks_only_where_one_is_configured():
+    """It costs more than sleep does."""
+    for kind in BOARDS:
+        world = bench.World()
+        make(world, kind)[0].blink(5)
+        assert world.told("pin") == []
+        make(world, kind, led="2")[0].blink(2)
+        assert world.told("pin") == [(2, 1), (2, 0), (2, 1), (2, 0)]
+
+
+class Answer:
+    """A question that has been answered, or has not."""
+
+    server = "10.0.0.1"
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def answer(self):
+        return self.seconds
+
+
+def test_time_is_unknown_until_a_server_has_told_it():
+    """A board's own count begins in 2000 or 2021: that is no time."""
+    for kind in BOARDS:
+        port, _ = make(bench.World(), kind)
+        assert (port.time(), port.clock()) == (None, None)
+        port._question = Answer(None)
+        assert (port.time(), port.clock()) == (None, None)
+        port._question = Answer(1800000000)
+        assert (port.time(), port.clock()) == (1800000000, "sntp")
+
+
+def test_time_is_kept_over_sleep_on_esp32_and_estimated_on_pico():
+    """And both say so: a command's expiry is judged by it."""
+    for kind, name in (("esp32", "kept"), ("rp2", "estimated")):
+        world = bench.World()
+        port, _ = make(world, kind)
+        port._question = Answer(1800000000)
+        end(port.sleep, 60000)
+        world.seconds += 60  # as the clock that runs on, or guard.py, does it
+        port, _ = make(world, kind)
+        assert (port.time(), port.clock()) == (1800000060, name)
+
+
+def test_time_is_unknown_after_a_loss_of_power():
+    """The clock begins again, and stands before what was noted."""
+    for kind in BOARDS:
+        world = bench.World()
+        port, _ = make(world, kind)
+        port._question = Answer(1800000000)
+        end(port.sleep, 60000)
+        world.seconds = 5
+        port, _ = make(world, kind)
+        assert (port.time(), port.clock()) == (None, None)
+
+
+def test_lease_stays_when_the_clock_is_set():
+    """Its age is what counts."""
+    world = bench.World()
+    port, _ = make(world, "esp32")
+    port.join(CONFIG, SECRETS, 20000)
+    age = world.seconds - port.leased
+    port._question = Answer(1800000000)
+    port.time()
+    assert world.seconds - port.leased == age
+
+
+def test_pretended_date_is_no_time():
+    """TLS compares certificates with it; nothing else may believe it, in this wake or another."""
+    for kind in BOARDS:
+        world = bench.World()
+        port, _ = make(world, kind)
+        assert port.pretend((2026, 1, 1, 0, 0, 0, 900000, 0))
+        assert (world.seconds, port.time(), port.clock()) == (900000, None, None)
+        assert not port.pretend((2026, 1, 1, 0, 0, 0, 800000, 0))
+        end(port.sleep, 1000)
+        assert make(world, kind)[0].time() is None
+        port._question = Answer(1800000000)
+        assert port.time() == 1800000000
+        assert not port.pretend((2026, 1, 1, 0, 0, 0, 1900000000, 0)), "the clock is known"
+
+
+class Asked:
+    """dormouse.ports.sntp."""
+
+    def __init__(self, world):
+        self.world = world
+        self.Question = self.ask  # MicroPython imports no method
+
+    def ask(self, server):
+        self.world.tell("ask", server)
+        if server == "broken.example":
+            raise OSError(-2)
+        return Answer(None)
+
+
+def test_time_is_asked_for_once_a_day_and_hourly_while_nobody_answers():
+    """The name is looked up once; later questions go to the address that answered."""
+    for kind in BOARDS:
+        world = bench.World()
+        before = sys.modules.get("dormouse.ports.sntp")
+        sys.modules["dormouse.ports.sntp"] = Asked(world)  # type: ignore[assignment]
+        asked = []
+        try:
+            for hours, seconds in ((0, None), (0.5, None), (0.6, None), (1.1, 1800000000), (5, None), (23, None)):
+                world.seconds += int(hours * 3600)
+                port, _ = make(world, kind)
+                config = dict(CONFIG, clock="ntp")
+                port.join(config, SECRETS, 20000)
+                asked.append([server for (server,) in world.told("ask")])
+                if port._question:
+                    port._question.seconds = seconds
+                    port.time()
+                end(port.sleep, 1000)
+            port, _ = make(world, kind)
+            port.join(dict(CONFIG, clock="ntp", ntp="broken.example"), SECRETS, 20000)
+            assert port.time() is not None, "a resolver that fails costs no wake"
+        finally:
+            sys.modules.pop("dormouse.ports.sntp")
+            if before:
+                sys.modules["dormouse.ports.sntp"] = before
+        assert asked == [["time.example"], [], ["time.example"], ["time.example"], [], ["10.0.0.1"]], asked
+
+
+class Socket:
+    """A datagram that has come."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def recv(self, size):
+        if self.data is None:
+            raise OSError(11)
+        return self.data[:size]
+
+
+def test_only_the_answer_to_this_question_from_a_server_in_step_counts():
+    """Whoever sets a device's clock decides what has expired."""
+    from dormouse.ports.sntp import Question
+
+    nonce = os.urandom(8)
+    seconds = 1800000000
+
+    def answer(first=0x24, stratum=2, origin=nonce, stamp=seconds + 2208988800, size=48):
+        head = bytes((first, stratum)) + bytes(22)
+        return (head + origin + bytes(8) + pack(">I", stamp & 0xFFFFFFFF) + bytes(4))[:size]
+
+    def judge(data):
+        question = object.__new__(Question)
+        question._nonce = nonce
+        question._socket = Socket(data)  # type: ignore[assignment]
+        return question.answer()
+
+    assert judge(answer()) == seconds
+    assert judge(answer(stamp=(2208988800 + 2100000000))) == 2100000000, "NTP's count begins again in 2036"
+    for wrong in (None, b"", answer(size=47), answer(origin=bytes(8)), answer(first=0x23), answer(first=0xE4)):
+        assert judge(wrong) is None
+    assert judge(answer(stratum=0)) is None, "a kiss of death"
+    assert judge(answer(stratum=16)) is None, "not synchronised"
+
+
+def test_state_on_flash_is_forgotten_when_the_agent_has_come_to_sleep():
+    """Failures to start are counted in a row."""
+    world = bench.World()
+    port, _ = make(world, "esp32")
+    with open("state/tries", "wb") as file:
+        file.write(b"\x03")
+    end(port.sleep, 1000)
+    assert "tries" not in os.listdir("state")
