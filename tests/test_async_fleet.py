@@ -1,0 +1,123 @@
+"""AsyncFleet is Fleet, awaited: the same calls, and an event loop that goes on meanwhile."""
+
+import asyncio
+import inspect
+import threading
+import time
+
+import pytest
+
+from dormouse_host import AsyncFleet, Fleet
+from dormouse_host.errors import HostError
+from test_relay import WITHIN, make_device, until
+
+
+def arguments(call) -> list[tuple]:
+    """Name, kind, type and default of each; of a default that is a function, that it is one."""
+    found = inspect.signature(call).parameters.values()
+    return [(p.name, p.kind, p.annotation, "..." if inspect.isfunction(p.default) else p.default) for p in found]
+
+
+def calls(kind: type) -> dict[str, list[tuple]]:
+    public = inspect.getmembers(kind, inspect.isfunction)
+    return {name: arguments(call) for name, call in public if not name.startswith("_") and name != "close"}
+
+
+def test_every_call_of_fleet_is_there_with_the_same_arguments():
+    """A new call of Fleet's that nobody added here, or another default, fails this."""
+    assert calls(AsyncFleet) == calls(Fleet)
+    assert arguments(AsyncFleet.__init__) == arguments(Fleet.__init__)
+
+
+def test_many_calls_at_once_leave_nothing_out(tmp_path):
+    """More calls than threads, in one ledger: each order has a number of its own."""
+
+    async def work() -> None:
+        async with AsyncFleet(str(tmp_path / "ledger.db")) as fleet:
+            await fleet.add("dev")
+            sent = await asyncio.gather(*(fleet.send("dev", "ping") for _ in range(30)))
+            views = await fleet.results([one.name for one in sent])
+            assert len({view.name for view in views}) == 30
+            assert [view.pending for view in await fleet.status()] == [30]
+            assert (await fleet.cancel(sent[0].name)).status == "cancelled"
+            told: list[int] = []
+            await fleet.send_many(["dev"] * 3, "ping", on_progress=told.append)
+            await asyncio.sleep(0)
+            assert told == [1, 2, 3]
+
+    asyncio.run(work())
+
+
+def test_the_loop_goes_on_while_a_command_is_waited_for_and_a_cancelled_wait_ends(tmp_path):
+    async def work() -> None:
+        async with AsyncFleet(str(tmp_path / "ledger.db")) as fleet:
+            sent = await fleet.send("dev", "ping", create=True)
+            seen: list[tuple[str, int]] = []
+            waiting = asyncio.create_task(
+                fleet.wait(sent.name, None, lambda view: seen.append((view.status, threading.get_ident())))
+            )
+            turns, until = 0, time.monotonic() + 1
+            while time.monotonic() < until:
+                await asyncio.sleep(0.01)
+                turns += 1
+            assert turns > 20
+            assert seen == [("queued", threading.get_ident())]
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert (await fleet.wait(sent.name, 0)).status == "queued"
+            (view,) = await fleet.wait_all([sent.name], 0)
+            assert not view.final
+
+    asyncio.run(work())
+
+
+def test_errors_are_those_of_fleet(tmp_path):
+    async def work() -> None:
+        async with AsyncFleet(str(tmp_path / "ledger.db")) as fleet:
+            with pytest.raises(HostError, match="device nobody is not known"):
+                await fleet.send("nobody", "ping")
+        with pytest.raises(RuntimeError):
+            await fleet.members()
+        with pytest.raises(HostError, match="no ledger at"):
+            async with AsyncFleet(str(tmp_path / "none.db"), make=False):
+                pass
+
+    asyncio.run(work())
+
+
+def test_a_relay_and_a_device_the_whole_way(tmp_path, mosquitto):
+    """The relay runs until its task is cancelled, and ends in order: its name is free again."""
+    device = make_device(tmp_path, mosquitto, "cpython")
+
+    async def work() -> None:
+        async with AsyncFleet(str(tmp_path / "ledger.db")) as fleet:
+            await fleet.add("dev")
+            sent = await fleet.send("dev", "say", {"text": "a"})
+            relay = asyncio.create_task(fleet.relay(mosquitto.address, "async"))
+            while not await fleet.relays():
+                await asyncio.sleep(0.05)
+            await asyncio.to_thread(device.wake)
+            while (await fleet.result(sent.name)).status == "queued":
+                await asyncio.sleep(0.05)
+            await asyncio.to_thread(device.wake)
+            view = await fleet.wait(sent.name, WITHIN)
+            assert (view.status, view.value) == ("succeeded", {"said": "a"})
+            assert [row["wake"] async for row in fleet.export("wakes")] == [1, 2]
+            relay.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await relay
+            assert await fleet.relays() == []
+
+    asyncio.run(work())
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("dormouse-fleet")])
+
+
+def test_an_export_that_is_left_early_lets_the_ledger_go(tmp_path):
+    async def work() -> None:
+        async with AsyncFleet(str(tmp_path / "ledger.db")) as fleet:
+            async for _ in fleet.export("wakes"):
+                break
+            await fleet.add("dev")
+
+    asyncio.run(work())
