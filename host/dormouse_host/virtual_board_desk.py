@@ -20,7 +20,7 @@ wifi password TEXT     the access point's password
 dns works | fails | never
 battery VOLTS
 pin PIN 0 | 1 | free   from outside
-speed TIMES            sleep passes so many times faster, from the next one on"""
+speed TIMES            sleep passes so many times faster, from now on"""
 _PERIOD = 0.1  # seconds between two looks at what has happened
 
 

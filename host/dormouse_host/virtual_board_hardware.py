@@ -64,7 +64,7 @@ class Hardware:
         self.battery_pin: int | None = None
         self.divider = 1.0
         self.cut: str | None = None
-        self._began = time.monotonic()
+        self._began = self._fell_asleep = time.monotonic()
         self._inside = random.Random(str(folder))
         self._processor: Processor | None = None
         self._held = b""  # input that came before the program ran
@@ -79,10 +79,12 @@ class Hardware:
     def _off_supply(self) -> None:
         """What does not survive a reset of the whole chip."""
         self._dog: tuple[float, float] | None = None  # when it bites; its timeout in seconds
-        self._light: tuple[int, float, int, float] | None = None  # question, end, ms, begin
+        # question; when it ends; ms asked for; since when at this speed; until then, ms slept and ms gone by
+        self._light: tuple[int, float, int, float, float, float] | None = None
         self._wake_pins: tuple[list[int | str], int, int] = ([], 0, 0)
         self._irq: dict[int | str, int] = {}
-        self._asleep: tuple[float, int, float] | None = None  # end, ms, begin
+        # when it ends; ms asked for; since when at this speed; until then, ms slept
+        self._asleep: tuple[float, int, float, float] | None = None
         self._pending = False  # has the Wi-Fi chip an event that nobody has taken?
         self.station.off()
 
@@ -139,6 +141,24 @@ class Hardware:
             self._awake(reason)
         elif self._light and self._irq.get(pin, 0) & (8 if rose else 4):
             self._end_light_sleep()
+
+    def set_speed(self, speed: float) -> None:
+        """From now on, in a sleep that lasts already too."""
+        now, ratio = time.monotonic(), self.speed / speed
+        self.speed = speed
+        if self._asleep:
+            end, ms, began, slept = self._asleep
+            slept += (now - began) * self.speed * ratio * 1000
+            self._asleep = (now + (end - now) * ratio, ms, now, slept)
+        if self._light:
+            number, end, ms, began, slept, gone = self._light
+            passed = (now - began) * 1000
+            self._light = (
+                *(number, now + (end - now) * ratio, ms, now),
+                *(slept + passed * self.speed * ratio, gone + passed),
+            )
+            if self._dog:
+                self._dog = (now + (self._dog[0] - now) * ratio, self._dog[1])
 
     def level(self, pin: int | str) -> int:
         """Driven by the board, else from outside, else by its pull resistor."""
@@ -303,19 +323,24 @@ class Hardware:
         self._dog = None
         self._held = b""
         self.station.off()
+        self._fell_asleep = time.monotonic()
         if self._asleep:
             self._happened("asleep", ms=self._asleep[1])
         if self.kind.vanishes:
             self.console.unplug()
 
     def _awake(self, reason: int) -> None:
-        _, ms, began = self._asleep or (0.0, 0, time.monotonic())
-        gone = time.monotonic() - began
-        slept = ms / 1000 if reason == _TIMER_WAKE else min(gone * self.speed, ms / 1000 if ms else gone * self.speed)
-        self._shift += slept - gone
+        if self._asleep:
+            _, ms, began, before = self._asleep
+            slept = before + (time.monotonic() - began) * self.speed * 1000
+            self._slept(ms if reason == _TIMER_WAKE else slept)
         self._asleep = None
         self._happened("awake", by="timer" if reason == _TIMER_WAKE else "pin")
         self._reset(DEEPSLEEP, reason)
+
+    def _slept(self, ms: float) -> None:
+        """The board's clock, where it is kept, has gone on by so much."""
+        self._shift += ms / 1000 - (time.monotonic() - self._fell_asleep)
 
     # ---- light sleep
 
@@ -328,7 +353,7 @@ class Hardware:
                 self._processor.answer(number, [0, 0])
             return
         seconds = ms / 1000 / self.speed if ms >= 0 else 1e9
-        self._light = (number, now + seconds, ms, now)
+        self._light = (number, now + seconds, ms, now, 0.0, 0.0)
         self._happened("asleep", ms=ms, light=True)
         if self.kind.vanishes:
             self.console.unplug()
@@ -338,10 +363,10 @@ class Hardware:
     def _end_light_sleep(self) -> None:
         if self._light is None:
             return
-        number, end, ms, began = self._light
+        number, end, ms, began, slept, gone = self._light
         now = time.monotonic()
-        gone = (now - began) * 1000
-        slept = ms if now >= end else min(gone * self.speed, ms if ms >= 0 else gone * self.speed)
+        gone += (now - began) * 1000
+        slept = ms if now >= end else slept + (now - began) * 1000 * self.speed
         self._light = None
         self._shift += (slept - gone) / 1000
         if self._dog:
@@ -370,7 +395,7 @@ class Hardware:
             self._dog = (now + rest[0] / 1000, rest[0] / 1000)
             self._happened("watchdog armed", ms=rest[0])
         elif what == "deepsleep":
-            self._asleep = (now + (rest[0] / 1000 / self.speed if rest[0] else 1e9), rest[0], now)
+            self._asleep = (now + (rest[0] / 1000 / self.speed if rest[0] else 1e9), rest[0], now, 0.0)
         elif what == "wake_on":
             self._wake_pins = (rest[0], rest[1], rest[2])
         elif what == "irq":

@@ -1,0 +1,54 @@
+"""pytest fixtures for your own app: it runs on a virtual board, with a real broker and a real ledger.
+
+Must stay true: what a test is given ends with the test; the README's example is run as it stands there
+(tests/test_virtual_device.py). Registered with pytest by the installation of dormouse-mqtt.
+
+    def test_valve_is_shut_afterwards(virtual_device):
+        device = virtual_device("RPI_PICO_W", "app.py")
+        done = device.run("water", s=1)
+        assert done.status == "succeeded" and done.value == {"ran": 1}
+        assert device.board.driven[-1] == (4, 0)
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:  # pytest loads this file in every run where dormouse-mqtt is installed: it may cost nothing
+    from dormouse_host.virtual_board import VirtualBoard
+    from dormouse_host.virtual_device import VirtualDevice
+
+
+@pytest.fixture
+def virtual_board(tmp_path: Path) -> Iterator[Callable[..., "VirtualBoard"]]:
+    """`virtual_board("ESP32_GENERIC", speed=…, wifi=…)`: a bare board that has started, with MicroPython's prompt."""
+    from dormouse_host.virtual_board import VirtualBoard
+
+    with ExitStack() as ends:
+
+        def make(kind: str, **options: Any) -> "VirtualBoard":
+            folder = tmp_path / f"board{len(list(tmp_path.glob('board*')))}"
+            board = ends.enter_context(VirtualBoard(kind, folder, **options))
+            board.wait_boot()
+            return board
+
+        yield make
+
+
+@pytest.fixture
+def virtual_device(tmp_path: Path) -> Iterator[Callable[..., "VirtualDevice"]]:
+    """`virtual_device("RPI_PICO_W", "app.py", wifi=…, settings={…})`: a board flashed with your app, asleep after its
+    first wake, with `.send`, `.wake`, `.run`, `.settle`, `.telemetry`, `.board`, `.broker` and `.fleet`.
+    """
+    from dormouse_host.virtual_device import VirtualDevice
+
+    with ExitStack() as ends:
+
+        def make(kind: str, app: str | Path, **options: Any) -> "VirtualDevice":
+            folder = tmp_path / f"device{len(list(tmp_path.glob('device*')))}"
+            return ends.enter_context(VirtualDevice(kind, folder, Path(app), **options))
+
+        yield make

@@ -1,0 +1,187 @@
+"""A whole device on a virtual board: broker, ledger, relay, and the board with the agent and an app flashed onto it.
+
+Must stay true: everything but the board's hardware is the real thing; the device sleeps at real speed until `wake`
+lets its sleep pass, so that what is sent meanwhile is sent to a sleeper; nothing outlives `close`.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from dormouse_host import boards, flash, project, toolchain
+from dormouse_host.broker import Mosquitto
+from dormouse_host.demo_device import Event, parse
+from dormouse_host.errors import HostError
+from dormouse_host.flash_ports import Place
+from dormouse_host.fleet import Fleet
+from dormouse_host.ledger.views import CommandView
+from dormouse_host.virtual_board import VirtualBoard, Wifi
+
+_EVERY = 60  # seconds between two wakes: at 1000 times the speed, a sixteenth of a second
+_FAST = 1000.0
+_LOOK = 0.01  # seconds between two looks
+_TOLD = 5.0  # seconds in which what a wake has confirmed is in the ledger
+_SETTINGS = {"connect_every": _EVERY, "clock": "none"}
+
+
+@dataclass(frozen=True)
+class WakeLog:
+    """One wake as the device logged it. `ended`: "asleep", or what kept it from going to sleep: "watchdog", "cut"."""
+
+    events: tuple[Event, ...]
+    ended: str
+
+    def all(self, name: str) -> list[dict[str, Any]]:
+        """The fields of all events of that name."""
+        return [event.fields for event in self.events if event.name == name]
+
+    @property
+    def asleep(self) -> dict[str, Any]:
+        """The wake in figures: ms, next, turns, drained, …; nothing where it did not come so far."""
+        return next(iter(self.all("asleep")), {})
+
+
+class VirtualDevice:
+    """A device called `id` on a virtual board of that kind, running `app`; a context manager.
+
+    `settings` are further keys of config.json. The broker is a mosquitto of its own.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        folder: Path,
+        app: Path,
+        *,
+        id: str = "virtual",
+        wifi: Wifi | None = None,
+        say: Callable[[str], None] = lambda line: None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        program = toolchain.mosquitto()
+        if program is None:
+            raise HostError("mosquitto is not installed: apt-get install mosquitto")
+        if not app.is_file():
+            raise HostError(f"{app}: there is no such app", 2)
+        self.id, self._app, self._say = id, app, say
+        self._kind = boards.load(kind)
+        self._settings = {**_SETTINGS, **(settings or {})}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._ends = contextlib.ExitStack()
+        try:
+            self.broker = self._ends.enter_context(Mosquitto(program))
+            self.fleet = self._ends.enter_context(Fleet(str(folder / "ledger.db")))
+            self.board = VirtualBoard(kind, folder / "board", wifi=wifi)
+        except BaseException:
+            self._ends.close()
+            raise
+        self._at = 0  # position in the board's output up to which wakes have been taken
+
+    def start(self) -> Self:
+        """Flash the blank board and follow its first wake. HostError where that fails, with the stage."""
+        try:
+            self._ends.callback(self.board.close)
+            self.board.start().wait_boot()
+            self.fleet.add(self.id)
+            self._start_relay()
+            self.flash()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """End everything."""
+        self._ends.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start_relay(self) -> None:
+        relay = self.fleet.relay(self.broker.address, "virtual")
+        thread = threading.Thread(target=relay.run, name="relay", daemon=True)
+        thread.start()
+        self._ends.callback(thread.join, 10)
+        self._ends.callback(relay.stop)
+
+    def flash(self) -> flash.Flashed:
+        """Flash agent, app and configuration, as `dormouse flash` does; returns after the wake that follows."""
+        wifi = self.board.wifi
+        here = project.read(self._app.parent)
+        here = project.Project(here.folder, {"app": here.values["app"]} if "app" in here.values else {})
+        over = {"broker": self.broker.address.url, "ssid": wifi.ssid, **self._settings}
+        files = project.device_files(here, self._kind, self.id, over, {"WIFI_PASSWORD": wifi.password})
+        request = flash.Request(here, self._kind, Place(self.board.port), files, self._app)
+        done = flash.flash(request, self._say)
+        if done.wake and not done.wake.succeeded:
+            raise HostError(done.wake.explain(files.full))
+        self._at = self.board.wait_console("asleep {", after=self.board.console.rfind(" boot {"))
+        return done
+
+    # ---- commands
+
+    def send(self, do: str, **args: Any) -> str:
+        """Enter a command and wait until the broker has it. Its name."""
+        name = self.fleet.send(self.id, do, args).name
+        end = time.monotonic() + 10
+        while self.fleet.result(name).status in ("queued", "publishing"):
+            if time.monotonic() > end:
+                raise HostError(f"{do}: the relay did not bring it to the broker in 10 s")
+            time.sleep(_LOOK)
+        return name
+
+    def wake(self, timeout: float = 60) -> WakeLog:
+        """Let the sleep pass, and return the wake that follows once the device sleeps again, or was ended otherwise."""
+        before = len(self.board.events)
+        events: list[Event] = []
+        self.board.speed = _FAST
+        try:
+            end = time.monotonic() + timeout
+            while time.monotonic() < end:
+                for event in self._told():
+                    events.append(event)
+                    if event.name == "boot":
+                        self.board.speed = 1.0
+                    elif event.name == "asleep":
+                        return WakeLog(tuple(events), "asleep")
+                for happened in self.board.events[before:]:
+                    if happened.name in ("watchdog", "cut") and events:
+                        return WakeLog((*events, *self._told()), happened.name)
+                time.sleep(_LOOK)
+        finally:
+            self.board.speed = 1.0
+        raise HostError(f"{self._kind.name}: no wake in {timeout:g} s; last: {self.board.console[-200:]!r}")
+
+    def _told(self) -> list[Event]:
+        """The device's own log lines since the last time, whole ones."""
+        text = self.board.console[self._at :]
+        whole = text[: text.rfind("\n") + 1]
+        self._at += len(whole)
+        return [event for event in map(parse, whole.replace("\r", "").splitlines()) if event]
+
+    def settle(self, name: str, wakes: int = 3) -> CommandView:
+        """Wake until the command has a final status, at most so often; as it then stands."""
+        for _ in range(wakes):
+            self.wake()
+            view = self.fleet.wait(name, _TOLD)
+            if view.final:
+                break
+        return view
+
+    def run(self, do: str, **args: Any) -> CommandView:
+        """Send a command and wake the device until it is settled."""
+        return self.settle(self.send(do, **args))
+
+    def telemetry(self) -> list[dict[str, Any]]:
+        """All telemetry records that have come in."""
+        return list(self.fleet.export("telemetry"))
