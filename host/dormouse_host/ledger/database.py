@@ -20,6 +20,7 @@ from dormouse_host.errors import HostError
 from dormouse_host.ledger.schema import HEAD, VERSION_TABLE
 
 _PATIENCE = 20  # seconds to wait for another process's transaction
+_PRAGMAS = ("synchronous = FULL", "foreign_keys = ON")  # FULL: COMMIT waits for the disk
 _LOCK = 0x646F726D  # of PostgreSQL's advisory locks, the one under which the format is changed
 
 
@@ -181,7 +182,7 @@ def _keep_a_log(path: Path) -> None:
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
-    for pragma in ("synchronous = FULL", "foreign_keys = ON"):
+    for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 
 
