@@ -376,6 +376,16 @@ def test_telemetry_is_stored_once_and_a_missing_tail_is_asked_for_once(ledger):
     assert ledger.devices("dev")[0].dropped == 1
 
 
+def test_what_a_wiped_flash_was_known_to_hold_and_never_came_is_counted(ledger):
+    """The broker had acknowledged 9 records to the device, and 2 of them are stored; nobody can ask for the others."""
+    awake(ledger)
+    ledger.take([records(1, 7), end_message(end(1, acked=9)), report(1, state="s2")], "c1")
+    assert ledger.devices("dev")[0].dropped == 7
+    assert ledger.counts() == {}, "and nobody asks"
+    ledger.take([report(2, state="s2", end=end(1, acked=0, state="s2"))], "c1")
+    assert ledger.devices("dev")[0].dropped == 7
+
+
 @pytest.mark.parametrize(
     "spans, expected",
     [

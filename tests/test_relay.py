@@ -256,6 +256,32 @@ def test_a_ledger_restored_from_a_backup_takes_a_new_name_and_runs_nothing_twice
             assert old.wait(fresh[0], WITHIN).status == "succeeded"
 
 
+def test_a_ledger_put_back_takes_its_new_name_before_anything_is_published(tmp_path, mosquitto, db, fleet):
+    """The device's retained report shows numbers that this copy never gave; a command was waiting in it."""
+    device = make_device(tmp_path, mosquitto)
+    with Running(db, mosquitto):
+        greet(fleet, device)
+    say(fleet, "waits")
+    fleet.backup(tmp_path / "old.db")
+    with Running(db, mosquitto):
+        names = say(fleet, "one", "two")
+        until_sent(fleet, names)
+        assert wake(fleet, device) == ["waits", "one", "two"]
+        device.wake()  # its report repeats the windows at the end of that wake
+    with Fleet(str(tmp_path / "old.db")) as old, Running(str(tmp_path / "old.db"), mosquitto):
+        rows = "SELECT max(since), (SELECT min(at) FROM command_events WHERE status = 'publishing') FROM ledger_names"
+        with_publish = []
+
+        def published() -> bool:
+            with old.ledger.database.reading() as connection:
+                with_publish[:] = connection.exec_driver_sql(rows).one()
+            return with_publish[1] is not None
+
+        until(published)
+        assert with_publish[0] < with_publish[1]
+        assert wake(old, device) == []
+
+
 def test_telemetry_that_nobody_heard_is_asked_for_and_stored_once(tmp_path, mosquitto, db, fleet):
     """Before the relay's first connection the broker acknowledges records and throws them away."""
     device = make_device(tmp_path, mosquitto, app=WITH_TELEMETRY)

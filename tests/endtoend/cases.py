@@ -158,12 +158,17 @@ def device_wiped(world: World) -> None:
         world.send(4)
         if world.rng.random() < 0.5:
             world.rest()
+        elif world.rng.random() < 0.5:  # what the broker can't keep nobody will have
+            world.relays[0].stop()
+            for _ in range(10):
+                world.awake(world.devices)
         device = world.rng.choice(world.devices)
         device.start("power")
         world.pause(0, 0.03)
         device.cut()
         device.wipe()
         world.fault("wipes")
+        world.connect()
 
 
 def _lose_hours(world: World) -> None:
@@ -287,7 +292,7 @@ CASES = {
     "queue overflow up": Case(overflow_up, {"settings": NARROW}),
     "relay killed": Case(relay_killed),
     "device cut": Case(device_cut),
-    "device wiped": Case(device_wiped),
+    "device wiped": Case(device_wiped, {"settings": NARROW}),
     "ledger restored": Case(ledger_restored),
     "ledger copied": Case(ledger_copied),
     "disk full": Case(disk_full, {"small_disk": True}),

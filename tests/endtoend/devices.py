@@ -14,7 +14,6 @@ from typing import Any
 
 from dormouse.ports.storage import Storage
 from dormouse.ring import Ring
-from dormouse.state import State
 from dormouse_host import children, compiled, device_process
 
 BOARD = Path(__file__).parent / "board"
@@ -47,7 +46,7 @@ class Device:
         self.clock = "0"
         self.cuts = 0
         self.wakes = 0
-        self.streams: dict[str, tuple[int, int]] = {}  # of wiped states: (last number, the last that had a PUBACK)
+        self.streams: dict[str, int] = {}  # of wiped states: the number of the newest record
         self._library = compiled.library(agent) if kind == "micropython" else agent
         self._child: subprocess.Popen[bytes] | None = None
         folder.mkdir()
@@ -117,9 +116,9 @@ class Device:
 
         return str(Inbox(self._storage, bytes, 64, lambda name: None).state)
 
-    def stored(self) -> tuple[int, int]:
-        """The number of the newest record on its flash, and of the last one that the broker acknowledged."""
-        return Ring(self._storage).last, State(self._storage).acked
+    def stored(self) -> int:
+        """The number of the newest record on its flash."""
+        return int(Ring(self._storage).last)
 
     def truth(self) -> Truth:
         """What it did so far."""

@@ -158,17 +158,17 @@ def _telemetry(world: World, device: Device, truth: Truth, verdict: Verdict) -> 
     for one, two in pairwise(rows):
         if one.state == two.state and json.loads(one.record)["n"] >= json.loads(two.record)["n"]:
             verdict.say(UNTRUE, f"{device.id}: records {one.number} and {two.number} are out of order")
-    last, _ = device.stored()
-    streams = {**device.streams, device.state: (last, last)}
+    last = device.stored()
+    streams = {**device.streams, device.state: last}
     numbered = 0
-    for state, (newest, acked) in streams.items():
+    for state, newest in streams.items():
         stored, dropped, highest = world.stream(device.id, state)
         numbered += newest
         verdict.records += newest
         verdict.stored += stored
         verdict.dropped += dropped
         missing = newest - stored - dropped
-        if state in device.streams and 0 <= missing <= newest - min(acked, highest):
+        if state in device.streams and 0 <= missing <= newest - max(highest, world.told(device.id, state)):
             verdict.wiped += missing  # nobody but the flash ever knew of them
         elif missing or highest > newest:
             verdict.say(LOST, f"{device.id}: of {newest} records {stored} are stored and {dropped} counted as dropped")

@@ -54,14 +54,6 @@ BUGS = {
     "settled by an answer to other bytes": Bug(
         HOST, "    elif rules.ours(row, answer.state, answer.crc):\n", "    elif True:\n", "ledger copied", UNTRUE, 1
     ),
-    "cancelled by the ledger alone": Bug(
-        HOST,
-        "    if not row.claimed:\n        row.status, row.guess, row.alone = why, True, True\n",
-        "    if True:\n        row.status, row.guess, row.alone = why, False, True\n",
-        "quiet",
-        UNTRUE,
-        1,
-    ),
     "what is missing is not published again": Bug(
         HOST,
         "status is None and row.claimed and not row.final and _missing(",
@@ -71,6 +63,9 @@ BUGS = {
     ),
     "a missing tail is not asked for": Bug(
         HOST, "    if record.acked <= whole:\n", "    if True:\n", "queue overflow up", LOST, 0.1
+    ),
+    "what went with a flash is not counted": Bug(
+        HOST, "    if device.state not in (None, said.state):\n", "    if False:\n", "device wiped", LOST, 1
     ),
     "`started` not written": Bug(
         DEVICE, "[(index, number, 1, attempt)] + self.done", "[(UNNAMED, 0, 1, 1)] + self.done", "device cut", TWICE, 1

@@ -4,6 +4,7 @@ Must stay true: everything random comes from the seed and the case's name; every
 `with` block ends; every wait has an end, and the run goes on after it, so that what never settles is found by judging.
 """
 
+import json
 import random
 import tempfile
 import time
@@ -224,7 +225,7 @@ class World:
         missing = 0
         for device in self.devices:
             stored, dropped, _ = self.stream(device.id, device.state)
-            missing += device.stored()[0] - stored - dropped
+            missing += device.stored() - stored - dropped
         return missing
 
     def stream(self, device: str, state: str) -> tuple[int, int, int]:
@@ -233,6 +234,13 @@ class World:
         ((stored, highest),) = self.query(f"SELECT count(*), max(number) FROM telemetry WHERE {where}")
         dropped = self.query(f"SELECT dropped FROM telemetry_streams WHERE {where}")
         return stored, dropped[0][0] if dropped else 0, highest or 0
+
+    def told(self, device: str, state: str) -> int:
+        """Up to which record a device's end records said that the broker had acknowledged them."""
+        where = f"device = '{device}' AND state = '{state}'"
+        return max(
+            (json.loads(row.record)["acked"] for row in self.query(f"SELECT record FROM ends WHERE {where}")), default=0
+        )
 
     def published(self) -> int:
         """Publishes of commands so far."""

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from dormouse import protocol
 from dormouse_host.errors import HostError
@@ -48,7 +48,9 @@ def rename(connection: Connection, now: float, why: str) -> str:
     new = names.ledger()
     connection.execute(update(schema.ledger).values(name=new))
     connection.execute(insert(schema.names).values(name=new, since=now, why=why))
-    alone = rows.load(connection, C.alone, C.guess, C.status.in_((protocol.CANCELLED, protocol.EXPIRED)))
+    ours = (C.alone, C.guess, C.status.in_((protocol.CANCELLED, protocol.EXPIRED)))
+    _lock(connection, *ours)
+    alone = rows.load(connection, *ours)
     changes = Changes(alone)
     for row in alone:
         row.status = protocol.UNKNOWN
@@ -56,9 +58,16 @@ def rename(connection: Connection, now: float, why: str) -> str:
     return new
 
 
+def _lock(connection: Connection, *where: ColumnElement[bool]) -> None:
+    """Lock the devices of these commands."""
+    for device in sorted(connection.execute(select(C.device).where(*where).distinct()).scalars()):
+        rows.lock(connection, device)
+
+
 def restored(connection: Connection, now: float) -> tuple[str, int]:
     """Somebody says that this is an older copy: a new name, and what was open is unknown. Returns both."""
     new = rename(connection, now, "restored from a backup")
+    _lock(connection, C.open)
     open_rows = rows.load(connection, C.open)
     changes = Changes(open_rows)
     for row in open_rows:

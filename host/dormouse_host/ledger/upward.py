@@ -125,6 +125,8 @@ def report(
         rules.other_state(row, said.state)
         row.why = "the device's memory was wiped"
     changes.save(connection, now)
+    if device.state not in (None, said.state):
+        _give_up(connection, device, now)
     if said.end:
         end(connection, replace(device, state=said.state), said.end, session, now, repeated=True)
     catalogue.ask(connection, device, said.fields.get("catalogue"), now)
@@ -146,7 +148,7 @@ def end(
     else:
         connection.execute(update(schema.ends).where(*key).values(repeated=True))
     if repeated:
-        _look_at_tail(connection, device, record, now)
+        _look_at_tail(connection, device, record.state, record.acked, now)
 
 
 def _text(record: End) -> str:
@@ -209,22 +211,36 @@ def telemetry(connection: Connection, device: Device, batch: messages.Telemetry,
     return rows.insert_once(connection, schema.telemetry, stored) if stored else 0
 
 
-def _look_at_tail(connection: Connection, device: Device, record: End, now: float) -> None:
+def _give_up(connection: Connection, device: Device, now: float) -> None:
+    """The flash under this state was wiped: the records that it is known to have had and that never came are gone."""
+    state = device.state or ""
+    ends = select(E.record).where(E.device == device.id, E.state == state).order_by(E.wake.desc()).limit(1)
+    last = connection.execute(ends).scalar()
+    newest = select(T.number).where(T.device == device.id, T.state == state).order_by(T.number.desc()).limit(1)
+    acked = max(json.loads(last)["acked"] if last else 0, connection.execute(newest).scalar() or 0)
+    of_state = delete(schema.gone).where(G.device == device.id, G.state == state)
+    connection.execute(of_state)
+    rows.insert_once(connection, schema.gone, {"device": device.id, "state": state, "first": 1, "last": acked})
+    _look_at_tail(connection, replace(device, state=None), state, acked, now)
+    connection.execute(of_state)
+
+
+def _look_at_tail(connection: Connection, device: Device, state: str, acked: int, now: float) -> None:
     """Ask for the records that the broker acknowledged to the device and that never came."""
-    at = (S.device == device.id, S.state == record.state)
+    at = (S.device == device.id, S.state == state)
     whole = connection.execute(select(S.whole).where(*at)).scalar() or 0
-    if record.acked <= whole:
+    if acked <= whole:
         return
-    there = select(T.number).where(T.device == device.id, T.state == record.state, T.number > whole)
-    gone = select(G.first, G.last).where(G.device == device.id, G.state == record.state, G.last > whole)
+    there = select(T.number).where(T.device == device.id, T.state == state, T.number > whole)
+    gone = select(G.first, G.last).where(G.device == device.id, G.state == state, G.last > whole)
     spans = [(number, number, False) for number in connection.execute(there.order_by(T.number)).scalars()]
     spans += [(first, last, True) for first, last in connection.execute(gone)]
-    up_to, dropped, gaps = follow(whole, record.acked, sorted(spans))
-    rows.insert_once(connection, schema.streams, {"device": device.id, "state": record.state, "whole": 0})
+    up_to, dropped, gaps = follow(whole, acked, sorted(spans))
+    rows.insert_once(connection, schema.streams, {"device": device.id, "state": state, "whole": 0})
     connection.execute(update(schema.streams).where(*at).values(whole=up_to, dropped=S.dropped + dropped))
-    connection.execute(delete(schema.gone).where(G.device == device.id, G.state == record.state, G.last <= up_to))
+    connection.execute(delete(schema.gone).where(G.device == device.id, G.state == state, G.last <= up_to))
     asked = select(C.n).where(C.device == device.id, C.open, C.do == RESEND).limit(1)
-    if gaps and record.state == device.state and not connection.execute(asked).first():
+    if gaps and state == device.state and not connection.execute(asked).first():
         wanted = messages.dump({"from": gaps[0][0], "to": gaps[-1][1]})
         entry.enter(connection, [entry.Order(device.id, RESEND, wanted)], now)
 

@@ -5,6 +5,7 @@ between two steps nothing lives in memory that the ledger does not have, so that
 error of broker or database ends the loop, they make it connect again, later each time.
 """
 
+import math
 import random
 import secrets
 import threading
@@ -19,6 +20,7 @@ from dormouse_host.url import BrokerAddress
 
 _POLL = 0.1  # seconds between two looks at the ledger while nothing comes in
 _SHORTEST, _LONGEST = 0.5, 30.0  # seconds before connecting again
+_CATCH_UP = 5.0  # seconds that a new connection takes in at most before it publishes
 _LAST_ACKS = 5.0  # seconds that an orderly end waits for PUBACKs
 
 
@@ -46,6 +48,7 @@ class Relay:
         self._name = name
         self._mqtt5 = True
         self._stop = threading.Event()
+        self._connected = math.inf  # time.monotonic() at which the connection was made
 
     def stop(self) -> None:
         """End `run` in order; may be called from a signal handler."""
@@ -57,7 +60,7 @@ class Relay:
         log.info("started", relay=self._name, ledger=self._ledger.name, broker=self._address)
         pause = _SHORTEST
         while not self._stop.is_set():
-            began = time.monotonic()
+            self._connected = math.inf
             try:
                 self._serve(instance)
             except Lost as error:
@@ -69,7 +72,8 @@ class Relay:
                 why = str(error)
             if self._stop.is_set():
                 break
-            pause = _SHORTEST if time.monotonic() - began > _LONGEST else min(2 * pause, _LONGEST)
+            held = time.monotonic() - self._connected  # long enough, and the next break is a new one
+            pause = _SHORTEST if held > 2 * pause else min(2 * pause, _LONGEST)
             wait = pause * random.uniform(0.5, 1)
             log.warning("disconnected", why=why, again_in=f"{wait:.1f}")
             self._stop.wait(wait)
@@ -80,8 +84,10 @@ class Relay:
         connection = Connection(self._address, client_id(self._name), self._root, mqtt5=self._mqtt5)
         session = secrets.token_hex(8)
         counts = _Counts()
+        self._connected = time.monotonic()
         log.info("connected", mqtt=5 if self._mqtt5 else "3.1.1", session_present=connection.present)
         try:
+            self._catch_up(connection, session, counts)
             signs = time.monotonic()
             while not self._stop.is_set():
                 if time.monotonic() - signs > ALIVE / 3:
@@ -93,6 +99,15 @@ class Relay:
         finally:
             connection.drop()
             log.info("connection over", stored=counts.stored, published=counts.published)
+
+    def _catch_up(self, connection: Connection, session: str, counts: _Counts) -> None:
+        """Take what the broker kept, before anything is published: by a report of before, a ledger that is an older
+        copy of itself finds out, and no command that was answered meanwhile goes again.
+        """
+        stored = -1
+        while stored != counts.stored and not self._stop.is_set() and time.monotonic() - self._connected < _CATCH_UP:
+            stored = counts.stored
+            self._store(connection, _POLL, session, counts)
 
     def _sign(self, instance: str) -> None:
         if not self._ledger.keep_alive(self._name, instance):
