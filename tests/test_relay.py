@@ -270,15 +270,16 @@ def test_a_ledger_put_back_takes_its_new_name_before_anything_is_published(tmp_p
         device.wake()  # its report repeats the windows at the end of that wake
     with Fleet(str(tmp_path / "old.db")) as old, Running(str(tmp_path / "old.db"), mosquitto):
         rows = "SELECT max(since), (SELECT min(at) FROM command_events WHERE status = 'publishing') FROM ledger_names"
-        with_publish = []
 
-        def published() -> bool:
+        def times() -> tuple[float, float | None]:
             with old.ledger.database.reading() as connection:
-                with_publish[:] = connection.exec_driver_sql(rows).one()
-            return with_publish[1] is not None
+                named, published = connection.exec_driver_sql(rows).one()
+            return named, published
 
-        until(published)
-        assert with_publish[0] < with_publish[1]
+        until(lambda: times()[1] is not None)
+        named, published = times()
+        assert published is not None
+        assert named < published
         assert wake(old, device) == []
 
 
