@@ -30,6 +30,7 @@ class Outbox:
         self.asked = None  # batches of the first of `wanted`
         self.now = 0  # seconds of the device's own count
         self.reader = None
+        self.have = self._have  # made once, not for every publish under way
 
     def record(self, unix, now, values):
         """Store one telemetry record: `unix` seconds or None, `now` in the device's own count. Returns its number."""
@@ -89,9 +90,12 @@ class Outbox:
         return True
 
     def _send_results(self, session, inbox):
-        entries, runs, size = [], [], 1
+        entries, size = [], 1
         for w in inbox.windows:
+            first = last = 0
             for number in w.owed():
+                if entries and number != last + 1:
+                    break
                 name = "%s-%s.%d" % (inbox.state, w.name, number)
                 detail = inbox.details.get(w.index, number)
                 entry = payloads.result(status_of(w.code(number)), name, w.crc(number), True, detail)
@@ -100,17 +104,14 @@ class Outbox:
                     break
                 w.told(number)
                 entries.append(entry)
-                if runs and runs[-1][0] is w and runs[-1][2] + 1 == number:
-                    runs[-1][2] = number
-                else:
-                    runs.append([w, number, number])
+                first, last = first or number, number
+            if entries:  # a run of numbers: little to remember until its PUBACK
+                return self._publish(session, protocol.RESULT, b"[", entries, (self.have, w, first, last))
+        return False
 
-        def confirmed():
-            for w, first, last in runs:
-                for number in range(first, last + 1):
-                    w.confirmed(number)
-
-        return bool(entries) and self._publish(session, protocol.RESULT, b"[", entries, confirmed)
+    def _have(self, w, first, last):
+        for number in range(first, last + 1):
+            w.confirmed(number)
 
     def _send_answers(self, session):
         count, size = 0, 1
@@ -125,7 +126,7 @@ class Outbox:
         self.flying.append(entries)
         if len(self.flying) > _FLYING:
             self.flying.pop(0)
-        return self._publish(session, protocol.RESULT, b"[", entries, lambda: self._landed(entries))
+        return self._publish(session, protocol.RESULT, b"[", entries, (self._landed, entries))
 
     def _landed(self, entries):
         if entries in self.flying:
@@ -146,7 +147,7 @@ class Outbox:
             for entries, last in self.reader:
                 batch = [last, False]
                 self.batches.append(batch)
-                return self._send_batch(session, inbox, entries, lambda: self._confirm(batch))
+                return self._send_batch(session, inbox, entries, (self._confirm, batch))
             self.reader = None
         if self.asked is None and self.wanted:
             self.asked = self._batches(*self.wanted[0])
@@ -156,7 +157,7 @@ class Outbox:
                 self.wanted[0] = (last + 1, end)
                 span = (first, last)
                 self.again.append(span)
-                return self._send_batch(session, inbox, entries, lambda: self.again.remove(span))
+                return self._send_batch(session, inbox, entries, (self.again.remove, span))
             self.asked = None
             self.wanted.pop(0)
             return True

@@ -15,7 +15,7 @@ from dormouse.protocol import CMD, FENCE
 
 FIRST_PACKETS = 30  # aedes closes beyond about 42 packets that come before CONNACK (DESIGN.md)
 FIRST_BYTES = 3900  # and one flight is one buffer of the link; what is left of it holds the fence
-UNACKED = 4  # publishes in flight at once, after the first flight: what they carry is remembered until PUBACK
+UNACKED = 10  # publishes in flight at once, after the first flight: what they carry is remembered until PUBACK
 QUIET = 300  # ms; the least silence before a second fence
 SECOND = 1000  # ms; the least wait for that one
 _TOPIC_LIMIT = 200  # bytes; ours are shorter
@@ -65,7 +65,7 @@ class Session(simple.MQTTClient):
     """One connection. `on_message(is_command, payload, size, retain, crc)` takes each message but fences; `is_command`
     says that its topic is `down/cmd`; `payload` is cut to its first 128 bytes where `size` is above the limit, `crc`
     is of the whole. `prefix` is `<root>/<id>/`. `unacked` maps the packet id of each publish that awaits its PUBACK to
-    the function to call then, or None.
+    (function to call then, its arguments…), or None.
     """
 
     def __init__(self, link, prefix, config, secrets, on_message):
@@ -152,7 +152,7 @@ class Session(simple.MQTTClient):
         return connack
 
     def publish(self, leaf, payload, qos=1, retain=False, confirmed=None):
-        """Put one PUBLISH into the flight; at QoS 1 `confirmed()` is called when its PUBACK comes."""
+        """Put one PUBLISH into the flight; at QoS 1 `confirmed` is (function, arguments…), called at PUBACK."""
         topic = self.prefix + leaf.encode()
         size = 2 + len(topic) + (2 if qos else 0) + len(payload)
         head = bytearray((0x30 | qos << 1 | retain,))
@@ -215,7 +215,7 @@ class Session(simple.MQTTClient):
             elif pid in self.unacked:
                 confirmed = self.unacked.pop(pid)
                 if confirmed:
-                    confirmed()
+                    confirmed[0](*confirmed[1:])
         elif kind != 0xD0 or size:
             raise ProtocolError("a packet of type %02x and %d bytes" % (op, size))
         self.heard = self.link.clock()

@@ -28,7 +28,7 @@ class Session:
         """The PUBACK of publish number `at`."""
         confirmed = self.sent[at][2]
         if confirmed:
-            confirmed()
+            confirmed[0](*confirmed[1:])
 
     def ack_all(self):
         for at in range(len(self.sent)):

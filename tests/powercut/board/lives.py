@@ -74,6 +74,17 @@ def ask():
     Life.read(0, bytearray(1), 1)
 
 
+class Poll:
+    """The link's poll, asked for the Stream around a socket."""
+
+    def __init__(self, poll, sock):
+        self.poll, self.sock = poll.poll, sock
+        self.inner = poll
+
+    def modify(self, _stream, events):
+        self.inner.modify(self.sock, events)
+
+
 class Stream:
     """The link's stream, with a cut before, in the middle of and after everything that moves."""
 
@@ -196,9 +207,10 @@ class Lib:
         """Put the probes around the agent."""
 
         class Link(cls.link.Link):
-            def open(self, family, address):
+            def open(self, *how):
                 tell("opened")
-                super().open(family, address)
+                super().open(*how)
+                self.poll = Poll(self.poll, self.stream)
                 self.stream = Stream(self.stream)
 
             def flush(self):
