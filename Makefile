@@ -99,6 +99,10 @@ endtoend: setup ## broker, relays and devices through every fault, each effect c
 flash-cost: setup ## what a wake costs: erases, bytes and milliseconds of flash, its life in years, and memory
 	@PYTHONPATH=tests $(RUN) -m powercut.bounds
 
+.PHONY: bench
+bench: setup ## what a wake costs, beside umqtt.simple's own: round trips, bytes, erases, heap; ARGS="--svg bench.svg"
+	@$(VENV)/bin/dormouse bench $(ARGS)
+
 .PHONY: size
 size: $(STAMP) ## bytes of .mpy of each module of the agent, and of what is flashed; fails above the limit
 	@$(RUN) -m dormouse_host.build

@@ -14,6 +14,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 import peers
+from dormouse_host.bench.proxy import Conversation, Proxy, packets
 from dormouse_host.broker import Mosquitto, free_port
 from dormouse_host.console import Console
 from dormouse_host.demo_device import DemoDevice
@@ -21,7 +22,6 @@ from dormouse_host.demo_outcome import Variant
 from dormouse_host.demo_run import Run
 from dormouse_host.url import BrokerAddress
 from needs import need_mosquitto
-from proxy import Conversation, Proxy, packets
 
 PROGRAM = [sys.executable, "-m", "dormouse_host.cli", "demo"]
 WITHOUT_MOSQUITTO = """

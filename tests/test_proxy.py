@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from proxy import Proxy, packets
+from dormouse_host.bench.proxy import Proxy, packets
 
 DELAY = 0.02
 

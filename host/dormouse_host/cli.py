@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dormouse_host import (
+    cli_bench,
     cli_board,
     cli_boards,
     cli_broker,
@@ -71,6 +72,7 @@ for area in (
     cli_ledger,
     cli_broker,
     cli_door,
+    cli_bench,
     cli_board,
     cli_boards,
 ):  # as --help has them

@@ -10,6 +10,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
@@ -35,6 +36,7 @@ class Conversation:
 
     chunks: list[Chunk] = field(default_factory=list)
     opened: float = field(default_factory=time.monotonic)
+    closed: float = 0.0  # when the client was seen to have closed it
 
     @property
     def up(self) -> list[Chunk]:
@@ -86,7 +88,7 @@ class Proxy:
         for thread in self._threads:
             thread.join(5)
 
-    def _start(self, work, *args: object) -> None:
+    def _start(self, work: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=work, args=args, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -115,6 +117,8 @@ class Proxy:
             except OSError:
                 data = b""
             if not data:
+                if up:
+                    conversation.closed = time.monotonic()
                 late.put(None)
                 return
             came = time.monotonic()

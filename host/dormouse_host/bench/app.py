@@ -1,0 +1,18 @@
+"""The app of the bench's device: a command and a reading as small as those of a real one.
+
+Must stay true: it costs no time of its own.
+"""
+
+from dormouse import command, telemetry
+
+
+@command("water", s=int)
+def water(wake, s):
+    """Answers at once."""
+    return {"ran": s}
+
+
+@telemetry()
+def climate(wake):
+    """A record as it is typical."""
+    return {"t": 21.5, "vbat": 3.91}

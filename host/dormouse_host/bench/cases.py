@@ -1,0 +1,42 @@
+"""What is measured, and what comes out.
+
+Must stay true: a figure that a subject does not have is None, never 0.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Style = Literal["ours", "plain", "tuned", "ours, TLS"]
+CASES = ((0, 1), (3, 1), (10, 10), (100, 10), (1000, 10))  # commands queued, telemetry records stored
+TARGETS = {(0, 1): 2.1, (3, 1): 3.1, (10, 10): 3.1, (100, 10): 4.2}  # round trips until the last useful packet
+SEGMENTS = 4  # TCP segments up that (10, 10) may take
+BYTES = 1.3  # times the bytes of the bare protocol that (10, 10) may take
+DELAY = 0.1  # seconds, one way
+STYLES: tuple[Style, ...] = ("ours", "plain", "tuned")
+
+
+@dataclass
+class Row:
+    """One wake. Round trips include TCP's handshake; `useful` ends with the last packet that the device got, `asleep`
+    with its closing the connection. `flight`: chunks as (seconds, upward, bytes), for the picture.
+    """
+
+    style: Style
+    commands: int
+    records: int
+    useful: float
+    asleep: float
+    causal: int
+    up: int
+    down: int
+    segments: int
+    writes: int
+    erases: int | None = None
+    flash_ms: float | None = None
+    smallest: int | None = None  # KiB of heap
+    peak: int | None = None  # bytes in use
+    flights: list[tuple[float, bool, int]] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)

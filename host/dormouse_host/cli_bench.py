@@ -1,0 +1,74 @@
+"""`dormouse bench`: what a wake costs.
+
+Must stay true: it measures and prints; it exits with 1 where a target is missed only when it is asked to judge.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dormouse_host.errors import HostError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command()(bench)
+
+
+def bench(
+    runs: Annotated[int, typer.Option(min=1, max=50, help="Runs of each wake of ours; the fastest counts.")] = 3,
+    case: Annotated[
+        list[str] | None, typer.Option(metavar="COMMANDS,RECORDS", help="Only this case; may be given again.")
+    ] = None,
+    heap: Annotated[bool, typer.Option(help="Look for the smallest heap, too: minutes.")] = True,
+    svg: Annotated[Path | None, typer.Option(help="Write the timeline of the case 10,10 here.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """What a wake costs: ours beside umqtt.simple's, plain and tuned, at 200 ms a round trip."""
+    from rich.console import Console
+
+    from dormouse_host import toolchain
+    from dormouse_host.bench import cases, measure, picture, table
+    from dormouse_host.broker import Mosquitto
+
+    program = toolchain.mosquitto()
+    if program is None:
+        raise HostError("the bench needs mosquitto: apt-get install mosquitto")
+    wanted = [_case(text) for text in case] if case else list(cases.CASES)
+    say = Console(stderr=True, highlight=False)
+    memory = Path("/dev/shm")  # flash has a column of its own: this machine's disk should cost a wake nothing
+    rows: list[cases.Row] = []
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as work, Mosquitto(program) as broker:
+        folder = Path(work)
+        for each in wanted:
+            for style in cases.STYLES:
+                say.print(f"{each[0]} commands, {each[1]} records: {style}")
+                row = measure.fastest(broker, folder, style, each, runs if style == "ours" else 1)
+                if style == "ours":
+                    row.erases, row.flash_ms, row.peak = measure.flash_and_memory(broker, folder, each)
+                if heap:
+                    row.smallest = measure.smallest_heap(broker, folder, style, each)
+                rows.append(row)
+    shown = [row for row in rows if (row.commands, row.records) == (10, 10)]
+    if svg and shown:
+        svg.write_text(picture.picture(shown))
+    if as_json:
+        sys.stdout.write(json.dumps([row.plain() for row in rows], indent=1) + "\n")
+        return
+    out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    out.print(table.table(rows))
+    for line in table.ratios(rows):
+        out.print(line)
+    for line, met in table.judged(rows):
+        out.print(f"{'met   ' if met else 'missed'} {line}")
+
+
+def _case(text: str) -> tuple[int, int]:
+    left, _, right = text.partition(",")
+    if not (left.isdigit() and right.isdigit() and int(right) > 0):
+        raise HostError(f"case {text}: two numbers such as 10,10, the second above 0", 2)
+    return int(left), int(right)

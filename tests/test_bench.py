@@ -1,0 +1,73 @@
+"""`dormouse bench`: the counts that no busy machine changes, and the picture.
+
+Must stay true: only counts and ratios are judged here; the figures for people come from `make bench`.
+"""
+
+import json
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+
+from dormouse_host.bench import cases, table
+from needs import need_micropython, need_mosquitto
+
+PROGRAM = [sys.executable, "-m", "dormouse_host.cli", "bench", "--no-heap", "--runs", "1"]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Rows of the case with ten of each, and the picture."""
+    need_mosquitto()
+    need_micropython()
+    svg = tmp_path_factory.mktemp("bench") / "wake.svg"
+    done = subprocess.run(
+        [*PROGRAM, "--case", "10,10", "--json", "--svg", str(svg)], capture_output=True, text=True, timeout=110
+    )
+    assert done.returncode == 0, done.stderr
+    return {row["style"]: row for row in json.loads(done.stdout)}, svg.read_text()
+
+
+def test_our_wake_takes_three_round_trips_by_causality_and_the_scripts_one_for_each_publish(measured):
+    rows, _ = measured
+    assert rows["ours"]["causal"] == 3
+    assert rows["tuned"]["causal"] >= 22
+    assert rows["plain"]["causal"] >= 22
+
+
+def test_ten_of_each_take_few_segments_and_no_more_bytes_than_the_bare_protocol_by_a_third(measured):
+    rows, _ = measured
+    ours, bare = rows["ours"], rows["tuned"]
+    assert ours["segments"] <= cases.SEGMENTS
+    assert ours["up"] + ours["down"] <= cases.BYTES * (bare["up"] + bare["down"])
+    assert rows["plain"]["writes"] > 3 * bare["writes"]
+
+
+def test_flash_of_a_wake_is_counted(measured):
+    rows, _ = measured
+    assert 1 <= rows["ours"]["erases"] <= 4
+    assert rows["ours"]["flash_ms"] >= 50 * rows["ours"]["erases"]
+    assert rows["tuned"]["erases"] is None
+
+
+def test_picture_has_a_lane_for_each_and_a_mark_for_every_chunk(measured):
+    rows, svg = measured
+    tree = ElementTree.fromstring(svg)
+    texts = [node.text for node in tree.iter("{http://www.w3.org/2000/svg}text")]
+    assert [text for text in texts if text in rows] == ["ours", "plain", "tuned"]
+    marks = [line for line in tree.iter("{http://www.w3.org/2000/svg}line") if line.get("stroke") != "#e4e4e4"]
+    assert len(marks) == sum(len(row["flights"]) for row in rows.values())
+
+
+def test_missed_target_is_told():
+    row = cases.Row("ours", 3, 1, useful=3.16, asleep=3.3, causal=3, up=1, down=1, segments=1, writes=1)
+    assert [met for _, met in table.judged([row])] == [False]
+
+
+@pytest.mark.parametrize("case", ["ten,ten", "3", "1,0", "-1,1"])
+def test_case_that_is_none_is_refused(case):
+    done = subprocess.run([*PROGRAM, f"--case={case}"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "two numbers" in done.stderr
