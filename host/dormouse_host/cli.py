@@ -53,6 +53,9 @@ def demo(
     qos: Annotated[int, typer.Option(min=0, max=1, help="Send at this QoS: 0 is not kept for a sleeper.")] = 1,
     device: Annotated[Kind | None, typer.Option(help="Default: micropython where there is one.")] = None,
     budget: Annotated[float, typer.Option(min=1, max=600, help="Seconds that one wake may last.")] = 8,
+    board: Annotated[
+        str | None, typer.Option(help="On a virtual board instead, e.g. ESP32_GENERIC, with faults.")
+    ] = None,
 ) -> None:
     """Send messages to a sleeping device, wake it, and see whether each arrives once and in order.
 
@@ -62,6 +65,13 @@ def demo(
     from dormouse_host.demo import Options, run
     from dormouse_host.demo_outcome import Variant
 
+    if board:
+        from dormouse_host import demo_board
+
+        if broker or clean or qos != 1 or device:
+            raise HostError("--board has a broker and a device of its own: only --messages goes with it", 2)
+        demo_board.run(board, messages, Console())
+        return
     variant = Variant(clean=clean, qos=qos)
     run(Options(broker, messages, variant, device, budget), os.environ, Console())
 

@@ -212,6 +212,26 @@ class VirtualBoard:
         return self._hardware.state
 
     @property
+    def in_light_sleep(self) -> bool:
+        """Does its processor stand still in machine.lightsleep? Its state is "running" then."""
+        return self._hardware.in_light_sleep
+
+    @property
+    def radio_on(self) -> bool:
+        """Is the Wi-Fi chip switched on?"""
+        return self._hardware.station.active
+
+    @property
+    def watchdog_on(self) -> bool:
+        """Does the watchdog run?"""
+        return self._hardware.watchdog_on
+
+    @property
+    def process(self) -> int | None:
+        """The process id of its interpreter; None while there is none, as in deep sleep."""
+        return self._hardware.process
+
+    @property
     def failure(self) -> BaseException | None:
         """What broke the simulation itself, if anything did."""
         return self._failure

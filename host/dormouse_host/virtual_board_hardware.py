@@ -164,6 +164,22 @@ class Hardware:
         """Driven by the board, else from outside, else by its pull resistor."""
         return self._outputs.get(pin, self._outside.get(pin, int(self._pulls.get(pin, 0) == 1)))
 
+    @property
+    def in_light_sleep(self) -> bool:
+        """Does the processor wait in machine.lightsleep?"""
+        return self._light is not None
+
+    @property
+    def watchdog_on(self) -> bool:
+        """Will it bite unless it is fed?"""
+        return self._dog is not None
+
+    @property
+    def process(self) -> int | None:
+        """The interpreter's process id."""
+        processor = self._processor
+        return processor.child.pid if processor else None
+
     def listens(self) -> bool:
         """Does the program take input?"""
         return self._processor is not None and self._processor.listens()
