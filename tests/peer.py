@@ -119,7 +119,7 @@ class Connection:
             data = self.socket.recv(65536)
         except TimeoutError:
             return False
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             raise Gone from None
         if not data:
             raise Gone
@@ -227,7 +227,7 @@ class Connection:
         try:
             self.socket.settimeout(WAIT)
             self.socket.sendall(b"".join(packets))
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             raise Left from None
 
     def welcome(self, flight: Sequence[Packet], present: bool = False) -> None:
@@ -327,6 +327,10 @@ class Peer:
     def last(self) -> Connection:
         assert self.connections, "the device never connected"
         return self.connections[-1]
+
+    def take_little(self, size: int) -> None:
+        """Let the connections' sockets hold no more than about `size` bytes unread."""
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
     def results(self) -> list[dict[str, Any]]:
         """Every result that came over any connection."""

@@ -18,7 +18,7 @@ from dormouse.work import Work
 
 _REJOIN_PAUSE = 100  # ms before the second connection of a wake; doubled for each further one
 _CUT = 1000  # ms after CONNACK within which a cut counts as a take-over by another client
-_CUTS = 3  # such cuts in a row that name the cause
+_CUTS = 3  # such cuts in a row after which a connection without a fence shows whether that was the cause
 _LATE = 3  # unfinished or failed wakes in a row after which the fence waits for silence
 _PING = 10000  # ms between two signs of life while `stay_awake` lasts; the shortest watchdog is not shorter
 
@@ -46,6 +46,8 @@ class Online:
         self.security = self.session = None
         self.was_up = False  # has a connection of this wake had its CONNACK?
         self.turns = 0  # round trips
+        self.mute = False  # no fence is sent, because connections with one were cut
+        self.state.cutoffs = min(self.state.cutoffs, _CUTS - 1)  # each wake tries it once
         self.gave_up = False  # the fence is no longer waited for
         self.until = 0  # port.ms() until which the wake goes on though everything is done
         self.staying = False  # … and for all that time, not only until a first command has come
@@ -88,7 +90,7 @@ class Online:
                 if e.stage == "tls" and self.security.retry():
                     continue
                 self._judge_cut()
-                if not self.was_up or self.port.ms() + pause >= self.link.deadline:
+                if not self.was_up or e.stage == "subscribe" or self.port.ms() + pause >= self.link.deadline:
                     raise
                 self.outbox.rewind(self.inbox)
                 self.log("rejoin", stage=e.stage, why=e.reason)
@@ -98,9 +100,9 @@ class Online:
     def _judge_cut(self):
         """A connection has broken. LinkError where others like it say who did it."""
         s = self.session
-        if s and s.present is not None and not s.drained and self.port.ms() - s.connected < _CUT + s.rtt:
+        if s and s.present is not None and self.port.ms() - s.connected < _CUT + s.rtt:
             self.state.cutoffs += 1
-            if self.state.cutoffs >= _CUTS:
+            if self.state.cutoffs > _CUTS:
                 raise LinkError("another client uses this id: cut off right after CONNACK", "session")
 
     def _converse(self, wake):
@@ -115,12 +117,13 @@ class Online:
         prefix = protocol.topic(c["root"], c["id"], "")
         s = self.session = Session(self.link, prefix, c, self.secrets, self.intake.offer)
         nonce = hexlify(self.port.random(4))
+        self.mute = state.cutoffs >= _CUTS
         late = state.failures >= _LATE or state.unfinished > _LATE
 
         def rest():
             s.publish(protocol.WAKE, payloads.encode(self.agent.report(self.inbox)), retain=True)
             self.outbox.send(s, self.inbox)
-            if not late:
+            if not (late or self.mute):
                 s.send_fence(nonce)
 
         try:
@@ -199,7 +202,7 @@ class Online:
         if done:
             raise LinkError("silent for %d ms" % patience, "confirm")
         s.heard = now
-        if s.fences == 0 or (s.fences == 1 and self.state.fence != FENCE_DEAD):
+        if not self.mute and (s.fences == 0 or (s.fences == 1 and self.state.fence != FENCE_DEAD)):
             s.send_fence(nonce)
         else:
             self.gave_up = True
