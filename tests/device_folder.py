@@ -169,12 +169,14 @@ class Process:
 class Host:
     """What sends commands to a device and hears it, on a real broker. A context manager."""
 
-    def __init__(self, address: BrokerAddress, device: str = "dev") -> None:
+    def __init__(self, address: BrokerAddress, device: str = "dev", keep: bool = False) -> None:
+        """With `keep` the broker holds what comes while this is away; it is always there again within a second."""
         self.messages: list[tuple[str, Any, bool]] = []  # (leaf, value, retained), in order of arrival
         self._prefix = f"dormouse/{device}/"
         self._ready = threading.Event()
         self._changed = threading.Condition()
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, f"host-of-{device}-{os.getpid()}")
+        name = f"host-of-{device}-{os.getpid()}"
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, name, clean_session=not keep)
         self._client.on_connect = lambda client, *_: client.subscribe(self._prefix + "up/#", 1)
         self._client.on_subscribe = lambda *_: self._ready.set()
         self._client.on_message = self._on_message

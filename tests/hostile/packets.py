@@ -4,12 +4,13 @@ Must stay true: each is a rule of the meddler's; the commands come from the real
 """
 
 import struct
+import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 
-from hostile.meddler import Link, Meddler, Rule, as_it_is, flood
+from hostile.meddler import WAIT, Link, Meddler, Rule, as_it_is, flood
 from hostile.stage import Case, Stage
-from peer import CONNACK, PUBACK, PUBCOMP, PUBLISH, PUBREC, SUBACK, SUBSCRIBE, Packet, packet, puback, publish
+from peer import CONNACK, PUBACK, PUBCOMP, PUBLISH, PUBREC, SUBACK, Packet, packet, puback, publish
 
 BIG = 268_435_455 - 64  # bytes of payload; four bytes of length can say no more (MQTT 3.1.1, section 2.2.3)
 PIDS = (65534, 65535, 1, 2)
@@ -139,25 +140,27 @@ def huge(link: Link, found: Packet, data: bytes) -> bytes:
     return data
 
 
-def restarted(link: Link, found: Packet, data: bytes) -> bytes:
-    """Ends this connection at the first command; `broker_restarted` stops the broker then."""
-    if link.n == 0 and found.kind == PUBLISH:
-        link.cut()
-        return b""
-    return data
-
-
 @contextmanager
 def broker_restarted(stage: Stage):
-    """Company: the broker stops at the device's SUBSCRIBE, and is back at once, with what it keeps on disk."""
+    """Company: the broker stops at its first command, and is back at once, with what it keeps on disk."""
+    now, end = threading.Event(), threading.Event()
 
-    def up(link: Link, found: Packet, data: bytes) -> bytes:
-        if link.n == 0 and found.kind == SUBSCRIBE:
-            stage.broker.stop()
-            stage.broker.start()
+    def restart() -> None:
+        now.wait(WAIT)
+        stage.broker.stop()
+        stage.broker.start()
+        end.wait()  # the broker ends with the thread that started it
+
+    def down(link: Link, found: Packet, data: bytes) -> bytes:
+        if found.kind == PUBLISH and not now.is_set():
+            now.set()
+            return b""
         return data
 
-    with Meddler(stage.broker.address.port, up, tls=stage.context) as meddler:
+    thread = threading.Thread(target=restart, daemon=True)
+    thread.start()
+    stage.stack.callback(end.set)
+    with Meddler(stage.broker.address.port, down=down, tls=stage.context) as meddler:
         yield meddler.port
 
 
@@ -225,7 +228,7 @@ CASES = [
         ),
         check=acknowledged(*PIDS),
     ),
-    wrong("garbage", bytes(range(255, 0, -1)), reason="a packet of type ff"),
+    wrong("garbage", bytes(range(255, 0, -1)), reason="remaining length longer"),
     wrong("garbage that looks like a PUBLISH", b"\x3f" + bytes(200), reason="contradicts itself"),
-    Case("broker restarted in the middle", broker_restarted, "rejoin", settings=("autosave_interval 1",)),
+    Case("broker restarted in the middle", broker_restarted, "rejoin", settings=("autosave_on_changes true",)),
 ]

@@ -12,10 +12,31 @@ from device_folder import command, say
 from hostile.meddler import Link, Meddler, Pipe
 from hostile.packets import answered, meddled
 from hostile.stage import Case, Stage
-from peer import CONNACK, Connection, Packet, Peer, Script, connack, packet, puback, publish, stays_open
+from peer import CONNACK, Connection, Packet, Peer, Script, connack, packet, puback, publish, stays_open, suback
 
 FLOOD = 5000
 ORPHANS = 200
+# a board's socket takes 11.7 KB before it makes its program wait, one of Linux megabytes
+SMALL_BUFFER = """
+import socket
+try:
+    import dormouse.link as link
+except ImportError:
+    import dormouse.online as link  # bundled, as on a board
+
+class Sockets:
+    SOCK_STREAM = socket.SOCK_STREAM
+
+    def getaddrinfo(self, *of):
+        return socket.getaddrinfo(*of)
+
+    def socket(self, *of):
+        made = socket.socket(*of)
+        made.setsockopt(1, 7, 2304)  # SOL_SOCKET, SO_SNDBUF
+        return made
+
+link.socket = Sockets()
+"""
 FORBIDDEN = ("acl_file {folder}/acl",)
 
 
@@ -51,9 +72,9 @@ def never_reads(connection: Connection) -> None:
     """Sends what must be answered at length, acknowledges the answers unread, and takes none: buffers fill."""
     flight = connection.flight()
     topic = connection.topic("down/cmd")
-    wrong = [publish(topic, b"{}", n) for n in range(1, 30)]
-    later = [puback(n) for n in range(flight[-1].pid + 1, flight[-1].pid + 1000)]
-    connection.send(connack())
+    wrong = [publish(topic, b"{}", n) for n in range(1, 101)]
+    later = [puback(n) for n in range(flight[-1].pid, flight[-1].pid + 200)]  # and never the one for the telemetry
+    connection.send(connack(), suback(flight[1].pid), puback(flight[2].pid))
     while True:
         connection.send(*later, *wrong)
 
@@ -173,8 +194,8 @@ def too_long(stage: Stage) -> list[bytes]:
 
 
 def flooded(stage: Stage) -> list[bytes]:
-    stage.texts = [f"message {n}" for n in range(FLOOD)]
-    return [say(text) for text in stage.texts]
+    wanted = [stage.say(n, text) for n, text in enumerate(stage.texts, 1)]
+    return [command(None, 0, "flood")] * FLOOD + wanted
 
 
 CASES = [
@@ -190,7 +211,14 @@ CASES = [
         codes=(1,),
         config={"patience": 5000},
     ),
-    Case("a peer that never reads", taken_by(never_reads, buffer=4096), '"stage":"write"', codes=(1,)),
+    Case(
+        "a peer that never reads",
+        taken_by(never_reads, buffer=2304),
+        '"stage":"write"',
+        codes=(1,),
+        app=SMALL_BUFFER,
+        budget=4,
+    ),
     *[Case(f"CONNACK {code}, then RST", taken_by(refuses(code)), "connack", codes=(1, 2)) for code in range(1, 6)],
     Case("link drops in the middle", link_drops, "rejoin"),
     Case("200 orphaned fences", at_home, queue=orphaned_fences),

@@ -107,6 +107,7 @@ class Case:
     fence: bool = True  # does it work at the third wake?
     settings: tuple[str, ...] = ()  # of a broker of its own
     seconds: float = 40  # the longest that the second wake's process may take
+    app: str = ""  # further lines of the device's program
     slow: bool = False
 
 
@@ -128,6 +129,7 @@ class Stage:
 
     def __init__(self, world: World, case: Case, kind: Kind, tls: bool, folder: Path, stack: ExitStack) -> None:
         self.world, self.case, self.kind, self.tls = world, case, kind, tls
+        self.stack = stack
         self.broker, self.secure_port = world.broker, world.secure_port
         if case.settings:
             self.broker, self.secure_port = stack.enter_context(world.new_broker(case.settings))
@@ -135,10 +137,10 @@ class Stage:
         config = {"id": self.id, "patience": PATIENCE, **case.config}
         if tls:
             config["ca"] = "ca.der"
-        self.device = Device(folder / "device", DeviceInterpreter(kind), "mqtt://127.0.0.1:9", APP, **config)
+        self.device = Device(folder / "device", DeviceInterpreter(kind), "mqtt://127.0.0.1:9", APP + case.app, **config)
         (self.device.folder / "ca.der").write_bytes(world.ca.der)
         self.ran: list[Ran] = []
-        self.host = stack.enter_context(Host(self.broker.address, self.id))
+        self.host = stack.enter_context(Host(self.broker.address, self.id, keep=True))
         self.state = ""
         self.texts = list(TEXTS)
         self.notes: dict[str, Any] = {}  # what a case keeps for its check
