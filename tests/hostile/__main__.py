@@ -1,17 +1,21 @@
 """`make hostile`: every case on both interpreters, plain and over TLS, as a table; then the sweep.
 
-python -m hostile [WORD …]       the cases whose name has one of these words, with what the device told
+python -m hostile                the table and the sweep
+python -m hostile WORD …         the cases whose name has one of these words, with what the device told
+python -m hostile sweep          the sweep alone
 """
 
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from dormouse_host.device_process import Kind
-from hostile import cases
-from hostile.stage import Row, new_world, run
+from hostile import cases, sweep
+from hostile.stage import Row, World, new_world, run
+from powercut.sweep import end_tidily
 
 WORKERS = 6  # most of a row is waiting
+TLS_STEP = 16  # every byte of the plain dialogue is cut, every 16th of the one in TLS
+_SHOWN = 70  # characters of a reason
 
 
 def say(line: str) -> None:
@@ -21,27 +25,55 @@ def say(line: str) -> None:
 
 def show(row: Row) -> None:
     """A line of the table."""
-    state = "; ".join(row.faults) or "asleep in time, nothing lost, next wake normal"
-    where = f"{row.case:42}{row.interpreter:12}{'TLS' if row.tls else 'plain':6}"
-    say(f"{'FAIL' if row.faults else 'ok':5}{where}{row.awake:7} ms  {state}  | {row.reason[:90]}")
+    state = "; ".join(row.faults) or "in time, nothing lost, next wake normal"
+    where = f"{row.case:39}{row.interpreter:12}{'TLS' if row.tls else 'plain':6}{row.awake:6} ms"
+    say(f"{'FAIL' if row.faults else 'ok':5}{where}  {state}  {row.reason[:_SHOWN]}")
+
+
+def table(world: World, chosen: list, loud: bool) -> bool:
+    """All rows of these cases; True where every one is green. A row that was only late is run again, alone."""
+    began = time.monotonic()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        jobs = [(case, kind, tls) for case in chosen for kind in sweep.KINDS for tls in case.tls]
+        rows = []
+        for job, row in zip(jobs, pool.map(lambda job: run(world, *job), jobs), strict=True):
+            if row.late:
+                row = run(world, *job)
+            rows.append(row)
+            show(row)
+            if row.faults and loud:
+                say(row.output)
+    bad = sum(bool(row.faults) for row in rows)
+    say(f"{len(chosen)} cases, {len(rows)} rows, {len(rows) - bad} green; {time.monotonic() - began:.0f} s")
+    return not bad
+
+
+def cut_everywhere(world: World) -> bool:
+    """The sweep; True where every promise was kept."""
+    good = True
+    for tls, step in ((False, 1), (True, TLS_STEP)):
+        began = time.monotonic()
+        outcomes = sweep.sweep(world, sweep.points(world, tls, step), WORKERS, _tell)
+        over = f"TLS, every {step}th byte" if tls else "plain, every byte"
+        say(f"{over}, by FIN and RST: {sweep.summary(outcomes)}; {time.monotonic() - began:.0f} s")
+        good = good and not any(outcome.faults for outcome in outcomes)
+    return good
+
+
+def _tell(outcome: sweep.Outcome) -> None:
+    if outcome.faults:
+        say("\n".join([f"FAIL {outcome.point}", *outcome.faults, outcome.output]))
 
 
 def main(words: list[str]) -> int:
     """The exit code."""
-    began = time.monotonic()
-    chosen = [case for case in cases.CASES if not words or any(word in case.name for word in words)]
-    with new_world() as world, ThreadPoolExecutor(WORKERS) as pool:
-        kinds: tuple[Kind, ...] = ("cpython", "micropython")
-        jobs = [(case, kind, tls) for case in chosen for kind in kinds for tls in case.tls]
-        rows = []
-        for row in pool.map(lambda job: run(world, *job), jobs):
-            rows.append(row)
-            show(row)
-            if row.faults and words:
-                say(row.output)
-    bad = sum(bool(row.faults) for row in rows)
-    say(f"{len(chosen)} cases, {len(rows)} rows, {bad} of them not green; {time.monotonic() - began:.0f} s")
-    return int(bad > 0)
+    end_tidily()
+    chosen = [case for case in cases.CASES if any(word in case.name for word in words)] if words else cases.CASES
+    with new_world() as world:
+        good = table(world, chosen, bool(words)) if chosen else True
+        if not words or words == ["sweep"]:
+            good = cut_everywhere(world) and good
+    return int(not good)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,15 @@ def rst(connection: socket.socket) -> None:
         connection.close()
 
 
+def fin(connection: socket.socket) -> None:
+    """End in good order: what has come unread would make a reset of a mere close."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(1)
+        while connection.recv(65536):
+            pass
+
+
 class Link:
     """One connection of the device through the meddler; `n` counts from 0."""
 
@@ -160,11 +169,11 @@ def _end(data: bytes, at: int) -> tuple[int, int] | None:
 
 
 class Pipe:
-    """As the meddler, but of bytes, so that TLS goes through it untouched: `limit(up, n)` is told how many bytes have
-    gone one way, and returns how many more may go now, or raises Cut.
+    """As the meddler, but of bytes, so that TLS goes through it untouched: `limit(connection, up, n)` is told how many
+    bytes have gone one way over which connection, and returns how many more may go now, or raises Cut.
     """
 
-    def __init__(self, broker: int, limit: Callable[[bool, int], int]) -> None:
+    def __init__(self, broker: int, limit: Callable[[int, bool, int], int]) -> None:
         self._broker = broker
         self._limit = limit
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -192,12 +201,12 @@ class Pipe:
                 device, _ = self._listener.accept()
             except OSError:
                 return
+            thread = threading.Thread(target=self._serve, args=(device, self.connections), daemon=True)
             self.connections += 1
-            thread = threading.Thread(target=self._serve, args=(device,), daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _serve(self, device: socket.socket) -> None:
+    def _serve(self, device: socket.socket, n: int) -> None:
         try:
             broker = socket.create_connection(("127.0.0.1", self._broker), WAIT)
         except OSError:
@@ -206,17 +215,19 @@ class Pipe:
         for each in (device, broker):
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            self._pump(device, broker)
+            self._pump(device, broker, n)
         except Cut as cut:
             if cut.reset:
                 rst(device)
+            else:
+                fin(device)
         except OSError:
             pass  # one side is gone
         finally:
             device.close()
             broker.close()
 
-    def _pump(self, device: socket.socket, broker: socket.socket) -> None:
+    def _pump(self, device: socket.socket, broker: socket.socket, connection: int) -> None:
         late = {True: b"", False: b""}
         gone = {True: 0, False: 0}
         while not self._over:
@@ -227,7 +238,7 @@ class Pipe:
                     return
                 late[source is device] += data
             for up, sink in ((True, broker), (False, device)):
-                while late[up] and (n := self._limit(up, gone[up])):
+                while late[up] and (n := self._limit(connection, up, gone[up])):
                     sink.sendall(late[up][:n])
                     gone[up] += len(late[up][:n])
                     late[up] = late[up][n:]

@@ -170,7 +170,7 @@ def wrong(name: str, *words: Callable[[Link], bytes] | bytes, reason: str, **mor
 
 
 CASES = [
-    Case("PUBACK that never comes", meddled(down=no_puback), "silent for 600 ms", codes=(1,)),
+    Case("PUBACK that never comes", meddled(down=no_puback), "confirm", codes=(1,)),
     Case("PUBACK twice", meddled(down=puback_twice)),
     Case("PUBACK for an unknown id", meddled(down=puback_unknown)),
     Case("SUBACK 0x80", meddled(down=suback_of(0x80)), "refuses the subscription", codes=(1,)),

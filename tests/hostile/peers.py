@@ -107,7 +107,7 @@ def nobody(_stage: Stage):
 def half_a_handshake(stage: Stage):
     """Company: the real broker's TLS, of which 300 bytes get through."""
 
-    def limit(up: bool, gone: int) -> int:
+    def limit(_connection: int, up: bool, gone: int) -> int:
         return 1 << 20 if up else max(0, 300 - gone)
 
     with Pipe(stage.home(), limit) as pipe:
@@ -121,7 +121,7 @@ def one_byte_per_second(stage: Stage):
     slow: list[float] = []  # when it began, and how much had come down by then
     enough = 900 if stage.tls else 1  # bytes upward that are more than a handshake
 
-    def limit(up: bool, gone: int) -> int:
+    def limit(_connection: int, up: bool, gone: int) -> int:
         said[up] = gone
         if said[True] < enough:
             return 1 << 20
@@ -214,7 +214,7 @@ CASES = [
     Case(
         "a peer that never reads",
         taken_by(never_reads, buffer=2304),
-        '"stage":"write"',
+        '"stage":"write"|budget is used up',
         codes=(1,),
         app=SMALL_BUFFER,
         budget=4,

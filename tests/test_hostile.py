@@ -1,0 +1,67 @@
+"""The hostile network, quickly: every plain case that takes seconds, and another sample of the sweep each day.
+
+Must stay true: these are the rows of `make hostile`, judged by the same rules; DORMOUSE_SEED repeats a day's sample.
+"""
+
+import datetime
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from hostile import cases, sweep
+from hostile.stage import Row, new_world, run
+from needs import need_micropython
+
+SAMPLE = 60  # cut bytes
+WORKERS = 6  # most of a row is waiting
+JOBS = {
+    f"{case.name}-{kind}": (case, kind, case.tls == (True,))
+    for case in cases.CASES
+    if not case.slow
+    for kind in sweep.KINDS
+}
+
+
+@pytest.fixture(scope="module")
+def world():
+    with new_world() as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def rows(world, request) -> dict[str, Row]:
+    """Every row that this session asks for, many at a time."""
+    wanted = {item.callspec.params["job"] for item in request.session.items if "job" in _params(item)}
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return dict(zip(wanted, pool.map(lambda job: run(world, *JOBS[job]), wanted), strict=True))
+
+
+def _params(item: pytest.Item) -> dict[str, object]:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params if callspec else {}
+
+
+@pytest.mark.timeout(300)  # the first waits for all of them
+@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.xdist_group("hostile")
+def test_hostile_peer_keeps_nobody_awake_and_takes_nothing(world, rows, job):
+    """Asleep within the budget, nothing lost, the next wake normal, the reason in its report."""
+    if JOBS[job][1] == "micropython":
+        need_micropython()
+    row = rows[job]
+    if row.late:
+        row = run(world, *JOBS[job])
+    assert not row.faults, row.output
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.xdist_group("hostile")
+def test_cut_at_any_byte_loses_nothing_and_does_nothing_twice(world):
+    """FIN and RST, up and down; `make hostile` cuts at each."""
+    need_micropython()
+    seed = os.environ.get("DORMOUSE_SEED") or datetime.date.today().isoformat()
+    outcomes = sweep.sweep(world, sweep.sample(world, seed, SAMPLE), 4, lambda outcome: None)
+    print(f"seed {seed}: {sweep.summary(outcomes)}")
+    assert not [(str(o.point), o.faults, o.output) for o in outcomes if o.faults]
+    assert sum(outcome.cut for outcome in outcomes) > SAMPLE / 2
