@@ -19,6 +19,7 @@ from dormouse_host import (
     cli_boards,
     cli_broker,
     cli_door,
+    cli_energy,
     cli_fleet,
     cli_ledger,
     cli_send,
@@ -83,6 +84,7 @@ for area in (
     cli_broker,
     cli_door,
     cli_bench,
+    cli_energy,
     cli_board,
     cli_boards,
 ):  # as --help has them

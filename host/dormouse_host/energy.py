@@ -1,0 +1,130 @@
+"""What a device takes from its battery: the phases of a wake, the board's currents, and what is assumed.
+
+Must stay true: every figure is measured (by the bench in the same run, or by the device itself), stands in board.toml
+with its source, or is named as an assumption; nothing else goes in. The days without a network are lived by the
+agent's own schedule.
+"""
+
+import random
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dormouse import schedule
+from dormouse_host.boards import Board
+from dormouse_host.errors import HostError
+
+DAY = 86400
+_HOUR = 3600
+_AIR = 1_000_000 / 8  # bytes per second at 1 Mbps, the slowest rate: the longest a byte can take
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a wake: seconds, and at how many milliamperes."""
+
+    name: str
+    seconds: float
+    ma: float
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one kind of wake takes. `mas`: milliampere-seconds of one wake."""
+
+    phases: tuple[Phase, ...]
+    asleep: float  # mA
+
+    @property
+    def seconds(self) -> float:
+        """Awake."""
+        return sum(phase.seconds for phase in self.phases)
+
+    @property
+    def mas(self) -> float:
+        return sum(phase.seconds * phase.ma for phase in self.phases)
+
+    def mah_per_day(self, every: float) -> float:
+        """With one such wake in `every` seconds."""
+        wakes = DAY / every
+        return (wakes * self.mas + max(0.0, DAY - wakes * self.seconds) * self.asleep) / _HOUR
+
+
+def currents(board: Board, given: Sequence[str]) -> dict[str, tuple[float, str]]:
+    """State -> (milliamperes, source), those of board.toml under those given as STATE=MA."""
+    found = {current.state: (current.ma, current.source) for current in board.current}
+    for text in given:
+        state, _, number = text.partition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            raise HostError(f"--ma {text}: STATE=MILLIAMPERES, as sending=180", 2) from None
+        if state not in ("asleep", "working", "receiving", "sending") or not 0 <= value < 10000:
+            raise HostError(f"--ma {text}: the states are asleep, working, receiving and sending", 2)
+        found[state] = (value, "given")
+    missing = [state for state in ("asleep", "working", "receiving", "sending") if state not in found]
+    if missing:
+        raise HostError(f"{board.name} has no current for {', '.join(missing)}: give it as --ma {missing[0]}=…", 2)
+    return found
+
+
+def of_wake(ma: dict[str, float], *, boot: float, join: float, online: float, flash: float, sent: float) -> Budget:
+    """Seconds of each phase; `sent` bytes are on the air at the slowest rate, on top of receiving."""
+    air = sent / _AIR
+    return Budget(
+        (
+            Phase("boot", boot, ma["working"]),
+            Phase("join", join, ma["receiving"]),
+            Phase("online", max(0.0, online - air), ma["receiving"]),
+            Phase("sending", air, ma["sending"]),
+            Phase("flash", flash, ma["receiving"]),  # the radio is on meanwhile
+        ),
+        ma["asleep"],
+    )
+
+
+def reported(wakes: Iterable[dict[str, Any]]) -> dict[str, float]:
+    """Medians over a device's own reports of its wakes that went online: seconds, and bytes sent."""
+    last = [r["last"] for r in wakes if isinstance(r.get("last"), dict) and r["last"].get("ended") == "finished"]
+    if not last:
+        raise HostError("the ledger has no report of a wake of this device that finished", 1)
+
+    def median(value: Any) -> float:
+        return float(statistics.median(value(wake) for wake in last))
+
+    return {
+        "boot": median(lambda w: w["phases"]["boot"]) / 1000,
+        "join": median(lambda w: w["phases"]["join"]) / 1000,
+        "online": median(lambda w: sum(w["phases"][p] for p in ("connect", "drain", "confirm"))) / 1000,
+        "sent": median(lambda w: w["up"]),
+        "wakes": len(last),
+    }
+
+
+@dataclass(frozen=True)
+class Outage:
+    """So many days without an access point: what we take, and what a client that tries for ever takes, in mAh."""
+
+    days: int
+    wakes: int
+    ours: float
+    plain: float
+    longest: int  # s of sleep between two tries
+
+
+def without_network(
+    ma: dict[str, float], config: dict[str, Any], *, boot: float, timeout: float, days: int, seed: int = 0
+) -> Outage:
+    """Each wake boots, tries for `timeout` seconds, and sleeps as the agent's own schedule says."""
+    chance = random.Random(seed)
+    attempt = boot * ma["working"] + timeout * ma["receiving"]
+    now = taken = 0.0
+    wakes = longest = 0
+    while now < days * DAY:
+        wakes += 1
+        pause = schedule.connect_in(config, wakes, None, chance.randrange(256))
+        longest = max(longest, pause)
+        taken += attempt + pause * ma["asleep"]
+        now += boot + timeout + pause
+    return Outage(days, wakes, taken / _HOUR, days * DAY * ma["receiving"] / _HOUR, longest)
