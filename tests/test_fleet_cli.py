@@ -110,7 +110,7 @@ def test_values_are_json_unless_the_argument_is_text():
         (["send", "dev", "water", "--after", "nothing"], "no command nothing"),
         (["send", "dev", "resend", "from=a", "to=2"], "argument from is not of type int"),
         (["send", "dev", "ping", "x=1"], "unknown argument x"),
-        (["send", "--group", "nowhere", "ping"], "no devices in group nowhere"),
+        (["send", "--group", "nowhere", "ping"], "no group nowhere"),
         (["send", "dev", "ping", "--db", "mysql://x/y"], "only SQLite and PostgreSQL"),
         (["send", "dev", "ping", "--db", "/proc/no/ledger.db"], "no ledger at /proc/no/ledger.db"),
         (["devices", "add", "dev", "--db", "/proc/no/ledger.db"], "database /proc/no/ledger.db"),

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
 from dormouse import protocol
-from dormouse_host.fleet import LOOK, CommandView, DeviceView, Fleet, RelayView, Sent
+from dormouse_host.fleet import LOOK, CommandView, DeviceView, Fleet, LogLine, RelayView, Sent
 from dormouse_host.url import BrokerAddress
 
 _THREADS = 4  # each may hold a connection to the database
@@ -175,7 +175,7 @@ class AsyncFleet:
         """The commands that a device is known to understand: Fleet.understood."""
         return await self._run(self.fleet.understood, device)
 
-    async def log(self, device: str, limit: int = 100) -> list[tuple[float, str, str]]:
+    async def log(self, device: str, limit: int = 100) -> list[LogLine]:
         """What happened with a device, the oldest first: Fleet.log."""
         return await self._run(self.fleet.log, device, limit)
 

@@ -115,7 +115,8 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"dormouse: {message}\n")
+    """One line; where a group of commands was given no command, its help instead."""
+    sys.stderr.write(f"{message}\n" if message.startswith("Usage: ") else f"dormouse: {message}\n")
     return code
 
 

@@ -83,11 +83,9 @@ def log(
     Its wakes, commands, results and telemetry on one line of time, the newest last.
     """
     with opened(db) as fleet:
-        for at, kind, text in fleet.log(device, limit):
-            if json:
-                show.json_line({"at": at, "kind": kind, "text": text})
-            else:
-                show.line(f"{show.when(at)}  {kind:<9}  {text}")
+        for line in fleet.log(device, limit):
+            fields = {**line.fields, "at": line.at, "kind": line.kind}
+            show.told(fields, f"{show.when(line.at)}  {line.kind:<9}  {line.text}", json=json)
 
 
 def export(
@@ -129,7 +127,10 @@ def devices_remove(
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Forget a device; end its session at the broker and clear its retained report."""
+    """Forget a device.
+
+    Its session at the broker ends and its retained report is cleared; what came from it stays in the ledger.
+    """
     said = settings(db, broker)
     with opened(db) as fleet:
         fleet.remove(device, None if offline else address(said))
@@ -140,18 +141,21 @@ def devices_remove(
 def devices_group(
     group: Annotated[str, typer.Argument(metavar="GROUP")],
     names: Annotated[list[str] | None, typer.Argument(metavar="DEVICE...", autocompletion=complete_device)] = None,
+    dissolve: Annotated[bool, typer.Option("--dissolve", help="The group ends; its devices stay.")] = False,
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Say which devices a group has; none dissolves it."""
+    """Say which devices a group has.
+
+    Those and no others, from now on.
+    """
+    if bool(names) == dissolve:
+        raise HostError("name the group's devices, or --dissolve it", 2)
     with opened(db) as fleet:
         fleet.group(group, names or [])
-        count = len(fleet.members(group))
-        show.told(
-            {"group": group, "devices": count},
-            f"{group}: {count} devices" if count else f"{group} dissolved",
-            json=json,
-        )
+        count = len(set(names or ()))
+        text = f"{group} has {count} devices" if count else f"{group} is dissolved"
+        show.told({"group": group, "devices": count}, text, json=json)
 
 
 @devices.command("list")

@@ -56,7 +56,7 @@ def send(
         if every or group is not None:
             targets, (do, *args) = fleet.members(group), words
             if not targets:
-                raise HostError(f"no devices in group {group}" if group else "no devices yet", 2)
+                raise HostError("no devices yet: dormouse devices add DEVICE", 2)
             if create:
                 raise HostError("--create makes one device known: name it", 2)
         else:

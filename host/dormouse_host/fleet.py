@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
@@ -22,15 +22,17 @@ from dormouse_host import catalogues
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.database import missing
 from dormouse_host.ledger.entry import Order
+from dormouse_host.ledger.records import EXPORTS, LogLine
 from dormouse_host.ledger.store import Ledger
-from dormouse_host.ledger.views import EXPORTS, CommandView, DeviceView, RelayView
+from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
 from dormouse_host.url import BrokerAddress
 
 if TYPE_CHECKING:
     from dormouse_host.relay.relay import Relay
 
-__all__ = ["CommandView", "DeviceView", "Fleet", "RelayView", "Sent", "log_relays"]
+__all__ = ["CommandView", "DeviceView", "Fleet", "LogLine", "RelayView", "Sent", "log_relays"]
 
+T = TypeVar("T")
 LOOK = 0.1  # seconds between two looks of `wait`
 
 
@@ -49,6 +51,13 @@ def _name(text: str, what: str = "device") -> str:
     except ConfigError as error:
         raise HostError(f"{what} {error.reason}", 2) from None
     return checked
+
+
+def _of_group(name: str, found: list[T]) -> list[T]:
+    """A group has devices, or there is none."""
+    if not found:
+        raise HostError(f"no group {name}: dormouse devices group {name} DEVICE...", 2)
+    return found
 
 
 def _read(view: DeviceView, do: str, words: Sequence[str]) -> dict[str, Any]:
@@ -218,11 +227,13 @@ class Fleet:
 
     def members(self, group: str | None = None) -> list[str]:
         """The devices of a group, or all."""
-        return self.ledger.members(group)
+        found = self.ledger.members(group)
+        return found if group is None else _of_group(group, found)
 
     def status(self, device: str | None = None, group: str | None = None) -> list[DeviceView]:
         """How devices are, as far as they have said: one, those of a group, or all."""
-        return [view for view in self.ledger.devices(device) if group is None or group in view.groups]
+        found = self.ledger.devices(device)
+        return found if group is None else _of_group(group, [view for view in found if group in view.groups])
 
     def understood(self, device: str) -> dict[str, dict[str, Any]]:
         """The commands that a device is known to understand, each with its arguments: a name and a type, or a list of
@@ -230,8 +241,8 @@ class Fleet:
         """
         return catalogues.known(self.ledger.devices(device)[0])
 
-    def log(self, device: str, limit: int = 100) -> list[tuple[float, str, str]]:
-        """What happened with a device, the oldest first: time, kind, text."""
+    def log(self, device: str, limit: int = 100) -> list[LogLine]:
+        """What happened with a device, the oldest first."""
         self.ledger.devices(device)
         return self.ledger.timeline(device, limit)
 
@@ -241,7 +252,7 @@ class Fleet:
         """A relay between this ledger and a broker; its `run` lasts until its `stop`, from whatever thread."""
         from dormouse_host.relay.relay import Relay
 
-        return Relay(self.ledger, broker, self.root, _name(name, "relay's"))
+        return Relay(self.ledger, broker, self.root, _name(name, "relay"))
 
     def relays(self) -> list[RelayView]:
         """The relays that have not ended in order."""
@@ -252,7 +263,7 @@ class Fleet:
         from dormouse_host.publisher import Publisher
         from dormouse_host.relay.relay import client_id
 
-        if any(relay.alive for relay in self.relays() if relay.name == _name(name, "relay's")):
+        if any(relay.alive for relay in self.relays() if relay.name == _name(name, "relay")):
             raise HostError(f"relay {name} is alive: stop it first", 2)
         with Publisher(broker, client_id(name)):  # a clean session under its id ends the one that was kept
             self.ledger.forget_relay(name)

@@ -93,7 +93,8 @@ class _Waiting:
         for status in path(self._view) if self._view else []:
             line.append(" → " if line else "")
             line.append(status, _COLOURS.get(status, "bold"))
-        line.append(f"   {self._expected}", "dim")
+        if self._view and not self._view.final:
+            line.append(f"   {self._expected}", "dim")
         self._spinner.update(text=line)
         return self._spinner
 

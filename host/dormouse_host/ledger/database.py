@@ -102,6 +102,8 @@ class Database:
             yield
         except DBAPIError as error:
             why = (str(error.orig).strip().splitlines() or ["no reason given"])[0]
+            if self.is_file and "not a database" in why:
+                raise _not_ours(self.name) from None
             raise HostError(f"database {self.name}: {why}") from None
         except SQLAlchemyError as error:
             raise HostError(f"database {self.name}: {type(error).__name__}") from None
@@ -125,7 +127,7 @@ class Database:
             version: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
             return version
         if tables and (self.is_file or "commands" in tables):
-            raise HostError(f"database {self.name}: this is not a dormouse ledger; nothing was changed", 2)
+            raise _not_ours(self.name)
         return None
 
     def _migrate(self, connection: Connection) -> None:
@@ -162,6 +164,10 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+def _not_ours(name: str) -> HostError:
+    return HostError(f"database {name}: this is not a dormouse ledger; nothing was changed", 2)
 
 
 def _keep_a_log(path: Path) -> None:

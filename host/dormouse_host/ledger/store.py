@@ -20,10 +20,11 @@ from sqlalchemy.engine import Connection
 from dormouse import protocol
 from dormouse.errors import ConfigError
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import entry, messages, outward, pruning, rows, rules, schema, upward, views
+from dormouse_host.ledger import entry, messages, outward, pruning, records, rows, rules, schema, upward, views
 from dormouse_host.ledger.database import Database
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.outward import Outgoing
+from dormouse_host.ledger.records import LogLine
 from dormouse_host.ledger.rows import D
 from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
 
@@ -154,15 +155,15 @@ class Ledger:
         with self._reading() as c:
             return views.counts(c)
 
-    def timeline(self, device: str, limit: int) -> list[tuple[float, str, str]]:
-        """What happened with a device, the oldest first: time, kind, text."""
+    def timeline(self, device: str, limit: int) -> list[LogLine]:
+        """What happened with a device, the oldest first."""
         with self._reading() as c:
-            return views.timeline(c, device, limit)
+            return records.timeline(c, device, limit)
 
     def export(self, what: str, since: float) -> Generator[dict[str, Any]]:
         """Telemetry, results or wakes that came at or after `since`."""
         with self._reading() as c:
-            yield from views.export(c, what, since)
+            yield from records.export(c, what, since)
 
     # ---- the ledger itself
 

@@ -4,18 +4,16 @@ Must stay true: reading changes nothing, and takes memory for what it returns on
 """
 
 import json
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select, tuple_
+from sqlalchemy import Connection, func, select
 
-from dormouse import protocol
 from dormouse_host.ledger import rules, schema
 from dormouse_host.ledger.rows import C, D
 
 _TOGETHER = 300  # commands that are looked up at once
-EXPORTS = ("telemetry", "results", "wakes")
 
 
 @dataclass(frozen=True)
@@ -163,57 +161,3 @@ def members(connection: Connection, group: str | None) -> list[str]:
     g = schema.groups.c
     query = select(D.id) if group is None else select(g.device).where(g.name == group)
     return sorted(connection.execute(query).scalars())
-
-
-def timeline(connection: Connection, device: str, limit: int) -> list[tuple[float, str, str]]:
-    """What happened with a device, the oldest first: time, kind, text."""
-    e, r, t, w = schema.events.c, schema.results.c, schema.telemetry.c, schema.reports.c
-    found: list[tuple[float, str, str]] = []
-
-    def newest(query: Select[Any], order: Any) -> Any:
-        return connection.execute(query.order_by(order.desc()).limit(limit)).all()[::-1]
-
-    for at, wake, text in newest(select(w.at, w.wake, w.report).where(w.device == device), w.at):
-        cause = json.loads(text).get("cause", "")
-        found.append((at, "wake", f"{wake} {cause}".strip()))
-    for row in newest(select(schema.commands).where(C.device == device), C.n):
-        found.append((row.entered, "command", f"{row.u} queued: {row.do} {row.args or ''}".strip()))
-    changed = select(e.at, e.status, e.why, C.u, C.do, e.n).join(schema.commands, C.n == e.command)
-    for at, status, why, u, do, _ in newest(changed.where(C.device == device), e.n):
-        found.append((at, "command", f"{u} {status}: {do}" + (f" ({why})" if why else "")))
-    for at, name, do, status in newest(select(r.at, r.id, r.do, r.status).where(r.device == device), r.n):
-        found.append((at, "result", f"{name or do or '?'} {status}"))
-    for at, number, values in newest(select(t.time, t.number, t.record).where(t.device == device), t.number):
-        found.append((at, "telemetry", f"{number} {values}"))
-    return sorted(found, key=lambda line: line[0])[-limit:]
-
-
-def export(connection: Connection, what: str, since: float) -> Generator[dict[str, Any]]:
-    """Telemetry, results or wakes that came at or after `since`, one by one, in the order of their coming."""
-    t, r, w = schema.telemetry.c, schema.results.c, schema.reports.c
-    streaming = connection.execution_options(yield_per=1000)
-    if what == "telemetry":
-        query = select(t.device, t.state, t.number, t.time, t.at, t.record).where(t.at >= since)
-        for row in streaming.execute(query.order_by(t.at, t.device, t.state, t.number)):
-            head = {"device": row.device, "state": row.state, "number": row.number, "time": row.time, "at": row.at}
-            yield {**head, "values": json.loads(row.record)}
-    elif what == "results":
-        found = streaming.execute(select(schema.results).where(r.at >= since).order_by(r.n))
-        for some in found.partitions(_TOGETHER):
-            yield from _results(connection, some)
-    else:
-        for wake in streaming.execute(select(w.device, w.wake, w.at, w.report).where(w.at >= since).order_by(w.at)):
-            yield {"device": wake.device, "at": wake.at, **json.loads(wake.report)}
-
-
-def _results(connection: Connection, some: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """Results, with what our own commands were called: on the wire that is only an id."""
-    ids = {row.n: (row.device, *protocol.split_id(row.id)[1:]) for row in some if row.id}
-    key = tuple_(C.device, C.ledger, C.number)
-    ours = connection.execute(select(C.device, C.ledger, C.number, C.u, C.do).where(key.in_(list(ids.values()))))
-    names = {tuple(row[:3]): row[3:] for row in ours}
-    for row in some:
-        name, do = names.get(ids.get(row.n, ()), (None, row.do))
-        head = {"device": row.device, "at": row.at, "command": name, "id": row.id, "do": do or row.do}
-        value = json.loads(row.value) if row.value else None
-        yield {**head, "status": row.status, "why": row.why, "value": value}

@@ -1,0 +1,94 @@
+"""What devices have said, one record after the other: the timeline of one, and exports of all.
+
+Must stay true: reading changes nothing, and an export takes memory for some rows at a time, whatever its length.
+"""
+
+import json
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Select, select, tuple_
+
+from dormouse import protocol
+from dormouse_host.ledger import schema
+from dormouse_host.ledger.rows import C
+
+EXPORTS = ("telemetry", "results", "wakes")
+_TOGETHER = 300  # results whose commands are looked up at once
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """Something that happened with a device, at `at` (Unix seconds): a `kind`, a line for people, and its fields."""
+
+    at: float
+    kind: str
+    text: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+def timeline(connection: Connection, device: str, limit: int) -> list[LogLine]:
+    """What happened with a device, the oldest first: its wakes, commands, results and telemetry."""
+    e, r, t, w = schema.events.c, schema.results.c, schema.telemetry.c, schema.reports.c
+    found: list[LogLine] = []
+
+    def newest(query: Select[Any], order: Any) -> Sequence[Any]:
+        return connection.execute(query.order_by(order.desc()).limit(limit)).all()[::-1]
+
+    for at, text in newest(select(w.at, w.report).where(w.device == device), w.at):
+        report = json.loads(text)
+        found.append(LogLine(at, "wake", f"{report.get('wake')} {report.get('cause', '')}".strip(), report))
+    for at, name, do, args in newest(select(C.entered, C.u, C.do, C.args).where(C.device == device), C.n):
+        fields = {"command": name, "status": "queued", "do": do, "args": json.loads(args) if args else {}}
+        found.append(LogLine(at, "command", f"{name} queued: {do} {args or ''}".strip(), fields))
+    changed = select(e.at, e.status, e.why, C.u, C.do).join(schema.commands, C.n == e.command)
+    for at, status, why, name, do in newest(changed.where(C.device == device), e.n):
+        text = f"{name} {status}: {do}" + (f" ({why})" if why else "")
+        found.append(LogLine(at, "command", text, {"command": name, "status": status, "do": do, "why": why}))
+    for result in _results(connection, newest(select(schema.results).where(r.device == device), r.n)):
+        found.append(LogLine(result.pop("at"), "result", _result(result), result))
+    stored = select(t.time, t.number, t.record).where(t.device == device)
+    for at, number, values in newest(stored, t.number):
+        fields = {"number": number, "values": json.loads(values)}
+        found.append(LogLine(at, "telemetry", f"{number} {values}", fields))
+    return sorted(found, key=lambda line: line.at)[-limit:]
+
+
+def _result(result: dict[str, Any]) -> str:
+    """`smhxmzjuf3 water succeeded {"ran":30}`."""
+    value = None if result["value"] is None else json.dumps(result["value"], ensure_ascii=False, separators=(",", ":"))
+    why = f"({result['why']})" if result["why"] else None
+    parts = (result["command"] or result["id"], result["do"], result["status"], value, why)
+    return " ".join(part for part in parts if part)
+
+
+def export(connection: Connection, what: str, since: float) -> Generator[dict[str, Any]]:
+    """Telemetry, results or wakes that came at or after `since`, one by one, in the order of their coming."""
+    t, r, w = schema.telemetry.c, schema.results.c, schema.reports.c
+    streaming = connection.execution_options(yield_per=1000)
+    if what == "telemetry":
+        query = select(t.device, t.state, t.number, t.time, t.at, t.record).where(t.at >= since)
+        for row in streaming.execute(query.order_by(t.at, t.device, t.state, t.number)):
+            head = {"device": row.device, "state": row.state, "number": row.number, "time": row.time, "at": row.at}
+            yield {**head, "values": json.loads(row.record)}
+    elif what == "results":
+        found = streaming.execute(select(schema.results).where(r.at >= since).order_by(r.n))
+        for some in found.partitions(_TOGETHER):
+            yield from _results(connection, some)
+    else:
+        for wake in streaming.execute(select(w.device, w.wake, w.at, w.report).where(w.at >= since).order_by(w.at)):
+            yield {"device": wake.device, "at": wake.at, **json.loads(wake.report)}
+
+
+def _results(connection: Connection, some: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """Results, with what our own commands were called: on the wire that is only an id."""
+    ids = {row.n: (row.device, *protocol.split_id(row.id)[1:]) for row in some if row.id}
+    key = tuple_(C.device, C.ledger, C.number)
+    ours = connection.execute(select(C.device, C.ledger, C.number, C.u, C.do).where(key.in_(list(ids.values()))))
+    names = {tuple(row[:3]): row[3:] for row in ours}
+    for row in some:
+        name, do = names.get(ids.get(row.n, ()), (None, row.do))
+        head = {"device": row.device, "at": row.at, "command": name, "id": row.id, "do": do or row.do}
+        value = json.loads(row.value) if row.value else None
+        yield {**head, "status": row.status, "why": row.why, "value": value}
