@@ -212,7 +212,8 @@ def join(board: VirtualBoard, password: str = "virtual-password", more: str = ""
     """Join on the board; the last status."""
     return run(
         board,
-        "import network, time\nw = network.WLAN(network.STA_IF); w.active(True)\n"
+        "import network, sys, time\nw = network.WLAN(network.STA_IF); w.active(True)\n"
+        "if sys.platform == 'esp32': w.config(reconnects=0)\n"
         f"w.connect('virtual', {password!r}{more})\n"
         "for _ in range(300):\n"
         " time.sleep_ms(10)\n"
@@ -230,6 +231,18 @@ def test_wifi_follows_its_script(make, kind):
     assert join(board, "wrong") == ("202 False" if esp else "-3 False")
     board.wifi.present = False
     assert join(board) == ("201 False" if esp else "-2 False")
+
+
+def test_esp32_that_rejoins_by_itself_never_says_why_it_fails(make):
+    """Unless `reconnects` is 0, its status is "connecting" for ever; and it is there again when the network is."""
+    board = make("ESP32_GENERIC", wifi=Wifi(present=False))
+    run(board, "import network, time; w = network.WLAN(0); w.active(True); w.connect('virtual', 'virtual-password')")
+    assert run(board, "time.sleep(0.5); print(w.status())") == "1001"
+    board.wifi.present = True
+    board.wait_event("wifi up")
+    board.wifi.drop()
+    lost = board.wait_event("wifi lost")
+    board.wait_event("wifi up", after=lost.number)
 
 
 @TWO

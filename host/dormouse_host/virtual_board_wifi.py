@@ -146,9 +146,12 @@ class Station:
             gateway = wifi.address.rsplit(".", 1)[0] + ".1"
             given = self._static or [wifi.address, "255.255.255.0", gateway, gateway]
             return given if up else ["0.0.0.0", "0.0.0.0", "0.0.0.0", "0.0.0.0"]
+        state = self.state()
+        if self._rejoins and state in ("no access point", "wrong password", "failed"):
+            state = "connecting"  # an ESP32 that tries again and again says so, and never why
         return {
             "active": self.active,
-            "state": self.state(),
+            "state": state,
             "rssi": wifi.rssi if self.state() in ("up", "no address") else None,
             "dhcp": self._static is None,
             "scan": [[wifi.ssid, wifi.bssid, wifi.channel, wifi.rssi]] if wifi.present else [],

@@ -27,7 +27,7 @@ import vb_time
 
 _MISSING = ("ffi", "jni", "termios")
 _FROZEN = "/.frozen.d"
-_OS = "VfsFat VfsLfs2 chdir getcwd ilistdir listdir mkdir mount remove rename rmdir stat statvfs umount unlink urandom"
+_OS = "chdir getcwd ilistdir listdir mkdir mount remove rename rmdir stat statvfs umount unlink urandom"
 _SYS = "argv byteorder exit maxsize modules path print_exception stderr stdin stdout version version_info"
 
 
@@ -87,7 +87,7 @@ def board_modules(facts):
         "network": network,
         "time": vb_time,
         "socket": vb_socket,
-        "select": vb_socket.Select(),
+        "select": vb_socket._Select(),
         "os": board_os(facts),
         "sys": board_sys(facts),
         "micropython": board_micropython(),

@@ -6,11 +6,11 @@ neither closed nor refused, and its peer hears nothing of it; a wait ends when i
 Not as on a board: a connection does not come back to life when Wi-Fi does.
 """
 
-import errno
-import io
+import errno as _errno
+import io as _io
 import select as _select
 import socket as _socket
-from array import array
+from array import array as _array
 
 import vb_link as _link
 import vb_machine as _m
@@ -31,7 +31,7 @@ def _notice(what):
     """Wi-Fi is gone: put a line that nobody answers in the place of each connection. The other end is held open."""
     if what == "wifi lost":
         for fd in _open:
-            ends = array("i", (0, 0))
+            ends = _array("i", (0, 0))
             _pair(1, SOCK_STREAM | _NONBLOCK, 0, ends)
             _dup(fd)
             _dup2(ends[0], fd)
@@ -75,7 +75,7 @@ class _Poll:
         return iter(self.poll(timeout))
 
 
-class Select:
+class _Select:
     """The module `select`."""
 
     POLLIN, POLLOUT, POLLERR, POLLHUP = _select.POLLIN, _select.POLLOUT, _select.POLLERR, _select.POLLHUP
@@ -88,7 +88,7 @@ def _address(pair):
     """For this machine's socket; a Pico W wants numbers, an ESP32 asks for the name."""
     host, port = pair[:2]
     if _link.ask("wifi", "state") != "up":
-        raise OSError(errno.EHOSTUNREACH)
+        raise OSError(_errno.EHOSTUNREACH)
     return _socket.getaddrinfo(getaddrinfo(host, port)[0][-1][0], port)[0][-1]
 
 
@@ -106,7 +106,7 @@ def getaddrinfo(host, port, af=0, type=0, proto=0, flags=0):
     return [(AF_INET, type or SOCK_STREAM, 0, host, tuple(answer))]
 
 
-class socket(io.IOBase):
+class socket(_io.IOBase):
     """Never blocks in the kernel: it waits in `_wait`, where the simulation is heard."""
 
     def __init__(self, af=AF_INET, type=SOCK_STREAM, proto=0, *, _made=None):
@@ -117,18 +117,18 @@ class socket(io.IOBase):
 
     def _wait(self, events):
         if self._timeout == 0:
-            raise OSError(errno.EAGAIN)
+            raise OSError(_errno.EAGAIN)
         waiting = _Poll()
         waiting.register(self._s, events)
         if not waiting.poll(-1 if self._timeout is None else self._timeout):
-            raise OSError(errno.ETIMEDOUT)
+            raise OSError(_errno.ETIMEDOUT)
 
     def _again(self, events, call, *args):
         while True:
             try:
                 return call(*args)
             except OSError as e:
-                if e.errno != errno.EAGAIN or self._timeout == 0:
+                if e.errno != _errno.EAGAIN or self._timeout == 0:
                     raise
             self._wait(events)
 
@@ -137,13 +137,13 @@ class socket(io.IOBase):
         try:
             self._s.connect(raw)
         except OSError as e:
-            if e.errno != errno.EINPROGRESS or self._timeout == 0:
+            if e.errno != _errno.EINPROGRESS or self._timeout == 0:
                 raise
             self._wait(_select.POLLOUT)
             try:
                 self._s.connect(raw)
             except OSError as e:
-                if e.errno != errno.EISCONN:
+                if e.errno != _errno.EISCONN:
                     raise
 
     def bind(self, address):

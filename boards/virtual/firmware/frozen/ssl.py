@@ -1,14 +1,14 @@
 """The module that boards carry frozen: CPython's names for MicroPython's `tls`."""
 
-import tls
+import tls as _tls
 from tls import CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED, PROTOCOL_TLS_CLIENT, PROTOCOL_TLS_SERVER
 
 
 class SSLContext:
-    """Hands everything to tls.SSLContext; the name of the peer is what `server_hostname` says."""
+    """Hands everything to tls's; the name of the peer is what `server_hostname` says."""
 
     def __init__(self, *args):
-        self._context = tls.SSLContext(*args)
+        self._context = _tls.SSLContext(*args)
         self._context.verify_mode = CERT_NONE
 
     @property
