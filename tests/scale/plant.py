@@ -6,30 +6,30 @@ the kernel, and what devices did from themselves.
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-from dormouse_host import children, toolchain
+from dormouse_host import children, toolchain, trial_broker
 from dormouse_host.broker import Mosquitto
 from dormouse_host.fleet import Fleet
 from scale import counted_relay
 from scale.devices import NAME
 
-# How a broker for many devices is set up: README.md, "Many devices".
-BROKER = (
-    "max_inflight_messages 0",
-    "max_queued_messages 100000",
-    "set_tcp_nodelay true",
-    "autosave_interval 30",
-)
+# As `dormouse broker run` has it, but for two: what a fleet needs (README.md, "Many devices").
+BROKER = {
+    **{key: value for key, _, value in (line.partition(" ") for line in trial_broker.SETTINGS)},
+    "max_inflight_messages": "0",
+    "max_queued_messages": "100000",
+}
 _TESTS = Path(__file__).resolve().parents[1]
 _TICK = os.sysconf("SC_CLK_TCK")
 _BESIDE = Path("/dev/shm")  # in memory: a board's flash is not this machine's disk
@@ -51,12 +51,15 @@ class Used:
     def __sub__(self, before: "Used") -> "Used":
         return Used(*(getattr(self, name) - getattr(before, name) for name in self.__dataclass_fields__))
 
+    def __add__(self, more: "Used") -> "Used":
+        return Used(*(getattr(self, name) + getattr(more, name) for name in self.__dataclass_fields__))
+
 
 @dataclass
 class Settings:
-    """`broker`: lines of its configuration; `constants`: see counted_relay.py."""
+    """`broker`: what its configuration says otherwise; `constants`: see counted_relay.py."""
 
-    broker: Sequence[str] = BROKER
+    broker: Mapping[str, str] = field(default_factory=dict)
     constants: Sequence[str] = ()
     processes: int = 3
 
@@ -97,7 +100,8 @@ class Plant:
         program = toolchain.mosquitto()
         if program is None:
             raise SystemExit("mosquitto is not installed: apt-get install mosquitto")
-        self.broker = Mosquitto(program, self.settings.broker)
+        lines = [f"{key} {value}" for key, value in {**BROKER, **self.settings.broker}.items()]
+        self.broker = Mosquitto(program, lines)
         try:
             self.broker.start()
             self.fleet = Fleet(str(self.db))
@@ -204,5 +208,7 @@ class Plant:
             time.sleep(pause)
 
     def megabytes(self) -> float:
-        """The ledger on disk, its write-ahead log included, in MB."""
-        return sum(file.stat().st_size for file in self.db.parent.glob("ledger.db*")) / 1e6
+        """The ledger's file, with all in it that its log holds, in MB."""
+        with closing(sqlite3.connect(self.db, timeout=20)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return self.db.stat().st_size / 1e6

@@ -45,14 +45,13 @@ class Figures:
         return self.entering + self.sending.seconds + self.confirming.seconds
 
     @property
-    def relay(self) -> float:
-        """The relay's milliseconds of CPU for one command, from the ledger to its answer."""
-        return (self.sending.relay + self.confirming.relay) / self.commands * 1000
+    def used(self) -> Used:
+        """From the first command's way to the broker to the last one's answer."""
+        return self.sending + self.confirming
 
-    @property
-    def statements(self) -> float:
-        """The relay's statements for one command."""
-        return (self.sending.statements + self.confirming.statements) / self.commands
+    def each(self, amount: float) -> float:
+        """One command's part."""
+        return amount / self.commands
 
 
 def measure(count: int, each: int, settings: Settings | None = None) -> Figures:
@@ -129,17 +128,19 @@ def ingest(count: int, batches: int, settings: Settings | None = None) -> Ingest
     with Plant(count, settings) as plant:
         plant.start_relay()  # so that the broker keeps a session for it
         plant.stop_relay()
-        records = _publish(plant, batches)
+        each = _publish(plant, batches)
+        records = each * count
         with plant.measured() as used:
             plant.start_relay()
-            plant.until(lambda: plant.scalar("SELECT count(*) FROM telemetry") >= records, _AT_LEAST + records / 1000)
-        if plant.scalar("SELECT count(*) FROM telemetry") != records:
-            raise Broken("there are more records than were sent")
+            last = f"SELECT 1 FROM telemetry WHERE device = '{plant.names[-1]}' AND state = 's1' AND number = {each}"
+            plant.until(lambda: plant.scalar(last) is not None, _AT_LEAST + records / 1000)
+        if (stored := plant.scalar("SELECT count(*) FROM telemetry")) != records:
+            raise Broken(f"{records} records were sent and {stored} stored")
         return Ingested(records, batches * count, used[0])
 
 
 def _publish(plant: Plant, batches: int) -> int:
-    """Batches as the agent makes them. Returns how many records they held."""
+    """Batches as the agent makes them. Returns how many records each device sent."""
     client = paho.Client(CallbackAPIVersion.VERSION2, "scale-devices")
     client.max_inflight_messages_set(1000)
     client.connect(plant.broker.address.host, plant.broker.address.port)
@@ -157,4 +158,4 @@ def _publish(plant: Plant, batches: int) -> int:
         sent.wait_for_publish(60)
     client.disconnect()
     client.loop_stop()
-    return number * len(plant.names)
+    return number
