@@ -18,13 +18,14 @@ _ASKED = "?"  # before the hash of a catalogue that was asked for and has not co
 _LONGEST = 40  # characters of a hash
 
 
-def learn(connection: Connection, device: str, value: Any, text: str) -> None:
+def learn(connection: Connection, device: Device, value: Any, text: str) -> None:
     """A device has answered `describe` with `value`, which is `text` as JSON."""
     if not isinstance(value, dict) or not isinstance(value.get("commands"), list):
         return
-    report = connection.execute(select(D.report).where(D.id == device)).scalar()
-    reported = json.loads(report).get("catalogue") if report else None
-    connection.execute(update(schema.devices).where(D.id == device).values(catalogue=text, catalogue_hash=reported))
+    report = connection.execute(select(D.report).where(D.id == device.id)).scalar()
+    device.catalogue_hash = json.loads(report).get("catalogue") if report else None
+    known = {"catalogue": text, "catalogue_hash": device.catalogue_hash}
+    connection.execute(update(schema.devices).where(D.id == device.id).values(known))
 
 
 def ask(connection: Connection, device: Device, reported: Any, now: float) -> None:
@@ -37,6 +38,7 @@ def ask(connection: Connection, device: Device, reported: Any, now: float) -> No
         last = connection.execute(describes).first()
         if last and (last.open or last.status != protocol.UNKNOWN):
             return
+    device.catalogue_hash = asked
     connection.execute(update(schema.devices).where(D.id == device.id).values(catalogue_hash=asked))
     if not connection.execute(describes.where(C.open)).first():
         entry.enter(connection, [entry.Order(device.id, DESCRIBE)], now)

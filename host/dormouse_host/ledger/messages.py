@@ -6,6 +6,7 @@ never keeps another's results from being stored.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,3 +194,11 @@ def _record(record: Any) -> tuple[int, float, str]:
     if isinstance(time, bool) or not isinstance(time, int | float) or not abs(time) < _WHOLE:
         raise ValueError("no time")
     return _whole(number, 1), float(time), dump(values)
+
+
+READ: dict[str, Callable[[bytes], list[Result] | Report | Telemetry | End]] = {
+    protocol.RESULT: results,
+    protocol.WAKE: report,
+    protocol.TELEMETRY: telemetry,
+    protocol.END: end_of,
+}

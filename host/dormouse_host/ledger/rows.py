@@ -12,7 +12,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Update, bindparam, insert, select, update
+from sqlalchemy import BindParameter, ColumnElement, Connection, Select, Update, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from dormouse_host.ledger import schema
@@ -22,10 +22,22 @@ T = TypeVar("T")
 
 C, D = schema.commands.c, schema.devices.c
 CHUNK = 500  # values in one statement
+
+
+def some(name: str) -> BindParameter[Any]:
+    """A list that is handed over with a statement that was made before."""
+    return bindparam(name, expanding=True)
+
+
 _FIELDS = [field.name for field in fields(Row)]
 _CHANGING = _FIELDS[_FIELDS.index("state") :]
 _COLUMNS = [C[name] for name in _FIELDS]
 _changing = attrgetter(*_CHANGING)
+# Made once: SQLAlchemy takes longer to build a statement than SQLite to execute it.
+_MAKE_DUE = update(schema.devices).where(D.id.in_(some("some")), D.due.is_(False)).values(due=True)
+_FOLLOWERS = select(C.device).where(C.open, C.after.in_(some("names")))
+_WAKE_FOLLOWERS = update(schema.devices).where(D.id.in_(_FOLLOWERS)).values(due=True)
+_TELL = insert(schema.events)
 
 
 @cache
@@ -38,9 +50,9 @@ def _update(names: tuple[str, ...]) -> Update:
     )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Device:
-    """A locked device. `seq` is this transaction's own."""
+    """A locked device, as it is in this transaction. `seq` is its own; `lock_all` may have kept more of them."""
 
     id: str
     seq: int
@@ -81,12 +93,14 @@ def lock(connection: Connection, device: str) -> Device | None:
     return lock_all(connection, [device]).get(device)
 
 
-def lock_all(connection: Connection, devices: Iterable[str]) -> dict[str, Device]:
-    """The same for several; those that aren't known are left out. Always in one order: no deadlock."""
+def lock_all(connection: Connection, devices: Iterable[str], seqs: int = 1) -> dict[str, Device]:
+    """The same for several, with so many seqs for each; those that aren't known are left out. Always in one order: no
+    deadlock.
+    """
     locked = {}
     for some in chunks(sorted(set(devices))):
         found = lock_where(connection, D.id.in_(some))
-        count_on(connection, found)
+        count_on(connection, found, seq=D.seq + seqs)
         locked.update({device.id: device for device in found})
     return locked
 
@@ -100,28 +114,37 @@ def lock_where(connection: Connection, *where: ColumnElement[bool], limit: int |
 def count_on(connection: Connection, devices: Iterable[Device], **more: object) -> None:
     """Write the seqs of locked devices, and set further columns of them."""
     for some in chunks(device.id for device in devices):
-        connection.execute(update(schema.devices).where(D.id.in_(some)).values(seq=D.seq + 1, **more))
+        connection.execute(update(schema.devices).where(D.id.in_(some)).values({"seq": D.seq + 1, **more}))
 
 
 def make_due(connection: Connection, *devices: str) -> None:
     """The relay is to look at these devices."""
     for some in chunks(sorted(set(devices))):
-        connection.execute(update(schema.devices).where(D.id.in_(some), D.due.is_(False)).values(due=True))
+        connection.execute(_MAKE_DUE, {"some": some})
 
 
 def load(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Row]:
     """The commands that `where` selects, in the order of their entry; with `limit` so many of the first."""
-    query = select(*_COLUMNS).where(*where)
-    if limit is not None:
-        return [Row(*found) for found in connection.execute(query.order_by(C.n).limit(limit))]
+    if limit is None:
+        return run(connection, query(*where))
+    return [Row(*found) for found in connection.execute(query(*where).order_by(C.n).limit(limit))]
+
+
+def query(*where: ColumnElement[bool]) -> Select[Any]:
+    """What `run` takes: the commands that `where` selects, with bindparam() where a value comes later."""
+    return select(*_COLUMNS).where(*where)
+
+
+def run(connection: Connection, made: Select[Any], **values: object) -> list[Row]:
+    """The commands that a query which was made before selects, in the order of their entry."""
     # sorted here: ORDER BY makes SQLite walk through all that a device ever had
-    return sorted((Row(*found) for found in connection.execute(query)), key=attrgetter("n"))
+    return sorted((Row(*found) for found in connection.execute(made, values)), key=attrgetter("n"))
 
 
 def by_device(connection: Connection, devices: Sequence[str], limit: int) -> list[Row]:
     """The open commands of these devices, one device after the other: so many of the first."""
-    query = select(*_COLUMNS).where(C.device.in_(devices), C.open).order_by(C.device, C.n).limit(limit)
-    return [Row(*found) for found in connection.execute(query)]
+    made = query(C.device.in_(devices), C.open).order_by(C.device, C.n).limit(limit)
+    return [Row(*found) for found in connection.execute(made)]
 
 
 class Changes:
@@ -153,11 +176,10 @@ class Changes:
         for names, several in updates.items():
             connection.execute(_update(names), several)
         if told:
-            connection.execute(insert(schema.events), told)
+            connection.execute(_TELL, told)
         self._wake_followers(connection, woken)
         return changed
 
     def _wake_followers(self, connection: Connection, settled: Iterable[str]) -> None:
         for names in chunks(settled):
-            some = select(C.device).where(C.open, C.after.in_(names))
-            connection.execute(update(schema.devices).where(D.id.in_(some)).values(due=True))
+            connection.execute(_WAKE_FOLLOWERS, {"names": names})

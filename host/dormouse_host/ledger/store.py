@@ -231,37 +231,25 @@ class Ledger:
             outward.release(c, relay)
 
     def take(self, incoming: Sequence[Incoming], session: str | None) -> list[str]:
-        """Store messages of devices. Returns what was wrong with those that said nothing legible."""
+        """Store messages of devices, all in one transaction. Returns what was wrong with those that said nothing
+        legible.
+        """
         now = self._clock()
-        wrong = []
+        wrong, legible = [], []
+        for message in sorted(incoming, key=lambda message: message.device):
+            try:
+                legible.append((message, _read(message)))
+            except ValueError as error:
+                wrong.append(f"{message.device}/{message.leaf}: {error}")
+        if not legible:
+            return wrong
         with self._writing() as c:
-            for message in sorted(incoming, key=lambda message: message.device):  # in one order: no deadlock
-                try:
-                    self._take_one(c, message, session, now)
-                except ValueError as error:
-                    wrong.append(f"{message.device}/{message.leaf}: {error}")
+            devices = upward.known(c, (message.device for message, _ in legible), len(legible), now)
+            for message, said in legible:
+                device = devices[message.device]
+                upward.hear(c, device, said, session, now, retained=message.retained)
+                device.seq += 1
         return wrong
-
-    def _take_one(self, c: Connection, message: Incoming, session: str | None, now: float) -> None:
-        try:
-            protocol.check_device_id(message.device)
-        except ConfigError as error:
-            raise ValueError(error.reason) from None
-        if message.leaf == protocol.RESULT:
-            answers = messages.results(message.payload)
-            if answers:
-                upward.results(c, upward.known(c, message.device, now), answers, now)
-        elif message.leaf == protocol.WAKE:
-            report = messages.report(message.payload)
-            upward.report(c, upward.known(c, message.device, now), report, session, now, message.retained)
-        elif message.leaf == protocol.TELEMETRY:
-            batch = messages.telemetry(message.payload)
-            upward.telemetry(c, upward.known(c, message.device, now), batch, now)
-        elif message.leaf == protocol.END:
-            end = messages.end_of(message.payload)
-            upward.end(c, upward.known(c, message.device, now), end, session, now)
-        else:
-            raise ValueError("nothing is known of this topic")
 
     def claim(self, relay: str, session: str, room: int, window: int = protocol.WINDOW) -> list[Outgoing]:
         """At most `room` commands to publish now, marked as publishing."""
@@ -278,6 +266,17 @@ class Ledger:
         """PUBACKs: the keys of commands, and whether the broker took each."""
         with self._writing() as c:
             outward.acknowledged(c, acks, self._clock())
+
+
+def _read(message: Incoming) -> upward.Said:
+    """What a message says; ValueError where it is nothing legible."""
+    try:
+        protocol.check_device_id(message.device)
+    except ConfigError as error:
+        raise ValueError(error.reason) from None
+    if message.leaf not in messages.READ:
+        raise ValueError("nothing is known of this topic")
+    return messages.READ[message.leaf](message.payload)
 
 
 def _unknown(device: str) -> HostError:

@@ -7,30 +7,60 @@ nothing else; a record of telemetry is in the database once, or counted as dropp
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from dormouse import protocol
 from dormouse_host.ledger import catalogue, entry, messages, names, rows, rules, schema
 from dormouse_host.ledger.rows import C, Changes, D, Device
 from dormouse_host.ledger.rules import End, Heard
 
-S, T, G, E = schema.streams.c, schema.telemetry.c, schema.gone.c, schema.ends.c
+S, T, G, E, N = schema.streams.c, schema.telemetry.c, schema.gone.c, schema.ends.c, schema.numbers.c
 RESEND = "resend"
+# Made once: SQLAlchemy takes longer to build a statement than SQLite to execute it.
+_MINE = C.device == bindparam("device")
+_OPEN = rows.query(_MINE, C.open)
+_OF_ANOTHER_STATE = rows.query(_MINE, C.open, C.state.is_not(None), C.state != bindparam("state"))
+_NUMBERED = rows.query(_MINE, C.ledger == bindparam("ledger"), C.number.in_(rows.some("numbers")))
+_BETWEEN = (C.number <= bindparam("high"), C.number > bindparam("low"))
+_GUESSED = rows.query(_MINE, C.guess, C.ledger == bindparam("ledger"), *_BETWEEN)
+_GIVEN = select(schema.ledger.c.name, N.number).select_from(
+    schema.ledger.outerjoin(schema.numbers, (N.ledger == schema.ledger.c.name) & (N.device == bindparam("device")))
+)
+_END = select(E.repeated).where(
+    E.device == bindparam("device"), E.state == bindparam("state"), E.wake == bindparam("wake")
+)
+_NEW_END = insert(schema.ends)
 
 
-def known(connection: Connection, device: str, now: float) -> Device:
-    """The device, locked. Whatever a broker lets speak on a device's topics is one."""
-    found = rows.lock(connection, device)
-    if found is None:
-        rows.insert_once(connection, schema.devices, {"id": device, "added": now})
-        found = rows.lock(connection, device)
-    if found is None:
-        raise LookupError(device)
+Said = Sequence[messages.Result] | messages.Report | messages.Telemetry | End
+
+
+def known(connection: Connection, devices: Iterable[str], seqs: int, now: float) -> dict[str, Device]:
+    """These devices, locked, with so many seqs for each. Whatever a broker lets speak on a device's topics is one."""
+    wanted = sorted(set(devices))
+    found = rows.lock_all(connection, wanted, seqs)
+    if missing := [{"id": device, "added": now} for device in wanted if device not in found]:
+        rows.insert_once(connection, schema.devices, missing)
+        found.update(rows.lock_all(connection, [str(device["id"]) for device in missing], seqs))
     return found
+
+
+def hear(
+    connection: Connection, device: Device, said: Said, session: str | None, now: float, *, retained: bool = False
+) -> None:
+    """One message. `retained`: it is the broker's copy, of nobody knows when."""
+    if isinstance(said, messages.Report):
+        report(connection, device, said, session, now, retained)
+    elif isinstance(said, messages.Telemetry):
+        telemetry(connection, device, said, now)
+    elif isinstance(said, End):
+        end(connection, device, said, session, now)
+    elif said:
+        results(connection, device, said, now)
 
 
 # ---- results
@@ -45,7 +75,7 @@ def results(connection: Connection, device: Device, answers: Sequence[messages.R
             numbers[answer.ledger].add(answer.number)
     found: dict[tuple[str, int], rules.Row] = {}
     for ledger, some in numbers.items():
-        for row in rows.load(connection, C.device == device.id, C.ledger == ledger, C.number.in_(some)):
+        for row in rows.run(connection, _NUMBERED, device=device.id, ledger=ledger, numbers=list(some)):
             found[ledger, row.number] = row
     changes = Changes(found.values())
     for answer in answers:
@@ -96,7 +126,7 @@ def _take(connection: Connection, device: Device, row: rules.Row, answer: messag
     row.value = messages.dump(answer.value)
     value = answer.value if isinstance(answer.value, dict) else {}
     if row.do == catalogue.DESCRIBE:
-        catalogue.learn(connection, device.id, value, row.value)
+        catalogue.learn(connection, device, value, row.value)
     if row.do == RESEND:
         first, dropped = json.loads(row.args or "{}").get("from", 0), value.get("dropped")
         if isinstance(dropped, int) and 0 < dropped < 1 << 53:
@@ -119,7 +149,7 @@ def report(
     if not retained:
         known.update(seen=now, next_due=now + said.next if said.next else None)
     connection.execute(update(schema.devices).where(D.id == device.id).values(known))
-    found = rows.load(connection, C.device == device.id, C.open, C.state.is_not(None), C.state != said.state)
+    found = rows.run(connection, _OF_ANOTHER_STATE, device=device.id, state=said.state)
     changes = Changes(found)
     for row in found:
         rules.other_state(row, said.state)
@@ -130,6 +160,7 @@ def report(
     if said.end:
         end(connection, replace(device, state=said.state), said.end, session, now, repeated=True)
     catalogue.ask(connection, device, said.fields.get("catalogue"), now)
+    device.state = said.state
 
 
 def end(
@@ -138,12 +169,12 @@ def end(
     """An end record: as it was sent, or `repeated` by the next report, at QoS 1."""
     _compare_names(connection, device, record, now)
     key = (E.device == device.id, E.state == record.state, E.wake == record.wake)
-    before = connection.execute(select(E.repeated).where(*key)).scalar()
+    before = connection.execute(_END, {"device": device.id, "state": record.state, "wake": record.wake}).scalar()
     if before is not None and (before or not repeated):
         return
     if before is None:
         stored = {"device": device.id, "state": record.state, "wake": record.wake, "at": now, "repeated": repeated}
-        connection.execute(insert(schema.ends).values(**stored, record=_text(record)))
+        connection.execute(_NEW_END, {**stored, "record": _text(record)})
         _judge(connection, device, record, session, now)
     else:
         connection.execute(update(schema.ends).where(*key).values(repeated=True))
@@ -160,19 +191,19 @@ def _text(record: End) -> str:
 
 def _compare_names(connection: Connection, device: Device, record: End, now: float) -> None:
     """A device that has seen a higher number than this ledger has given: the ledger is an older copy of itself."""
-    ledger = entry.name(connection)
+    if not record.windows:
+        return
+    ledger, given = connection.execute(_GIVEN, {"device": device.id}).one()
     window = record.windows.get(ledger)
-    N = schema.numbers.c
-    given = connection.execute(select(N.number).where(N.device == device.id, N.ledger == ledger)).scalar() or 0
-    if window and window.high > given:
-        entry.rename(connection, now, f"{device.id} has seen number {window.high} of {ledger}, which gave {given}")
+    if window and window.high > (given or 0):
+        entry.rename(connection, now, f"{device.id} has seen number {window.high} of {ledger}, which gave {given or 0}")
 
 
 def _judge(connection: Connection, device: Device, record: End, session: str | None, now: float) -> None:
-    found = rows.load(connection, C.device == device.id, C.open)
+    found = rows.run(connection, _OPEN, device=device.id)
     for ledger, window in record.windows.items():
-        in_window = (C.ledger == ledger, C.number <= window.high, C.number > window.high - protocol.WINDOW)
-        found += rows.load(connection, C.device == device.id, C.guess, *in_window)
+        below = {"high": window.high, "low": window.high - protocol.WINDOW}
+        found += rows.run(connection, _GUESSED, device=device.id, ledger=ledger, **below)
     found = [row for row in found if row.state in (None, record.state)]
     if not found:
         return
