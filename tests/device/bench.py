@@ -212,6 +212,7 @@ class Network:
         self.kind = kind
         self.up = False
         self.state = None
+        self.since = 0
         self.WLAN = Stations(self)
         self.STAT_IDLE, self.STAT_NO_AP_FOUND = (0, -2) if kind == "rp2" else (1000, 201)
 
@@ -226,15 +227,18 @@ class Network:
 
     def status(self, what=None):
         if what == "rssi":
-            if self.state not in ("slow", "ok"):
+            if self.state not in ("slow", "ok") or self.world.ms - self.since < 100:
                 raise OSError("not connected")
             return -60
-        names: dict = {"ok": 3, "slow": 2 if self.kind == "rp2" else 1001}
+        joining = 1 if self.kind == "rp2" else 1001
+        slow = 2 if self.kind == "rp2" and self.world.ms - self.since > 100 else joining
+        names: dict = {"ok": 3, "slow": slow}
         return names.get(self.state, self.state)
 
     def connect(self, ssid, key, **how):
         self.world.tell("connect", ssid, key, how)
         answers = self.world.answers
+        self.since = self.world.ms  # associating takes a while
         self.state = answers.pop(0) if len(answers) > 1 else answers[0]
         self.up = self.state == "ok"
 

@@ -51,6 +51,8 @@ def join(board, config, secrets, deadline):
             board.feed()
             if status is None:
                 return _lease(board)
+            if board.ms() >= deadline:
+                break
     board.bssid = b""
     if status == network.STAT_NO_AP_FOUND:
         raise LinkError("no access point of that name", "ap")

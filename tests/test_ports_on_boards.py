@@ -1,0 +1,207 @@
+"""The agent on virtual boards: its sleep, its Wi-Fi and its watchdog, and that its owner always gets in.
+
+Real MicroPython, real littlefs, the unmodified mpremote; what the simulation adds is in boards/virtual.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from board_device import APP, fields, install, prompt_answers, put
+from device_folder import Host, command, say
+from dormouse_host.virtual_board import VirtualBoard, Wifi
+from needs import need_micropython
+
+TWO = pytest.mark.parametrize("kind", ["ESP32_GENERIC", "RPI_PICO_W"])
+HANG = """
+@command("hang", limit=1)
+def hang(wake):
+    import time
+    wake.log("hanging")
+    while True:
+        time.sleep_ms(10)
+"""
+Maker = Callable[..., tuple[VirtualBoard, int]]
+
+
+@pytest.fixture
+def make(tmp_path: Path, mosquitto) -> Iterator[Maker]:
+    """Makes boards with the agent on them, and ends them."""
+    need_micropython()
+    boards: list[VirtualBoard] = []
+
+    def new(kind: str, wifi: Wifi | None = None, speed: float = 60, **how) -> tuple[VirtualBoard, int]:
+        board = VirtualBoard(kind, tmp_path / "board", wifi=wifi or Wifi(), speed=speed)
+        boards.append(board)
+        board.start().wait_boot()
+        return board, install(board, tmp_path / "files", f"mqtt://127.0.0.1:{mosquitto.address.port}", **how)
+
+    yield new
+    for board in boards:
+        board.close()
+
+
+def ctrl_c(board: VirtualBoard) -> None:
+    """Press it while the board listens for it, and wait for the prompt."""
+    said = len(board.console)
+    board.type("\x03")
+    board.wait_console(">>>", 10, after=said)
+
+
+def wake(board: VirtualBoard, after: int, seconds: float = 60) -> int:
+    """Wait for the end of a wake. The position of the console behind it."""
+    return board.wait_console(" asleep ", seconds, after=after)
+
+
+@TWO
+def test_board_wakes_joins_gets_its_messages_and_sleeps(kind, make, mosquitto):
+    """The whole way: sent while it sleeps, run at its next wake; and the second join needs no scan."""
+    board, said = make(kind, Wifi(scan_ms=2000))
+    end = wake(board, said)
+    with Host(mosquitto.address) as host:
+        host.send(say("hello"))
+        again = wake(board, board.wait_console(' say {"text":"hello"}', 60, after=end))
+        report = host.wait("up/wake")
+    joined = [int(ms) for ms in re.findall(r"dormouse (\d+) connecting", board.console[said:again])]
+    boots = [boot["cause"] for boot in fields(board, "boot", said)]
+    assert boots[:2] == ["reset", "timer"]
+    assert report["cause"] == "timer"
+    assert report["rssi"] == -61
+    assert "clock" not in report, "nobody has told it the time"
+    assert joined[0] >= 2000 > joined[1], joined
+
+
+@TWO
+def test_window_after_power_on_gives_mpremote_the_prompt(kind, make):
+    """Without a wake having begun, and the reset after it is a person's: no backoff, nothing broken."""
+    board, said = make(kind)
+    said = wake(board, said)
+    board.power_cycle()
+    at = board.wait_console('window {"s":3}', 20, after=said)
+    ctrl_c(board)
+    assert prompt_answers(board)
+    assert fields(board, "boot", at) == []
+    board.mpremote("resume", "reset")
+    wake(board, at)
+    assert [boot["cause"] for boot in fields(board, "boot", at)] == ["reset"]
+
+
+@TWO
+def test_ctrl_c_in_a_wake_resets_and_the_prompt_has_no_watchdog_under_it(kind, make):
+    """A Pico's watchdog of 8.4 s would bite in the middle of a copy; then the interrupted wake counts as nothing."""
+    board, said = make(kind, Wifi(dhcp_ms=None))  # no address: it waits in the middle of joining
+    board.wait_console(" boot ", 30, after=said)
+    board.type("\x03")
+    board.wait_console('window {"s":600}', 20, after=said)
+    ctrl_c(board)
+    before = len(board.events)
+    board.mpremote("resume", "exec", "import time; time.sleep(11)")
+    put(board, Path(board.folder), "note.txt", "copied at the prompt")
+    assert board.read_file("/note.txt") == b"copied at the prompt"
+    assert [event.name for event in board.events[before:] if event.name in ("watchdog", "reset", "boot")] == []
+    board.wifi.dhcp_ms = 20
+    at = len(board.console)
+    board.mpremote("resume", "reset")
+    wake(board, at)
+    assert [boot["cause"] for boot in fields(board, "boot", at)] == ["reset"]
+    assert fields(board, "drained", at) != []
+
+
+@TWO
+def test_hold_pin_keeps_the_board_awake_for_its_owner(kind, make):
+    """At a wake by timer too, where there is no window."""
+    board, said = make(kind, hold_pin=4)
+    end = wake(board, said)
+    board.set_pin(4, 0)
+    board.wait_console('window {"s":600}', 60, after=end)
+    ctrl_c(board)
+    assert prompt_answers(board)
+
+
+@TWO
+def test_agent_that_does_not_start_leaves_the_prompt_in_reach(kind, make, tmp_path):
+    """A file of the agent's is damaged: pauses that Ctrl-C ends, counted on flash, and no sixth try."""
+    board, said = make(kind)
+    end = wake(board, said)
+    board.power_cycle()
+    board.wait_console('window {"s":3}', 20, after=end)
+    ctrl_c(board)
+    put(board, tmp_path, "agent.mpy", "damaged", "lib/dormouse/")
+    at = len(board.console)
+    board.mpremote("resume", "reset")
+    board.wait_console("ValueError", 20, after=at)
+    at = board.wait_console('window {"s":5}', 10, after=at)
+    assert board.read_file("/state/tries") == b"\x01"
+    at = board.wait_console('window {"s":20}', 20, after=at)
+    board.type("\x03")
+    board.wait_console('window {"s":600}', 20, after=at)
+    ctrl_c(board)
+    board.mpremote("resume", "exec", "f = open('state/tries', 'wb'); f.write(b'\\x05'); f.close()", "+", "reset")
+    board.wait_console('prompt {"why":"the agent does not start"}', 20, after=at)
+    board.wait_console(">>>", 10, after=at)
+    assert prompt_answers(board)
+
+
+@TWO
+def test_each_failure_to_join_is_told_by_its_stage(kind, make):
+    """And each costs one wake and no more: the radio is off again, the board asleep."""
+    board, said = make(kind, Wifi(present=False), budget=8, watchdog=20)
+    end = wake(board, said)
+    stages = [[error["stage"] for error in fields(board, "error", said)]]
+    for change in ({"present": True, "password": "another"}, {"password": "virtual-password", "dhcp_ms": None}):
+        for key, value in change.items():
+            setattr(board.wifi, key, value)
+        at = end
+        board.press_reset()
+        end = wake(board, at)
+        stages.append([error["stage"] for error in fields(board, "error", at)])
+    assert stages == [["ap"], ["password"], ["address"]]
+
+
+@TWO
+def test_wake_pin_ends_sleep_and_is_the_cause(kind, make, mosquitto):
+    """Somebody pressed a button: the device connects at once, though its hour is not over."""
+    board, said = make(kind, speed=1, wake_pin=4, connect_every=3600)
+    board.set_pin(4, 1)
+    end = wake(board, said)
+    board.wait_event("asleep", 20)
+    board.set_pin(4, 0)
+    with Host(mosquitto.address) as host:
+        wake(board, end)
+        assert host.wait("up/wake")["cause"] == "pin"
+
+
+def test_pico_sleeps_three_hours_in_pieces_and_none_after_power_on(make, tmp_path):
+    """One call takes 71 minutes at most; the plan is gone before the sleep, and power-on is somebody's wish."""
+    board, said = make("RPI_PICO_W", speed=1000, connect_every=10800, battery_pin=29, battery_divider=3)
+    end = wake(board, said)
+    assert abs(fields(board, "asleep", said)[0]["next"] - 10800) < 600
+    end = wake(board, end)
+    assert [boot["cause"] for boot in fields(board, "boot", said)] == ["reset", "timer"]
+    naps = [event for event in board.events if event.name == "asleep"]
+    assert len(naps) >= 3
+    board.wait_event("asleep", 20, after=naps[-1].number + 1)
+    assert "/state/sleep" not in board.files()
+    board.power_cycle()
+    end = wake(board, end)
+    assert fields(board, "boot", said)[-1]["cause"] == "power"
+
+
+@TWO
+def test_handler_within_its_limit_lives_and_one_that_hangs_is_bitten(kind, make, mosquitto):
+    """Ten seconds without a word on a Pico, whose watchdog takes 8.4; and a hang ends in a reset, told afterwards."""
+    board, said = make(kind, app=APP + HANG, watchdog=10)
+    end = wake(board, said)
+    with Host(mosquitto.address) as host:
+        state = host.wait("up/wake")["state"]
+        host.send(command(state, 1, "work", s=10), command(state, 2, "hang"))
+        end = board.wait_console(" hanging", 90, after=end)
+        board.wait_event("watchdog", 40)
+        end = wake(board, end)
+        assert fields(board, "boot", said)[-1]["cause"] == "watchdog"
+        assert [error["stage"] for error in fields(board, "error", said)] == ["boot"], "it sleeps its backoff first"
+        board.wait_console(" drained ", 90, after=end)
+        statuses = {result["id"][-1]: result["status"] for result in host.results(2)}
+    assert statuses == {"1": "succeeded", "2": "interrupted"}
