@@ -154,5 +154,5 @@ class Station:
             "state": state,
             "rssi": wifi.rssi if self.state() in ("up", "no address") else None,
             "dhcp": self._static is None,
-            "scan": [[wifi.ssid, wifi.bssid, wifi.channel, wifi.rssi]] if wifi.present else [],
+            "scan": [wifi.scan_ms, [[wifi.ssid, wifi.bssid, wifi.channel, wifi.rssi]] if wifi.present else []],
         }[what]

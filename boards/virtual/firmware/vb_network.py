@@ -5,6 +5,7 @@ does there (`channel=` on an ESP32, `deinit` only on a Pico W).
 """
 
 import vb_link as _link
+import vb_time as _clock
 import vb_machine as _m
 
 STA_IF, AP_IF = 0, 1
@@ -98,7 +99,9 @@ class _Station:
 
     def scan(self):
         found = []
-        for ssid, bssid, channel, rssi in _link.ask("wifi", "scan"):
+        ms, points = _link.ask("wifi", "scan")
+        _clock.sleep_ms(ms)
+        for ssid, bssid, channel, rssi in points:
             found.append((ssid.encode(), bytes(int(x, 16) for x in bssid.split(":")), channel, rssi, 3, False))
         return found
 
