@@ -4,6 +4,7 @@ Must stay true: a case injects the fault that it is named after under load, and 
 to `settle`, which injects none. Each is a function of a World; CASES holds them with what their worlds need.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import event
+
+from dormouse_host import Fleet
 from dormouse_host.errors import HostError
-from endtoend.host import RelayProcess, wait_for
-from endtoend.small_disk import FULL
+from endtoend.host import TESTS, RelayProcess, wait_for
+from endtoend.small_disk import FULL, limit
 from endtoend.world import Order, World
 
 STOCK = ("set_tcp_nodelay true",)  # mosquitto saves its sessions every 30 minutes, that is never
@@ -228,9 +232,27 @@ def disk_full(world: World) -> None:
         world.limit.write_text(str(FULL))
         for _ in range(4):
             world.awake(world.devices)
+        _send_in_vain(world)
         full = wait_for(partial(_has_failed, relay, seen), 10)
         world.fault("times full" if full else "times nearly full")
         world.limit.write_text("")
+
+
+def _send_in_vain(world: World) -> None:
+    """What a full disk refuses it refuses aloud, and enters nothing half: the oracle knows no such command."""
+    with Fleet(world.db) as full:
+        event.listen(full.ledger.database.engine, "begin", limit)
+        try:
+            for _ in range(500):
+                world.enter(Order(len(world.orders) + 1, world.devices[0].id, "once"), full)
+        except HostError:
+            argv = ["-m", "endtoend.small_disk", "send", world.devices[0].id, "once", "k=0", "--db", world.db]
+            env = {**os.environ, "PYTHONPATH": TESTS}
+            done = subprocess.run([sys.executable, *argv], env=env, capture_output=True, text=True, timeout=60)
+            if done.returncode == 1 and "full" in done.stderr and len(done.stderr.splitlines()) == 1:
+                return
+            raise HostError(f"on a full disk `dormouse send` ends with {done.returncode}: {done.stderr}") from None
+    raise HostError("the disk was never full")
 
 
 def _has_failed(relay: RelayProcess, before: int) -> bool:
@@ -258,6 +280,36 @@ def two_relays(world: World) -> None:
     if not wait_for(lambda: not world.query(free), LEASE + 10):
         raise HostError("the lease of a dead relay does not run out")
     world.fault("leases run out")
+
+
+def all_at_once(world: World) -> None:
+    """Relay, broker and devices fail in turn at a broker that keeps little: all that no flash and no ledger forgets."""
+    world.greet()
+    copies: list[Path | None] = [None]
+    for turn in range(world.times(30)):
+        world.send(5)
+        world.cancel(0.03)
+        what = world.rng.choice(["relay killed", "relay away", "broker killed", "broker set back", "cuts"])
+        world.fault(what)
+        if what == "cuts":
+            for device in world.some():
+                device.start("power")
+                world.pause(0, 0.04)
+                device.cut()
+        elif what.startswith("relay"):
+            world.awake(world.some(), lambda: world.pause(0, 0.1))
+            world.relays[0].kill()
+            for _ in range(5 if what == "relay away" else 1):
+                world.awake(world.some())
+            world.relays[0].start()
+        else:
+            copy = world.folder / f"snapshot{turn}"
+            if world.broker.remember(copy):
+                copies.append(copy)
+            world.awake(world.some(), lambda: _broker_dies(world))
+            if what == "broker set back":
+                world.broker.set_back(world.rng.choice(copies))
+            world.broker.start()
 
 
 def clock_wrong(world: World) -> None:
@@ -298,4 +350,5 @@ CASES = {
     "disk full": Case(disk_full, {"small_disk": True}),
     "two relays": Case(two_relays, {"relays": ("one", "two")}, postgresql=True),
     "clock wrong": Case(clock_wrong),
+    "all at once": Case(all_at_once, {"settings": (*NARROW, "autosave_interval 1")}),
 }

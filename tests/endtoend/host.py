@@ -17,6 +17,7 @@ from dormouse_host import children
 from dormouse_host.broker import Mosquitto
 
 SESSIONS = "mosquitto.db"
+TESTS = str(Path(__file__).parents[1])
 _TERM = 15.0  # seconds in which a relay ends after SIGTERM
 
 
@@ -45,18 +46,16 @@ class Broker(Mosquitto):
 
 
 class RelayProcess:
-    """`dormouse relay --name NAME`. `code`: a folder with another `dormouse_host` to import; `limit`: a file that says
-    how many pages its database may have.
-    """
+    """`dormouse relay`. `code`: a folder with another `dormouse_host` to import; `small_disk`: what small_disk.py is."""
 
-    def __init__(self, name: str, db: str, broker: str, log: Path, code: Path | None, limit: Path | None) -> None:
+    def __init__(self, name: str, db: str, broker: str, log: Path, code: Path | None, *, small_disk: bool) -> None:
         self.name = name
         self.log = log
-        argv = ["-m", "endtoend.small_disk" if limit else "dormouse_host.cli", "relay", "--json", "--name", name]
+        argv = ["-m", "endtoend.small_disk" if small_disk else "dormouse_host.cli", "relay", "--json", "--name", name]
         self._argv = [sys.executable, *argv, "--db", db, "--broker", broker]
         folders = [str(code)] if code else []
-        folders.append(str(Path(__file__).parents[1]))
-        self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "ENDTOEND_LIMIT": str(limit or "")}
+        folders.append(TESTS)
+        self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
         self._child: subprocess.Popen[bytes] | None = None
         self._read = 0  # bytes of the log before the running process
 

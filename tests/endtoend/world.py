@@ -5,6 +5,7 @@ Must stay true: everything random comes from the seed and the case's name; every
 """
 
 import json
+import os
 import random
 import tempfile
 import time
@@ -77,6 +78,7 @@ class World:
         self.broker = Broker(program, settings)
         self.db = db or str(self.folder / "ledger.db")
         self.limit = self.folder / "pages" if small_disk else None
+        os.environ["ENDTOEND_LIMIT"] = str(self.limit or "")
         self.orders: dict[str, Order] = {}
         self.faults: dict[str, int] = {}
         self.unknown_is_true = False  # a wiped device or a restored ledger: some truths nobody can know
@@ -93,7 +95,7 @@ class World:
             url, build = self.broker.address.url, self._build
             for name in self._relay_names:
                 log = self.folder / f"relay-{name}.log"
-                self.relays.append(RelayProcess(name, self.db, url, log, build.host, self.limit))
+                self.relays.append(RelayProcess(name, self.db, url, log, build.host, small_disk=bool(self.limit)))
             agent = build.agent or device_process.agent_folder()
             for n in range(self._count):
                 kind: device_process.Kind = "cpython" if n == self._count - 1 and n else "micropython"
@@ -142,9 +144,11 @@ class World:
                 order.after = earlier[0].u
             self.enter(order)
 
-    def enter(self, order: Order) -> None:
+    def enter(self, order: Order, fleet: Fleet | None = None) -> None:
         """One command into the ledger."""
-        sent = self.fleet.send(order.device, order.do, {"k": order.k}, expires=order.expires, after=order.after)
+        sent = (fleet or self.fleet).send(
+            order.device, order.do, {"k": order.k}, expires=order.expires, after=order.after
+        )
         self.orders[sent.name] = order
 
     def cancel(self, share: float) -> None:
