@@ -17,8 +17,8 @@ from needs import need_micropython, need_mosquitto
 SEED = int(os.environ.get("ENDTOEND_SEED") or datetime.date.today().toordinal())
 SMALL = 0.15  # of a full run's faults
 _dice = random.Random(SEED)
-SAMPLE = ["quiet", *_dice.sample([case for case in CASES if case != "quiet" and not CASES[case].postgresql], 3)]
-BUGS = _dice.sample(list(planted.BUGS), 2)
+SAMPLE = ["quiet", *_dice.sample([case for case in CASES if case != "quiet" and not CASES[case].postgresql], 2)]
+BUGS = _dice.sample(list(planted.BUGS), 1)
 
 pytestmark = pytest.mark.xdist_group("endtoend")
 
@@ -43,7 +43,7 @@ def test_each_command_has_one_final_state_and_it_is_the_true_one(case):
 def test_the_proof_finds_a_planted_bug(name, tmp_path):
     """A proof that cannot fail proves nothing."""
     bug = planted.BUGS[name]
-    outcome = run(bug.case, SEED, bug.size, planted.plant(bug, tmp_path))
+    outcome = planted.hunt(bug, SEED, tmp_path)
     print(outcome.line, *outcome.verdict.wrong, sep="\n")
     assert outcome.verdict.count(bug.breaks)
 

@@ -16,7 +16,7 @@ How it is made:
     devices.py      a device: its folder, its processes, and what it truly did
     host.py         a mosquitto that can be killed and set back; relays as processes; small_disk.py: a full disk
     world.py        all of it together, the orders that were given, and how it comes to rest
-    cases.py        what is done to it
+    cases.py        what is done to it: cases_network.py, cases_memory.py
     oracle.py       the promises above, as a function from a world to what is wrong with it
     planted.py      bugs that the proof must find
     runs.py         one case and its line; `python -m endtoend`

@@ -46,7 +46,7 @@ class Broker(Mosquitto):
 
 
 class RelayProcess:
-    """`dormouse relay`. `code`: a folder with another `dormouse_host` to import; `small_disk`: what small_disk.py is."""
+    """`dormouse relay`. `code`: a folder with another `dormouse_host` to import; `small_disk`: see there."""
 
     def __init__(self, name: str, db: str, broker: str, log: Path, code: Path | None, *, small_disk: bool) -> None:
         self.name = name

@@ -1,0 +1,156 @@
+"""Cases of what remembers: a device's power, flash and clock, the ledger's past and its disk.
+
+Must stay true: as in cases_network.py.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import event
+
+from dormouse_host import Fleet
+from dormouse_host.errors import HostError
+from endtoend.host import TESTS, RelayProcess, wait_for
+from endtoend.small_disk import FULL, limit
+from endtoend.world import Order, World
+
+
+def device_cut(world: World) -> None:
+    """The power of devices goes at random."""
+    world.greet()
+    for _ in range(world.times(60)):
+        world.send(4)
+        world.cancel(0.01)
+        if world.rng.random() < 0.3:
+            world.awake(world.some())
+        device = world.rng.choice(world.devices)
+        device.start(world.rng.choice(["power", "power", "timer"]))
+        world.pause(0, 0.05 if device.kind == "micropython" else 0.2)
+        device.cut()
+    world.fault("cuts", sum(device.cuts for device in world.devices))
+
+
+def device_wiped(world: World) -> None:
+    """A device's flash is erased, with commands in it and on their way."""
+    world.unknown_is_true = True
+    world.greet()
+    for _ in range(world.times(8)):
+        world.send(6)
+        world.rest()
+        world.awake(world.some())
+        world.send(4)
+        if world.rng.random() < 0.5:
+            world.rest()
+        elif world.rng.random() < 0.5:  # what the broker can't keep nobody will have
+            world.relays[0].stop()
+            for _ in range(10):
+                world.awake(world.devices)
+        device = world.rng.choice(world.devices)
+        device.start("power")
+        world.pause(0, 0.03)
+        device.cut()
+        device.wipe()
+        world.fault("wipes")
+        world.connect()
+
+
+def _lose_hours(world: World) -> None:
+    """The ledger is put back to what it was some wakes ago, while broker and devices went on."""
+    (relay,) = world.relays
+    backup = world.folder / "backup.db"
+    backup.unlink(missing_ok=True)
+    world.send(10)
+    world.fleet.backup(backup)
+    for _ in range(3):
+        world.send(5)
+        world.cancel(0.1)
+        world.awake(world.some())
+    relay.stop()
+    world.fleet.ledger.database.close()
+    for end in ("", "-wal", "-shm"):
+        Path(world.db + end).unlink(missing_ok=True)
+    shutil.copyfile(backup, world.db)
+    world.fault("restores")
+
+
+def ledger_restored(world: World) -> None:
+    """A backup is put back, and `dormouse ledger restored` says so."""
+    world.unknown_is_true = True
+    world.greet()
+    for _ in range(world.times(2)):
+        _lose_hours(world)
+        argv = [sys.executable, "-m", "dormouse_host.cli", "ledger", "restored", "--db", world.db]
+        subprocess.run(argv, check=True, capture_output=True, timeout=30)
+        world.connect()
+        world.send(8)
+        world.awake(world.some())
+
+
+def ledger_copied(world: World) -> None:
+    """A backup is put back and nobody says so: the ledger has to find out."""
+    world.unknown_is_true = True
+    world.greet()
+    for _ in range(world.times(2)):
+        _lose_hours(world)
+        world.send(8, plain=True)
+        world.connect()
+        world.awake(world.some())
+
+
+def disk_full(world: World) -> None:
+    """The database can't grow while answers and records come: what isn't stored is not acknowledged."""
+    world.lossless = True
+    world.greet()
+    (relay,) = world.relays
+    for _ in range(world.times(3)):
+        assert world.limit
+        world.connect()
+        world.send(10)
+        world.rest()
+        seen = relay.events().count("disconnected")
+        world.limit.write_text(str(FULL))
+        for _ in range(4):
+            world.awake(world.devices)
+        _send_in_vain(world)
+        full = wait_for(partial(_has_failed, relay, seen), 10)
+        world.fault("times full" if full else "times nearly full")
+        world.limit.write_text("")
+
+
+def _send_in_vain(world: World) -> None:
+    """What a full disk refuses it refuses aloud, and enters nothing half: the oracle knows no such command."""
+    with Fleet(world.db) as full:
+        event.listen(full.ledger.database.engine, "begin", limit)
+        try:
+            for _ in range(500):
+                world.enter(Order(len(world.orders) + 1, world.devices[0].id, "once"), full)
+        except HostError:
+            argv = ["-m", "endtoend.small_disk", "send", world.devices[0].id, "once", "k=0", "--db", world.db]
+            env = {**os.environ, "PYTHONPATH": TESTS}
+            done = subprocess.run([sys.executable, *argv], env=env, capture_output=True, text=True, timeout=60)
+            if done.returncode == 1 and "full" in done.stderr and len(done.stderr.splitlines()) == 1:
+                return
+            raise HostError(f"on a full disk `dormouse send` ends with {done.returncode}: {done.stderr}") from None
+    raise HostError("the disk was never full")
+
+
+def _has_failed(relay: RelayProcess, before: int) -> bool:
+    return relay.events().count("disconnected") > before
+
+
+def clock_wrong(world: World) -> None:
+    """Devices are hours ahead or years behind, or know no time at all; the host's clock is right."""
+    for device, clock in zip(world.devices, ["7200", "-7200", "none", "-150000000", "86400"], strict=False):
+        device.clock = clock
+        world.fault("wrong clocks")
+    world.greet()
+    for _ in range(world.times(6)):
+        world.send(8)
+        world.enter(Order(len(world.orders) + 1, world.rng.choice(world.devices).id, "once", expires=1.0))
+        world.rest()
+        world.pause(0.5, 1.2)
+        world.awake(world.some())
