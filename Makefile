@@ -13,6 +13,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
+SUPPLY := .cache/supply
 ARGS ?=
 
 # $(call system_package,NAME): a package of Debian or Ubuntu, where it may be installed; fails in silence where not.
@@ -118,6 +119,23 @@ format: $(STAMP) ## rewrite the sources as ruff has them
 	@$(VENV)/bin/ruff check --fix-only --quiet .
 	@$(VENV)/bin/ruff format .
 
+# $(call locked,FILE,EXTRAS): versions and hashes of what these extras need; the machine's own index is not named in it.
+define locked
+	CUSTOM_COMPILE_COMMAND="make lock" $(SUPPLY)/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+		$(addprefix --extra ,$(2)) --output-file $(1) $(ARGS) pyproject.toml
+endef
+
+.PHONY: lock
+lock: $(SUPPLY)/.stamp ## write requirements.lock anew from pyproject.toml; ARGS=--upgrade for the newest of what is not pinned
+	@$(call locked,requirements.lock,embedded-broker dev)
+	@$(call locked,supply.lock,supply)
+
+.PHONY: audit
+audit: $(SUPPLY)/.stamp ## look everything that `make` installs up among known vulnerabilities
+	@$(SUPPLY)/bin/pip-audit --require-hashes --disable-pip --progress-spinner off -r requirements.lock $(ARGS) || \
+		{ echo "make audit: a package above is vulnerable, or the service that knows is not reachable from here" >&2; exit 1; }
+
 .PHONY: clean
 clean: ## remove what the tools left behind
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache
@@ -128,12 +146,18 @@ clean: ## remove what the tools left behind
 distclean: clean ## remove .venv and .cache too: back to a fresh clone
 	@rm -rf $(VENV) .cache *.egg-info
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml requirements.lock
 	@[ -n "$(PYTHON)" ] || { echo "Dormouse needs Python 3.11 or newer: install it, or say where it is with PYTHON=" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || ( $(call system_package,python3-venv) ) || \
 		{ echo "$(PYTHON) cannot make a virtual environment: install python3-venv" >&2; exit 1; }
 	@echo "making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --quiet --disable-pip-version-check -e '.[embedded-broker,dev]'
+	@$(RUN) -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(RUN) -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+
+$(SUPPLY)/.stamp: supply.lock $(STAMP)
+	@$(PYTHON) -m venv $(SUPPLY)
+	@$(SUPPLY)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r supply.lock
+	@touch $@

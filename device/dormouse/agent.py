@@ -207,7 +207,7 @@ class Agent:
         state.acked = self.outbox.acked if self.outbox else state.acked
         if self.online:
             link = self.online.link
-            state.ms, state.ending = self.port.ms(), ending
+            state.ms, state.ending, state.refused = self.port.ms(), ending, self.online.intake.refused
             state.flights, state.up, state.down = link.flights, link.sent, link.received
             state.erases = min(self.port.storage.erases, 65535)
         base = state.clock

@@ -4,6 +4,8 @@ Must stay true: nothing here raises for what the outside world sent; a command w
 before anything else, so that what was seen once never runs again, whatever the app has become meanwhile.
 """
 
+from binascii import crc32
+
 from dormouse import payloads, protocol
 from dormouse.errors import ProtocolError
 from dormouse.windows import LEDGERS, OPEN, STALE, status_of
@@ -19,11 +21,20 @@ class Intake:
         self.payload_limit = payload_limit
         self.answer = answer
         self.log = log
+        self.signer = None  # with one, nothing counts that it has not signed
         self.taken = 0  # payloads that came in in this wake
+        self.refused = 0  # … of them, without a right signature
 
     def offer(self, is_command, payload, size, retain, crc):
         """One message as it came. `payload` is its first bytes where `size` is above the limit; `crc` is of all."""
         self.taken += 1
+        if self.signer:
+            payload = self.signer.check(payload) if is_command and size == len(payload) else None
+            # an answer would settle the command whose id somebody else has used; one without an id could be replayed
+            if payload is None or payloads.legible_id(payload) is None:
+                self.refused += 1
+                return self.log("refused")
+            crc = crc32(payload)  # as its sender reckons: the signature is not the command
         command, why = self._read(is_command, payload, size, retain, crc)
         if command.id is None:
             if why is None:

@@ -40,6 +40,11 @@ class Online:
         self.link.deadline = self.budget
         self.inbox = Inbox(self.port.storage, self.port.random, self.config["inbox"], Standard(agent, self).find)
         self.intake = Intake(self.inbox, self.config["payload"], self.outbox.answer, self.log)
+        key = secrets.get("command_key")
+        if key is not None:
+            from dormouse.signing import Signer
+
+            self.intake.signer = Signer(key)
         longest = self.config["total"] - self.config["budget"]
         self.work = Work(self.port, self.inbox, self.outbox.answer, self.log, self.cap, longest)
         self.link.before_send = self.inbox.commit
@@ -116,6 +121,7 @@ class Online:
         self.link.open(family, address, self.security)
         prefix = protocol.topic(c["root"], c["id"], "")
         s = self.session = Session(self.link, prefix, c, self.secrets, self.intake.offer)
+        s.signer = self.intake.signer
         nonce = hexlify(self.port.random(4))
         self.mute = state.cutoffs >= _CUTS
         late = state.failures >= _LATE or state.unfinished > _LATE

@@ -95,6 +95,8 @@ def wake_report(agent, inbox):
         "catalogue": catalogue.catalogue_hash(),
         "failures": state.failures,
         "app": agent.app_error,
+        "signed": True if agent.online.intake.signer else None,
+        "refused": state.refused or None,
         "dates": False if agent.config["tls"] and port.time() is None else None,
         "undone": agent.settings.undone,
         "last": agent.last,

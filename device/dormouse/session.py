@@ -86,6 +86,7 @@ class Session(simple.MQTTClient):
         self.limit = config["payload"]
         self.clean = config["clean_session"]
         self.on_message = on_message
+        self.signer = None
         self.unacked = {}  # packet id -> tag
         self.packets = 0
         self.rest = None  # composes what follows CONNECT in the first flight
@@ -154,6 +155,8 @@ class Session(simple.MQTTClient):
     def publish(self, leaf, payload, qos=1, retain=False, confirmed=None):
         """Put one PUBLISH into the flight; at QoS 1 `confirmed` is (function, arguments…), called at PUBACK."""
         topic = self.prefix + leaf.encode()
+        if self.signer and leaf != FENCE:
+            payload = self.signer.sign(payload)
         size = 2 + len(topic) + (2 if qos else 0) + len(payload)
         head = bytearray((0x30 | qos << 1 | retain,))
         while size > 127:
@@ -176,7 +179,7 @@ class Session(simple.MQTTClient):
     def fits(self, size):
         """May a publish with `size` bytes of payload still go out now?"""
         if self.present is None:
-            return self.packets < FIRST_PACKETS - 1 and self.link.used + size + len(self.prefix) + 20 <= FIRST_BYTES
+            return self.packets < FIRST_PACKETS - 1 and self.link.used + size + len(self.prefix) + 85 <= FIRST_BYTES
         return len(self.unacked) < UNACKED
 
     def send_fence(self, nonce):

@@ -13,6 +13,7 @@ _FORMAT = "<BIBBBbBIIIIIIBBHHH5H"
 _HEAD = struct.calcsize(_FORMAT)
 _VERSION = 1
 _ALONE, _PRESENT, _DRAINED = 1, 2, 4
+_REFUSED = 3  # bits below those of `refused`
 
 FENCE_NEW, FENCE_WORKS, FENCE_DEAD = 0, 1, -1
 ENDINGS = ("finished", "LinkError", "ProtocolError", "StorageError", "ConfigError", "DormouseError", "cut off")
@@ -31,6 +32,7 @@ class State:
         self.fence = FENCE_NEW
         self.alone = False  # the next CONNECT goes alone, to learn why the last was refused
         self.present = self.drained = False  # of the last end record
+        self.refused = 0  # payloads without a right signature in the last wake that went online, 31 at most
         self.ended = 0  # the wake that wrote it; 0: none yet
         self.acked = 0  # highest telemetry number that a PUBACK has covered
         self.clock = 0  # s, the device's own count at the planned end of its sleep
@@ -54,6 +56,7 @@ class State:
         self.ending, self.flights, self.up, self.down, self.erases = values[13:18]
         self.phases = list(values[18:])
         self.alone, self.present, self.drained = bool(flags & _ALONE), bool(flags & _PRESENT), bool(flags & _DRAINED)
+        self.refused = flags >> _REFUSED
         if self.ending >= len(ENDINGS):
             self.ending = 0
 
@@ -75,7 +78,9 @@ class State:
 
     def save(self):
         """Write everything; on flash when this returns."""
-        flags = _ALONE * self.alone | _PRESENT * self.present | _DRAINED * self.drained
+        flags = (
+            _ALONE * self.alone | _PRESENT * self.present | _DRAINED * self.drained | min(self.refused, 31) << _REFUSED
+        )
         numbers = (_VERSION, self.wake, self.failures, self.unfinished, min(self.cutoffs, 255), self.fence, flags)
         numbers += (self.ended, self.acked, self.clock, self.next_connect, self.sampled, self.ms)
         numbers += (self.ending, min(self.flights, 255))

@@ -9,6 +9,7 @@ from typing import Any
 
 from dormouse import payloads, protocol
 from dormouse.errors import ProtocolError
+from dormouse.signing import SIZE
 from dormouse.standard import Standard
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.rules import Row, payload
@@ -87,7 +88,7 @@ def check(device: DeviceView, do: str, args: dict[str, Any], expires: int | None
         size = len(payload(row, device.state or _LONGEST_STATE, None))
     except (ProtocolError, UnicodeError) as error:
         raise HostError(f"{do}: {getattr(error, 'reason', 'not expressible as JSON')}", 2) from None
-    limit = device.limit or protocol.PAYLOAD_LIMIT
+    limit = (device.limit or protocol.PAYLOAD_LIMIT) - (SIZE if device.report.get("signed") else 0)
     if size > limit:
         raise HostError(f"{do}: {size} bytes, and device {device.id} takes {limit}", 2)
     unknown = f"what {device.id} understands is not known yet: {do} is sent unchecked"

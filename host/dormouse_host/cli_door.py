@@ -17,6 +17,7 @@ import typer
 
 from dormouse_host import show
 from dormouse_host.cli_broker import broker
+from dormouse_host.cli_words import Db, opened
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _MARKS = {"ok": "✓", "note": "·", "warning": "!", "broken": "✗", "not tried
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the line."""
-    for command in (provision, revoke):
+    for command in (provision, revoke, sign):
         app.command()(command)
 
 
@@ -175,6 +176,27 @@ def revoke(device: Device, folder: Folder = _FOLDER) -> None:
     from dormouse_host.door import provision as work
 
     _say_told(work.revoke(_open(folder), device))
+
+
+def sign(
+    device: Device,
+    project: Project = Path(),
+    off: Annotated[bool, typer.Option("--off", help="Sign nothing for it any more.")] = False,
+    db: Db = None,
+) -> None:
+    """Have a device take signed commands only, and sign what it says: it gets a key at its next `dormouse flash`."""
+    from dormouse_host.door import provision as work
+
+    work.check_name(device)
+    with opened(db) as fleet:
+        if off:
+            fleet.ledger.set_key(device, None)
+            show.line(f"{device}: nothing is signed any more")
+            return
+        fleet.add(device)
+        where, key = work.sign(device, project)
+        fleet.ledger.set_key(device, key)
+    show.line(f"{device}: command_key in {where / 'secrets.json'}; it counts once the device has signed with it")
 
 
 def _names(folder: Path) -> str:

@@ -7,6 +7,7 @@ what is revoked is out at once, connected or not; nothing that a device's name h
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
@@ -46,9 +47,7 @@ def provision(made: BrokerFolder, device: str, project: Path, *, cert: bool = Fa
     check_name(device)
     if has_credential(made, device):
         raise HostError(f"{device} has a credential: dormouse rotate {device}, or revoke it first", 2)
-    folder = files.folder(files.folder(project / DEVICES) / device)
-    if not (project / DEVICES / ".gitignore").exists():
-        files.write(project / DEVICES / ".gitignore", "*\n")
+    folder = _device_folder(project, device)
     config = {"id": device, "broker": made.url(cert=cert), "ca": "ca.der"}
     if made.root != protocol.ROOT:
         config["root"] = made.root
@@ -67,6 +66,26 @@ def provision(made: BrokerFolder, device: str, project: Path, *, cert: bool = Fa
     _keep(folder / "secrets.json", secrets)
     _keep(folder / "config.json", config)
     return Provisioned(folder, made.reload())
+
+
+def sign(device: str, project: Path) -> tuple[Path, str]:
+    """A new key for signed commands in the device's secrets.json. Returns the folder and the key, for the ledger."""
+    check_name(device)
+    folder = _device_folder(project, device)
+    path, key = folder / "secrets.json", token_hex(32)
+    try:
+        secrets = json.loads(files.read(path)) if path.exists() else {}
+        _keep(path, {**secrets, "command_key": key})
+    except (ValueError, TypeError):
+        raise HostError(f"{path} is not a JSON object", 2) from None
+    return folder, key
+
+
+def _device_folder(project: Path, device: str) -> Path:
+    folder = files.folder(files.folder(project / DEVICES) / device)
+    if not (project / DEVICES / ".gitignore").exists():
+        files.write(project / DEVICES / ".gitignore", "*\n")
+    return folder
 
 
 def revoke(made: BrokerFolder, device: str) -> bool:

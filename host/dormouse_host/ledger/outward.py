@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, or_, select, update
 
 from dormouse import protocol
 from dormouse_host.ledger import rows, rules, schema
+from dormouse_host.ledger.keys import Signatures
 from dormouse_host.ledger.rows import C, Changes, D
 
 LEASE = 30.0  # seconds that a relay has a device for itself after it last published to it
@@ -71,6 +72,7 @@ def claim(connection: Connection, relay: str, session: str, now: float, room: in
     every = [row for some in found.values() for row in some]
     changes = Changes(every)
     settled = _settled(connection, every)
+    signatures = Signatures(connection, found)
     outgoing: list[Outgoing] = []
     done: list[rows.Device] = []
     more: list[rows.Device] = []
@@ -79,7 +81,7 @@ def claim(connection: Connection, relay: str, session: str, now: float, room: in
             break  # it stays due, and free
         left = room - len(outgoing)
         ready = _ready(found[device.id], settled, now, window)
-        outgoing += [_claim(row, device, relay, session, now) for row in ready[:left]]
+        outgoing += [_claim(row, device, relay, session, now, signatures) for row in ready[:left]]
         (more if len(ready) > left else done).append(device)
     changes.save(connection, now)
     lease = {"relay": relay, "relay_until": now + LEASE}
@@ -112,11 +114,14 @@ def _ready(found: Sequence[rules.Row], settled: set[str], now: float, window: in
     return list(rules.publishable(found, settled, window))
 
 
-def _claim(row: rules.Row, device: rows.Device, relay: str, session: str, now: float) -> Outgoing:
+def _claim(
+    row: rules.Row, device: rows.Device, relay: str, session: str, now: float, signatures: Signatures
+) -> Outgoing:
     state = row.state or device.state or ""
     rules.claim(row, device.seq, relay, session, state)
     lifetime = None if row.void or row.expires is None else max(1, int(row.expires - now))
-    return Outgoing(row.n, device.id, rules.payload(row, state, row.void), lifetime)
+    payload = signatures.signed(device.id, rules.payload(row, state, row.void))
+    return Outgoing(row.n, device.id, payload, lifetime)
 
 
 def _settled(connection: Connection, found: Sequence[rules.Row]) -> set[str]:

@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0002"  # the newest step of migrations/versions
+HEAD = "0003"  # the newest step of migrations/versions
 VERSION_TABLE = "dormouse_schema"
 metadata = MetaData()
 _Key = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts by itself in SQLite
@@ -58,6 +58,13 @@ devices = Table(
         sqlite_where=text("due = 1 AND state IS NOT NULL"),
         postgresql_where=text("due AND state IS NOT NULL"),
     ),
+)
+keys = Table(
+    "keys",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("key", Text, nullable=False),  # 64 hex digits: whoever reads the ledger may command the device
+    Column("proven", Boolean, nullable=False, server_default=text("false")),  # the device has signed with it
 )
 groups = Table(
     "groups",

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 from dormouse import protocol
 from dormouse.errors import ConfigError
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import entry, messages, outward, pruning, records, rows, rules, schema, upward, views
+from dormouse_host.ledger import entry, keys, messages, outward, pruning, records, rows, rules, schema, upward, views
 from dormouse_host.ledger.database import Database
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.outward import Outgoing
@@ -90,7 +90,15 @@ class Ledger:
                 row.why = "its device was removed"
             changes.save(c, self._clock())
             c.execute(delete(schema.groups).where(schema.groups.c.device == device))
+            keys.remove(c, device)
             c.execute(delete(schema.devices).where(D.id == device))
+
+    def set_key(self, device: str, key: str | None) -> None:
+        """The key (64 hex digits) that this device and the ledger sign with; None: neither signs any more."""
+        with self._writing() as c:
+            if rows.lock(c, device) is None:
+                raise _unknown(device)
+            keys.remove(c, device) if key is None else keys.put(c, device, key)
 
     def set_group(self, group: str, devices: Sequence[str]) -> None:
         """The devices of a group from now on; none of them dissolves it."""
@@ -236,14 +244,17 @@ class Ledger:
         """
         now = self._clock()
         wrong, legible = [], []
+        with self._reading() as c:
+            signatures = keys.Signatures(c, {message.device for message in incoming})
         for message in sorted(incoming, key=lambda message: message.device):
             try:
-                legible.append((message, _read(message)))
+                legible.append((message, _read(message, signatures)))
             except ValueError as error:
                 wrong.append(f"{message.device}/{message.leaf}: {error}")
         if not legible:
             return wrong
         with self._writing() as c:
+            signatures.save(c)
             devices = upward.known(c, (message.device for message, _ in legible), len(legible), now)
             for message, said in legible:
                 device = devices[message.device]
@@ -268,7 +279,7 @@ class Ledger:
             outward.acknowledged(c, acks, self._clock())
 
 
-def _read(message: Incoming) -> upward.Said:
+def _read(message: Incoming, signatures: keys.Signatures) -> upward.Said:
     """What a message says; ValueError where it is nothing legible."""
     try:
         protocol.check_device_id(message.device)
@@ -276,7 +287,7 @@ def _read(message: Incoming) -> upward.Said:
         raise ValueError(error.reason) from None
     if message.leaf not in messages.READ:
         raise ValueError("nothing is known of this topic")
-    return messages.READ[message.leaf](message.payload)
+    return messages.READ[message.leaf](signatures.checked(message.device, message.payload))
 
 
 def _unknown(device: str) -> HostError:
