@@ -119,17 +119,17 @@ format: $(STAMP) ## rewrite the sources as ruff has them
 	@$(VENV)/bin/ruff check --fix-only --quiet .
 	@$(VENV)/bin/ruff format .
 
-# $(call locked,FILE,EXTRAS): versions and hashes of what these extras need; the machine's own index is not named in it.
+# $(call locked,FILE,FROM,EXTRAS): versions and hashes of what FROM needs; the machine's own index is not named in it.
 define locked
 	CUSTOM_COMPILE_COMMAND="make lock" $(SUPPLY)/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-		$(addprefix --extra ,$(2)) --output-file $(1) $(ARGS) pyproject.toml
+		$(addprefix --extra ,$(3)) --output-file $(1) $(ARGS) $(2)
 endef
 
 .PHONY: lock
 lock: $(SUPPLY)/.stamp ## write requirements.lock anew from pyproject.toml; ARGS=--upgrade for the newest of what is not pinned
-	@$(call locked,requirements.lock,embedded-broker dev)
-	@$(call locked,supply.lock,supply)
+	@$(call locked,requirements.lock,pyproject.toml,embedded-broker dev)
+	@$(call locked,supply.lock,supply.in)
 
 .PHONY: audit
 audit: $(SUPPLY)/.stamp ## look everything that `make` installs up among known vulnerabilities

@@ -41,11 +41,17 @@ def test_every_changed_byte_and_every_cut_is_noticed():
 
 
 def flash(made):
-    """All that lies in the device's folder."""
+    """All that lies in the device's folder: size and CRC-32 of each file."""
     files = {}
     for name in os.listdir(made.place):
+        crc, size = 0, 0
         with open(made.place + "/" + name, "rb") as file:
-            files[name] = file.read()
+            while True:
+                piece = file.read(256)
+                if not piece:
+                    break
+                crc, size = crc32(piece, crc), size + len(piece)
+        files[name] = (size, crc)
     return files
 
 
