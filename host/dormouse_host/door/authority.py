@@ -123,17 +123,17 @@ class Authority:
         """The same as a board loads it."""
         return self._signed.der
 
-    def server(self, names: Sequence[str], days: int = _DAYS) -> Signed:
+    def server(self, names: Sequence[str], days: float = _DAYS) -> Signed:
         """A certificate for a broker that is reached under these names and addresses."""
         alternatives = [alternative(name) for name in names]
         return self._issue("dormouse broker", ExtendedKeyUsageOID.SERVER_AUTH, alternatives, days)
 
-    def client(self, user: str, days: int = _DAYS) -> Signed:
+    def client(self, user: str, days: float = _DAYS) -> Signed:
         """A certificate that makes its holder `user`."""
         return self._issue(user, ExtendedKeyUsageOID.CLIENT_AUTH, [], days)
 
     def _issue(
-        self, common: str, purpose: x509.ObjectIdentifier, alternatives: Sequence[x509.GeneralName], days: int
+        self, common: str, purpose: x509.ObjectIdentifier, alternatives: Sequence[x509.GeneralName], days: float
     ) -> Signed:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(common), self._signed.certificate.subject, key, days)
@@ -163,7 +163,7 @@ class Authority:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
