@@ -60,7 +60,7 @@ demo: setup ## the three phases with a real broker and a sleeping device; ARGS="
 
 # What each board's MicroPython has, for tests/test_stubs.py: two packages with files of the same names, so apart.
 .cache/stubs-%: tests/stubs-%.txt | $(STAMP)
-	@rm -rf $@ && $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target $@ -r $< && touch $@
+	@rm -rf $@ && $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $@ -r $< && touch $@
 
 .PHONY: test
 test: setup .cache/stubs-esp32 .cache/stubs-rp2 ## every test, the device's on CPython and on MicroPython; ARGS="-k drain"
@@ -133,8 +133,9 @@ lock: $(SUPPLY)/.stamp ## write requirements.lock anew from pyproject.toml; ARGS
 
 .PHONY: audit
 audit: $(SUPPLY)/.stamp ## look everything that `make` installs up among known vulnerabilities
-	@$(SUPPLY)/bin/pip-audit --require-hashes --disable-pip --progress-spinner off -r requirements.lock $(ARGS) || \
-		{ echo "make audit: a package above is vulnerable, or the service that knows is not reachable from here" >&2; exit 1; }
+	@$(SUPPLY)/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.lock $(ARGS) || \
+		{ echo "make audit: above is a vulnerability, or a package that the service knows nothing of, or it is out of reach" >&2; \
+		exit 1; }
 
 .PHONY: clean
 clean: ## remove what the tools left behind
