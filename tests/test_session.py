@@ -555,7 +555,7 @@ def test_fence_goes_late_after_three_wakes_that_failed(interpreter, tmp_path):
         connection.listen()
 
     with Peer(broken) as peer:
-        device = Device(tmp_path / "device", interpreter, peer.url, patience=700)
+        device = Device(tmp_path / "device", interpreter, peer.url, patience=700, budget=2)
         assert [device.wake().code for _ in range(3)] == [1, 1, 1]
         peer.scripts = [late_fence]
         ran = device.wake()

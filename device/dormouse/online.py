@@ -94,7 +94,8 @@ class Online:
                 self.link.close()
                 if e.stage == "tls" and self.security.retry():
                     continue
-                self._judge_cut()
+                if e.stage in ("read", "write"):  # and not in silence
+                    self._judge_cut()
                 if not self.was_up or e.stage == "subscribe" or self.port.ms() + pause >= self.link.deadline:
                     raise
                 self.outbox.rewind(self.inbox)
