@@ -4,8 +4,12 @@ Real MicroPython, real littlefs, the unmodified mpremote; what the simulation ad
 """
 
 import re
+import socket
+import struct
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -205,3 +209,60 @@ def test_handler_within_its_limit_lives_and_one_that_hangs_is_bitten(kind, make,
         board.wait_console(" drained ", 90, after=end)
         statuses = {result["id"][-1]: result["status"] for result in host.results(2)}
     assert statuses == {"1": "succeeded", "2": "interrupted"}
+
+
+class TimeServer(threading.Thread):
+    """A real SNTP server (RFC 4330) on a port of its own, whose clock stands."""
+
+    def __init__(self, unix: int) -> None:
+        super().__init__(daemon=True)
+        self.unix = unix
+        self.asked = 0
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.address = self.socket.getsockname()
+
+    def run(self) -> None:
+        while True:
+            question, sender = self.socket.recvfrom(100)
+            if not question:
+                return
+            self.asked += 1
+            stamp = struct.pack(">II", self.unix + 2208988800, 0)
+            self.socket.sendto(b"\x24\x02\x06\xec" + bytes(20) + question[40:48] + stamp + stamp, sender)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.sendto(b"", self.address)
+        self.join(5)
+        self.socket.close()
+
+
+@TWO
+def test_time_is_asked_for_beside_the_first_flight_and_then_kept_or_estimated(kind, make, mosquitto):
+    """One question a day, no round trip; over sleep an ESP32 keeps it, a Pico adds what it slept."""
+    with TimeServer(1_800_000_000) as server, Host(mosquitto.address) as host:
+        wifi = Wifi(names={"time.example:123": server.address})
+        board, said = make(kind, wifi, clock="ntp", ntp="time.example", linger=1, connect_every=600, speed=300)
+        end = wake(board, said)
+        report = host.wait("up/wake")
+        host.send(command(report["state"], 1, "ping"))
+        again = wake(board, board.wait_console('"do":"ping"', 60, after=end))
+        seconds = host.results(1)[0]["value"]["time"] - server.unix
+        assert host.wait("up/wake", 2)["clock"] == ("estimated" if kind == "RPI_PICO_W" else "kept")
+    assert report.get("clock") in (None, "sntp"), "the answer may be faster than the report is composed"
+    assert server.asked == 1
+    first, second = fields(board, "asleep", said)[:2]
+    assert abs(seconds - first["next"]) < 20, (seconds, board.console[said:again])
+    assert (first["turns"], second["turns"]) == (3, 3), "the handshake, the first flight, the farewell or the result"
+
+
+def test_battery_is_read_before_the_radio(make, mosquitto):
+    """VSYS of a Pico W comes over a line of the Wi-Fi chip's: with the radio on it would be nonsense."""
+    board, said = make("RPI_PICO_W", battery_pin=29, battery_divider=3)
+    with Host(mosquitto.address) as host:
+        wake(board, said)
+        assert 4.0 < host.wait("up/wake")["battery"] < 4.2
