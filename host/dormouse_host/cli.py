@@ -58,8 +58,9 @@ def demo(
         str | None, typer.Option(help="On a virtual board instead, e.g. ESP32_GENERIC, with faults.")
     ] = None,
 ) -> None:
-    """Send messages to a sleeping device, wake it, and see whether each arrives once and in order.
+    """Send messages to a sleeping device and see each arrive once.
 
+    It connects, sleeps while they are sent, and wakes.
     Exits with 0 only if all did; so with --clean or --qos 0, which lose them, it exits with 1.
     """
     from dormouse_host.console import Console

@@ -28,7 +28,10 @@ def bench(
     svg: Annotated[Path | None, typer.Option(help="Write the timeline of the case 10,10 here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
-    """What a wake costs: ours beside umqtt.simple's, plain and tuned, at 200 ms a round trip."""
+    """What a wake costs, beside umqtt.simple.
+
+    Plain and tuned, at 200 ms a round trip.
+    """
     from rich.console import Console
 
     from dormouse_host import toolchain

@@ -43,8 +43,9 @@ def flash(
     wait: Annotated[float | None, typer.Option(min=0, help="Seconds in which a sleeping board must be caught.")] = None,
     watch: Annotated[bool, typer.Option(help="Wait for the first wake.")] = True,
 ) -> None:
-    """Put the agent, your program and the device's configuration onto a board, and wait for its first wake.
+    """Put agent, program and configuration onto a board.
 
+    Then its first wake is waited for.
     Exit codes: 0 done; 1 not done; 2 asked for wrongly; 3 another kind of board, or too old a MicroPython; 4 no board
     to be caught; 5 flashed, and the first wake failed.
     """
@@ -77,7 +78,10 @@ def monitor(
     port: Annotated[str, typer.Argument(metavar="PORT", help="Where the board is.")],
     seconds: Annotated[float | None, typer.Option(min=0, help="End by itself after so long.")] = None,
 ) -> None:
-    """Follow a board's log, over sleeps in which its port is gone. Ctrl-C ends it."""
+    """Follow a board's log until Ctrl-C.
+
+    Over sleeps, too, in which its port is gone.
+    """
     from dormouse_host.flash_ports import Place
     from dormouse_host.monitor import monitor as run
 
@@ -91,8 +95,9 @@ def firmware(
     erase: Annotated[bool, typer.Option("--erase", help="All of flash first, files and state too.")] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds for a Pico's drive to appear.")] = 60,
 ) -> None:
-    """Put MicroPython itself onto a board: by esptool, or onto the drive that a Pico shows with BOOTSEL held.
+    """Put MicroPython itself onto a board.
 
+    By esptool, or onto the drive that a Pico shows with BOOTSEL held.
     Without --file, mpflash finds and downloads one (pip install 'dormouse-mqtt[firmware]'). Nobody has run this on
     hardware yet: its checks and the copy are tested, the tools behind it are other people's.
     """
@@ -103,7 +108,10 @@ def firmware(
 
 
 def doctor() -> None:
-    """Say what may keep a board from being flashed, each with one thing to do. Exit code 1 when there is something."""
+    """Say what may keep a board from being flashed.
+
+    Each with one thing to do. Exit code 1 when there is something.
+    """
     from dormouse_host.doctor import examine
 
     findings = examine()
@@ -135,8 +143,9 @@ def agent_run(
     stay: Annotated[bool, typer.Option("--stay", help="Stay in memory between wakes, until SIGTERM.")] = False,
     timer: Annotated[bool, typer.Option("--timer", help="Nothing before the planned wake.")] = False,
 ) -> None:
-    """Run a device on this machine, under CPython: one wake, or with --stay one after the other.
+    """Run a device on this machine.
 
+    Under CPython: one wake, or with --stay one after the other.
     Exit codes: 0 the wake finished, 1 network or broker, or the state folder is in use, 2 configuration.
     """
     import platformdirs

@@ -63,7 +63,10 @@ def init(
     root: Annotated[str, typer.Option(help="First levels of every topic.")] = "dormouse",
     user: Annotated[str | None, typer.Option(help="What mosquitto becomes where root starts it.")] = None,
 ) -> None:
-    """Write all that a mosquitto for field trials needs: configuration, rights, CA, certificate, the relay's way in."""
+    """Write what a mosquitto for field trials needs.
+
+    Configuration, rights, CA, certificate, the relay's way in.
+    """
     from dormouse_host.door import broker as door
     from dormouse_host.trial_broker import addresses
 
@@ -98,8 +101,9 @@ def check(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")] = False,
 ) -> None:
-    """Try, with throw-away clients, whether a broker keeps what sleeping devices need and whom it lets in.
+    """Try what a broker keeps, and whom it lets in.
 
+    With throw-away clients.
     Exit code 0: all is well; 3: usable, mind the warnings; 4: commands would be lost or devices not get in.
     """
     from dormouse_host.door import check as checks
@@ -163,7 +167,10 @@ def provision(
     project: Project = Path(),
     cert: Annotated[bool, typer.Option("--cert", help="A client certificate instead of a password.")] = False,
 ) -> None:
-    """Let a device in at the broker with a credential of its own, and write what `dormouse flash` puts on the board."""
+    """Give a device a credential of its own at the broker.
+
+    And write what `dormouse flash` puts on the board.
+    """
     from dormouse_host.door import provision as work
 
     done = work.provision(_open(folder), device, project, cert=cert)

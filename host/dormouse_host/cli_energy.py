@@ -36,7 +36,10 @@ def energy(
     outage: Annotated[int, typer.Option(min=1, max=1000, help="Days of the access point being gone.")] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
-    """What a device takes from its battery, in a day and through a hundred days without an access point."""
+    """What a device takes from its battery.
+
+    In a day, and through a hundred days without an access point.
+    """
     from dormouse import config as device_config
     from dormouse_host import boards, energy
 

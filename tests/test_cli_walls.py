@@ -1,0 +1,44 @@
+"""The command line is built on the library and on nothing else: what it can do, whoever embeds Fleet can do."""
+
+import ast
+from pathlib import Path
+
+import layout
+
+HOST = Path(__file__).resolve().parents[1] / "host" / "dormouse_host"
+# The modules of the line that work on a fleet, and what each may know of our own beside the other ones of the line.
+LINE = {"cli_send", "cli_fleet", "cli_ledger", "cli_words", "live", "show"}
+LIBRARY = {"fleet", "errors", "settings", "url", "console"}
+
+
+def wrong(module: str, source: str) -> list[str]:
+    """Imports of `module` that go past the library."""
+    found = []
+    for line, name, _ in layout.imports(ast.parse(source), "dormouse_host"):
+        top, _, inner = name.partition(".")
+        if top in ("sqlalchemy", "alembic", "paho", "sqlite3", "psycopg", "dormouse"):
+            found.append(f"{module}:{line}: {name}")
+        if top == "dormouse_host" and inner and inner not in LINE | LIBRARY:
+            found.append(f"{module}:{line}: {name}")
+    return found
+
+
+def names(source: str) -> list[str]:
+    """`from dormouse_host import a, b` as modules."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    return [alias.name for node in nodes if node.module == "dormouse_host" for alias in node.names]
+
+
+def test_the_command_line_is_built_on_fleet_and_on_nothing_else():
+    sources = {module: (HOST / f"{module}.py").read_text() for module in LINE}
+    assert [breach for module, source in sources.items() for breach in wrong(module, source)] == []
+    assert {name for source in sources.values() for name in names(source)} <= LINE | LIBRARY
+    inside = [f"{module}: fleet.ledger" for module, source in sources.items() if ".ledger" in source]
+    assert inside == [], "what Fleet keeps to itself is reached into"
+
+
+def test_a_way_past_the_library_is_found():
+    assert wrong("cli_send", "from dormouse_host.ledger.store import Ledger")
+    assert wrong("show", "def late():\n    import sqlalchemy")
+    assert names("from dormouse_host import publisher") == ["publisher"]
+    assert not wrong("cli_send", "from dormouse_host.fleet import Fleet")
