@@ -191,7 +191,10 @@ def sign(
     off: Annotated[bool, typer.Option("--off", help="Sign nothing for it any more.")] = False,
     db: Db = None,
 ) -> None:
-    """Have a device take signed commands only, and sign what it says: it gets a key at its next `dormouse flash`."""
+    """Have a device take signed commands only.
+
+    And sign what it says: it gets a key at its next `dormouse flash`.
+    """
     from dormouse_host.door import provision as work
 
     work.check_name(device)
