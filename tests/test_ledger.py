@@ -16,7 +16,7 @@ from sqlalchemy import event
 
 from dormouse import protocol
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import schema
+from dormouse_host.ledger import schema, store
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.ledger.upward import follow
@@ -265,6 +265,13 @@ def test_a_relay_that_is_alive_keeps_its_name_and_a_dead_one_loses_it(ledger, cl
     clock.now += 31
     ledger.register("r")
     assert not ledger.keep_alive("r", mine)
+
+
+def test_a_killed_relay_comes_back_at_once_even_with_its_old_process_number(ledger, monkeypatch):
+    """In a container that is started again every relay is process 1 of the same host."""
+    ledger.register("r")
+    monkeypatch.setattr(store, "_ours", set())
+    ledger.register("r")
 
 
 def test_cancelled_before_it_left_is_final_and_after_it_a_tombstone_follows(ledger):

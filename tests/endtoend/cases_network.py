@@ -132,8 +132,8 @@ def two_relays(world: World) -> None:
         world.connect()
         world.send(8)
         world.cancel(0.05)
-        world.awake(world.some(), lambda: world.pause(0, 0.1))
-        world.rng.choice(world.relays).kill()
+        world.pause(0, 0.15)
+        world.awake(world.some(), lambda: _one_dies(world))
         world.fault("kills")
         world.send(3)
         world.awake(world.some())
@@ -146,6 +146,12 @@ def two_relays(world: World) -> None:
     if not wait_for(lambda: not world.query(free), LEASE + 10):
         raise HostError("the lease of a dead relay does not run out")
     world.fault("leases run out")
+
+
+def _one_dies(world: World) -> None:
+    world.send(3)
+    world.pause(0, 0.15)
+    world.rng.choice(world.relays).kill()
 
 
 def all_at_once(world: World) -> None:

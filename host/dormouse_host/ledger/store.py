@@ -30,6 +30,7 @@ from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
 
 _PRUNED_AT_ONCE = 20  # devices in one transaction: a relay that works on has its turn between two
 ALIVE = 30.0  # seconds after its last sign of life that a relay counts as alive
+_ours: set[str] = set()  # what proves the relays of this process
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,7 @@ class Ledger:
                 raise HostError(f"a relay named {relay} is alive ({there}): choose another --name", 2)
             c.execute(delete(schema.relays).where(r.name == relay))
             c.execute(insert(schema.relays).values(name=relay, instance=mine, until=now + ALIVE))
+        _ours.add(mine)
         return mine
 
     def keep_alive(self, relay: str, instance: str) -> bool:
@@ -266,11 +268,14 @@ class Ledger:
         """At most `room` commands to publish now, marked as publishing."""
         now = self._clock()
         with self._reading() as c:
-            idle = not outward.due(c, relay, now) and not outward.overdue(c, now)
+            overdue = outward.overdue(c, now)
+            idle = not overdue and not outward.due(c, relay, now)
         if idle:
             return []
+        if overdue:
+            with self._writing() as c:  # by itself: each transaction locks its devices in one order
+                outward.expire(c, now)
         with self._writing() as c:
-            outward.expire(c, now)
             return outward.claim(c, relay, session, now, room, window)
 
     def acknowledged(self, acks: Sequence[tuple[int, bool]]) -> None:
@@ -314,7 +319,10 @@ def _is_dead(instance: str) -> bool:
     if host != socket.gethostname():
         return False
     try:
-        os.kill(int(rest.partition("/")[0]), 0)
+        pid = int(rest.partition("/")[0])
+        if pid == os.getpid():  # in a container each one is number 1
+            return instance not in _ours
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except (PermissionError, ValueError):
