@@ -281,7 +281,7 @@ def test_cancelled_before_it_left_is_final_and_after_it_a_tombstone_follows(ledg
     ledger.claim("r", "c1", 10)
     assert ledger.cancel(late).status == "publishing"
     (tombstone,) = ledger.claim("r", "c1", 10)
-    assert json.loads(tombstone.payload) == {"id": f"s1-{ledger.name}.2", "void": "cancelled"}
+    assert json.loads(tombstone.payload) == {"id": f"s1-{ledger.name}.2", "u": late, "void": "cancelled"}
     assert tombstone.lifetime is None
     ledger.take([answer(tombstone, "cancelled")], "c1")
     assert ledger.command(late).status == "cancelled"

@@ -101,11 +101,13 @@ def wire_id(row: Row, state: str) -> str:
 
 
 def payload(row: Row, state: str, void: str | None) -> bytes:
-    """The bytes of a command, or of its tombstone: always the same for the same row."""
-    head = b'{"id":"%s"' % wire_id(row, state).encode()
+    """The bytes of a command, or of its tombstone: always the same for the same row, and never those of another: an
+    older copy of this ledger gives the same number again.
+    """
+    head = b'{"id":"%s","u":"%s"' % (wire_id(row, state).encode(), row.u.encode())
     if void:
         return head + b',"void":"%s"}' % void.encode()
-    body = b',"u":"%s","do":%s' % (row.u.encode(), payloads.encode(row.do))
+    body = b',"do":%s' % payloads.encode(row.do)
     if row.args is not None:
         body += b',"args":' + row.args.encode()
     if row.expires is not None:
