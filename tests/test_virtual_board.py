@@ -1,8 +1,12 @@
 """Virtual boards as a person and a program meet them: the unmodified mpremote, resets, sleep, power cuts, the image."""
 
 import json
+import re
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -351,3 +355,190 @@ def test_unknown_board_is_refused():
     """With the names of those that there are."""
     with pytest.raises(HostError, match="RPI_PICO_W"):
         virtual_board_kind.load("ESP8266_GENERIC")
+
+
+def test_flash_cut_at_an_operation_leaves_what_was_flushed(make, tmp_path):
+    """The power goes in the middle of an erase or a program; the file system mounts, and the boot is a power-on."""
+    board = make("ESP32_GENERIC")
+    put(
+        board,
+        tmp_path,
+        "import machine\n"
+        "if machine.reset_cause() == 1:\n"
+        "    for n in range(50):\n"
+        "        with open('log', 'a') as f: f.write('%04d' % n + 'x' * 996)\n"
+        "        print('wrote', n)\n",
+    )
+    board.wait_boot(after=len(board.events) - 1)
+    board.power_cut()
+    board.cut_at("137:torn")
+    before = len(board.events)
+    at = len(board.console)
+    board.power_on()
+    board.wait_event("cut", after=before)
+    wrote = board.console[at:].count("wrote")
+    assert 3 < wrote < 50
+    text = board.read_file("/log")
+    assert len(text) >= 1000 * wrote
+    assert [text[n : n + 4] for n in range(0, 1000 * wrote, 1000)] == [b"%04d" % n for n in range(wrote)]
+    again = len(board.events)
+    board.power_on()
+    assert board.wait_boot(after=again).fields == {"cause": "power"}
+
+
+def test_retained_memory_is_garbage_after_power_loss(make):
+    """And differs from one loss to the next; a Pico W has none at all."""
+    board = make("ESP32_GENERIC")
+    found = set()
+    for _ in range(3):
+        found.add(run(board, "import machine; print(machine.RTC().memory())"))
+        board.power_cycle()
+        board.wait_boot(after=len(board.events) - 1)
+    assert len(found) == 3
+
+
+def test_five_reset_causes_of_an_esp32(make, tmp_path):
+    """Power-on, machine.reset, watchdog, deep sleep, soft reset: each is told apart."""
+    board = make("ESP32_GENERIC", speed=1000)
+    put(
+        board,
+        tmp_path,
+        "import machine\n"
+        "c = machine.reset_cause()\n"
+        "print('cause', c)\n"
+        "if c == 2: machine.deepsleep(5000)\n"
+        "if c == 4:\n"
+        "    machine.WDT(timeout=300)\n"
+        "    while True: pass\n"
+        "if c == 3: machine.soft_reset()\n",
+    )
+    board.wait_console("cause 5")
+    board.power_cycle()
+    board.wait_console("cause 1")
+    assert re.findall(r"cause (\d)", board.console) == ["2", "4", "3", "5", "1"]
+
+
+def test_esp32_watchdog_can_be_armed_again_with_another_time(make):
+    """The later one counts: a second watchdog is the first with its time changed."""
+    board = make("ESP32_GENERIC")
+    board.type(
+        "\x03\x01import machine, time; machine.WDT(timeout=400); machine.WDT(timeout=60000); time.sleep(1.5)\x04"
+    )
+    time.sleep(1.2)
+    assert "watchdog" not in [event.name for event in board.events]
+    board.type("\x03\x01machine.WDT(timeout=300); time.sleep(30)\x04")
+    board.wait_event("watchdog", 10)
+
+
+SERVER = (
+    "import socket\n"
+    "s = socket.socket(); s.settimeout(2)\n"
+    "try: s.connect(('127.0.0.1', {port})); print('connected')\n"
+    "except OSError as e: print('error', e.errno)\n"
+)
+
+
+@TWO
+def test_no_connection_without_wifi_and_silence_after_a_drop(make, kind):
+    """Before joining there is no route; after a drop the socket is silent, and its peer hears nothing."""
+    board = make(kind)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        program = SERVER.format(port=server.getsockname()[1])
+        assert run(board, program).startswith("error")
+        join(board)
+        assert run(board, program) == "connected"
+        peer, _ = server.accept()
+        with peer:
+            peer.sendall(b"one")
+            assert run(board, "print(s.recv(10))") == "b'one'"
+            board.wifi.drop()
+            board.wait_event("wifi lost")
+            peer.sendall(b"two")
+            lost = (
+                "import time\nt = time.ticks_ms()\n"
+                "try: print(s.recv(10))\n"
+                "except OSError as e: print(e.errno, time.ticks_diff(time.ticks_ms(), t) >= 1900)\n"
+                "print(s.send(b'three'), w.isconnected())"
+            )
+            assert run(board, lost).splitlines() == ["110 True", "5 False"]
+            peer.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                peer.recv(10)
+
+
+def test_getaddrinfo_that_never_answers_is_ended_by_the_watchdog(make):
+    """A Pico W without an address waits for ever, and one whose resolver is silent, too."""
+    board = make("RPI_PICO_W")
+    before = len(board.events)
+    board.type(
+        "\x03\x01import machine, socket; machine.WDT(timeout=500); socket.getaddrinfo('broker.example', 1883)\x04"
+    )
+    board.wait_event("watchdog", 20, after=before)
+    board.wait_boot(after=len(board.events) - 1)
+    join(board)
+    board.wifi.dns = "never"
+    before = len(board.events)
+    board.type(
+        "\x03\x01import machine; machine.WDT(timeout=500); import socket; socket.getaddrinfo('a.example', 1)\x04"
+    )
+    board.wait_event("watchdog", 20, after=before)
+
+
+def test_tls_through_the_boards_sockets(make, tmp_path):
+    """The interpreter's own TLS over the simulated socket: a handshake, data both ways, and a wrong CA refused."""
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=broker"]
+    argv += ["-addext", "subjectAltName=DNS:broker", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(argv, check=True, capture_output=True)
+    der = tmp_path / "ca.der"
+    der.write_bytes(ssl.PEM_cert_to_DER_cert(cert.read_text()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    board = make("RPI_PICO_W")
+    board.mpremote("cp", str(der), ":ca.der")
+    join(board)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=echo_once, args=(server, context))
+        thread.start()
+        code = (
+            "import socket, ssl\n"
+            "c = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT); c.verify_mode = ssl.CERT_REQUIRED\n"
+            "c.load_verify_locations(cafile='ca.der')\n"
+            f"s = socket.socket(); s.connect(('127.0.0.1', {server.getsockname()[1]}))\n"
+            "t = c.wrap_socket(s, server_hostname='broker')\n"
+            "t.write(b'hello'); print(t.read(5))"
+        )
+        assert run(board, code) == "b'HELLO'"
+        thread.join(10)
+
+
+def echo_once(server: socket.socket, context: ssl.SSLContext) -> None:
+    """One TLS connection: five bytes come back in capitals."""
+    raw, _ = server.accept()
+    with context.wrap_socket(raw, server_side=True) as peer:
+        peer.sendall(peer.recv(5).upper())
+
+
+def test_clock_runs_on_over_deep_sleep_as_fast_as_sleep_does(make, tmp_path):
+    """An hour asleep is an hour on the clock, whatever the speed, and also when the speed changes on the way."""
+    board = make("ESP32_GENERIC", speed=1000)
+    put(
+        board,
+        tmp_path,
+        "import machine, time\nprint('now', time.time())\nif machine.reset_cause() == 2: machine.deepsleep(3600000)\n",
+    )
+    board.wait_event("asleep")
+    board.speed = 500
+    board.wait_event("awake")
+    at = board.wait_console("now", after=board.wait_console("now"))
+    board.wait_console("\n", after=at)
+    first, second = map(int, re.findall(r"now (\d+)", board.console))
+    assert 3600 <= second - first <= 3603
+
+
+def test_reset_button_is_a_power_on(make):
+    """On all of these boards the button resets the whole chip."""
+    board = make("ESP32_GENERIC")
+    before = len(board.events)
+    board.press_reset()
+    assert board.wait_boot(after=before).fields == {"cause": "power"}

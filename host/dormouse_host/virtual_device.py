@@ -148,7 +148,7 @@ class VirtualDevice:
         try:
             end = time.monotonic() + timeout
             while time.monotonic() < end:
-                for event in self._told():
+                for event in self.told():
                     events.append(event)
                     if event.name == "boot":
                         self.board.speed = 1.0
@@ -156,14 +156,14 @@ class VirtualDevice:
                         return WakeLog(tuple(events), "asleep")
                 for happened in self.board.events[before:]:
                     if happened.name in ("watchdog", "cut") and events:
-                        return WakeLog((*events, *self._told()), happened.name)
+                        return WakeLog((*events, *self.told()), happened.name)
                 time.sleep(_LOOK)
         finally:
             self.board.speed = 1.0
         raise HostError(f"{self._kind.name}: no wake in {timeout:g} s; last: {self.board.console[-200:]!r}")
 
-    def _told(self) -> list[Event]:
-        """The device's own log lines since the last time, whole ones."""
+    def told(self) -> list[Event]:
+        """What the device has logged since the last time that was asked, here or in `wake`."""
         text = self.board.console[self._at :]
         whole = text[: text.rfind("\n") + 1]
         self._at += len(whole)
