@@ -92,14 +92,15 @@ class Place:
 
 
 def is_virtual(port: str) -> bool:
-    """Is `port` a pseudo-terminal, or a socket of this machine?"""
+    """Is `port` a pseudo-terminal, or a socket of this machine? One that is away for the moment is, outside /dev."""
     scheme, _, rest = port.partition("://")
     if rest:
         return scheme == "socket" and is_loopback(rest.rpartition(":")[0])
     try:
         status = os.stat(port)
     except OSError:
-        return Path(os.path.realpath(port)).is_relative_to("/dev/pts")
+        place = Path(os.path.realpath(port))
+        return place.is_relative_to("/dev/pts") or not place.is_relative_to("/dev")
     return stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) == _UNIX98_PTY
 
 

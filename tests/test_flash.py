@@ -1,0 +1,338 @@
+"""Flashing virtual boards with the real mpremote, from blank to the first wake, and every way in which it may not go.
+
+A virtual board is real MicroPython with a board's littlefs, resets, sleep and watchdog behind a pseudo-terminal.
+"""
+
+import json
+import shutil
+import threading
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from dormouse_host import boards, build, device_process, flash_files, flash_link, project
+from dormouse_host.errors import HostError
+from dormouse_host.flash import Flashed, Request, flash
+from dormouse_host.flash_ports import Place, PortInfo
+from dormouse_host.monitor import monitor
+from dormouse_host.virtual_board import VirtualBoard, Wifi
+from needs import need_micropython
+
+KINDS = ["ESP32_GENERIC", "ESP32_GENERIC_C3", "ESP32_GENERIC_S3", "RPI_PICO_W", "RPI_PICO2_W"]
+TWO = pytest.mark.parametrize("kind", ["ESP32_GENERIC", "RPI_PICO_W"])
+APP = "from dormouse import command\n\n@command('say', text=str)\ndef say(wake, text):\n    return text\n"
+
+pytestmark = pytest.mark.timeout(240)  # two cores, and other tests beside: a flash takes 5 s alone
+
+
+@dataclass
+class Bench:
+    """A project with one device, a virtual board, and what flashing has said."""
+
+    folder: Path
+    board: VirtualBoard
+    broker: str
+    said: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=lambda: {"WIFI_PASSWORD": "virtual-password"})
+
+    def flash(
+        self, *, kind: str | None = None, port: str | None = None, wait: float = 60, watch=True, **over
+    ) -> Flashed:
+        """Flash it as `make flash` does."""
+        here = project.read(self.folder)
+        board = boards.load(kind or self.board.kind.name)
+        settings = {"broker": self.broker, "ssid": "virtual", "clock": "none", **over}
+        files = project.device_files(here, board, "pine", settings, self.environment)
+        self.said = []
+        return flash(Request(here, board, Place(port or self.board.port), files, None, wait, watch), self.said.append)
+
+    def text(self) -> str:
+        """All that was said."""
+        return "\n".join(self.said)
+
+
+@pytest.fixture
+def bench(tmp_path, mosquitto):
+    """Makes benches; their boards end with the test."""
+    need_micropython()
+    made = []
+
+    def _bench(kind: str, **options) -> Bench:
+        (tmp_path / "project").mkdir()
+        (tmp_path / "project" / "app.py").write_text(APP)
+        options.setdefault("speed", 1000)
+        board = VirtualBoard(kind, tmp_path / "board", **options)
+        made.append(board)
+        board.start().wait_boot()
+        return Bench(tmp_path / "project", board, f"mqtt://{mosquitto.address.host}:{mosquitto.address.port}")
+
+    yield _bench
+    for board in made:
+        board.close()
+
+
+# ---- from blank to the first wake, and again
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_blank_board_is_flashed_and_reports_its_first_wake(bench, kind):
+    """What lies on it afterwards is read out of its flash by another implementation of littlefs."""
+    here = bench(kind)
+    done = here.flash(connect_every=3600)
+    assert done.wake is not None
+    assert done.wake.succeeded, here.text()
+    assert done.state, "a new device has a new state"
+    assert {"main.py", "app.py", "config.json", "secrets.json", "state/cmd"} <= set(done.written)
+    assert here.board.read_file("app.py") == APP.encode()
+    assert json.loads(here.board.read_file("config.json"))["id"] == "pine"
+    for name, data in build.agent_files(boards.load(kind).port).items():
+        assert here.board.read_file(name) == data
+    assert not [name for name in here.board.files() if name.endswith("~")]
+    assert "virtual-password" not in here.text()
+
+
+@TWO
+def test_a_second_flash_of_the_same_sends_nothing_and_keeps_the_state(bench, kind):
+    """Caught in its sleep or in a wake, whichever it is in; a changed key alone is one small file."""
+    here = bench(kind)
+    assert here.flash(connect_every=900).wake.succeeded
+    again = here.flash(connect_every=900)
+    assert (again.written, again.state) == ([], None)
+    assert "nothing changed" in here.said
+    assert again.wake.succeeded, here.text()
+    changed = here.flash(connect_every=901)
+    assert changed.written == ["config.json"]
+    assert changed.wake.succeeded, here.text()
+
+
+def test_what_is_not_ours_stays_and_a_source_that_would_hide_what_was_flashed_goes(bench, tmp_path):
+    """MicroPython prefers the .py beside a .mpy, so that an agent once installed by mip would go on running."""
+    here = bench("ESP32_GENERIC")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "old.py").write_text("raise SystemExit\n")
+    note, old = str(tmp_path / "notes.txt"), str(tmp_path / "old.py")
+    here.board.mpremote("mkdir", ":lib", "+", "mkdir", ":lib/dormouse", "+", "cp", note, ":notes.txt")
+    here.board.mpremote("cp", note, ":lib/dormouse/mine.py", "+", "cp", old, ":lib/dormouse/__init__.py")
+    assert here.flash().wake.succeeded, here.text()
+    assert here.board.read_file("notes.txt") == here.board.read_file("lib/dormouse/mine.py") == b"mine"
+    assert "/lib/dormouse/__init__.py" not in ["/" + name.lstrip("/") for name in here.board.files()]
+
+
+# ---- what is refused, before a byte is sent
+
+
+@pytest.mark.parametrize("real, wanted", [("RPI_PICO_W", "ESP32_GENERIC"), ("ESP32_GENERIC", "RPI_PICO2_W")])
+def test_the_wrong_kind_of_board_is_refused(bench, real, wanted):
+    here = bench(real)
+    before = here.board.files()
+    with pytest.raises(HostError, match=f"this is no {wanted}: the board says {real}") as caught:
+        here.flash(kind=wanted)
+    assert caught.value.code == 3
+    assert here.board.files() == before
+
+
+def test_too_old_a_micropython_is_refused(bench, tmp_path):
+    """The board of this test asks for a MicroPython that is not there yet."""
+    here = bench("RPI_PICO_W")
+    newer = shutil.copytree(boards.load("RPI_PICO_W").folder, tmp_path / "RPI_PICO_W")
+    text = (newer / boards.FILE).read_text()
+    (newer / boards.FILE).write_text(text.replace('micropython = "1.25"', 'micropython = "9.1"'))
+    with pytest.raises(HostError, match=r"9\.1 or newer is wanted: make firmware") as caught:
+        here.flash(kind=str(newer))
+    assert caught.value.code == 3
+
+
+# ---- asleep, busy, gone
+
+
+@TWO
+def test_a_sleeping_board_is_caught_at_its_next_wake_and_what_is_waited_for_is_said(bench, kind):
+    """At 20 times the speed an interval of 100 s passes in 5: the Pico's port is gone for that time."""
+    here = bench(kind, speed=20)
+    assert here.flash(connect_every=100).wake.succeeded, here.text()
+    here.board.wait_event("asleep")
+    assert (Path(here.board.port).exists()) is (kind == "ESP32_GENERIC")
+    done = here.flash(connect_every=101)
+    assert done.written == ["config.json"]
+    assert done.wake.succeeded, here.text()
+    waiting = [line for line in here.said if line.startswith(f"waiting for {here.board.port}")]
+    assert len(waiting) >= 1
+    assert "s left, or press its reset button now" in waiting[0]
+
+
+def test_a_board_that_does_not_wake_in_time_is_given_up_with_an_exit_code_of_its_own(bench):
+    here = bench("RPI_PICO_W")
+    here.board.power_cut()
+    began = time.monotonic()
+    with pytest.raises(HostError, match=r"not caught in 2 s") as caught:
+        here.flash(wait=2)
+    assert caught.value.code == 4
+    assert time.monotonic() - began < 20
+
+
+@TWO
+def test_a_board_in_the_middle_of_a_wake_is_interrupted(bench, kind, tmp_path):
+    """An app that hangs on to the wake: Ctrl-C makes the agent write a mark and restart, and nothing bites then."""
+    here = bench(kind)
+    (here.folder / "app.py").write_text(
+        "from dormouse import telemetry\n\n@telemetry()\ndef busy(wake):\n"
+        "    for _ in range(600):\n        wake.log('busy')\n        wake.hold(0.2)\n"
+    )
+    here.flash(watch=False)
+    here.board.wait_console("busy", 60, after=len(here.board.console))
+    (here.folder / "app.py").write_text(APP)
+    done = here.flash()
+    assert done.written == ["app.py"]
+    assert done.wake.succeeded, here.text()
+
+
+def test_a_board_that_loses_power_in_the_middle_still_works_and_the_next_flash_finishes(bench):
+    """Cut after a third of the new files: what ran before runs, and what has arrived is not sent again."""
+    here = bench("ESP32_GENERIC")
+    assert here.flash(connect_every=3600).wake.succeeded, here.text()
+    (here.folder / "app.py").write_text(APP + "\n# longer\n" * 3000)
+    (here.folder / "big.py").write_text("x = 1  # a line\n" * 1500)
+    (here.folder / "dormouse.toml").write_text("[app]\nfiles = ['big.py']\n")
+    cut = threading.Timer(0, lambda: None)
+
+    def power(place=here.board):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not [name for name in place.files() if name.endswith("big.py~")]:
+            time.sleep(0.05)
+        time.sleep(0.1)
+        place.power_cut()
+
+    cut = threading.Thread(target=power)
+    cut.start()
+    with pytest.raises(HostError) as caught:
+        here.flash(connect_every=3600, wait=3)
+    cut.join()
+    assert caught.value.code in (1, 4)
+    assert here.board.read_file("app.py") == APP.encode(), "untouched"
+    after = len(here.board.console)
+    here.board.power_on()
+    here.board.wait_console(" asleep ", 60, after=after)
+    assert '"drained":true' in here.board.console[after:]
+    done = here.flash(connect_every=3600)
+    assert done.wake.succeeded, here.text()
+    assert len(here.board.read_file("app.py")) > 20000
+
+
+# ---- a first wake that fails, by its stage
+
+
+@pytest.mark.parametrize(
+    "stage, spoil",
+    [
+        ("ap", {"wifi": {"present": False}}),
+        ("password", {"wifi": {"password": "another"}}),
+        ("address", {"wifi": {"dhcp_ms": None}}),
+        ("dns", {"wifi": {"dns": "fails"}, "broker": "mqtt://broker.lan"}),
+        ("connect", {"broker": "mqtt://127.0.0.1:9"}),
+    ],
+)
+@TWO
+def test_a_first_wake_that_fails_is_named_by_its_stage(bench, kind, stage, spoil):
+    here = bench(kind, wifi=Wifi(**spoil.get("wifi", {})))
+    over = {"broker": spoil["broker"]} if "broker" in spoil else {}
+    done = here.flash(budget=60, **over)
+    assert not done.wake.succeeded
+    assert done.wake.stage == stage, here.text()
+    line = done.wake.explain({"ssid": "virtual", "host": "broker", "port": 1883})
+    assert line.startswith(f"first wake: {stage}: ")
+
+
+def test_a_broker_that_refuses_is_named_with_its_reason(bench, tmp_path):
+    """CONNACK code 5: mosquitto knows no such user."""
+    from dormouse_host.broker import Mosquitto
+    from needs import need_mosquitto
+
+    here = bench("ESP32_GENERIC")
+    with Mosquitto(need_mosquitto(), ["allow_anonymous false"]) as strict:
+        done = here.flash(broker=f"mqtt://{strict.address.host}:{strict.address.port}")
+    assert done.wake.stage == "connack", here.text()
+    assert "not authorised" in (done.wake.why or "")
+
+
+def test_an_app_that_does_not_import_is_named(bench):
+    here = bench("RPI_PICO_W")
+    (here.folder / "app.py").write_text("import nosuchmodule\n")
+    done = here.flash()
+    assert done.wake.stage == "app"
+    assert "nosuchmodule" in (done.wake.why or "")
+
+
+# ---- the way
+
+
+def test_over_a_socket_it_is_the_same(bench):
+    here = bench("ESP32_GENERIC")
+    assert here.flash(port=here.board.url).wake.succeeded, here.text()
+
+
+def test_the_monitor_follows_over_a_sleep_in_which_the_port_is_gone(bench):
+    here = bench("RPI_PICO_W", speed=1000)
+    assert here.flash(connect_every=1000).wake.succeeded, here.text()
+    lines: list[str] = []
+    monitor(Place(here.board.port), 15, lines.append)
+    assert len([line for line in lines if " boot " in line]) >= 2, lines
+
+
+def test_mip_installs_the_agent_from_a_folder_and_from_an_address(bench, tmp_path):
+    """The real mpremote, with device/package.json as it lies here; umqtt.simple from an index of the test's own."""
+    here = bench("RPI_PICO_W")
+    root = device_process.agent_folder()
+    index = tmp_path / "index" / "package" / "6" / "umqtt.simple"
+    index.mkdir(parents=True)
+    (index / "latest.json").write_text('{"urls": [["umqtt/simple.mpy", "http://127.0.0.1:PORT/simple.mpy"]]}')
+    (tmp_path / "index" / "simple.mpy").write_bytes(flash_files.umqtt()["lib/umqtt/simple.mpy"])
+    handler = partial(_Quiet, directory=str(tmp_path / "index"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        text = (index / "latest.json").read_text().replace("http://127.0.0.1:PORT", address)
+        (index / "latest.json").write_text(text)
+        try:
+            here.board.mpremote("mip", "install", "--index", address, f"{root}/package.json", timeout=120)
+            shutil.copytree(root / "dormouse", tmp_path / "index" / "dormouse")
+            shutil.copy(root / "package.json", tmp_path / "index")
+            here.board.mpremote("rm", ":lib/dormouse/agent.py")
+            here.board.mpremote("mip", "install", "--index", address, f"{address}/package.json", timeout=120)
+        finally:
+            server.shutdown()
+    for name in ("dormouse/agent.py", "dormouse/ports/rp2.py"):
+        assert here.board.read_file(f"lib/{name}") == (root / name).read_bytes()
+    print_it = "import dormouse, umqtt.simple; print(dormouse.__file__)"
+    assert here.board.mpremote("exec", print_it).strip() == "/lib/dormouse/__init__.py"
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        """Nothing on stderr."""
+
+
+def test_a_port_that_another_program_holds_is_said(bench):
+    """mpremote opens a port for itself alone."""
+    here = bench("ESP32_GENERIC")
+    with flash_link.Wire(Place(here.board.port).device()), pytest.raises(HostError, match="not caught"):
+        here.flash(wait=1)
+
+
+def test_no_answer_at_all_ends_at_its_deadline(tmp_path):
+    """A pseudo-terminal with nobody behind it, as a port of something that is no MicroPython."""
+    import os
+
+    master, slave = os.openpty()
+    try:
+        place = Place(os.ttyname(slave), list[PortInfo])
+        began = time.monotonic()
+        with pytest.raises(flash_link.LostBoard, match="no prompt came"):
+            flash_link.catch(place, 2, lambda left: None)
+        assert time.monotonic() - began < 15
+    finally:
+        os.close(master)
+        os.close(slave)
