@@ -12,7 +12,7 @@ from pathlib import Path
 from dormouse_host import flash_files, flash_wake
 from dormouse_host.boards import Board
 from dormouse_host.errors import HostError
-from dormouse_host.flash_board import Who, identify, look, put
+from dormouse_host.flash_board import Who, hand_back, identify, look, put
 from dormouse_host.flash_files import STATE
 from dormouse_host.flash_link import LostBoard, Refused, Wire, catch
 from dormouse_host.flash_ports import Place, is_loopback, lan_addresses
@@ -57,7 +57,7 @@ def flash(request: Request, say: Say) -> Flashed:
     files = flash_files.collect(request.project, request.board, request.app, request.device)
     done, wire = _copy(request, files, say)
     try:
-        wire.reset()
+        hand_back(wire)
     except LostBoard:  # it has reset itself, or has vanished by doing so
         wire.close()
         open_wire = None

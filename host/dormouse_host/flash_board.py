@@ -84,6 +84,18 @@ for name in {names!r}:
     os.rename("/" + name + {aside!r}, "/" + name)
 """
 
+# dormouse/ports/guard.py: somebody has had the prompt, so that the next boot is a person's and waits for nobody
+_HAND_BACK = """
+import machine, os
+try:
+    os.mkdir("/state")
+except OSError:
+    pass
+with open("/state/prompt", "wb") as f:
+    f.write(b"1")
+machine.reset()
+"""
+
 
 @dataclass(frozen=True)
 class Who:
@@ -170,6 +182,11 @@ def put(wire: Wire, files: Mapping[str, bytes], free: int) -> None:
     found = hashes(wire, sources)
     hiding = [name for name in sources if found[name] is not None]  # MicroPython prefers the .py beside a .mpy
     wire.run(_TAKE_EFFECT.format(names=list(files), hiding=hiding, aside=ASIDE))
+
+
+def hand_back(wire: Wire) -> None:
+    """Let the board start, as after a person's reset: it connects at once, whatever the wake before came to."""
+    wire.start(_HAND_BACK)
 
 
 def _folders(names: Iterable[str]) -> Sequence[str]:

@@ -115,10 +115,10 @@ class Wire:
         with _quiet():
             self._transport.fs_writefile(path, data, chunk_size=_CHUNK)
 
-    def reset(self) -> None:
-        """Let the board start again; what it prints is read by `read`."""
+    def start(self, code: str) -> None:
+        """Run `code`, which ends in a reset: what the board prints from then on is read by `read`."""
         with _quiet():
-            self._transport.exec_raw_no_follow("import machine\nmachine.reset()")
+            self._transport.exec_raw_no_follow(code)
             self._transport.in_raw_repl = False
 
 
