@@ -104,6 +104,10 @@ flash-cost: setup ## what a wake costs: erases, bytes and milliseconds of flash,
 bench: setup ## what a wake costs, beside umqtt.simple's own: round trips, bytes, erases, heap; ARGS="--svg bench.svg"
 	@$(VENV)/bin/dormouse bench $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup ## made-up bytes for every parser, on both interpreters; ARGS="--seconds 600 --seed 7"
+	@PYTHONPATH=tests $(RUN) -m fuzz $(ARGS)
+
 .PHONY: size
 size: $(STAMP) ## bytes of .mpy of each module of the agent, and of what is flashed; fails above the limit
 	@$(RUN) -m dormouse_host.build

@@ -48,7 +48,10 @@ class State:
         data = self._mark.load()
         if data and data[0] == _VERSION and len(data) > _HEAD:
             self._take(struct.unpack(_FORMAT, data[:_HEAD]))
-            self.device = bytes(data[_HEAD:]).decode()
+            try:
+                self.device = bytes(data[_HEAD:]).decode()
+            except UnicodeError:
+                pass  # not what this agent writes
 
     def _take(self, values):
         self.wake, self.failures, self.unfinished, self.cutoffs, self.fence, flags = values[1:7]
