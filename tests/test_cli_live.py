@@ -17,10 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer.testing
 
 from dormouse import protocol
-from dormouse_host import Fleet, live
+from dormouse_host import Fleet, cli, live
 from dormouse_host.broker import LocalBroker
+from dormouse_host.errors import HostError
 from dormouse_host.ledger.store import Incoming
 from dormouse_host.publisher import Publisher
 from test_relay import Running, make_device, until
@@ -197,8 +199,12 @@ def test_the_path_of_a_command_names_each_status_once():
 # ---- relays
 
 
-def dormouse(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([PROGRAM, *words], capture_output=True, text=True, check=False, timeout=WITHIN)
+def dormouse(*words: str) -> str:
+    """What a command writes to stdout; what goes wrong raises as in `main`."""
+    result = typer.testing.CliRunner().invoke(cli.app, list(words), standalone_mode=False)
+    if result.exception:
+        raise result.exception
+    return result.stdout
 
 
 def queued_at(broker: LocalBroker, client_id: str) -> bool:
@@ -212,28 +218,28 @@ def test_a_relay_that_is_forgotten_leaves_nothing_at_the_broker(folder, mosquitt
     """What is published to a relay that never comes back would fill the broker for ever."""
     url = mosquitto.address.url
     with Running("ledger.db", mosquitto, "old"):
-        alive = dormouse("relay", "forget", "old", "--broker", url)
-        assert (alive.returncode, alive.stderr) == (2, "dormouse: relay old is alive: stop it first\n")
-        second = dormouse("relay", "--name", "old", "--broker", url)
+        with pytest.raises(HostError, match="relay old is alive: stop it first"):
+            dormouse("relay", "forget", "old", "--broker", url)
+        argv = [PROGRAM, "relay", "--name", "old", "--broker", url]
+        second = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=WITHIN)
         assert second.returncode == 2
-        assert "a relay named old is alive" in second.stderr
-        assert json.loads(dormouse("relay", "list", "--json").stdout)["alive"] is True
+        assert "dormouse: a relay named old is alive" in second.stderr
+        assert json.loads(dormouse("relay", "list", "--json"))["alive"] is True
     for forget in (False, True):
         if forget:
-            done = dormouse("relay", "forget", "old", "--broker", url)
-            assert (done.returncode, done.stdout) == (0, "relay old is forgotten\n")
+            assert dormouse("relay", "forget", "old", "--broker", url) == "relay old is forgotten\n"
         with Publisher(mosquitto.address) as publisher:
             publisher.publish("dormouse/dev/up/result", [b"[]"])
         assert queued_at(mosquitto, "dormouse-relay-old") is not forget
         if not forget:
             with Running("ledger.db", mosquitto, "old"):
                 until(lambda: True)
-    assert dormouse("relay", "list").stdout == ""
+    assert dormouse("relay", "list") == ""
 
 
 def test_forgetting_a_relay_where_no_broker_is_changes_nothing(folder):
-    done = dormouse("relay", "forget", "old", "--broker", "mqtt://127.0.0.1:1")
-    assert (done.returncode, done.stderr) == (1, "dormouse: broker 127.0.0.1:1: Connection refused\n")
+    with pytest.raises(HostError, match=r"broker 127.0.0.1:1: Connection refused"):
+        dormouse("relay", "forget", "old", "--broker", "mqtt://127.0.0.1:1")
 
 
 # ---- completion
@@ -241,8 +247,8 @@ def test_forgetting_a_relay_where_no_broker_is_changes_nothing(folder):
 
 def complete(*words: str) -> list[str]:
     asked = {"COMP_WORDS": " ".join(["dormouse", *words]), "COMP_CWORD": str(len(words))}
-    env = {**os.environ, **asked, "_DORMOUSE_COMPLETE": "complete_bash"}
-    done = subprocess.run([PROGRAM], capture_output=True, text=True, check=False, timeout=WITHIN, env=env)
+    env = {**asked, "_DORMOUSE_COMPLETE": "complete_bash"}
+    done = typer.testing.CliRunner().invoke(cli.app, [], env=env, prog_name="dormouse")
     assert done.stderr == ""
     return done.stdout.split()
 
@@ -254,7 +260,9 @@ def test_a_shell_completes_commands_devices_and_what_a_device_understands(folder
         with fleet.ledger.database.writing() as connection:
             text = json.dumps(catalogue)
             connection.exec_driver_sql("UPDATE devices SET catalogue = ?, catalogue_hash = 'ab'", (text,))
-    assert complete("stat") == ["status"]
+    asked = {"COMP_WORDS": "dormouse stat", "COMP_CWORD": "1", "_DORMOUSE_COMPLETE": "complete_bash"}
+    done = subprocess.run([PROGRAM], capture_output=True, text=True, timeout=WITHIN, env={**os.environ, **asked})
+    assert done.stdout.split() == ["status"], "the program itself"
     assert complete("status", "d") == ["dev"]
     assert complete("send", "d") == ["dev"]
     assert complete("send", "dev", "wa") == ["water"]

@@ -1,6 +1,8 @@
 """The command line is built on the library and on nothing else: what it can do, whoever embeds Fleet can do."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import layout
@@ -42,3 +44,11 @@ def test_a_way_past_the_library_is_found():
     assert wrong("show", "def late():\n    import sqlalchemy")
     assert names("from dormouse_host import publisher") == ["publisher"]
     assert not wrong("cli_send", "from dormouse_host.fleet import Fleet")
+
+
+def test_the_line_loads_no_database_before_a_command_asks_for_it():
+    """Help, completion and the commands for boards start without what only a ledger or a relay needs."""
+    heavy = ("sqlalchemy", "alembic", "paho", "rich", "amqtt", "cryptography")
+    code = f"import sys, dormouse_host.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"

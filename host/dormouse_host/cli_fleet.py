@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dormouse_host import live, show
+from dormouse_host import show
 from dormouse_host.cli_words import (
     Broker,
     Db,
@@ -68,6 +68,8 @@ def watch(
 
     A live table, the overdue first; where stdout is no terminal, a line for each change.
     """
+    from dormouse_host import live
+
     with opened(db) as fleet:
         live.watch(fleet, group, every, json=json)
 

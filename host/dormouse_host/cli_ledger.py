@@ -11,10 +11,9 @@ from typing import Annotated
 
 import typer
 
-from dormouse_host import live, show
+from dormouse_host import show
 from dormouse_host.cli_words import Broker, Db, Json, address, moment, opened, settings
 from dormouse_host.errors import HostError
-from dormouse_host.fleet import log_relays
 
 ledger = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The ledger itself: copies of it.")
 relay = typer.Typer(rich_markup_mode=None)
@@ -46,6 +45,8 @@ def relay_run(
         if name is not None or broker is not None or db is not None or json:
             raise HostError(f"write the options behind {context.invoked_subcommand}", 2)
         return
+    from dormouse_host.fleet import log_relays
+
     said = settings(db, broker)
     at = address(said)
     log_relays(as_json=json)
@@ -99,6 +100,8 @@ def prune(
     Commands, results, telemetry and wakes. What is open stays, and what a device may still answer or send again: its
     last 256 commands and 100 wakes. The file does not shrink, its space is used again.
     """
+    from dormouse_host import live
+
     with opened(db) as fleet, live.bar("pruning") as tell:
         pruned = fleet.prune(moment(before, time.time()), dry=dry, on_progress=tell)
     counts = ", ".join(f"{count} {what}" for what, count in pruned.items())

@@ -5,14 +5,16 @@ stops nothing else; exit code 0 of `--wait` says that each command succeeded.
 """
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dormouse_host import live, show
+from dormouse_host import show
 from dormouse_host.cli_words import Command, Db, Device, Json, complete_order, opened, seconds_until
 from dormouse_host.errors import HostError
-from dormouse_host.fleet import Fleet, Sent
+
+if TYPE_CHECKING:
+    from dormouse_host.fleet import Fleet, Sent
 
 
 def register(app: typer.Typer) -> None:
@@ -46,6 +48,8 @@ def send(
 
     Its id is printed when it is in the ledger; the device gets it at its next wake.
     """
+    from dormouse_host import live
+
     life = None if expires is None else seconds_until(expires, time.time())
     patience = None if within is None else seconds_until(within, time.time())
     if within is not None and not wait:
@@ -71,7 +75,7 @@ def send(
             _wait(fleet, sent, patience, json=json)
 
 
-def _show_sent(sent: list[Sent], *, json: bool, quiet: bool = False) -> None:
+def _show_sent(sent: "list[Sent]", *, json: bool, quiet: bool = False) -> None:
     warnings = [one.warning for one in sent if one.warning]
     if warnings:
         more = f", and {len(warnings) - 1} more like this" if len(warnings) > 1 else ""
@@ -83,7 +87,9 @@ def _show_sent(sent: list[Sent], *, json: bool, quiet: bool = False) -> None:
             show.line(one.name if len(sent) == 1 else f"{one.name} {one.device}")
 
 
-def _wait(fleet: Fleet, sent: list[Sent], patience: float | None, *, json: bool) -> None:
+def _wait(fleet: "Fleet", sent: "list[Sent]", patience: float | None, *, json: bool) -> None:
+    from dormouse_host import live
+
     names = [one.name for one in sent]
     try:
         if len(sent) == 1:

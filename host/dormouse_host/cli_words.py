@@ -1,21 +1,23 @@
 """The words that several commands of the line share: options, lengths of time, and where ledger and broker are.
 
-Must stay true: only a command that may begin a ledger makes one; completing a word changes nothing, and where it can't
-help it is silent.
+Must stay true: nothing of the ledger is imported before a command opens it; only a command that may begin a ledger
+makes one; completing a word changes nothing, and where it can't help it is silent.
 """
 
 import os
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dormouse_host.errors import HostError
-from dormouse_host.fleet import Fleet
 from dormouse_host.settings import Settings, read
 from dormouse_host.url import BrokerAddress, parse
+
+if TYPE_CHECKING:
+    from dormouse_host.fleet import Fleet
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -25,8 +27,10 @@ def settings(db: str | None = None, broker: str | None = None) -> Settings:
     return read(db, broker, os.environ, Path.cwd())
 
 
-def opened(db: str | None, *, make: bool = False) -> Fleet:
+def opened(db: str | None, *, make: bool = False) -> "Fleet":
     """The ledger that is meant. HostError where there is none, unless this command may `make` one."""
+    from dormouse_host.fleet import Fleet
+
     said = settings(db)
     return Fleet(said.db, said.root, make=make)
 
@@ -70,8 +74,10 @@ def moment(text: str, now: float) -> float:
 # ---- what a shell completes
 
 
-def _ask(question: Callable[[Fleet], Iterable[str]]) -> list[str]:
+def _ask(question: Callable[["Fleet"], Iterable[str]]) -> list[str]:
     """An answer out of a ledger that lies in a file; nothing where there is none, for nobody waits for a Tab."""
+    from dormouse_host.fleet import Fleet
+
     try:
         said = settings()
         if said.db and "://" in said.db and not said.db.startswith("sqlite:"):
@@ -102,7 +108,7 @@ def _ask_understood(device: str | None) -> dict[str, dict[str, Any]]:
     """What a device understands, or all of those that there are."""
     understood: dict[str, dict[str, Any]] = {}
 
-    def look(fleet: Fleet) -> list[str]:
+    def look(fleet: "Fleet") -> list[str]:
         for each in fleet.members() if device is None else [device]:
             understood.update(fleet.understood(each))
         return []

@@ -4,11 +4,14 @@ Must stay true: only a terminal is drawn on; anything else gets plain lines, one
 is taken away when it ends, and stdout carries the result alone.
 """
 
+from __future__ import annotations
+
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console as RichConsole
 from rich.console import Group
@@ -19,7 +22,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dormouse_host import show
-from dormouse_host.fleet import CommandView, DeviceView, Fleet, RelayView
+
+if TYPE_CHECKING:
+    from dormouse_host.fleet import CommandView, DeviceView, Fleet, RelayView
 
 _LOOK = 2.0  # seconds between two looks at the device that is waited for
 _COLOURS = {"succeeded": "green", "failed": "red", "rejected": "red", "interrupted": "red", "unknown": "yellow"}

@@ -4,16 +4,19 @@ Must stay true: nothing that came from a device reaches a terminal as a control 
 formula; JSON and CSV leave line by line, so that an export of any length takes no memory.
 """
 
+from __future__ import annotations
+
 import csv as csv_writer
 import json
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dormouse_host.console import Console
-from dormouse_host.fleet import CommandView, DeviceView
+if TYPE_CHECKING:
+    from dormouse_host.console import Console
+    from dormouse_host.fleet import CommandView, DeviceView
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a cell a formula in a spreadsheet (OWASP, CSV injection)
 
@@ -23,9 +26,15 @@ def safe(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
+def _console() -> Console:
+    from dormouse_host.console import Console
+
+    return Console()
+
+
 def line(text: str) -> None:
     """A line of text on stdout."""
-    Console().line(safe(text))
+    _console().line(safe(text))
 
 
 def warn(text: str) -> None:
@@ -126,7 +135,7 @@ def devices(views: Sequence[DeviceView], now: float) -> None:
     if not views:
         warn("no devices yet: dormouse devices add DEVICE")
         return
-    Console().table(HEAD, [cells(view, now) for view in views])
+    _console().table(HEAD, [cells(view, now) for view in views])
     for view in views:
         if view.dropped:
             warn(f"{view.id} has dropped {view.dropped} telemetry records: its ring was full")
