@@ -91,6 +91,10 @@ brokers: setup ## try mosquitto, amqtt, NATS and RabbitMQ with `dormouse broker 
 powercut: setup ## cut the power at every instant, then at every second one too; ARGS="long/3:flash:17:torn" for one
 	@PYTHONPATH=tests $(RUN) -m powercut $(ARGS)
 
+.PHONY: hostile
+hostile: setup ## silent, slow, lying and breaking peers, plain and TLS, as a table; then a cut at every byte; ARGS="fence"
+	@PYTHONPATH=tests $(RUN) -m hostile $(ARGS)
+
 .PHONY: endtoend
 endtoend: setup ## broker, relays and devices through every fault, each effect counted; ARGS="--seed 7 --case quiet"
 	@$(need_postgresql)

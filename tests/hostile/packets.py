@@ -208,8 +208,8 @@ CASES = [
         meddled(without(60001), huge),
         "above the limit of 2048",
         config={"patience": 20000},
-        budget=120,
-        seconds=150,
+        budget=400,  # of a machine that others use, too: it takes a quiet one 40 to 60 s
+        seconds=430,
         check=acknowledged(60001),
         slow=True,
     ),
