@@ -51,13 +51,21 @@ def test_flash_of_a_wake_is_counted(measured):
     assert rows["tuned"]["erases"] is None
 
 
+def test_tls_costs_the_handshake_and_one_record_a_flight(measured):
+    rows, _ = measured
+    ours, secure = rows["ours"], rows["ours, TLS"]
+    assert 3 <= secure["causal"] <= 6
+    assert secure["writes"] == ours["writes"]  # of ours, each one record
+    assert secure["up"] > ours["up"]
+
+
 def test_picture_has_a_lane_for_each_and_a_mark_for_every_chunk(measured):
     rows, svg = measured
     tree = ElementTree.fromstring(svg)
     texts = [node.text for node in tree.iter("{http://www.w3.org/2000/svg}text")]
-    assert [text for text in texts if text in rows] == ["ours", "plain", "tuned"]
+    assert [text for text in texts if text in cases.STYLES] == ["ours", "plain", "tuned"]
     marks = [line for line in tree.iter("{http://www.w3.org/2000/svg}line") if line.get("stroke") != "#e4e4e4"]
-    assert len(marks) == sum(len(row["flights"]) for row in rows.values())
+    assert len(marks) == sum(len(row["flights"]) for style, row in rows.items() if style != "ours, TLS")
 
 
 def test_missed_target_is_told():

@@ -5,9 +5,7 @@ Must stay true: the assumptions are printed with the result, always.
 
 import json
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -110,14 +108,13 @@ def _bench(commands: int, records: int) -> tuple[float, int, float]:
     """Round trips until asleep, bytes sent and milliseconds of flash of our wake, measured now."""
     from dormouse_host import toolchain
     from dormouse_host.bench import measure
-    from dormouse_host.broker import Mosquitto
 
     program = toolchain.mosquitto()
     if program is None:
         raise HostError("measuring a wake needs mosquitto: apt-get install mosquitto; or take --device's own reports")
-    with tempfile.TemporaryDirectory() as work, Mosquitto(program) as broker:
-        row = measure.fastest(broker, Path(work), "ours", (commands, records), 2)
-        _, flash_ms, _ = measure.flash_and_memory(broker, Path(work), (commands, records))
+    with measure.Bench(program) as ground:
+        row = measure.fastest(ground, "ours", (commands, records), 2)
+        _, flash_ms, _ = measure.flash_and_memory(ground, (commands, records))
     return row.asleep, row.up, flash_ms
 
 

@@ -7,12 +7,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Style = Literal["ours", "plain", "tuned", "ours, TLS"]
+OURS: tuple[Style, ...] = ("ours", "ours, TLS")
 CASES = ((0, 1), (3, 1), (10, 10), (100, 10), (1000, 10))  # commands queued, telemetry records stored
 TARGETS = {(0, 1): 2.1, (3, 1): 3.1, (10, 10): 3.1, (100, 10): 4.2}  # round trips until the last useful packet
 SEGMENTS = 4  # TCP segments up that (10, 10) may take
 BYTES = 1.3  # times the bytes of the bare protocol that (10, 10) may take
 DELAY = 0.1  # seconds, one way
 STYLES: tuple[Style, ...] = ("ours", "plain", "tuned")
+# where ours is measured once more, the broker proving who it is
+OF: dict[tuple[int, int], tuple[Style, ...]] = dict.fromkeys(((0, 1), (10, 10)), (*STYLES, "ours, TLS"))
 
 
 @dataclass

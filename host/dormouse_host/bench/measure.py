@@ -5,12 +5,15 @@ proxy answers TCP's handshake itself, so that one round trip is added to what it
 """
 
 import itertools
+import tempfile
 from pathlib import Path
+from typing import Self
 
 from dormouse_host.bench.cases import DELAY, Row, Style
 from dormouse_host.bench.proxy import Conversation, Proxy
 from dormouse_host.bench.subject import Collector, Subject
-from dormouse_host.broker import LocalBroker
+from dormouse_host.broker import HOST, Mosquitto, free_port
+from dormouse_host.door.authority import Authority
 from dormouse_host.errors import HostError
 from dormouse_host.url import BrokerAddress
 
@@ -18,30 +21,63 @@ _LEAST, _MOST = 8, 192  # KiB of heap between which the smallest is looked for
 _numbers = itertools.count(1)
 
 
-def fastest(broker: LocalBroker, folder: Path, style: Style, case: tuple[int, int], runs: int) -> Row:
+class Bench:
+    """A mosquitto with stock limits, in clear and with TLS, and a folder for devices. A context manager."""
+
+    def __init__(self, program: Path) -> None:
+        memory = Path("/dev/shm")  # flash has a column of its own: this machine's disk should cost a wake nothing
+        self._temporary = tempfile.TemporaryDirectory(prefix="bench-", dir=memory if memory.is_dir() else None)
+        self.folder = Path(self._temporary.name)
+        authority = Authority.create(self.folder)
+        server = authority.server([HOST])
+        cert, key = self.folder / "broker.pem", self.folder / "broker.key"
+        cert.write_bytes(server.pem)
+        key.write_bytes(server.key_pem)
+        self.ca = authority.der
+        self.secure = BrokerAddress(HOST, free_port())
+        listener = [f"listener {self.secure.port} {HOST}", f"certfile {cert}", f"keyfile {key}"]
+        self.broker = Mosquitto(program, listener)
+
+    @property
+    def address(self) -> BrokerAddress:
+        """Where it listens in clear."""
+        return self.broker.address
+
+    def __enter__(self) -> Self:
+        self.broker.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.broker.close()
+        self._temporary.cleanup()
+
+
+def fastest(bench: Bench, style: Style, case: tuple[int, int], runs: int) -> Row:
     """The run of `runs` with the fewest round trips until the last useful packet."""
-    return min((wake(broker, folder, style, case) for _ in range(runs)), key=lambda row: row.useful)
+    return min((wake(bench, style, case) for _ in range(runs)), key=lambda row: row.useful)
 
 
-def wake(broker: LocalBroker, folder: Path, style: Style, case: tuple[int, int]) -> Row:
+def wake(bench: Bench, style: Style, case: tuple[int, int]) -> Row:
     """One wake of a new device through the delaying proxy."""
-    address = broker.address
-    subject = _new(folder, style)
-    with Collector(address, subject.id) as collector:
-        subject.prime(address, case[1])
+    subject = _new(bench, style)
+    with Collector(bench.address, subject.id) as collector:
+        subject.prime(bench.address, case[1])
         collector.publish(subject.id, case[0])
-        with Proxy((address.host, address.port), DELAY) as proxy:
+        if style == "ours, TLS":
+            subject.ca = bench.ca
+        behind = bench.secure if subject.ca else bench.address
+        with Proxy((behind.host, behind.port), DELAY) as proxy:
             writes = subject.wake(BrokerAddress(proxy.host, proxy.port))
             conversation = proxy.conversations[0]
         if len(proxy.conversations) != 1:
             raise HostError("the wake took more than one connection")
-        collector.wait(case[0], case[1] + (style == "ours"))  # its first wake has sampled, too
+        collector.wait(case[0], case[1] + subject.ours)  # its first wake has sampled, too
     return _row(style, case, conversation, writes)
 
 
-def _new(folder: Path, style: Style) -> Subject:
+def _new(bench: Bench, style: Style) -> Subject:
     device = f"bench-{next(_numbers)}"
-    return Subject(folder / device, style, device)
+    return Subject(bench.folder / device, style, device)
 
 
 def _row(style: Style, case: tuple[int, int], conversation: Conversation, writes: int) -> Row:
@@ -63,11 +99,11 @@ def _row(style: Style, case: tuple[int, int], conversation: Conversation, writes
     )
 
 
-def flash_and_memory(broker: LocalBroker, folder: Path, case: tuple[int, int]) -> tuple[int, float, int]:
+def flash_and_memory(bench: Bench, case: tuple[int, int]) -> tuple[int, float, int]:
     """Erases and milliseconds of our wake on simulated flash, sampling wakes before it included; and its peak heap."""
-    subject = _new(folder, "ours")
-    with Collector(broker.address, subject.id) as collector:
-        subject.configure(broker.address)
+    subject = _new(bench, "ours")
+    with Collector(bench.address, subject.id) as collector:
+        subject.configure(bench.address)
         subject.on_flash()
         sampled = [subject.on_flash("timer") for _ in range(case[1] - 1)]
         collector.publish(subject.id, case[0])
@@ -76,24 +112,24 @@ def flash_and_memory(broker: LocalBroker, folder: Path, case: tuple[int, int]) -
     return sum(e for e, _, _ in lived), sum(ms for _, ms, _ in lived), lived[-1][2]
 
 
-def smallest_heap(broker: LocalBroker, folder: Path, style: Style, case: tuple[int, int]) -> int:
+def smallest_heap(bench: Bench, style: Style, case: tuple[int, int]) -> int:
     """KiB of heap with which a wake gets all of it done."""
     least, most = _LEAST, _MOST
     while most - least > 1:
         middle = (least + most) // 2
-        least, most = (least, middle) if _passes(broker, folder, style, case, middle) else (middle, most)
+        least, most = (least, middle) if _passes(bench, style, case, middle) else (middle, most)
     return most
 
 
-def _passes(broker: LocalBroker, folder: Path, style: Style, case: tuple[int, int], heap: int) -> bool:
-    subject = _new(folder, style)
-    with Collector(broker.address, subject.id) as collector:
-        subject.prime(broker.address, case[1])
+def _passes(bench: Bench, style: Style, case: tuple[int, int], heap: int) -> bool:
+    subject = _new(bench, style)
+    with Collector(bench.address, subject.id) as collector:
+        subject.prime(bench.address, case[1])
         collector.publish(subject.id, case[0])
         subject.heap = f"{heap}k"
         try:
-            subject.wake(broker.address)
-            collector.wait(case[0], case[1] + (style == "ours"))
+            subject.wake(bench.address)
+            collector.wait(case[0], case[1] + subject.ours)
         except HostError:
             return False
     return True

@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from dormouse import payloads, protocol
 from dormouse_host import boards, device_process
-from dormouse_host.bench.cases import Style
+from dormouse_host.bench.cases import OURS, Style
 from dormouse_host.errors import HostError
 from dormouse_host.url import BrokerAddress
 
@@ -94,14 +94,19 @@ class Subject:
         self.heap = device_process.BOARD_HEAP
         self._records = 0
         folder.mkdir(parents=True)
-        if style == "ours":
+        self.ours = style in OURS
+        self.ca = b""  # of the broker that it connects to, in DER; empty: in clear
+        if self.ours:
             shutil.copyfile(_HERE / "app.py", folder / "app.py")
 
     def configure(self, address: BrokerAddress) -> None:
         """Write config.json of ours."""
+        if self.ca:
+            (self.folder / "ca.der").write_bytes(self.ca)
         config = {
             "id": self.id,
-            "broker": address.url,
+            "broker": f"{'mqtts' if self.ca else 'mqtt'}://{address.host}:{address.port}",
+            "ca": "ca.der" if self.ca else "",
             "connect_every": 604800,
             "budget": 120,
             "total": 240,
@@ -112,7 +117,7 @@ class Subject:
     def prime(self, address: BrokerAddress, records: int) -> None:
         """A first wake, so that the broker knows the session; then all records but those that the next wake takes."""
         self._records = records
-        if self.style == "ours":
+        if self.ours:
             self.configure(address)
             self._ours("pin")
             for _ in range(records - 1):
@@ -122,7 +127,7 @@ class Subject:
 
     def wake(self, address: BrokerAddress) -> int:
         """One wake that connects to `address`. Returns its socket writes."""
-        if self.style == "ours":
+        if self.ours:
             self.configure(address)
             line = [line for line in self._ours("pin").splitlines() if " asleep " in line][-1]
             return int(json.loads(line.split(" ", 3)[3])["flights"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from dormouse_host.bench.cases import BYTES, SEGMENTS, TARGETS, Row
+from dormouse_host.bench.cases import BYTES, OURS, SEGMENTS, TARGETS, Row
 
 _COLUMNS = (
     "commands, records",
@@ -28,7 +28,7 @@ _COLUMNS = (
 def table(rows: Sequence[Row]) -> Table:
     """All rows; a figure that a wake does not have is a dash."""
     made = Table(*_COLUMNS)
-    for row in rows:
+    for row, after in zip(rows, [*rows[1:], rows[-1]], strict=True):
         made.add_row(
             f"{row.commands}, {row.records}",
             row.style,
@@ -39,7 +39,7 @@ def table(rows: Sequence[Row]) -> Table:
             _or_dash(None if row.flash_ms is None else round(row.flash_ms)),
             _or_dash(row.smallest),
             _or_dash(None if row.peak is None else round(row.peak / 1024)),
-            end_section=row.style == "tuned",
+            end_section=row is rows[-1] or (row.commands, row.records) != (after.commands, after.records),
         )
     return made
 
@@ -69,7 +69,7 @@ def ratios(rows: Sequence[Row]) -> list[str]:
 def judged(rows: Sequence[Row]) -> list[tuple[str, bool]]:
     """Every target with what was measured, and whether it is met."""
     ours = {(row.commands, row.records): row for row in rows if row.style == "ours"}
-    bare = [row.up + row.down for row in rows if row.style != "ours" and (row.commands, row.records) == (10, 10)]
+    bare = [row.up + row.down for row in rows if row.style not in OURS and (row.commands, row.records) == (10, 10)]
     found = []
     for case, most in TARGETS.items():
         if case in ours:
