@@ -28,12 +28,15 @@ def test_every_board_is_right():
     for name in boards.names():
         board = boards.load(name)
         assert board.name == name
-        device_config.check({**board.config, "id": "dev", "broker": "mqtt://host"})
+        device_config.check({**board.defaults, "id": "dev", "broker": "mqtt://host"})
 
 
-def test_a_new_board_is_one_new_folder(folder):
-    """No list anywhere names the boards: a copied folder is one more of them."""
+def test_a_new_board_is_one_new_folder(folder, monkeypatch):
+    """No list anywhere names the boards: a copied folder is one more of them, by its name or by its path."""
     board = boards.load(str(folder))
+    monkeypatch.setattr(boards, "folder", lambda: folder.parent)
+    assert boards.names() == ["MY_NODE"]
+    assert boards.load("MY_NODE") == board
     assert (board.name, board.builds) == ("MY_NODE", ("MY_NODE",))
     assert board.firmware.volume == "RPI-RP2"
 
@@ -60,6 +63,7 @@ def test_boards_that_sleep_by_reset_cannot_be_told_apart_from_a_watchdog():
         (r'volume = "RPI-RP2".*', "", "firmware.volume: a UF2 bootloader's drive has a label"),
         (r'source = ".*"', 'source = ""', "current.source: who says so?"),
         (r'source = ".*"', "", "current.source is missing"),
+        (r'battery = "29"', 'battery = "VSYS"', "pins.battery is the number of a pin"),
         (r"micropython = .*", 'micropython = "new"', "micropython is a version such as 1.25"),
         (r"\[config\]", "config = 1\n[x]", "no key of a board"),
         (r"title =", "title", "Expected '=' after a key"),

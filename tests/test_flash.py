@@ -88,7 +88,8 @@ def test_a_blank_board_is_flashed_and_reports_its_first_wake(bench, kind):
     assert done.state, "a new device has a new state"
     assert {"main.py", "app.py", "config.json", "secrets.json", "state/cmd"} <= set(done.written)
     assert here.board.read_file("app.py") == APP.encode()
-    assert json.loads(here.board.read_file("config.json"))["id"] == "pine"
+    config = json.loads(here.board.read_file("config.json"))
+    assert (config["id"], config.get("battery_pin")) == ("pine", boards.load(kind).defaults.get("battery_pin"))
     for name, data in build.agent_files(boards.load(kind).port).items():
         assert here.board.read_file(name) == data
     assert not [name for name in here.board.files() if name.endswith("~")]

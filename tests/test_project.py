@@ -153,6 +153,20 @@ def test_main_takes_effect_last_and_configuration_just_before_it(write, tmp_path
     assert "lib/sensor.py" in names
 
 
+def test_main_is_what_lies_in_the_repository():
+    assert (ROOT / "device" / "main.py").read_bytes() == flash_files.MAIN_TEXT
+
+
+def test_a_board_s_battery_pin_is_its_default_and_the_led_stays_off(write):
+    """Pico W measures VSYS by itself; an ESP32's divider is its owner's."""
+    here = write("broker = 'mqtt://a'")
+    full = files(here).full
+    assert (full["battery_pin"], full["battery_divider"], full["led"]) == (29, 3.0, "")
+    assert files(here, {"battery_pin": -1}).full["battery_pin"] == -1
+    esp = project.device_files(here, boards.load("ESP32_GENERIC"), "pine", {}, {})
+    assert esp.full["battery_pin"] == -1
+
+
 def test_a_package_is_found_by_mpremote_s_mip_and_kept_for_a_flash_without_it(write, tmp_path, monkeypatch):
     """From a folder here, as from any URL; then the folder is gone, and what was fetched is used."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

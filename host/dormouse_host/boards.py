@@ -88,7 +88,9 @@ class Clock:
 
 @dataclass(frozen=True)
 class Pins:
-    """Names as `machine.Pin` takes them, "" for none; `divider`: battery volts per volt at the battery's pin."""
+    """Names as `machine.Pin` takes them, "" for none (the battery's is a number); `divider`: volts of the
+    battery for each volt at that pin.
+    """
 
     led: str = ""
     battery: str = ""
@@ -134,6 +136,13 @@ class Board:
     current: tuple[Current, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)  # defaults of config.json
     tested: Tested = field(default_factory=Tested)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What config.json says on this board unless somebody says otherwise: [config], and the battery's pin."""
+        if not self.pins.battery:
+            return dict(self.config)
+        return {"battery_pin": int(self.pins.battery), "battery_divider": self.pins.divider, **self.config}
 
     @property
     def oldest(self) -> tuple[int, ...]:
@@ -183,6 +192,8 @@ def _check(board: Board, where: str) -> None:
     parts = board.micropython.split(".")
     if len(parts) < 2 or not all(part.isdigit() for part in parts):
         raise HostError(f"{where}: micropython is a version such as 1.25", 2)
+    if board.pins.battery and not board.pins.battery.isdecimal():
+        raise HostError(f"{where}: pins.battery is the number of a pin", 2)
     if board.firmware.tool == "uf2" and not board.firmware.volume:
         raise HostError(f"{where}: firmware.volume: a UF2 bootloader's drive has a label", 2)
     if board.firmware.tool == "esptool" and not board.firmware.chip:

@@ -14,12 +14,12 @@ from dormouse.inbox import Inbox
 from dormouse.ports.storage import Storage
 from dormouse_host import build, flash_mip, toolchain
 from dormouse_host.boards import Board
-from dormouse_host.device_process import agent_folder
 from dormouse_host.errors import HostError
 from dormouse_host.project import DeviceFiles, Project
 
 STATE = "state"  # the agent's folder on a board
 MAIN = "main.py"
+MAIN_TEXT = b'import dormouse\n\ndormouse.run("app")\n'  # device/main.py, which is in no wheel
 _UMQTT = "umqtt.simple"
 _RESERVED = (MAIN, "boot.py", "config.json", "secrets.json")
 
@@ -41,7 +41,7 @@ def collect(project: Project, board: Board, app: Path | None, device: DeviceFile
         if name.endswith(".py"):
             build.compile_mpy(_text(files[name], name), PurePosixPath(name).name)
     files.update(device.contents())
-    files[MAIN] = (agent_folder() / MAIN).read_bytes()
+    files[MAIN] = MAIN_TEXT
     return files
 
 

@@ -137,7 +137,7 @@ def device_files(
     """The configuration of `device` on `board`; `over` is the command line's. HostError naming the wrong key."""
     mine = project.device(device)
     given = project.folder / PROVISIONED / device
-    config: dict[str, Any] = dict(board.config)
+    config: dict[str, Any] = board.defaults
     for key in ("broker", "root"):
         if key in project.values:
             config[key] = project.values[key]
