@@ -36,7 +36,7 @@ def device_cut(world: World) -> None:
 
 def device_wiped(world: World) -> None:
     """A device's flash is erased, with commands in it and on their way."""
-    world.unknown_is_true = True
+    world.wiped = True
     world.greet()
     for _ in range(world.times(8)):
         world.send(6)
@@ -79,7 +79,7 @@ def _lose_hours(world: World) -> None:
 
 def ledger_restored(world: World) -> None:
     """A backup is put back, and `dormouse ledger restored` says so."""
-    world.unknown_is_true = True
+    world.put_back = True
     world.greet()
     for _ in range(world.times(2)):
         _lose_hours(world)
@@ -92,7 +92,7 @@ def ledger_restored(world: World) -> None:
 
 def ledger_copied(world: World) -> None:
     """A backup is put back and nobody says so: the ledger has to find out."""
-    world.unknown_is_true = True
+    world.put_back = True
     world.greet()
     for _ in range(world.times(2)):
         _lose_hours(world)

@@ -87,7 +87,7 @@ def _commands(world: World, truths: dict[str, Truth], verdict: Verdict) -> None:
             continue
         verdict.statuses[status] += 1
         order = world.orders[u]
-        wrong = _untrue(status, order, truths[device], world.unknown_is_true)
+        wrong = _untrue(status, order, truths[device], world)
         if wrong:
             verdict.say(UNTRUE, f"{wrong}: k={order.k}, {what}")
         if status == "succeeded" and value != dump({"k": order.k}) and (value or not cuts[device]):
@@ -108,7 +108,7 @@ def _finals(events: list[str], what: str, verdict: Verdict) -> None:
         verdict.say(UNTRUE, f"several final statuses: {what}")
 
 
-def _untrue(status: str, order: Order, truth: Truth, unknown_is_true: bool) -> str:
+def _untrue(status: str, order: Order, truth: Truth, world: World) -> str:
     """What is wrong with a status, by what the device did."""
     begun, effects, ended = truth.begun[order.k], truth.effects[order.k], truth.ended[order.k]
     if status == "succeeded":
@@ -118,7 +118,7 @@ def _untrue(status: str, order: Order, truth: Truth, unknown_is_true: bool) -> s
     if status == "interrupted":
         return "" if order.do != "again" or begun >= 1 else "it was never begun, and may be repeated"
     if status == "unknown":
-        return "" if unknown_is_true else "it can be known"
+        return "" if world.wiped or (world.put_back and not begun) else "it can be known"
     if begun:
         return "it was begun"
     if status == "expired":
@@ -126,7 +126,7 @@ def _untrue(status: str, order: Order, truth: Truth, unknown_is_true: bool) -> s
     if status == "cancelled":
         return "" if order.cancelled else "nobody cancelled it"
     if status == "rejected":
-        return "" if unknown_is_true else "nothing is wrong with it"
+        return "" if world.put_back else "nothing is wrong with it"
     return ""
 
 
@@ -138,7 +138,8 @@ def _effects(world: World, device: Device, truth: Truth, verdict: Verdict) -> No
         most = min(ATTEMPTS, 1 + device.cuts) if order.do == "again" else 1
         if count > most or truth.effects[k] > most:
             verdict.say(TWICE, f"{device.id}: {order.do} {name} (k={k}) was begun {count} times")
-        before = world.orders[order.after].k if order.after in world.orders else 0
+        keeps_order = not world.wiped and not world.put_back  # as in the model
+        before = world.orders[order.after].k if order.after and keeps_order else 0
         if before and truth.begun[before] and truth.order.index(("begin", before)) > truth.order.index(("begin", k)):
             verdict.say(UNTRUE, f"{device.id}: {name} ran before {order.after}, for which it waits")
 

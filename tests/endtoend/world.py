@@ -81,7 +81,8 @@ class World:
         os.environ["ENDTOEND_LIMIT"] = str(self.limit or "")
         self.orders: dict[str, Order] = {}
         self.faults: dict[str, int] = {}
-        self.unknown_is_true = False  # a wiped device or a restored ledger: some truths nobody can know
+        self.wiped = False  # devices lose their flash: what was open there nobody will know
+        self.put_back = False  # the ledger is an older copy: what it gave out since it does not know
         self.lossless = False  # the broker keeps all that it acknowledges: no record need be asked for again
         self.exact = False  # … and no relay dies: each command is published once
         self._build, self._relay_names, self._count = build, relays, devices
