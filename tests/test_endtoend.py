@@ -17,7 +17,7 @@ from needs import need_micropython, need_mosquitto
 SEED = int(os.environ.get("ENDTOEND_SEED") or datetime.date.today().toordinal())
 SMALL = 0.15  # of a full run's faults
 _dice = random.Random(SEED)
-SAMPLE = ["quiet", *_dice.sample([case for case in CASES if case != "quiet" and not CASES[case].postgresql], 2)]
+SAMPLE = ["quiet", *_dice.sample([case for case in CASES if case != "quiet"], 2)]
 BUGS = _dice.sample(list(planted.BUGS), 1)
 
 pytestmark = pytest.mark.xdist_group("endtoend")

@@ -9,6 +9,8 @@ import signal
 import sys
 import time
 
+import pytest
+
 from dormouse_host import toolchain
 from dormouse_host.errors import HostError
 from endtoend.cases import CASES
@@ -39,5 +41,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except HostError as error:
+    except (HostError, pytest.fail.Exception, pytest.skip.Exception) as error:
         sys.exit(str(error))

@@ -126,7 +126,7 @@ def relay_killed(world: World) -> None:
 
 
 def two_relays(world: World) -> None:
-    """Two relays on one PostgreSQL, killed in turn; in the end one stays dead and its lease runs out."""
+    """Two relays on one PostgreSQL, killed in turn; in a full run one stays dead and its lease runs out."""
     world.greet()
     for _ in range(world.times(8)):
         world.connect()
@@ -138,6 +138,8 @@ def two_relays(world: World) -> None:
         world.send(3)
         world.awake(world.some())
     world.connect()
+    if world.size < 1:
+        return
     dead = world.relays.pop(world.rng.randrange(2))
     world.send(6)
     dead.kill()
