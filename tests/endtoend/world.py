@@ -141,7 +141,7 @@ class World:
             if not plain and self.rng.random() < 0.15:
                 order.expires = self.rng.choice([0.5, 1.0, 3600.0])
             earlier = self.query(f"SELECT u FROM commands WHERE device = '{device.id}' ORDER BY n DESC LIMIT 1")
-            if not plain and earlier and self.rng.random() < 0.15:
+            if not plain and earlier and earlier[0].u in self.orders and self.rng.random() < 0.15:
                 order.after = earlier[0].u
             self.enter(order)
 
