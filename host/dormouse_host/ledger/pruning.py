@@ -16,14 +16,12 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from dormouse import protocol
 from dormouse_host.ledger import rows, schema
-from dormouse_host.ledger.rows import C, D
+from dormouse_host.ledger.rows import C
 
 WAKES = 100  # of each device that stay: a day of them at the default interval
 _CHUNK = 500  # rows in one statement
-E, R, T, W, N, S = (
-    table.c
-    for table in (schema.events, schema.results, schema.telemetry, schema.reports, schema.numbers, schema.streams)
-)
+E, R, T, S = (table.c for table in (schema.events, schema.results, schema.telemetry, schema.streams))
+W, L, N = (table.c for table in (schema.reports, schema.ends, schema.numbers))
 
 
 @dataclass(frozen=True)
@@ -46,10 +44,11 @@ class _Device:
         return min(self.given.get(ledger, high), high) - protocol.WINDOW
 
 
-def devices(connection: Connection) -> list[str]:
-    """Every device that there is anything of, removed ones included."""
-    columns = (D.id, C.device, R.device, T.device, W.device)
-    return sorted(connection.execute(union(*(select(column).distinct() for column in columns))).scalars())
+def devices(connection: Connection, before: float) -> list[str]:
+    """Every device that there is anything older of, removed ones included."""
+    old = ((C.device, C.settled), (R.device, R.at), (T.device, T.at), (W.device, W.at), (L.device, L.at))
+    found = union(*(select(device).where(at < before).distinct() for device, at in old))
+    return sorted(connection.execute(found).scalars())
 
 
 def prune(connection: Connection, device: str, before: float) -> Counter[str]:
@@ -67,8 +66,7 @@ def prune(connection: Connection, device: str, before: float) -> Counter[str]:
 def _known(connection: Connection, device: str, locked: rows.Device | None) -> _Device:
     state = locked.state if locked else None
     given = {row.ledger: row.number for row in connection.execute(select(N.ledger, N.number).where(N.device == device))}
-    e = schema.ends.c
-    last = select(e.record).where(e.device == device, e.state == state).order_by(e.wake.desc()).limit(1)
+    last = select(L.record).where(L.device == device, L.state == state).order_by(L.wake.desc()).limit(1)
     record = connection.execute(last).scalar()
     shown = json.loads(record).get("windows", {}) if record else {}
     return _Device(device, locked is None, state, given, shown)

@@ -188,7 +188,7 @@ class Ledger:
     def prune(self, before: float, *, dry: bool, on_progress: Callable[[int, int], object]) -> Counter[str]:
         """Delete what is older and of no use any more, some devices at a time. `dry`: only count it."""
         with self._reading() as c:
-            devices = pruning.devices(c)
+            devices = pruning.devices(c, before)
         pruned: Counter[str] = Counter(commands=0, results=0, telemetry=0, wakes=0)
         for at in range(0, len(devices), _PRUNED_AT_ONCE):
             with self._writing() as c:
