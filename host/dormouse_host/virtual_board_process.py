@@ -6,6 +6,7 @@ does: a Ctrl-C that came in between would be lost.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -27,8 +28,9 @@ from dormouse_host.errors import HostError
 SHIM = 44 << 10  # bytes of heap that the firmware's own modules take, 32 bit (tests/test_virtual_board.py measures it)
 
 
+@functools.cache
 def firmware() -> Path:
-    """The folder with the firmware, compiled; made at the first question."""
+    """The folder with the firmware, compiled; made at the first question, and looked at once in a process."""
     virtual = boards.folder() / "virtual"
     sources = [*sorted((virtual / "firmware").rglob("*.py")), virtual / "norflash.py"]
     umqtt = toolchain.umqtt_folder() / "umqtt" / "simple.py"
@@ -57,23 +59,27 @@ def firmware() -> Path:
     return folder
 
 
+@functools.cache
+def _command() -> tuple[list[str], int]:
+    """How an interpreter is started that ends with us and has a terminal of its own; and its bits."""
+    found = toolchain.require_micropython()
+    leash, session = shutil.which("setpriv"), shutil.which("setsid")
+    if not leash or not session:
+        raise HostError("a virtual board needs setpriv and setsid: install util-linux")
+    return [leash, "--pdeathsig", "KILL", "--", session, "--ctty", str(found.path)], found.bits
+
+
 class Processor:
     """From a reset to the next one. `facts` are what the firmware is told about the board and this boot."""
 
     def __init__(self, facts: dict[str, Any], heap: int) -> None:
-        found = toolchain.require_micropython()
+        command, bits = _command()
         folder = firmware()
-        leash, session = shutil.which("setpriv"), shutil.which("setsid")
-        if not leash or not session:
-            raise HostError("a virtual board needs setpriv and setsid: install util-linux")
         self.line, theirs = socket.socketpair()
         self.terminal, slave = pty.openpty()
         tty.setraw(slave)
-        size = device_process.heap_size(f"{(heap + SHIM) // 1024}k", found.bits)
-        argv = [
-            *(leash, "--pdeathsig", "KILL", "--", session, "--ctty", str(found.path), "-X", f"heapsize={size}"),
-            *("-m", "vb_boot", str(folder), str(theirs.fileno())),
-        ]
+        size = device_process.heap_size(f"{(heap + SHIM) // 1024}k", bits)
+        argv = [*command, "-X", f"heapsize={size}", "-m", "vb_boot", str(folder), str(theirs.fileno())]
         self.child = subprocess.Popen(
             argv,
             stdin=slave,
