@@ -116,6 +116,11 @@ fuzz: setup ## made-up bytes for every parser, on both interpreters; ARGS="--sec
 size: $(STAMP) ## bytes of .mpy of each module of the agent, and of what is flashed; fails above the limit
 	@$(RUN) -m dormouse_host.build
 
+.PHONY: board
+board: setup ## run a virtual board until Ctrl-C: BOARD=RPI_PICO_W DIR=build/board [APP=app.py BROKER=… DEVICE=…]
+	@$(VENV)/bin/dormouse board run $(BOARD) --dir $(or $(DIR),build/board) $(if $(APP),--app $(APP)) \
+		$(if $(BROKER),--broker $(BROKER)) $(if $(DEVICE),--device $(DEVICE)) $(ARGS)
+
 .PHONY: wakes
 wakes: setup ## 1000 wakes of each virtual board at 1000 times the speed: messages lost, heap leaked; ARGS="RPI_PICO_W"
 	@PYTHONPATH=tests $(RUN) -m board_wakes $(ARGS)

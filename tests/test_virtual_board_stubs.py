@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dormouse_host import boards
+from dormouse_host import boards, virtual_board
 from dormouse_host.virtual_board import VirtualBoard
 from needs import need_micropython, need_stubs
 
@@ -166,3 +166,15 @@ def test_no_keyword_that_the_board_lacks(port):
                         if a.arg not in allowed
                     ]
     assert sorted(set(beyond) - set(_BEYOND)) == []
+
+
+def test_no_copy_of_the_agent_in_the_simulation():
+    """Neither the firmware nor what stands around it imports anything of the agent."""
+    found = []
+    around = Path(virtual_board.__file__).parent.glob("virtual_board*.py")
+    for path in [*(boards.folder() / "virtual").rglob("*.py"), *around]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            found += [f"{path.name}: {name}" for name in names if name.split(".")[0] == "dormouse"]
+    assert found == []

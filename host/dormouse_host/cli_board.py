@@ -4,8 +4,11 @@ Must stay true: a board that is run here ends with the command, and its flash st
 nothing else.
 """
 
+import signal
+import threading
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -41,12 +44,26 @@ def run(
     battery: Annotated[float, typer.Option(min=0, max=60, help="Volts.")] = 4.1,
     ssid: Annotated[str, typer.Option(help="The access point's name.")] = "virtual",
     password: Annotated[str, typer.Option(help="The access point's password; nothing real.")] = "virtual-password",
+    app: Annotated[
+        Path | None, typer.Option("--app", help="Flash it with this program, as `dormouse flash` does.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="With --app: the device's id.")] = "virtual",
+    broker: Annotated[str, typer.Option(help="With --app: where its broker is.")] = "mqtt://127.0.0.1",
     json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")] = False,
 ) -> None:
     """Run a virtual board until Ctrl-C. What surrounds it is changed by lines on stdin: `help` lists them."""
     from dormouse_host.virtual_board import VirtualBoard, Wifi
     from dormouse_host.virtual_board_desk import serve
+    from dormouse_host.virtual_device import flash
 
+    stop = threading.Event()
+
+    def ended(number: int, _frame: FrameType | None) -> NoReturn:
+        stop.set()  # where the exception is swallowed, as in a finaliser, the loop sees this
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, ended)
     wifi = Wifi(ssid=ssid, password=password)
     with VirtualBoard(kind, folder, speed=speed, tcp=tcp, battery=battery, wifi=wifi) as running:
         facts = {"board": running.kind.name, "port": running.port, "url": running.url, "flash": str(running.image)}
@@ -55,4 +72,8 @@ def run(
         else:
             for key, value in facts.items():
                 show.line(f"{key:6} {value}")
-        serve(running, (lambda event: show.json_line(event.plain())) if json else lambda event: show.line(str(event)))
+        if app:
+            running.wait_boot()
+            flash(running, app, device, {"broker": broker}, show.warn)
+        tell = (lambda event: show.json_line(event.plain())) if json else (lambda event: show.line(str(event)))
+        serve(running, tell, stop.is_set)

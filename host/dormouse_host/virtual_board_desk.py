@@ -58,11 +58,11 @@ def _is_number(text: str) -> bool:
     return text.replace(".", "", 1).isdigit()
 
 
-def serve(board: VirtualBoard, tell: Callable[[Event], object]) -> None:
-    """Tell every event and obey every line, until we are interrupted or the board breaks."""
+def serve(board: VirtualBoard, tell: Callable[[Event], object], stopped: Callable[[], bool]) -> None:
+    """Tell every event and obey every line, until `stopped`, an interrupt, or the board breaks."""
     seen = 0
     reading = True
-    while True:
+    while not stopped():
         events = board.events
         for event in events[seen:]:
             tell(event)

@@ -200,7 +200,7 @@ class Hardware:
         if self.orders:
             return 0.0
         if self._held and self._processor:
-            waits.append(0.001 if not self._processor.listens() else 0.0)
+            waits.append(0.001 if not self._processor.listens() else 0.01)
         waits += [each[index] - now for each, index in ((self._dog, 0), (self._light, 1), (self._asleep, 0)) if each]
         return max(0.0, min(waits))
 
@@ -226,9 +226,7 @@ class Hardware:
     def _serve(self, processor: Processor, ready: set[int]) -> None:
         for message in processor.messages():
             self._hear(processor, message)
-        if self._held and processor.listens():
-            processor.write(self._held)
-            self._held = b""
+        self._hand_on(processor)
         if processor.terminal in ready:
             data = processor.read()
             if data is None:
@@ -237,9 +235,12 @@ class Hardware:
                 self._ended(self._end_processor())
             else:
                 self._write(data)
-                if self._held and processor.listens():
-                    processor.write(self._held)
-                    self._held = b""
+                self._hand_on(processor)
+
+    def _hand_on(self, processor: Processor) -> None:
+        """Input that waits, as far as the program's line takes it."""
+        if self._held and processor.listens():
+            self._held = self._held[processor.write(self._held) :]
 
     def _write(self, data: bytes) -> None:
         self.output += data

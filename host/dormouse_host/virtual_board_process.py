@@ -91,6 +91,7 @@ class Processor:
         )
         os.close(slave)
         theirs.close()
+        os.set_blocking(self.terminal, False)
         self.line.sendall(json.dumps(facts).encode() + b"\n")
         self.line.setblocking(False)
         self._rest = b""
@@ -107,15 +108,21 @@ class Processor:
         """What the program wrote; None when it has ended and all it wrote has been read."""
         try:
             data = os.read(self.terminal, 65536)
+        except BlockingIOError:
+            return b""
         except OSError:
-            data = b""
+            return None
         self._listens = self._listens or bool(data)
         return data or None
 
-    def write(self, data: bytes) -> None:
-        """Input for the program."""
-        with contextlib.suppress(OSError):
-            os.write(self.terminal, data)
+    def write(self, data: bytes) -> int:
+        """Input for the program: how much of it was taken. What it does not read fills the line, as on a board."""
+        try:
+            return os.write(self.terminal, data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return len(data)  # it has ended
 
     def messages(self) -> list[list[Any]]:
         """What the firmware has said: each a list, its first entry the number of the question or 0."""

@@ -7,16 +7,18 @@ lets its sleep pass, so that what is sent meanwhile is sent to a sleeper; nothin
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dormouse_host import boards, flash, project, toolchain
+from dormouse_host import boards, project, toolchain
+from dormouse_host import flash as flashing
 from dormouse_host.broker import Mosquitto
 from dormouse_host.demo_device import Event, parse
 from dormouse_host.errors import HostError
+from dormouse_host.flash import Flashed
 from dormouse_host.flash_ports import Place
 from dormouse_host.fleet import Fleet
 from dormouse_host.ledger.views import CommandView
@@ -46,6 +48,24 @@ class WakeLog:
         return next(iter(self.all("asleep")), {})
 
 
+def flash(
+    board: VirtualBoard, app: Path, device: str, settings: Mapping[str, Any], say: Callable[[str], None]
+) -> Flashed:
+    """Flash agent, app and configuration onto a virtual board, for its access point, and follow its first wake.
+
+    What the project file beside the app lists under [app] goes along; its broker and its secrets do not.
+    """
+    kind = boards.load(board.kind.name)
+    here = project.read(app.parent)
+    here = project.Project(here.folder, {"app": here.values["app"]} if "app" in here.values else {})
+    over = {"ssid": board.wifi.ssid, **settings}
+    files = project.device_files(here, kind, device, over, {"WIFI_PASSWORD": board.wifi.password})
+    done = flashing.flash(flashing.Request(here, kind, Place(board.port), files, app), say)
+    if done.wake and not done.wake.succeeded:
+        raise HostError(done.wake.explain(files.full))
+    return done
+
+
 class VirtualDevice:
     """A device called `id` on a virtual board of that kind, running `app`; a context manager.
 
@@ -62,21 +82,22 @@ class VirtualDevice:
         wifi: Wifi | None = None,
         say: Callable[[str], None] = lambda line: None,
         settings: dict[str, Any] | None = None,
+        **hardware: Any,
     ) -> None:
+        """`hardware`: what VirtualBoard takes beside, as `battery_pin`."""
         program = toolchain.mosquitto()
         if program is None:
             raise HostError("mosquitto is not installed: apt-get install mosquitto")
         if not app.is_file():
             raise HostError(f"{app}: there is no such app", 2)
         self.id, self._app, self._say = id, app, say
-        self._kind = boards.load(kind)
         self._settings = {**_SETTINGS, **(settings or {})}
         folder.mkdir(parents=True, exist_ok=True)
         self._ends = contextlib.ExitStack()
         try:
             self.broker = self._ends.enter_context(Mosquitto(program))
             self.fleet = self._ends.enter_context(Fleet(str(folder / "ledger.db")))
-            self.board = VirtualBoard(kind, folder / "board", wifi=wifi)
+            self.board = VirtualBoard(kind, folder / "board", wifi=wifi, **hardware)
         except BaseException:
             self._ends.close()
             raise
@@ -114,17 +135,10 @@ class VirtualDevice:
         self._ends.callback(thread.join, 10)
         self._ends.callback(relay.stop)
 
-    def flash(self) -> flash.Flashed:
+    def flash(self) -> Flashed:
         """Flash agent, app and configuration, as `dormouse flash` does; returns after the wake that follows."""
-        wifi = self.board.wifi
-        here = project.read(self._app.parent)
-        here = project.Project(here.folder, {"app": here.values["app"]} if "app" in here.values else {})
-        over = {"broker": self.broker.address.url, "ssid": wifi.ssid, **self._settings}
-        files = project.device_files(here, self._kind, self.id, over, {"WIFI_PASSWORD": wifi.password})
-        request = flash.Request(here, self._kind, Place(self.board.port), files, self._app)
-        done = flash.flash(request, self._say)
-        if done.wake and not done.wake.succeeded:
-            raise HostError(done.wake.explain(files.full))
+        settings = {"broker": self.broker.address.url, **self._settings}
+        done = flash(self.board, self._app, self.id, settings, self._say)
         self._at = self.board.wait_console("asleep {", after=self.board.console.rfind(" boot {"))
         return done
 
@@ -160,7 +174,7 @@ class VirtualDevice:
                 time.sleep(_LOOK)
         finally:
             self.board.speed = 1.0
-        raise HostError(f"{self._kind.name}: no wake in {timeout:g} s; last: {self.board.console[-200:]!r}")
+        raise HostError(f"{self.board.kind.name}: no wake in {timeout:g} s; last: {self.board.console[-200:]!r}")
 
     def told(self) -> list[Event]:
         """What the device has logged since the last time that was asked, here or in `wake`."""
