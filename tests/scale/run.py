@@ -31,7 +31,7 @@ class Figures:
     devices: int
     commands: int
     entering: float
-    first: Used  # the first two wakes of every device, in which the host learns what it can do
+    first: Used  # the first wake of every device
     sending: Used  # ledger to PUBACK
     confirming: Used  # wakes, until the last answer is stored
     peak: float  # MB of the relay
@@ -61,12 +61,9 @@ def measure(count: int, each: int, settings: Settings | None = None) -> Figures:
         plant.start_devices()
         limit = _AT_LEAST + _PER_COMMAND * count * each
         with plant.measured() as first:
-            _wake(plant)  # now the host asks each device what it can do
+            _wake(plant)  # now the host asks each device what it can do, and is answered with the commands that follow
             plant.until(lambda: plant.scalar("SELECT count(*) FROM ends") == count, limit)
             plant.until(lambda: not _left(plant, "'queued', 'publishing'"), limit)
-            _wake(plant)
-            plant.until(lambda: plant.scalar("SELECT count(*) FROM ends") == 2 * count, limit)
-            plant.until(lambda: not _left(plant, "'sent', 'delivered'"), limit)
         before = plant.megabytes()
         orders = [Order(name, "say", f'{{"n":{n}}}') for n in range(each) for name in plant.names]
         began = time.monotonic()

@@ -26,6 +26,7 @@ _CONNECT_WITHIN = 6.0  # seconds for TCP and CONNACK
 _KEEPALIVE = 30  # seconds
 _RECEIVE_MAXIMUM = 65535  # so that acknowledgements do not overtake reports
 _BATCH = 500  # messages that are stored in one transaction
+_GROUP = 0.02  # seconds after the first of them
 _UNSUPPORTED = 132  # CONNACK: unsupported protocol version
 _CREDENTIALS = (134, 135)  # bad user name or password, not authorised
 _TAKEN_OVER = 142  # DISCONNECT: session taken over
@@ -147,13 +148,19 @@ class Connection:
         return len(self._flying)
 
     def wait(self, seconds: float) -> tuple[Sequence[tuple[int, Incoming]], Sequence[tuple[int, bool]]]:
-        """What came in, with the ids to confirm, and the PUBACKs, after at most so long without any. Lost if it is."""
-        before = -1
-        while before < len(self._came) + len(self._acks) < _BATCH:
-            timeout = seconds if before < 0 else 0.0
-            before = len(self._came) + len(self._acks)
-            if self._client.loop(timeout) != paho.MQTT_ERR_SUCCESS:
+        """What came in, with the ids to confirm, and the PUBACKs, after at most so long without any. Lost if it is.
+
+        What follows within _GROUP is one group with the first, and stored with one COMMIT. No device waits for that:
+        its PUBACKs are the broker's.
+        """
+        until, first = time.monotonic() + seconds, True
+        while (before := len(self._came) + len(self._acks)) < _BATCH:
+            if self._client.loop(max(0.0, until - time.monotonic())) != paho.MQTT_ERR_SUCCESS:
                 raise Lost(self._ended or "connection lost")
+            if first and len(self._came) + len(self._acks) > before:
+                until, first = time.monotonic() + _GROUP, False
+            elif time.monotonic() >= until:
+                break
         came, self._came = self._came, []
         acks, self._acks = self._acks, []
         return came, acks
