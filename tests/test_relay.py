@@ -291,6 +291,7 @@ def test_telemetry_that_nobody_heard_is_asked_for_and_stored_once(tmp_path, mosq
     with Running(db, mosquitto):
         for _ in range(5):
             wake(fleet, device)
+            until(lambda: not {"queued", "publishing"} & set(fleet.ledger.counts()))  # what the next wake is to find
         until(lambda: len(list(fleet.export("telemetry"))) == 8)
         numbers = [row["number"] for row in fleet.export("telemetry")]
         assert sorted(numbers) == list(range(1, 9))

@@ -100,7 +100,7 @@ def settings(count: int, each: int) -> None:
     lines = []
     for name, one in SETTINGS.items():
         say(f"… {name}")
-        found, taken = run.measure(count, each, one), run.ingest(count, BATCHES // count, one)
+        found, taken = run.measure(count, each, one), run.ingest(count, BATCHES // (5 * count), one)
         speed = [*_speed(found)[3:], f"{taken.records / taken.used.seconds:.0f}"]
         lines.append([name, *speed, f"{found.used.commits}", *_cost(found)[1:3]])
     head = ("setting", "ledger to PUBACK", "wake to answer", "end to end", "records", "commits", "relay", "broker")

@@ -26,7 +26,7 @@ _CONNECT_WITHIN = 6.0  # seconds for TCP and CONNACK
 _KEEPALIVE = 30  # seconds
 _RECEIVE_MAXIMUM = 65535  # so that acknowledgements do not overtake reports
 _BATCH = 500  # messages that are stored in one transaction
-_GROUP = 0.02  # seconds after the first of them
+_GROUP = 0.01  # seconds after the first of them
 _UNSUPPORTED = 132  # CONNACK: unsupported protocol version
 _CREDENTIALS = (134, 135)  # bad user name or password, not authorised
 _TAKEN_OVER = 142  # DISCONNECT: session taken over
@@ -159,8 +159,8 @@ class Connection:
                 raise Lost(self._ended or "connection lost")
             if first and len(self._came) + len(self._acks) > before:
                 until, first = time.monotonic() + _GROUP, False
-            elif time.monotonic() >= until:
-                break
+            if time.monotonic() >= until or (self._acks and not self._flying and not self._came):
+                break  # without a word of a device there is nothing to wait for but PUBACKs
         came, self._came = self._came, []
         acks, self._acks = self._acks, []
         return came, acks
