@@ -100,6 +100,10 @@ endtoend: setup ## broker, relays and devices through every fault, each effect c
 	@$(need_postgresql)
 	@PYTHONPATH=tests $(RUN) -m endtoend $(ARGS)
 
+.PHONY: bench-host
+bench-host: setup ## what ledger, relay and broker do in a second, and how it grows with the devices; ARGS="100 1000"
+	@PYTHONPATH=tests $(RUN) -m scale $(ARGS)
+
 .PHONY: flash-cost
 flash-cost: setup ## what a wake costs: erases, bytes and milliseconds of flash, its life in years, and memory
 	@PYTHONPATH=tests $(RUN) -m powercut.bounds
