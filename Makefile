@@ -129,6 +129,11 @@ board: setup ## run a virtual board until Ctrl-C: BOARD=RPI_PICO_W DIR=build/boa
 wakes: setup ## 1000 wakes of each virtual board at 1000 times the speed: messages lost, heap leaked; ARGS="RPI_PICO_W"
 	@PYTHONPATH=tests $(RUN) -m board_wakes $(ARGS)
 
+.PHONY: attack
+attack: setup ## attack devices, relay and broker for real, one row each; ARGS="forged sql" for some
+	@$(have_mosquitto) || { echo "make attack needs mosquitto: $(mosquitto_hint)" >&2; exit 1; }
+	@PYTHONPATH=tests $(RUN) -m attack $(ARGS)
+
 .PHONY: lint
 lint: $(STAMP) ## ruff and mypy over everything
 	@$(VENV)/bin/ruff check .

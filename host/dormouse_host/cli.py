@@ -117,7 +117,9 @@ def main() -> NoReturn:
 
 def _fail(message: str, code: int) -> int:
     """One line; where a group of commands was given no command, its help instead."""
-    sys.stderr.write(f"{message}\n" if message.startswith("Usage: ") else f"dormouse: {message}\n")
+    from dormouse_host.show import safe
+
+    sys.stderr.write(f"{message}\n" if message.startswith("Usage: ") else f"dormouse: {safe(message)}\n")
     return code
 
 
