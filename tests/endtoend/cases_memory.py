@@ -29,8 +29,11 @@ def device_cut(world: World) -> None:
             world.awake(world.some())
         device = world.rng.choice(world.devices)
         device.start(world.rng.choice(["power", "power", "timer"]))
-        world.pause(0, 0.05 if device.kind == "micropython" else 0.2)
-        device.cut()
+        if world.rng.random() < 0.5:
+            device.cut_at_work(world.rng.uniform(0, 0.02))
+        else:
+            world.pause(0, 0.05 if device.kind == "micropython" else 0.2)
+            device.cut()
     world.fault("cuts", sum(device.cuts for device in world.devices))
 
 

@@ -168,8 +168,7 @@ def all_at_once(world: World) -> None:
         if what == "cuts":
             for device in world.some():
                 device.start("power")
-                world.pause(0, 0.04)
-                device.cut()
+                device.cut_at_work(world.rng.uniform(0, 0.02))
         elif what.startswith("relay"):
             world.awake(world.some(), lambda: world.pause(0, 0.1))
             world.relays[0].kill()

@@ -7,6 +7,7 @@ and is read only after the process is gone; a process that outlives its time fai
 import json
 import shutil
 import subprocess
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,17 @@ class Device:
         if self._child:
             self.cuts += self._child.poll() is None
         self.close()
+
+    def cut_at_work(self, after: float) -> None:
+        """The power goes so many seconds after a handler has begun, or when the wake is over."""
+        begun = len(self._lines("effects"))
+        deadline = time.monotonic() + HUNG
+        while self._child and self._child.poll() is None and time.monotonic() < deadline:
+            if len(self._lines("effects")) > begun:
+                time.sleep(after)
+                break
+            time.sleep(0.001)
+        self.cut()
 
     def close(self) -> None:
         """Nothing of it runs any more."""
