@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -64,8 +65,7 @@ def describe() -> None:
     """The catalogue of the device is known."""
     take((protocol.WAKE, {"wake": 1, "state": "s1", "catalogue": "abcd", "limit": 300, "next": 900}))
     with Fleet("ledger.db") as fleet:
-        fleet.send("dev", "describe")
-        sent = fleet.ledger.claim("r", "c", 10)[-1]
+        sent = fleet.ledger.claim("r", "c", 10)[-1]  # `describe`, which the report has asked for
     entry = {"id": json.loads(sent.payload)["id"], "status": "succeeded", "crc": crc32(sent.payload)}
     take((protocol.RESULT, [{**entry, "value": CATALOGUE}]))
 
@@ -129,6 +129,19 @@ def test_values_are_json_unless_the_argument_is_text():
         (["devices", "group", "north", "nobody"], "device nobody is not known"),
         (["devices", "remove", "nobody", "--offline"], "device nobody is not known"),
         (["ledger", "backup", "ledger.db"], "exists already"),
+        (["send", "--all", "--group", "north", "ping"], "not both"),
+        (["send", "dev", "ping", "--within", "5s"], "--wait"),
+        (["send", "--all", "ping", "--create"], "name it"),
+        (["status", "dev", "--group", "north"], "not both"),
+        (["status", "--group", "nowhere"], "no group nowhere"),
+        (["devices", "list", "--group", "nowhere"], "no group nowhere"),
+        (["devices", "group", "north"], "or --dissolve"),
+        (["devices", "group", "north", "dev", "--dissolve"], "or --dissolve"),
+        (["relay", "--broker", "mqtt://127.0.0.1:1", "--name", "a b"], "relay id"),
+        (["relay", "--name", "x", "forget", "y"], "behind forget"),
+        (["relay", "forget", "y"], "no broker"),
+        (["prune", "--before", "2099-01-01"], "in the future"),
+        (["prune", "--before", "soon"], "write 30s"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_stored(folder, words, why):
@@ -238,6 +251,98 @@ def test_lengths_of_time_and_dates():
     assert [cli_words.seconds_until(text, 0) for text in ("90", "1.5h", "2d")] == [90, 5400, 172800]
     assert cli_words.moment("1h", 10_000) == 6400
     assert [show.span(s) for s in (5, 200, 8000, 200_000)] == ["5 s", "3 min", "2 h", "2 d"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["status"], ["send", "dev", "ping"], ["log", "dev"], ["result", "x"], ["prune", "--before", "1d"], ["watch"]],
+    ids=lambda words: words[0],
+)
+def test_a_mistyped_path_makes_no_ledger(folder, words):
+    text, code = refused(*words, "--db", "legder.db")
+    assert (text, code) == ("no ledger at legder.db: dormouse devices add DEVICE makes one", 1)
+    assert not (folder / "legder.db").exists()
+
+
+def test_send_to_a_device_that_is_new_in_a_ledger_that_is_new(folder):
+    name = run("send", "new", "ping", "--create", "--db", "new.db").strip()
+    assert run("result", name, "--db", "new.db").startswith(f"{name} queued: new ping")
+
+
+@pytest.mark.parametrize("content", [b"\0" * 5000, b"SQLite format 3\0" + b"x" * 5000, b"some text\n" * 100])
+def test_a_file_that_is_no_ledger_is_left_as_it_is(folder, content):
+    (folder / "other.db").write_bytes(content)
+    for words in (["status"], ["devices", "add", "dev"], ["send", "dev", "ping", "--create"]):
+        text, code = refused(*words, "--db", "other.db")
+        assert (text, code) == ("database other.db: this is not a dormouse ledger; nothing was changed", 2)
+    assert (folder / "other.db").read_bytes() == content
+
+
+def test_a_ledger_that_may_only_be_read_is_one_line(folder):
+    """Root may write anywhere, so the right to do so is given up first."""
+    (folder / "ledger.db").chmod(0o444)
+    program = str(Path(sys.executable).with_name("dormouse"))
+    drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"] if os.geteuid() == 0 else []
+    done = subprocess.run([*drop, program, "send", "dev", "ping"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "dormouse: database ledger.db: attempt to write a readonly database\n"
+
+
+def test_a_group_is_dissolved_on_purpose_only(folder):
+    assert json.loads(run("devices", "group", "north", "dev", "--json")) == {"group": "north", "devices": 1}
+    assert json.loads(run("status", "--group", "north", "--json"))["id"] == "dev"
+    run("devices", "group", "north", "--dissolve")
+    assert refused("devices", "list", "--group", "north")[1] == 2
+
+
+def test_one_device_is_shown_with_all_that_is_known_of_it(folder):
+    describe()
+    told = run("status", "dev")
+    assert re.search(r"commands +water\(s:int, note:str=\"\"\) config\(set:dict\)", told)
+    assert re.search(r"payload +at most 300 bytes", told)
+    assert re.search(r"pending +0", told)
+
+
+def test_results_and_the_log_name_the_command_that_was_sent(folder):
+    describe()
+    (row,) = map(json.loads, run("export", "results").splitlines())
+    assert (row["do"], row["status"]) == ("describe", "succeeded")
+    assert json.loads(run("result", row["command"], "--json"))["id"] == row["id"]
+    lines = list(map(json.loads, run("log", "dev", "--json").splitlines()))
+    assert [line["kind"] for line in lines] == ["wake", "command", "command", "command", "result"]
+    assert {line["command"] for line in lines if line["kind"] != "wake"} == {row["command"]}
+    assert f"result     {row['command']} describe succeeded" in run("log", "dev")
+
+
+def test_two_devices_may_have_given_the_same_id_to_the_same_number(folder):
+    """An id says nothing of the device; each result is named after its own device's command."""
+    names = {}
+    with Fleet("ledger.db") as fleet:
+        for device in ("dev", "other"):
+            wake = json.dumps({"wake": 1, "state": "s1"}).encode()
+            fleet.ledger.take([Incoming(device, protocol.WAKE, wake)], None)
+            names[device] = fleet.send(device, "ping").name
+        for sent in fleet.ledger.claim("r", "c", 10):
+            entry = {"id": json.loads(sent.payload)["id"], "status": "succeeded", "crc": crc32(sent.payload)}
+            fleet.ledger.take([Incoming(sent.device, protocol.RESULT, json.dumps([entry]).encode())], None)
+        assert {row["device"]: row["command"] for row in fleet.export("results")} == names
+        assert len({row["id"] for row in fleet.export("results")}) == 1
+
+
+def test_what_was_done_is_said_as_json_too(folder):
+    assert json.loads(run("devices", "add", "b", "c", "--json")) == {"added": 2}
+    assert json.loads(run("devices", "remove", "b", "--offline", "--json")) == {"removed": "b"}
+    assert json.loads(run("ledger", "backup", "copy.db", "--json")) == {"backup": "copy.db"}
+    told = json.loads(run("prune", "--before", "1d", "--dry-run", "--json"))
+    assert told == {"commands": 0, "results": 0, "telemetry": 0, "wakes": 0, "deleted": False}
+    assert run("relay", "list", "--json") == ""
+
+
+def test_many_warnings_are_one_line(folder):
+    run("devices", "add", *(f"d{n}" for n in range(9)))
+    result = typer.testing.CliRunner().invoke(cli.app, ["send", "--all", "water"], standalone_mode=False)
+    said = "what d0 understands is not known yet: water is sent unchecked, and 9 more like this"
+    assert result.stderr == f"dormouse: {said}\n"
 
 
 def test_the_program_says_errors_on_stderr_with_an_exit_code(folder):
