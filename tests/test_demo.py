@@ -1,5 +1,6 @@
 """`dormouse demo` as a person runs it: a real broker, a real publisher, real device processes, both interpreters."""
 
+import json
 import os
 import re
 import signal
@@ -77,6 +78,14 @@ def test_demo_tells_three_phases_and_delivers_every_message_once_in_order(interp
         ["False", "0", "0 of 3", "1", "fence"],
     ]
     assert_nobody_listens(done.stdout)
+
+
+def test_demo_as_json_is_a_line_for_each_variant_and_nothing_else():
+    done = demo("--device", "cpython", "--messages", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    told, *others = map(json.loads, done.stdout.splitlines())
+    assert (told["complete"], told["arrived"], told["variant"]) == (True, [1, 2], {"clean": False, "qos": 1})
+    assert [other["arrived"] for other in others] == [[], []]
 
 
 def test_five_hundred_messages_arrive_in_order(interpreter):

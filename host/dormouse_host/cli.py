@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -26,6 +26,9 @@ from dormouse_host import (
 )
 from dormouse_host.device_process import Kind
 from dormouse_host.errors import HostError
+
+if TYPE_CHECKING:
+    from dormouse_host.demo_outcome import Outcome
 
 _EXIT_CODES = "Exit codes: 0 done, 1 not done, 2 asked for wrongly, 130 after Ctrl-C. An error is one line on stderr."
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -57,6 +60,7 @@ def demo(
     board: Annotated[
         str | None, typer.Option(help="On a virtual board instead, e.g. ESP32_GENERIC, with faults.")
     ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Only how it came out, a JSON object for each variant.")] = False,
 ) -> None:
     """Send messages to a sleeping device and see each arrive once.
 
@@ -70,12 +74,22 @@ def demo(
     if board:
         from dormouse_host import demo_board
 
-        if broker or clean or qos != 1 or device:
+        if broker or clean or qos != 1 or device or json:
             raise HostError("--board has a broker and a device of its own: only --messages goes with it", 2)
         demo_board.run(board, messages, Console())
         return
     variant = Variant(clean=clean, qos=qos)
-    run(Options(broker, messages, variant, device, budget), os.environ, Console())
+    options = Options(broker, messages, variant, device, budget)
+    run(options, os.environ, Console(quiet=json), _outcomes_as_json if json else lambda outcomes: None)
+
+
+def _outcomes_as_json(outcomes: "list[Outcome]") -> None:
+    from dataclasses import asdict
+
+    from dormouse_host import show
+
+    for outcome in outcomes:
+        show.json_line({**asdict(outcome), "complete": outcome.complete})
 
 
 for area in (

@@ -6,7 +6,7 @@ a foreign one is left as it was found, however the demo ends.
 
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +38,15 @@ class Options:
     budget: float = 8
 
 
-def run(options: Options, environment: Mapping[str, str], console: Console) -> None:
-    """Run the demo. HostError, code 1, unless every message arrived exactly once and in order."""
+def run(
+    options: Options,
+    environment: Mapping[str, str],
+    console: Console,
+    on_end: Callable[[list[Outcome]], object] = lambda outcomes: None,
+) -> None:
+    """Run the demo; `on_end` is told how it came out. HostError, code 1, unless every message arrived exactly once and
+    in order.
+    """
     foreign = parse(options.url, environment) if options.url else None
     if foreign and foreign.tls:
         raise HostError("the demo's device has no CA to check a broker by: try mqtt://", 2)
@@ -63,7 +70,9 @@ def run(options: Options, environment: Mapping[str, str], console: Console) -> N
             _tell(told)
             _contrast(others, console)
     console.line()
-    console.table(_HEAD, [_row(each.outcome) for each in (told, *others)])
+    outcomes = [each.outcome for each in (told, *others)]
+    console.table(_HEAD, [_row(outcome) for outcome in outcomes])
+    on_end(outcomes)
     if told.outcome.fault():
         raise HostError(told.outcome.fault())
 
