@@ -201,7 +201,7 @@ def test_who_was_revoked_can_be_let_in_again_but_not_with_the_old_credential(run
 def test_a_credential_is_not_replaced_by_accident(running, tmp_path):
     provision.provision(running.made, "once", tmp_path)
     before = (tmp_path / "devices" / "once" / "secrets.json").read_text()
-    with pytest.raises(HostError, match="has a credential"):
+    with pytest.raises(HostError, match="has a credential already"):
         provision.provision(running.made, "once", tmp_path)
     assert (tmp_path / "devices" / "once" / "secrets.json").read_text() == before
 

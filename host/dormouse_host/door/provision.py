@@ -46,7 +46,7 @@ def provision(made: BrokerFolder, device: str, project: Path, *, cert: bool = Fa
     """Let a device in: with a password of its own, or a certificate. HostError where it has a credential already."""
     check_name(device)
     if has_credential(made, device):
-        raise HostError(f"{device} has a credential: dormouse rotate {device}, or revoke it first", 2)
+        raise HostError(f"{device} has a credential already: dormouse revoke {device} first", 2)
     folder = _device_folder(project, device)
     config = {"id": device, "broker": made.url(cert=cert), "ca": "ca.der"}
     if made.root != protocol.ROOT:
