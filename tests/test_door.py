@@ -103,6 +103,14 @@ def test_broker_needs_names_that_are_names(tmp_path, names, why):
     assert not (tmp_path / "b").exists()
 
 
+def test_certificates_begin_when_their_ca_does(tmp_path):
+    """A board without a clock sets it to the CA's first day: what began later would cost it a second handshake."""
+    authority = made_broker.make(tmp_path / "b").authority
+    begun = x509.load_pem_x509_certificate(authority.pem).not_valid_before_utc
+    assert authority.server(["x"]).certificate.not_valid_before_utc == begun
+    assert authority.client("x").certificate.not_valid_before_utc == begun
+
+
 def test_a_folder_that_is_in_use_is_left_alone(tmp_path):
     (tmp_path / "mine").write_text("precious")
     with pytest.raises(HostError, match="not empty"):

@@ -136,7 +136,10 @@ class Authority:
         self, common: str, purpose: x509.ObjectIdentifier, alternatives: Sequence[x509.GeneralName], days: float
     ) -> Signed:
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(common), self._signed.certificate.subject, key, days)
+        own = (
+            self._signed.certificate
+        )  # as old as the CA: a board that does not know the time checks it at the first try
+        builder = _builder(_name(common), own.subject, key, days, own.not_valid_before_utc)
         usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(usage, critical=True)
@@ -163,7 +166,7 @@ class Authority:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float, since: datetime | None = None
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -172,6 +175,6 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _EARLIER)
+        .not_valid_before(since or now - _EARLIER)
         .not_valid_after(now + timedelta(days=days))
     )
