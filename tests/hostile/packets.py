@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 
 from hostile.meddler import WAIT, Link, Meddler, Rule, as_it_is, flood
-from hostile.stage import Case, Stage
+from hostile.stage import QUIET, Case, Stage
 from peer import CONNACK, PUBACK, PUBCOMP, PUBLISH, PUBREC, SUBACK, Packet, packet, puback, publish
 
 BIG = 268_435_455 - 64  # bytes of payload; four bytes of length can say no more (MQTT 3.1.1, section 2.2.3)
@@ -170,7 +170,7 @@ def wrong(name: str, *words: Callable[[Link], bytes] | bytes, reason: str, **mor
 
 
 CASES = [
-    Case("PUBACK that never comes", meddled(down=no_puback), "confirm", codes=(1,)),
+    Case("PUBACK that never comes", meddled(down=no_puback), QUIET, codes=(1,)),
     Case("PUBACK twice", meddled(down=puback_twice)),
     Case("PUBACK for an unknown id", meddled(down=puback_unknown)),
     Case("SUBACK 0x80", meddled(down=suback_of(0x80)), "refuses the subscription", codes=(1,)),
