@@ -94,7 +94,7 @@ class Online:
                 self.link.close()
                 if e.stage == "tls" and self.security.retry():
                     continue
-                if e.stage in ("read", "write"):  # and not in silence
+                if e.stage in ("read", "write") and not e.silent:
                     self._judge_cut()
                 if not self.was_up or e.stage == "subscribe" or self.port.ms() + pause >= self.link.deadline:
                     raise

@@ -77,7 +77,7 @@ def never_reads(connection: Connection) -> None:
 def _never_reads(connection: Connection, flight: list[Packet]) -> None:
     topic = connection.topic("down/cmd")
     wrong = [publish(topic, b"{}", n) for n in range(1, 101)]
-    later = [puback(n) for n in range(flight[-1].pid, flight[-1].pid + 200)]  # and never the one for the telemetry
+    later = [puback(n) for n in range(flight[-1].pid + 1, flight[-1].pid + 200)]  # and never the one for the telemetry
     connection.send(connack(), suback(flight[1].pid), puback(flight[2].pid))
     while True:
         connection.send(*later, *wrong)
