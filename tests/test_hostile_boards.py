@@ -23,11 +23,13 @@ def make(tmp_path: Path, mosquitto) -> Iterator[Maker]:
     need_micropython()
     boards: list[VirtualBoard] = []
 
-    def new(kind: str, wifi: Wifi, app: str = APP, **config: object) -> tuple[VirtualBoard, int]:
+    def new(kind: str, wifi: Wifi, watchdog: int = 30) -> tuple[VirtualBoard, int]:
         board = VirtualBoard(kind, tmp_path / "board", wifi=wifi, speed=60)
         boards.append(board)
         board.start().wait_boot()
-        return board, install(board, tmp_path / "files", f"mqtt://localhost:{mosquitto.address.port}", app, **config)
+        return board, install(
+            board, tmp_path / "files", f"mqtt://localhost:{mosquitto.address.port}", APP, watchdog=watchdog
+        )
 
     yield new
     for board in boards:
@@ -64,7 +66,7 @@ def test_name_that_is_never_answered_ends_by_the_watchdog_and_the_next_boot_back
 @TWO
 def test_wifi_that_drops_in_a_wake_is_joined_again_and_nothing_is_done_or_told_twice(kind, make, mosquitto):
     """While a handler runs, the access point is gone for a moment; the session goes on over a new connection."""
-    board, said = make(kind, Wifi(), sample_every=3600)
+    board, said = make(kind, Wifi())
     end = asleep(board, said)
     with Host(mosquitto.address) as host:
         state = host.wait("up/wake")["state"]
