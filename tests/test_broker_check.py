@@ -66,6 +66,7 @@ def test_mosquitto_as_it_comes_forgets_everything_in_a_kill():
     assert row.seen.startswith("session_present=0, 0 of 20 arrived")
 
 
+@pytest.mark.timeout(300)  # a minute on a busy machine
 def test_broker_of_init_keeps_everything_and_lets_nobody_else_in(tmp_path):
     made = made_broker.make(tmp_path / "b")
     with made_broker.MadeBroker(made) as broker:
@@ -111,6 +112,7 @@ def test_nats_withholds_what_a_power_cut_left():
     assert rows["window"].seen == "all 60"
 
 
+@pytest.mark.timeout(300)  # a minute on a busy machine
 def test_rabbitmq_keeps_all_but_the_retained_report():
     with Rabbit() as broker:
         rows = found(Case(broker.address, depth=DEPTH))
