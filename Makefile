@@ -87,6 +87,10 @@ brokers: setup ## try mosquitto, amqtt, NATS and RabbitMQ with `dormouse broker 
 	@$(need_brokers)
 	@PYTHONPATH=tests $(RUN) -m broker_table $(ARGS)
 
+.PHONY: test-flash
+test-flash: setup ## flash every kind of virtual board in every way; `make test` takes turns at them
+	@FLASH_ALL=1 $(RUN) -m pytest -n 2 tests/test_flash.py $(ARGS)
+
 .PHONY: powercut
 powercut: setup ## cut the power at every instant, then at every second one too; ARGS="long/3:flash:17:torn" for one
 	@PYTHONPATH=tests $(RUN) -m powercut $(ARGS)

@@ -1,9 +1,13 @@
 """Flashing virtual boards with the real mpremote, from blank to the first wake, and every way in which it may not go.
 
 A virtual board is real MicroPython with a board's littlefs, resets, sleep and watchdog behind a pseudo-terminal.
+
+    make test-flash        all of it; `make test` takes turns at what takes long
 """
 
+import datetime
 import json
+import os
 import shutil
 import threading
 import time
@@ -22,8 +26,30 @@ from dormouse_host.monitor import monitor
 from dormouse_host.virtual_board import VirtualBoard, Wifi
 from needs import need_micropython
 
-KINDS = ["ESP32_GENERIC", "ESP32_GENERIC_C3", "ESP32_GENERIC_S3", "RPI_PICO_W", "RPI_PICO2_W"]
-TWO = pytest.mark.parametrize("kind", ["ESP32_GENERIC", "RPI_PICO_W"])
+ALL = os.environ.get("FLASH_ALL") == "1"  # `make test-flash`; else what takes long takes turns, another part each day
+SEED = int(os.environ.get("FLASH_SEED") or datetime.date.today().toordinal())
+
+
+def in_turn(cases, count):
+    """All of them, or `count` that are other ones tomorrow."""
+    first = SEED * count % len(cases)
+    return cases if ALL else (cases + cases)[first : first + count]
+
+
+TWO_KINDS = ["ESP32_GENERIC", "RPI_PICO_W"]
+KINDS = [*TWO_KINDS, *in_turn(["ESP32_GENERIC_C3", "ESP32_GENERIC_S3", "RPI_PICO2_W"], 1)]
+STAGES = [
+    ("ap", "RPI_PICO_W", {"present": False}, None),
+    ("password", "ESP32_GENERIC", {"password": "another"}, None),
+    ("dns", "ESP32_GENERIC", {"dns": "fails"}, "mqtt://broker.lan"),
+    ("ap", "ESP32_GENERIC", {"present": False}, None),
+    ("password", "RPI_PICO_W", {"password": "another"}, None),
+    ("connect", "RPI_PICO_W", {}, "mqtt://127.0.0.1:9"),
+    ("address", "RPI_PICO_W", {"dhcp_ms": None}, None),
+    ("address", "ESP32_GENERIC", {"dhcp_ms": None}, None),
+]
+TWO = pytest.mark.parametrize("kind", TWO_KINDS)
+ONE = pytest.mark.parametrize("kind", in_turn(TWO_KINDS, 1))
 APP = "from dormouse import command\n\n@command('say', text=str)\ndef say(wake, text):\n    return text\n"
 
 pytestmark = pytest.mark.timeout(240)  # two cores, and other tests beside: a flash takes 5 s alone
@@ -150,7 +176,7 @@ def test_too_old_a_micropython_is_refused(bench, tmp_path):
 # ---- asleep, busy, gone
 
 
-@TWO
+@ONE
 def test_a_sleeping_board_is_caught_at_its_next_wake_and_what_is_waited_for_is_said(bench, kind):
     """At 20 times the speed an interval of 100 s passes in 5: the Pico's port is gone for that time."""
     here = bench(kind, speed=20)
@@ -175,7 +201,7 @@ def test_a_board_that_does_not_wake_in_time_is_given_up_with_an_exit_code_of_its
     assert time.monotonic() - began < 20
 
 
-@TWO
+@ONE
 def test_a_board_in_the_middle_of_a_wake_is_interrupted(bench, kind, tmp_path):
     """An app that hangs on to the wake: Ctrl-C makes the agent write a mark and restart, and nothing bites then."""
     here = bench(kind)
@@ -195,8 +221,8 @@ def test_a_board_that_loses_power_in_the_middle_still_works_and_the_next_flash_f
     """Cut after a third of the new files: what ran before runs, and what has arrived is not sent again."""
     here = bench("ESP32_GENERIC")
     assert here.flash(connect_every=3600).wake.succeeded, here.text()
-    (here.folder / "app.py").write_text(APP + "\n# longer\n" * 3000)
-    (here.folder / "big.py").write_text("x = 1  # a line\n" * 1500)
+    (here.folder / "app.py").write_text(APP + "\n# longer\n" * 1000)
+    (here.folder / "big.py").write_text("x = 1  # a line\n" * 800)
     (here.folder / "dormouse.toml").write_text("[app]\nfiles = ['big.py']\n")
 
     def power(place=here.board):
@@ -218,25 +244,13 @@ def test_a_board_that_loses_power_in_the_middle_still_works_and_the_next_flash_f
     assert '"drained":true' in here.board.console[after:]
     done = here.flash(connect_every=3600)
     assert done.wake.succeeded, here.text()
-    assert len(here.board.read_file("app.py")) > 20000
+    assert len(here.board.read_file("app.py")) > 10000
 
 
 # ---- a first wake that fails, by its stage
 
 
-@pytest.mark.parametrize(
-    "stage, kind, wifi, broker",
-    [
-        ("ap", "RPI_PICO_W", {"present": False}, None),
-        ("ap", "ESP32_GENERIC", {"present": False}, None),
-        ("password", "RPI_PICO_W", {"password": "another"}, None),
-        ("password", "ESP32_GENERIC", {"password": "another"}, None),
-        ("address", "RPI_PICO_W", {"dhcp_ms": None}, None),
-        ("address", "ESP32_GENERIC", {"dhcp_ms": None}, None),
-        ("dns", "ESP32_GENERIC", {"dns": "fails"}, "mqtt://broker.lan"),
-        ("connect", "RPI_PICO_W", {}, "mqtt://127.0.0.1:9"),
-    ],
-)
+@pytest.mark.parametrize("stage, kind, wifi, broker", in_turn(STAGES, 3))
 def test_a_first_wake_that_fails_is_named_by_its_stage(bench, stage, kind, wifi, broker):
     """Those of Wi-Fi on both ports, whose radios tell them in different ways."""
     here = bench(kind, wifi=Wifi(**wifi))
@@ -329,8 +343,6 @@ def test_a_port_that_another_program_holds_is_said(bench):
 
 def test_no_answer_at_all_ends_at_its_deadline(tmp_path):
     """A pseudo-terminal with nobody behind it, as a port of something that is no MicroPython."""
-    import os
-
     master, slave = os.openpty()
     try:
         place = Place(os.ttyname(slave), list[PortInfo])
