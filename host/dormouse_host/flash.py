@@ -85,8 +85,8 @@ def check_broker(place: Place, device: DeviceFiles) -> None:
 def _copy(request: Request, files: dict[str, bytes], say: Say) -> tuple[Flashed, Wire]:
     """Catch the board and bring `files` onto it, again where it vanishes in the middle. The wire stays open."""
     trouble = ""
-    for _ in range(_TRIES):
-        wire = _caught(request, say)
+    for again in range(_TRIES):
+        wire = _caught(request, say, afresh=again > 0)
         try:
             return _bring(wire, request.board, files, say), wire
         except Refused as error:
@@ -102,7 +102,7 @@ def _copy(request: Request, files: dict[str, bytes], say: Say) -> tuple[Flashed,
     raise HostError(f"the board was lost {_TRIES} times while files were sent ({trouble}): run this again", 1)
 
 
-def _caught(request: Request, say: Say) -> Wire:
+def _caught(request: Request, say: Say, *, afresh: bool) -> Wire:
     place = request.place
     asleep = "asleep, its port is gone" if request.board.usb.vanishes else "asleep or busy"
 
@@ -110,7 +110,7 @@ def _caught(request: Request, say: Say) -> Wire:
         say(f"waiting for {place}: {asleep}; {left:.0f} s left, or press its reset button now")
 
     try:
-        return catch(place, request.wait, waiting)
+        return catch(place, request.wait, waiting, afresh=afresh)
     except LostBoard as error:
         raise HostError(f"{place}: not caught in {request.wait:.0f} s ({error}); see dormouse doctor", 4) from None
 

@@ -88,10 +88,12 @@ class Wire:
                     return True
         return False
 
-    def take_over(self) -> None:
-        """Enter the raw REPL without a soft reset: what runs is stopped, and nothing starts anew."""
+    def take_over(self, *, afresh: bool) -> None:
+        """Enter the raw REPL. `afresh`: by a soft reset, which runs no main.py, for an interpreter that was
+        interrupted at a bad moment; without it, nothing starts anew.
+        """
         with _quiet():
-            self._transport.enter_raw_repl(soft_reset=False, timeout_overall=3)
+            self._transport.enter_raw_repl(soft_reset=afresh, timeout_overall=3)
 
     def run(self, code: str, seconds: float = 20) -> str:
         """Run `code` on the board and return what it printed; `seconds` without a byte is too long."""
@@ -138,10 +140,11 @@ def _quiet() -> Iterator[None]:
         raise LostBoard(f"{type(error).__name__}: {error}") from error
 
 
-def catch(place: Place, seconds: float, tell: Callable[[float], None]) -> Wire:
+def catch(place: Place, seconds: float, tell: Callable[[float], None], *, afresh: bool = False) -> Wire:
     """The wire to the board at `place`, its prompt taken: now, or at its next wake within `seconds`.
 
     `tell(left)` is called when it is clear that this takes a while, and once a minute from then on.
+    `afresh`: see Wire.take_over.
     LostBoard when the time is over.
     """
     deadline = time.monotonic() + seconds
@@ -154,7 +157,7 @@ def catch(place: Place, seconds: float, tell: Callable[[float], None]) -> Wire:
             try:
                 wire = Wire(device)
                 if wire.interrupt(min(3, max(0.5, deadline - time.monotonic()))):
-                    wire.take_over()
+                    wire.take_over(afresh=afresh)
                     return wire
                 why = "no prompt came: it sleeps, or its program does not let itself be interrupted"
             except LostBoard as error:
