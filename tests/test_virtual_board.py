@@ -424,7 +424,8 @@ def test_esp32_watchdog_can_be_armed_again_with_another_time(make):
     board.type(
         "\x03\x01import machine, time; machine.WDT(timeout=400); machine.WDT(timeout=60000); time.sleep(1.5)\x04"
     )
-    time.sleep(1.2)
+    board.wait_event("watchdog armed", where=lambda event: event.fields == {"ms": 60000})
+    time.sleep(0.8)
     assert "watchdog" not in [event.name for event in board.events]
     board.type("\x03\x01machine.WDT(timeout=300); time.sleep(30)\x04")
     board.wait_event("watchdog", 10)

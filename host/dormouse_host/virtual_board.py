@@ -26,7 +26,8 @@ from typing import Self, TypeVar
 
 from dormouse_host import virtual_board_image as littlefs_image
 from dormouse_host.errors import HostError
-from dormouse_host.virtual_board_hardware import Event, Hardware
+from dormouse_host.virtual_board_event import Event
+from dormouse_host.virtual_board_hardware import Hardware
 from dormouse_host.virtual_board_kind import BoardKind, load
 from dormouse_host.virtual_board_wifi import Wifi
 
@@ -61,9 +62,9 @@ class VirtualBoard:
         self._wake_up = os.pipe()
         os.set_blocking(self._wake_up[0], False)
         self._hardware = hardware = Hardware(self.kind, self.folder, speed, wifi or Wifi(), tcp, self._lock)
-        hardware.battery = battery
-        hardware.battery_pin = self.kind.battery if battery_pin is None else battery_pin
-        hardware.divider = self.kind.divider if divider is None else divider
+        hardware.pins.battery = battery
+        hardware.pins.battery_pin = self.kind.battery if battery_pin is None else battery_pin
+        hardware.pins.divider = self.kind.divider if divider is None else divider
         self._thread: threading.Thread | None = None
         self._closing = False
         self._failure: BaseException | None = None
@@ -127,11 +128,11 @@ class VirtualBoard:
     @property
     def battery(self) -> float:
         """Volts."""
-        return self._hardware.battery
+        return self._hardware.pins.battery
 
     @battery.setter
     def battery(self, volts: float) -> None:
-        self._hardware.battery = volts
+        self._hardware.pins.battery = volts
 
     @property
     def speed(self) -> float:
@@ -148,12 +149,12 @@ class VirtualBoard:
 
     def pin(self, pin: int | str) -> int:
         """The level that a pin has."""
-        return self._hardware.level(pin)
+        return self._hardware.pins.level(pin)
 
     @property
     def driven(self) -> list[tuple[int | str, int]]:
         """Which outputs were set to what, in order, since it was made; the last thousand."""
-        return list(self._hardware.driven)
+        return list(self._hardware.pins.driven)
 
     # ---- its port
 

@@ -4,20 +4,18 @@ Must stay true: a processor runs exactly while the state is "running"; a watchdo
 also over a soft reset, also while mpremote copies; a feed that was sent in time counts, however late we read it.
 """
 
-import ipaddress
 import random
 import select
-import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dormouse_host.virtual_board_console import Console
+from dormouse_host.virtual_board_event import Event
 from dormouse_host.virtual_board_kind import BoardKind
+from dormouse_host.virtual_board_pins import Pins
 from dormouse_host.virtual_board_process import Processor
 from dormouse_host.virtual_board_wifi import Station, Wifi
 
@@ -28,24 +26,6 @@ _UNIX_2000, _UNIX_2021 = 946684800, 1609459200
 _OUTPUT = 4 << 20  # bytes of output that are kept
 
 
-@dataclass(frozen=True)
-class Event:
-    """Something that happened: its number, the second since the start, its name and its particulars."""
-
-    number: int
-    at: float
-    name: str
-    fields: dict[str, Any] = field(default_factory=dict)
-
-    def plain(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"at": self.at, "event": self.name, **self.fields}
-
-    def __str__(self) -> str:
-        """One line for people."""
-        return " ".join([f"{self.at:9.3f}", self.name, *(f"{key}={value}" for key, value in self.fields.items())])
-
-
 class Hardware:
     """What `VirtualBoard` drives from its thread: `register`, `until_turn`, `turn`; called with the lock held."""
 
@@ -54,26 +34,20 @@ class Hardware:
     ) -> None:
         self.kind, self.folder, self.speed, self._lock = kind, folder, speed, lock
         self.console = Console(folder / "port", tcp)
-        self.station = Station(wifi, rejoins=kind.port == "esp32", on_event=self._happened)
+        self.station = Station(wifi, kind.port, on_event=self._happened)
         self.state = "off"
         self.events: list[Event] = []
         self.orders: list[Callable[[], object]] = []
         self.output = bytearray()
-        self.driven: deque[tuple[int | str, int]] = deque(maxlen=1000)
-        self.battery = 4.1
-        self.battery_pin: int | None = None
-        self.divider = 1.0
         self.cut: str | None = None
         self._began = self._fell_asleep = time.monotonic()
-        self._inside = random.Random(str(folder))
+        self._chance = random.Random(str(folder))
+        self.pins = Pins(kind, self._chance)
         self._processor: Processor | None = None
         self._held = b""  # input that came before the program ran
         self._cause, self._wake = POWER, 0
         self._shift = 0.0  # s by which the board's clock is ahead of ours
         self._retained = b""
-        self._outputs: dict[int | str, int] = {}
-        self._pulls: dict[int | str, int] = {}
-        self._outside: dict[int | str, int] = {}
         self._off_supply()
 
     def _off_supply(self) -> None:
@@ -82,7 +56,6 @@ class Hardware:
         # question; when it ends; ms asked for; since when at this speed; until then, ms slept and ms gone by
         self._light: tuple[int, float, int, float, float, float] | None = None
         self._wake_pins: tuple[list[int | str], int, int] = ([], 0, 0)
-        self._irq: dict[int | str, int] = {}
         # when it ends; ms asked for; since when at this speed; until then, ms slept
         self._asleep: tuple[float, int, float, float] | None = None
         self._pending = False  # has the Wi-Fi chip an event that nobody has taken?
@@ -97,9 +70,8 @@ class Hardware:
         """From nothing: no clock, no memory, only flash."""
         if self.state != "off":
             return
-        self._retained = self._inside.randbytes(self._inside.randint(0, self.kind.retained))
+        self._retained = self._chance.randbytes(self._chance.randint(0, self.kind.retained))
         self._shift = (_UNIX_2000 if self.kind.epoch == 2000 else _UNIX_2021) - time.time()
-        self._outputs.clear()
         self._happened("power on")
         self._boot(POWER)
 
@@ -121,7 +93,7 @@ class Hardware:
         self._end_processor(kill=True)
         self.state = "off"
         self._off_supply()
-        self._retained = self._inside.randbytes(self._inside.randint(0, self.kind.retained))
+        self._retained = self._chance.randbytes(self._chance.randint(0, self.kind.retained))
         self._shift = (_UNIX_2000 if self.kind.epoch == 2000 else _UNIX_2021) - time.time()
         self._boot(POWER)
 
@@ -131,15 +103,11 @@ class Hardware:
 
     def set_pin(self, pin: int | str, level: int | None) -> None:
         """From outside; a sleeping board may wake of it."""
-        if level is None:
-            self._outside.pop(pin, None)
-            return
-        rose = level > self.level(pin)
-        self._outside[pin] = level
+        interrupts = self.pins.from_outside(pin, level)
         pins, wanted, reason = self._wake_pins
         if self.state == "asleep" and pin in pins and level == wanted:
             self._awake(reason)
-        elif self._light and self._irq.get(pin, 0) & (8 if rose else 4):
+        elif self._light and interrupts:
             self._end_light_sleep()
 
     def set_speed(self, speed: float) -> None:
@@ -159,10 +127,6 @@ class Hardware:
             )
             if self._dog:
                 self._dog = (now + (self._dog[0] - now) * ratio, self._dog[1])
-
-    def level(self, pin: int | str) -> int:
-        """Driven by the board, else from outside, else by its pull resistor."""
-        return self._outputs.get(pin, self._outside.get(pin, int(self._pulls.get(pin, 0) == 1)))
 
     @property
     def in_light_sleep(self) -> bool:
@@ -257,8 +221,7 @@ class Hardware:
         if soft == "" and not (kind.clock_kept and cause != POWER):
             self._shift = (_UNIX_2000 if kind.epoch == 2000 else _UNIX_2021) - time.time()
         if not soft:
-            self._outputs.clear()
-            self._pulls.clear()
+            self.pins.reset()
             self._cause, self._wake = cause, wake
         # on an ESP32 a soft reset is a cause of its own; an RP2040 still knows only what its last real one was
         told = SOFT if soft and kind.port == "esp32" else self._cause
@@ -415,62 +378,27 @@ class Hardware:
             self._asleep = (now + (rest[0] / 1000 / self.speed if rest[0] else 1e9), rest[0], now, 0.0)
         elif what == "wake_on":
             self._wake_pins = (rest[0], rest[1], rest[2])
-        elif what == "irq":
-            self._irq[rest[0]] = rest[1]
-        elif what == "mode":
-            self._pulls[rest[0]] = rest[2]
-            if rest[1] not in (1, 2):
-                self._outputs.pop(rest[0], None)
-        elif what == "drive":
-            self._outputs[rest[0]] = rest[1]
-            self.driven.append((rest[0], rest[1]))
         elif what == "clock":
             self._shift = rest[0]
+        else:
+            self.pins.told(what, list(rest))
 
     def _answer(self, what: str, *rest: Any) -> Any:
         if what == "wifi":
             self._pending = True
             return self.station.ask(*rest)
         if what == "resolve":
-            return self._resolve(str(rest[0]), int(rest[1]))
+            return self.station.resolve(str(rest[0]), int(rest[1]))
         if what == "level":
-            return self.level(rest[0])
+            return self.pins.level(rest[0])
         if what == "adc":
-            return self._microvolts(rest[0])
+            return self.pins.microvolts(rest[0], radio=self.station.active)
         if what == "radio":
             return self.station.active
         if what == "retain":
             self._retained = bytes.fromhex(rest[0])
             return None
         return self._retained.hex() if what == "retained" else None
-
-    def _microvolts(self, pin: int) -> int:
-        if self.kind.port == "rp2" and pin == 29:
-            if self.station.active:
-                return self._inside.randint(0, 3_300_000)  # the Wi-Fi chip's clock line
-            if self.level(25) == 0:
-                return 0  # and that chip selected: the divider is not connected
-        return int(self.battery / self.divider * 1e6) if pin == self.battery_pin else 0
-
-    def _resolve(self, host: str, port: int) -> Any:
-        """[address, port]; None: never an answer; a number: the error that getaddrinfo raises."""
-        wifi, up = self.station.wifi, self.station.state() == "up"
-        failure = -202 if self.kind.port == "esp32" else -2
-        known = wifi.names.get(f"{host}:{port}") or wifi.names.get(host)
-        if not up:
-            literal = _is_literal(host)
-            return [host, port] if literal else None if self.kind.port == "rp2" else failure
-        if known:
-            return [known[0], known[1] or port]
-        if _is_literal(host):
-            return [host, port]
-        if wifi.dns != "works":
-            return None if wifi.dns == "never" else failure
-        try:
-            found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
-        except OSError:
-            return failure
-        return [found[0][4][0], port]
 
     def close(self) -> None:
         """The end."""
@@ -481,11 +409,3 @@ class Hardware:
 
 
 _CAUSES = {POWER: "power", HARD: "reset", WATCHDOG: "watchdog", DEEPSLEEP: "deepsleep", SOFT: "soft"}
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ipaddress.IPv4Address(host)
-    except ValueError:
-        return False
-    return True

@@ -4,6 +4,8 @@ Must stay true: a state depends on the script and the time that has passed, on n
 accelerated. All of it may be changed while the board runs.
 """
 
+import ipaddress
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -42,8 +44,9 @@ class Wifi:
 class Station:
     """The board's end. `on_event(name, **fields)` is told what happens."""
 
-    def __init__(self, wifi: Wifi, *, rejoins: bool, on_event: Callable[..., object]) -> None:
-        """`rejoins`: an ESP32 joins again by itself when the connection is lost."""
+    def __init__(self, wifi: Wifi, port: str, *, on_event: Callable[..., object]) -> None:
+        """`port`: an ESP32 joins again by itself when the connection is lost."""
+        self._port, rejoins = port, port == "esp32"
         self.wifi = wifi
         self._rejoins = self._would_rejoin = rejoins
         self._on_event = on_event
@@ -156,3 +159,31 @@ class Station:
             "dhcp": self._static is None,
             "scan": [wifi.scan_ms, [[wifi.ssid, wifi.bssid, wifi.channel, wifi.rssi]] if wifi.present else []],
         }[what]
+
+    def resolve(self, host: str, port: int) -> Any:
+        """[address, port]; None: never an answer; a number: the error that getaddrinfo raises."""
+        wifi, up = self.wifi, self.state() == "up"
+        failure = -202 if self._port == "esp32" else -2
+        known = wifi.names.get(f"{host}:{port}") or wifi.names.get(host)
+        if not up:
+            literal = _is_literal(host)
+            return [host, port] if literal else None if self._port == "rp2" else failure
+        if known:
+            return [known[0], known[1] or port]
+        if _is_literal(host):
+            return [host, port]
+        if wifi.dns != "works":
+            return None if wifi.dns == "never" else failure
+        try:
+            found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+        except OSError:
+            return failure
+        return [found[0][4][0], port]
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
