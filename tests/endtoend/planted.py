@@ -67,7 +67,7 @@ BUGS = {
         HOST, "    if acked <= whole:\n", "    if True:\n", "queue overflow up", LOST, 0.1
     ),
     "what went with a flash is not counted": Bug(
-        HOST, "    if device.state not in (None, said.state):\n", "    if False:\n", "device wiped", LOST, 1
+        HOST, "    if device.state not in (None, said.state):\n", "    if False:\n", "device wiped", LOST, 0.5
     ),
     "`started` not written": Bug(
         DEVICE, "[(index, number, 1, attempt)] + self.done", "[(UNNAMED, 0, 1, 1)] + self.done", "device cut", TWICE, 1
