@@ -258,3 +258,20 @@ def test_commands_say_what_they_did_and_no_secret(tmp_path):
     assert (wrong.returncode, wrong.stderr) == (2, "dormouse: greenhouse has no credential here\n")
     secret = json.loads((tmp_path / "devices" / "greenhouse" / "secrets.json").read_text())["password"]
     assert secret not in done.stdout + done.stderr + let_in.stdout + let_in.stderr + locked_out.stdout
+
+
+def test_every_command_of_the_door_says_the_same_as_json(tmp_path):
+    user = ["--user", "root"] if os.geteuid() == 0 else []
+    told = []
+    for words in (
+        ["broker", "init", "b", "--name", "broker.local", *user],
+        ["provision", "greenhouse", "--folder", "b"],
+        ["revoke", "greenhouse", "--folder", "b"],
+    ):
+        done = run(*words, "--json", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        told.append(json.loads(done.stdout))
+    assert told[0]["url"] == "mqtts://broker.local:8883"
+    assert told[1]["files"] == ["ca.der", "config.json", "secrets.json"]
+    assert told[2] == {"device": "greenhouse", "broker_told": False}
+    assert "password" not in json.dumps(told)

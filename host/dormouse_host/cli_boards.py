@@ -7,11 +7,13 @@ its first wake failed.
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dormouse_host import show
 from dormouse_host.errors import HostError
 
 FIRST_WAKE_FAILED = 5
@@ -20,6 +22,7 @@ Port = Annotated[
     str | None, typer.Option("--port", help="/dev/ttyUSB0, socket://host:port, …; without it the one that fits.")
 ]
 BoardName = Annotated[str, typer.Option("--board", help="As MicroPython names it: ESP32_GENERIC, RPI_PICO_W, …")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A key of config.json; may be repeated.")]
 
 agent = typer.Typer(rich_markup_mode=None, help="The agent on this machine: Linux as a target.")
@@ -42,6 +45,7 @@ def flash(
     change: Set = [],  # noqa: B006  (typer copies it)
     wait: Annotated[float | None, typer.Option(min=0, help="Seconds in which a sleeping board must be caught.")] = None,
     watch: Annotated[bool, typer.Option(help="Wait for the first wake.")] = True,
+    json: Json = False,
 ) -> None:
     """Put agent, program and configuration onto a board.
 
@@ -64,19 +68,24 @@ def flash(
         raise HostError("this machine is not flashed: dormouse agent run app.py", 2)
     place = Place(port or said.get("port") or choose(kind, attached()).device)
     sleep = max(files.full["connect_every"], files.full["sample_every"])
-    done = run(Request(here, kind, place, files, app, sleep * 1.25 + 60 if wait is None else wait, watch), typer.echo)
+    request = Request(here, kind, place, files, app, sleep * 1.25 + 60 if wait is None else wait, watch)
+    done = run(request, partial(typer.echo, err=json))
+    if done.wake is not None and not done.wake.succeeded:
+        raise HostError(done.wake.explain(files.full), FIRST_WAKE_FAILED)
+    awake = done.wake and done.wake.asleep.get("ms")
+    if json:
+        show.json_line({"device": device, "board": kind.name, "state": done.state, "awake_ms": awake})
+        return
     if done.state:
         typer.echo(f"state {done.state}: a new device, with an empty journal")
-    if done.wake is None:
-        return
-    if not done.wake.succeeded:
-        raise HostError(done.wake.explain(files.full), FIRST_WAKE_FAILED)
-    typer.echo(f"{device}: first wake reported after {done.wake.asleep.get('ms')} ms awake")
+    if done.wake is not None:
+        typer.echo(f"{device}: first wake reported after {awake} ms awake")
 
 
 def monitor(
     port: Annotated[str, typer.Argument(metavar="PORT", help="Where the board is.")],
     seconds: Annotated[float | None, typer.Option(min=0, help="End by itself after so long.")] = None,
+    json: Json = False,
 ) -> None:
     """Follow a board's log until Ctrl-C.
 
@@ -85,7 +94,15 @@ def monitor(
     from dormouse_host.flash_ports import Place
     from dormouse_host.monitor import monitor as run
 
-    run(Place(port), seconds, typer.echo)
+    run(Place(port), seconds, _event if json else typer.echo)
+
+
+def _event(line: str) -> None:
+    """A line of the device's log as JSON; what is none of its log as text."""
+    from dormouse_host.demo_device import parse
+
+    event = parse(line)
+    show.json_line({"text": line} if event is None else {"event": event.name, **event.fields})
 
 
 def firmware(
@@ -94,6 +111,7 @@ def firmware(
     file: Annotated[Path | None, typer.Option("--file", help="A .bin for ESP32, a .uf2 for Pico.")] = None,
     erase: Annotated[bool, typer.Option("--erase", help="All of flash first, files and state too.")] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds for a Pico's drive to appear.")] = 60,
+    json: Json = False,
 ) -> None:
     """Put MicroPython itself onto a board.
 
@@ -104,10 +122,13 @@ def firmware(
     from dormouse_host import boards
     from dormouse_host.firmware import install
 
-    install(boards.load(board), port, file, erase=erase, wait=wait, say=typer.echo)
+    kind = boards.load(board)
+    install(kind, port, file, erase=erase, wait=wait, say=partial(typer.echo, err=json))
+    if json:
+        show.json_line({"board": kind.name, "port": port, "file": None if file is None else str(file)})
 
 
-def doctor() -> None:
+def doctor(json: Json = False) -> None:
     """Say what may keep a board from being flashed.
 
     Each with one thing to do. Exit code 1 when there is something.
@@ -116,6 +137,9 @@ def doctor() -> None:
 
     findings = examine()
     for finding in findings:
+        if json:
+            show.json_line({"wrong": finding.wrong, "what": finding.what, "fix": finding.fix})
+            continue
         typer.echo(f"{'!' if finding.wrong else 'ok'}  {finding.what}")
         if finding.wrong:
             typer.echo(f"    -> {finding.fix}")
@@ -125,12 +149,14 @@ def doctor() -> None:
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Made if it is not there.")] = Path("."),
+    json: Json = False,
 ) -> None:
     """Make a new project: app.py, dormouse.toml, .gitignore. What is there already stays as it is."""
     from dormouse_host.project_init import init as run
 
     made = run(folder)
-    typer.echo(f"{folder}: {'made ' + ', '.join(made) if made else 'everything is there already'}")
+    text = f"{folder}: {'made ' + ', '.join(made) if made else 'everything is there already'}"
+    show.told({"folder": str(folder), "made": list(made)}, text, json=json)
 
 
 @agent.command("run")

@@ -8,7 +8,7 @@ import os
 import shlex
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,6 +31,8 @@ Project = Annotated[Path, typer.Option(help="Where `devices/` lies, beside dormo
 Device = Annotated[str, typer.Argument(metavar="DEVICE", help="A device's id.")]
 _FOLDER = Path("broker")
 _MARKS = {"ok": "✓", "note": "·", "warning": "!", "broken": "✗", "not tried": "?"}
+
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -62,6 +64,7 @@ def init(
     queue: Annotated[int, typer.Option(min=1000, help="Messages that may wait for the relay.")] = 100_000,
     root: Annotated[str, typer.Option(help="First levels of every topic.")] = "dormouse",
     user: Annotated[str | None, typer.Option(help="What mosquitto becomes where root starts it.")] = None,
+    json: Json = False,
 ) -> None:
     """Write what a mosquitto for field trials needs.
 
@@ -72,10 +75,18 @@ def init(
 
     names = name or [socket.gethostname(), *addresses(), "localhost"]
     made = door.init(folder, names, port=port, relay=relay, queue=queue, root=root, user=user)
-    show.line(f"a broker for {', '.join(names)}; devices will use {made.url()}")
-    show.line(f"start it:   {made.command}")
-    show.line(f"the relay:  set -a; . {made.relay_file(relay)}; set +a; dormouse relay --name {relay}")
-    show.line(f"a device:   dormouse provision DEVICE --folder {folder}")
+    told = {"names": names, "url": made.url(), "start": made.command, "relay": str(made.relay_file(relay))}
+    lines = (
+        f"a broker for {', '.join(names)}; devices will use {made.url()}",
+        f"start it:   {made.command}",
+        f"the relay:  set -a; . {made.relay_file(relay)}; set +a; dormouse relay --name {relay}",
+        f"a device:   dormouse provision DEVICE --folder {folder}",
+    )
+    if json:
+        show.json_line(told)
+        return
+    for line in lines:
+        show.line(line)
 
 
 # ---- any broker
@@ -99,7 +110,7 @@ def check(
     restart: Annotated[
         str | None, typer.Option(metavar="COMMAND", help="Kills the broker and starts it again, to see what it keeps.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")] = False,
+    json: Json = False,
 ) -> None:
     """Try what a broker keeps, and whom it lets in.
 
@@ -166,6 +177,7 @@ def provision(
     folder: Folder = _FOLDER,
     project: Project = Path(),
     cert: Annotated[bool, typer.Option("--cert", help="A client certificate instead of a password.")] = False,
+    json: Json = False,
 ) -> None:
     """Give a device a credential of its own at the broker.
 
@@ -174,15 +186,19 @@ def provision(
     from dormouse_host.door import provision as work
 
     done = work.provision(_open(folder), device, project, cert=cert)
-    show.line(f"{device}: {_names(done.folder)} in {done.folder}")
+    files = _names(done.folder)
+    told = {"device": device, "folder": str(done.folder), "files": files, "broker_told": done.told}
+    show.told(told, f"{device}: {', '.join(files)} in {done.folder}", json=json)
     _say_told(done.told)
 
 
-def revoke(device: Device, folder: Folder = _FOLDER) -> None:
+def revoke(device: Device, folder: Folder = _FOLDER, json: Json = False) -> None:
     """Lock a device out at the broker, at once."""
     from dormouse_host.door import provision as work
 
-    _say_told(work.revoke(_open(folder), device))
+    told = work.revoke(_open(folder), device)
+    show.told({"device": device, "broker_told": told}, f"{device}: locked out", json=json)
+    _say_told(told)
 
 
 def sign(
@@ -190,6 +206,7 @@ def sign(
     project: Project = Path(),
     off: Annotated[bool, typer.Option("--off", help="Sign nothing for it any more.")] = False,
     db: Db = None,
+    json: Json = False,
 ) -> None:
     """Have a device take signed commands only.
 
@@ -201,17 +218,17 @@ def sign(
     with opened(db) as fleet:
         if off:
             fleet.ledger.set_key(device, None)
-            show.line(f"{device}: nothing is signed any more")
+            show.told({"device": device, "signed": False}, f"{device}: nothing is signed any more", json=json)
             return
         fleet.add(device)
         where, key = work.sign(device, project)
         fleet.ledger.set_key(device, key)
-    show.line(f"{device}: command_key in {where / 'secrets.json'}; it counts once the device has signed with it")
+    text = f"{device}: command_key in {where / 'secrets.json'}; it counts once the device has signed with it"
+    show.told({"device": device, "signed": True, "file": str(where / "secrets.json")}, text, json=json)
 
 
-def _names(folder: Path) -> str:
-    names: Sequence[str] = sorted(path.name for path in folder.iterdir())
-    return ", ".join(names)
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def _say_told(told: bool) -> None:
