@@ -5,6 +5,7 @@ anything depends on it; secrets live in a file of their own and in no message.
 """
 
 import json
+from binascii import crc32
 
 from dormouse.errors import ConfigError, ProtocolError
 from dormouse.payloads import check_shape, encode
@@ -41,6 +42,7 @@ KEYS: dict = {
 }
 
 
+_TRIALS = 4  # passwords held at once, that of secrets.json apart
 _BROKER = "config: broker is mqtt://host[:port] or mqtts://host[:port]"
 
 
@@ -142,6 +144,48 @@ class Overlay:
             self.trial = {}
             if not self._waiting():  # unless this wake has put others there
                 self._storage.remove("trial")
+
+
+class Passwords:
+    """Those that the broker may want, the newest first; the one of secrets.json comes last, and stays.
+
+    None is forgotten before the broker has accepted a newer one. They are in the file `passwords`, with the CRC of
+    that of secrets.json: another one there makes them void.
+    """
+
+    def __init__(self, storage, first):
+        self._storage = storage
+        self._first = first
+        self._crc = crc32((first or "").encode())
+        said = load(storage.read("passwords"), "passwords")
+        self.all = (said["held"] if said.get("crc") == self._crc else []) + [first]
+        self.at = 0  # the one whose turn it is
+        self._left = len(self.all)
+
+    def refused(self):
+        """The broker refuses the one whose turn it is. Is there another to try?"""
+        self.at = (self.at + 1) % len(self.all)
+        self._left -= 1
+        return self._left > 0
+
+    def accepted(self):
+        """The broker has accepted it: the newest makes those before it superfluous."""
+        self._left = len(self.all)  # for the next connection of this wake
+        if self.at == 0 and self._left > 2:
+            self._hold(self.all[:1])
+
+    def add(self, password):
+        """Try this one first from the next connection on."""
+        if not self._first or len(self.all) > _TRIALS:
+            raise ConfigError("no password to change, or too many on trial")
+        if password not in self.all:
+            self.at += 1
+            self._hold([password] + self.all[:-1])
+
+    def _hold(self, passwords):
+        self._storage.replace("passwords", encode({"crc": self._crc, "held": passwords}))
+        self.all = passwords + [self._first]
+        self._left = len(self.all)
 
 
 def load(text, what):

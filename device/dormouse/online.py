@@ -7,7 +7,8 @@ fence says so, and never because a guessed pause went by, but where no fence can
 from binascii import hexlify
 
 from dormouse import payloads, protocol
-from dormouse.errors import LinkError, ProtocolError
+from dormouse.config import Passwords
+from dormouse.errors import ConfigError, LinkError, ProtocolError
 from dormouse.inbox import Inbox
 from dormouse.intake import Intake
 from dormouse.link import Link, resolve
@@ -33,6 +34,7 @@ class Online:
         self.state = agent.state
         self.config = agent.config
         self.secrets = secrets
+        self.passwords = Passwords(self.port.storage, secrets.get("password"))
         self.outbox = agent.outbox
         self.link = Link(self.port.ms, self.config["patience"])
         self.budget = self.port.ms() + int(self.config["budget"] * 1000)
@@ -90,10 +92,16 @@ class Online:
         while True:
             try:
                 return self._converse(wake)
-            except (LinkError, ProtocolError) as e:
+            except (ConfigError, LinkError, ProtocolError) as e:
                 self.link.close()
                 if e.stage == "tls" and self.security.retry():
                     continue
+                if self._other_password(e):
+                    self.outbox.rewind(self.inbox)
+                    self.log("rejoin", stage=e.stage, why=e.reason)
+                    continue
+                if isinstance(e, ConfigError):
+                    raise
                 if e.stage in ("read", "write") and not e.silent:
                     self._judge_cut()
                 if not self.was_up or e.stage == "subscribe" or self.port.ms() + pause >= self.link.deadline:
@@ -102,6 +110,14 @@ class Online:
                 self.log("rejoin", stage=e.stage, why=e.reason)
                 self.port.pause(pause)
                 pause *= 2
+
+    def _other_password(self, e):
+        """The broker may have refused one password of several: has another connection a chance?"""
+        if e.stage != "connack" or len(self.passwords.all) < 2:
+            return False
+        if isinstance(e, ConfigError):
+            return self.passwords.refused()
+        return self.state.alone  # the refusal may have been lost: this time CONNECT goes by itself
 
     def _judge_cut(self):
         """A connection has broken. LinkError where others like it say who did it."""
@@ -121,6 +137,7 @@ class Online:
         family, address = resolve(c["host"], c["port"])[0]
         self.link.open(family, address, self.security)
         prefix = protocol.topic(c["root"], c["id"], "")
+        self.secrets["password"] = self.passwords.all[self.passwords.at]
         s = self.session = Session(self.link, prefix, c, self.secrets, self.intake.offer)
         s.signer = self.intake.signer
         nonce = hexlify(self.port.random(4))
@@ -138,6 +155,7 @@ class Online:
         finally:
             state.alone = s.hidden
         self.was_up = True
+        self.passwords.accepted()
         self.log("connected", present=s.present, rtt=s.rtt)
         self.agent.phase("connect")
         self._drain(s, wake, nonce)

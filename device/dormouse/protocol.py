@@ -41,6 +41,7 @@ STANDARD = (
     "stay_awake",
     "resend",
     "forget_ledger",
+    "set_password",
     "log",
     "reset",
 )

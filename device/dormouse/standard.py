@@ -31,6 +31,7 @@ class Standard:
             "stay_awake": Handler(self.stay_awake, 5, True, {"s": "int"}),
             "resend": Handler(self.resend, 5, True, {"from": "int", "to": "int"}),
             FORGET: Handler(self.forget_ledger, 5, True, {"ledger": "str"}),
+            "set_password": Handler(self.set_password, 5, True, {"password": "str"}),
             "log": Handler(self.log, 5, True, {}, _MOST),
             "reset": Handler(self.reset, 5, True, {}),
         }
@@ -78,6 +79,10 @@ class Standard:
             return {"forgotten": ledger}
         inbox.forget(ledger)
         return {"forgotten": ledger}
+
+    def set_password(self, wake, password):
+        self.online.passwords.add(password)
+        return "on trial"
 
     def log(self, wake):
         text = self.agent.log.kept()

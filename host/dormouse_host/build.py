@@ -20,7 +20,7 @@ from dormouse_host.device_process import agent_folder
 from dormouse_host.errors import HostError
 
 PACKAGE = "dormouse"
-LIMIT = 48 * 1024  # bytes of .mpy of the whole agent with its port, on any board
+LIMIT = 50 * 1024  # bytes of .mpy of the whole agent with its port, on any board
 
 
 @cache

@@ -8,6 +8,7 @@ import os
 import shlex
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ import typer
 
 from dormouse_host import show
 from dormouse_host.cli_broker import broker
-from dormouse_host.cli_words import Db, opened
+from dormouse_host.cli_words import Db, opened, seconds_until
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the line."""
-    for command in (provision, revoke, sign):
+    for command in (provision, revoke, rotate, sign):
         app.command()(command)
 
 
@@ -198,6 +199,31 @@ def revoke(device: Device, folder: Folder = _FOLDER, json: Json = False) -> None
 
     told = work.revoke(_open(folder), device)
     show.told({"device": device, "broker_told": told}, f"{device}: locked out", json=json)
+    _say_told(told)
+
+
+def rotate(
+    device: Device,
+    folder: Folder = _FOLDER,
+    project: Project = Path(),
+    within: Annotated[str | None, typer.Option(help="Wait no longer than 30s, 5m, 2h, 1d; again goes on.")] = None,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Give a device a new password by a command.
+
+    Its old one holds until the device has both; the same call again goes on where one was stopped.
+    """
+    from dormouse_host.door import rotate as work
+
+    def tell(name: str) -> None:
+        show.told({"command": name}, f"{name} sent", json=json)
+
+    patience = None if within is None else seconds_until(within, time.time())
+    with opened(db) as fleet:
+        told = work.rotate(_open(folder), fleet, device, project, patience, tell)
+    text = f"{device}: holds the new password, and the broker takes no other from now on"
+    show.told({"device": device, "broker_told": told}, text, json=json)
     _say_told(told)
 
 

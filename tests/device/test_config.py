@@ -4,7 +4,7 @@ from desk import reason
 from runner import folder
 
 from dormouse import config
-from dormouse.config import KEYS, Overlay, check, load, split_broker
+from dormouse.config import KEYS, Overlay, Passwords, check, load, split_broker
 from dormouse.errors import ConfigError
 from dormouse.ports.storage import Storage
 
@@ -265,3 +265,50 @@ def test_kept_settings_in_any_script_are_read_again():
     overlay.begin()
     assert overlay.kept["broker"] == "mqtt://b\xfccher-\U0001f600"
     assert config.Overlay(storage).undone == ["broker"]
+
+
+# ---- passwords
+
+
+def test_new_password_goes_first_and_the_old_one_is_kept_until_it_is_accepted():
+    """Whichever of them the broker knows, the device gets in."""
+    storage = Storage(folder())
+    passwords = Passwords(storage, "zero")
+    passwords.add("one")
+    passwords.add("one")
+    assert passwords.all[passwords.at] == "zero", "this connection's goes on"
+    passwords.accepted()
+    passwords.add("two")
+    again = Passwords(storage, "zero")
+    assert (again.all, again.at) == (["two", "one", "zero"], 0)
+    assert again.refused() and again.all[again.at] == "one"
+    again.accepted()
+    assert Passwords(storage, "zero").all == ["two", "one", "zero"], "an older one proves nothing"
+    again = Passwords(storage, "zero")
+    again.accepted()
+    assert Passwords(storage, "zero").all == ["two", "zero"]
+
+
+def test_each_password_is_tried_once_and_then_it_ends():
+    """A device that is locked out sleeps."""
+    storage = Storage(folder())
+    passwords = Passwords(storage, "zero")
+    for name in ("one", "two", "three", "four"):
+        passwords.add(name)
+    assert "too many" in reason(ConfigError, passwords.add, "five")
+    passwords = Passwords(storage, "zero")
+    assert [passwords.refused() for _ in range(5)] == [True, True, True, True, False]
+    assert [Passwords(Storage(folder()), None).refused()] == [False]
+
+
+def test_other_secrets_make_passwords_from_commands_void():
+    """The board was flashed again, after its credential was revoked."""
+    storage = Storage(folder())
+    Passwords(storage, "zero").add("one")
+    assert Passwords(storage, "fresh").all == ["fresh"]
+    assert Passwords(storage, "zero").all == ["one", "zero"]
+
+
+def test_device_without_a_password_takes_none():
+    """It has a certificate, or a broker that wants nothing."""
+    assert "no password" in reason(ConfigError, Passwords(Storage(folder()), None).add, "one")

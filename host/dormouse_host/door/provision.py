@@ -71,14 +71,25 @@ def provision(made: BrokerFolder, device: str, project: Path, *, cert: bool = Fa
 def sign(device: str, project: Path) -> tuple[Path, str]:
     """A new key for signed commands in the device's secrets.json. Returns the folder and the key, for the ledger."""
     check_name(device)
+    key = token_hex(32)
+    return put_secrets(project, device, {"command_key": key}), key
+
+
+def put_secrets(project: Path, device: str, values: dict[str, str]) -> Path:
+    """Change these in the device's secrets.json. Returns its folder."""
     folder = _device_folder(project, device)
-    path, key = folder / "secrets.json", token_hex(32)
+    path = folder / "secrets.json"
     try:
         secrets = json.loads(files.read(path)) if path.exists() else {}
-        _keep(path, {**secrets, "command_key": key})
+        _keep(path, {**secrets, **values})
     except (ValueError, TypeError):
         raise HostError(f"{path} is not a JSON object", 2) from None
-    return folder, key
+    return folder
+
+
+def rotation(made: BrokerFolder, device: str) -> Path:
+    """The file that holds a change of password while it is under way (rotate.py)."""
+    return made.path / "rotating" / f"{device}.json"
 
 
 def _device_folder(project: Path, device: str) -> Path:
@@ -97,6 +108,7 @@ def revoke(made: BrokerFolder, device: str) -> bool:
     if serials:
         files.write(made.broker / "revoked.pem", made.authority.revoke(*serials), files.PUBLIC)
         _record(made, device, [])
+    rotation(made, device).unlink(missing_ok=True)
     passwords.remove(made.passwd, device)
     add_rights(made, device, f"topic deny {made.root}/{device}/#\n")  # for one that is connected at this moment
     return made.reload()

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, func, select
 from dormouse_host.ledger import rules, schema
 from dormouse_host.ledger.rows import C, D
 
+SET_PASSWORD = "set_password"  # the command whose arguments nobody is shown
 _TOGETHER = 300  # commands that are looked up at once
 
 
@@ -69,12 +70,18 @@ class RelayView:
     alive: bool
 
 
+def shown(do: str, text: str | None) -> dict[str, Any]:
+    """A command's arguments as people and exports see them."""
+    args: dict[str, Any] = json.loads(text) if text else {}
+    return dict.fromkeys(args, "(hidden)") if do == SET_PASSWORD else args
+
+
 def _command(found: Any) -> CommandView:
     return CommandView(
         found.u,
         found.device,
         found.do,
-        json.loads(found.args) if found.args else {},
+        shown(found.do, found.args),
         f"{found.state}-{found.ledger}.{found.number}" if found.state else None,
         found.status,
         found.status in rules.FINAL,
