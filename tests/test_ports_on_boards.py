@@ -286,6 +286,17 @@ def test_time_is_asked_for_beside_the_first_flight_and_then_kept_or_estimated(ki
     assert (first["turns"], second["turns"]) == (3, 3), "the handshake, the first flight, the farewell or the result"
 
 
+@TWO
+def test_time_first_is_known_before_the_first_byte_to_the_broker(kind, make, mosquitto):
+    """The report, composed with CONNECT, has it; and a wake without an answer fails and asks again at the next."""
+    with TimeServer(1_800_000_000) as server, Host(mosquitto.address) as host:
+        wifi = Wifi(names={"time.example:123": server.address})
+        board, said = make(kind, wifi, clock="first", ntp="time.example", connect_every=600, speed=300)
+        wake(board, said)
+        assert host.wait("up/wake")["clock"] == "sntp"
+    assert server.asked == 1
+
+
 def test_battery_is_read_before_the_radio(make, mosquitto):
     """VSYS of a Pico W comes over a line of the Wi-Fi chip's: with the radio on it would be nonsense."""
     board, said = make("RPI_PICO_W", battery_pin=29, battery_divider=3)

@@ -264,3 +264,34 @@ def test_without_a_clock_the_name_and_the_ca_are_checked_all_the_same(interprete
     with Peer(honest(), tls=server_context(ca.sign("other.example", days=(-30, 9)))) as peer:
         failed(secure(tmp_path, interpreter, ca, f"mqtts://localhost:{peer.port}", app=CLOCKLESS).wake(then="pass"))
         assert not peer.connections or not peer.last.chunks
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_time_first_says_nothing_to_a_broker_before_the_time_is_known(interpreter, tmp_path, ca, late):
+    """`clock`: `first`. What comes too late, or never, is a wake that failed, in time; the next one asks again."""
+    app = f"""
+import time
+from dormouse import command
+from dormouse.ports.posix import Port
+
+Port.time = lambda self: int(time.time()) if self.ms() > {60_000 if late else 900} else None
+"""
+    with Peer(honest(), tls=server_context(ca.sign("localhost", days=(-30, 9)))) as peer:
+        device = secure(tmp_path, interpreter, ca, f"mqtts://localhost:{peer.port}", app=app, clock="first")
+        device.configure(patience=1500)
+        ran = device.wake(then="pass")
+        if late:
+            assert failed(ran, "clock") == "no time server has answered"
+            assert not peer.connections
+            assert 1500 <= ran.one("asleep")["ms"] < 1000 * BUDGET + 1000
+        else:
+            assert ran.code == 0, ran.output
+            assert "dates" not in peer.settled().last.told("/up/wake")[0]
+            assert ran.one("asleep")["ms"] >= 900
+
+
+def test_time_first_costs_nothing_where_the_time_is_known(interpreter, tmp_path, ca):
+    """That is nearly every wake: the question goes out once a day."""
+    with Peer(honest(), tls=server_context(ca.sign("localhost", days=(-30, 9)))) as peer:
+        ran = secure(tmp_path, interpreter, ca, f"mqtts://localhost:{peer.port}", clock="first").wake()
+    assert ran.code == 0, ran.output

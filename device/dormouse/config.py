@@ -36,7 +36,7 @@ KEYS: dict = {
     "wake_pin": (-1, -1, 48),  # ends sleep at the level `wake_level`
     "wake_level": (0, 0, 1),
     "watchdog": (30, 10, 600),  # s without progress; twice patience at least; handlers have their limit and then this
-    "clock": ("ntp", None, None),  # "ntp": ask for the time once a day; "none": do without
+    "clock": ("ntp", None, None),  # "ntp": ask once a day; "first": and wait for it; "none": do without
     "ntp": ("pool.ntp.org", None, None),  # whom
     "clean_session": (False, None, None),  # True only to show what is lost then
 }
@@ -59,8 +59,8 @@ def check(values):
         if least is not None and not (isinstance(value, (int, float)) and least <= value <= most):
             raise ConfigError("config: %s is a number from %d to %d" % (key, least, most))
         full[key] = value
-    if full["clock"] not in ("ntp", "none"):
-        raise ConfigError("config: clock is ntp or none")
+    if full["clock"] not in ("ntp", "first", "none"):
+        raise ConfigError("config: clock is ntp, first or none")
     full["watchdog"] = max(full["watchdog"], full["patience"] / 500)  # patience may go by without progress
     if full["total"] <= full["budget"]:
         raise ConfigError("config: total is more than budget: handlers run in what is left")

@@ -18,6 +18,7 @@ from dormouse.state import FENCE_DEAD, FENCE_WORKS
 from dormouse.work import Work
 
 _REJOIN_PAUSE = 100  # ms before the second connection of a wake; doubled for each further one
+_LOOK = 20  # ms between two looks for the time
 _CUT = 1000  # ms after CONNACK within which a cut counts as a take-over by another client
 _CUTS = 3  # such cuts in a row after which a connection without a fence shows whether that was the cause
 _LATE = 3  # unfinished or failed wakes in a row after which the fence waits for silence
@@ -132,6 +133,8 @@ class Online:
         state, c = self.state, self.config
         self.session = None
         self.port.join(c, self.secrets, self.link.deadline)
+        if c["clock"] == "first":
+            self._await_time()
         self.log("connecting", host=c["host"], port=c["port"])
         self.agent.phase("join")  # which feeds the watchdog, as every phase does
         family, address = resolve(c["host"], c["port"])[0]
@@ -169,6 +172,14 @@ class Online:
             s.close(protocol.END, payloads.encode(end))
         except LinkError as e:  # the next report repeats the end record
             self.log("error", kind="LinkError", stage="end", why=e.reason)
+
+    def _await_time(self):
+        """Nothing goes to a broker before the dates of its certificate can be checked."""
+        end = min(self.port.ms() + int(self.config["patience"]), self.link.deadline)
+        while self.port.time() is None:
+            if self.port.ms() >= end:
+                raise LinkError("no time server has answered", "clock")
+            self.port.pause(_LOOK)
 
     def _drain(self, s, wake, nonce):
         """Take what comes, act, answer, until there is provably nothing left to wait for."""

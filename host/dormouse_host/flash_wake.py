@@ -18,6 +18,7 @@ STAGES = {
     "password": "the access point {ssid} refuses the Wi-Fi password",
     "address": "Wi-Fi is up, but no address came: is there a DHCP server with one left?",
     "join": "the Wi-Fi connection failed",
+    "clock": "no time server has answered: `ntp` names one, `clock` says whether to wait for it",
     "dns": "the name {host} has no address: try the broker's IP address",
     "connect": "nothing takes connections at {host}:{port}: does the broker run, and listen on more than localhost?",
     "tls": "TLS with {host} failed",

@@ -250,6 +250,31 @@ def test_time_is_asked_for_once_a_day_and_hourly_while_nobody_answers():
         assert asked == [["time.example"], [], ["time.example"], ["time.example"], [], ["10.0.0.1"]], asked
 
 
+def test_time_first_is_asked_for_at_each_wake_that_does_not_know_it():
+    """Without it the wake can't connect: an hour's pause would be an hour's silence."""
+    for kind in BOARDS:
+        world = bench.World()
+        before = sys.modules.get("dormouse.ports.sntp")
+        sys.modules["dormouse.ports.sntp"] = Asked(world)  # type: ignore[assignment]
+        asked = []
+        try:
+            for seconds in (None, None, 1800000000, None, None):
+                world.seconds += 60
+                port, _ = make(world, kind)
+                port.join(dict(CONFIG, clock="first"), SECRETS, 20000)
+                asked.append(len(world.told("ask")))
+                if port._question:
+                    port._question.seconds = seconds
+                    port.time()
+                end(port.sleep, 1000)
+        finally:
+            sys.modules.pop("dormouse.ports.sntp")
+            if before:
+                sys.modules["dormouse.ports.sntp"] = before
+        assert asked[2] - asked[1] == asked[1] - asked[0] == 1, asked
+        assert asked[4] == asked[2], asked
+
+
 class Socket:
     """A datagram that has come."""
 

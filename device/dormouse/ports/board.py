@@ -198,7 +198,8 @@ class Board:
     def _ask(self, config):
         """Send the question for the time, where one is due: its answer comes beside the broker's."""
         now = int(time.time())
-        if config["clock"] != "ntp" or self._question or 0 < self._due - now <= _DAY:
+        due = not 0 < self._due - now <= _DAY or (config["clock"] == "first" and self.time() is None)
+        if config["clock"] == "none" or self._question or not due:
             return
         from dormouse.ports.sntp import Question
 
