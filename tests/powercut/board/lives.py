@@ -253,7 +253,7 @@ class Lib:
                     if mode == "before":
                         Life.die()
                     if mode == "half":
-                        data = data[: len(data) // 2] + b"\xff" * (len(data) - len(data) // 2)
+                        data = data[: len(data) // 2] + bytes(len(data) - len(data) // 2)
                     super().replace(name, data)
                     if mode:
                         Life.die()
