@@ -67,7 +67,7 @@ test: setup .cache/stubs-esp32 .cache/stubs-rp2 ## every test, the device's on C
 	@$(have_mosquitto) || { echo "make test needs mosquitto: $(mosquitto_hint)" >&2; exit 1; }
 	@$(need_postgresql)
 	@$(need_brokers)
-	@$(RUN) -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(RUN) -m pytest -n 4 --dist loadgroup $(ARGS)
 
 .PHONY: flash
 flash: setup ## onto a board: BOARD=RPI_PICO_W DEVICE=greenhouse [PORT=/dev/ttyACM0] [APP=app.py] [BROKER=mqtt://…] [SSID=…]

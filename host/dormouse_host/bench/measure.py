@@ -93,7 +93,7 @@ def _row(style: Style, case: tuple[int, int], conversation: Conversation, writes
         causal=conversation.round_trips(),
         up=sum(len(chunk.data) for chunk in up),
         down=sum(len(chunk.data) for chunk in down),
-        segments=up[-1].segments,
+        segments=max(chunk.segments for chunk in up),
         writes=writes,
         flights=[((c.came if c.up else c.went) - began, c.up, len(c.data)) for c in conversation.chunks],
     )

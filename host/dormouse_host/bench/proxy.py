@@ -139,7 +139,10 @@ class Proxy:
 
 
 def _segments_in(connection: socket.socket) -> int:
-    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    except OSError:  # closed meanwhile: what came last counts all the same
+        return 0
     count: int = struct.unpack_from("I", info, _DATA_SEGS_IN)[0]
     return count
 
