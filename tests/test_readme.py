@@ -105,3 +105,9 @@ FLEET = (
 def test_every_command_on_the_fleet_speaks_json(path):
     if not hasattr(COMMANDS[path], "commands") or path == ("relay",):
         assert "--json" in {opt for one in COMMANDS[path].params for opt in one.opts}
+
+
+def test_every_command_speaks_json():
+    """For machines; a group without a command of its own only shows its help."""
+    own = {path: command for path, command in COMMANDS.items() if not hasattr(command, "commands")}
+    assert [path for path, command in own.items() if not any("--json" in p.opts for p in command.params)] == []

@@ -168,6 +168,7 @@ def agent_run(
     change: Set = [],  # noqa: B006
     stay: Annotated[bool, typer.Option("--stay", help="Stay in memory between wakes, until SIGTERM.")] = False,
     timer: Annotated[bool, typer.Option("--timer", help="Nothing before the planned wake.")] = False,
+    json: Json = False,
 ) -> None:
     """Run a device on this machine.
 
@@ -188,5 +189,5 @@ def agent_run(
         over["broker"] = broker
     files = project.device_files(here, boards.load("POSIX"), name, over, os.environ)
     folder = state or platformdirs.user_state_path("dormouse") / name
-    running = Agent(app, folder, files, typer.echo)
+    running = Agent(app, folder, files, _event if json else typer.echo)
     sys.exit(running.stay() if stay else running.once(timer=timer))
