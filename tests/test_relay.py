@@ -15,10 +15,12 @@ import threading
 import time
 
 import pytest
+from sqlalchemy import select
 
 from device_folder import APP, Device
 from dormouse_host import Fleet, device_process
 from dormouse_host.broker import Embedded, LocalBroker, Mosquitto
+from dormouse_host.ledger import schema
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.relay.relay import Relay
 from needs import need_micropython, need_mosquitto
@@ -111,8 +113,8 @@ def wake(fleet: Fleet, device: Device) -> list[str]:
 
     def told() -> bool:
         with fleet.ledger.database.reading() as connection:
-            query = "SELECT count(*) FROM ends WHERE wake = ? AND at >= ?"
-            return bool(connection.exec_driver_sql(query, (ran.one("boot")["wake"], began)).scalar())
+            its = (schema.ends.c.wake == ran.one("boot")["wake"], schema.ends.c.at >= began)
+            return connection.execute(select(schema.ends.c.wake).where(*its)).first() is not None
 
     until(told)
     return ran.said
