@@ -3,6 +3,7 @@
 Real MicroPython, real littlefs, the unmodified mpremote; what the simulation adds is in boards/virtual.
 """
 
+import functools
 import random
 import re
 import socket
@@ -17,6 +18,7 @@ import pytest
 
 from board_device import APP, fields, install, prompt_answers, put
 from device_folder import Host, command, say
+from dormouse_host.errors import HostError
 from dormouse_host.virtual_board import VirtualBoard, Wifi
 from needs import need_micropython
 
@@ -39,14 +41,33 @@ def make(tmp_path: Path, mosquitto) -> Iterator[Maker]:
     boards: list[VirtualBoard] = []
 
     def new(kind: str, wifi: Wifi | None = None, speed: float = 60, **how) -> tuple[VirtualBoard, int]:
-        board = VirtualBoard(kind, tmp_path / "board", wifi=wifi or Wifi(), speed=speed)
+        board = VirtualBoard(kind, tmp_path / f"board{len(boards)}", wifi=wifi or Wifi(), speed=speed)
         boards.append(board)
         board.start().wait_boot()
-        return board, install(board, tmp_path / "files", f"mqtt://127.0.0.1:{mosquitto.address.port}", **how)
+        return board, install(
+            board, tmp_path / f"files{len(boards)}", f"mqtt://127.0.0.1:{mosquitto.address.port}", **how
+        )
 
     yield new
     for board in boards:
         board.close()
+
+
+def once_more(test):
+    """MicroPython's unix port raises KeyboardInterrupt inside the signal's handler, also while the heap is locked, and
+    then it stays locked; a board's firmware only schedules it. Where that hits the simulation, the test begins anew.
+    """
+
+    @functools.wraps(test)
+    def run(*args, **how):
+        try:
+            return test(*args, **how)
+        except HostError as error:
+            if "heap is locked" not in str(error):
+                raise
+            return test(*args, **how)
+
+    return run
 
 
 def ctrl_c(board: VirtualBoard) -> None:
@@ -95,6 +116,7 @@ def test_window_after_power_on_gives_mpremote_the_prompt(kind, make):
 
 
 @TWO
+@once_more
 def test_ctrl_c_in_a_wake_resets_and_the_prompt_has_no_watchdog_under_it(kind, make):
     """A Pico's watchdog of 8.4 s would bite in the middle of a copy; then the interrupted wake counts as nothing."""
     board, said = make(kind, Wifi(dhcp_ms=None))  # no address: it waits in the middle of joining
@@ -116,6 +138,7 @@ def test_ctrl_c_in_a_wake_resets_and_the_prompt_has_no_watchdog_under_it(kind, m
 
 
 @TWO
+@once_more
 def test_ctrl_c_at_any_moment_of_a_wake_leads_to_the_prompt(kind, make):
     """Three moments, others in each run: in the window, while it joins, talks, writes to flash."""
     board, said = make(kind, Wifi(scan_ms=200, join_ms=200, dhcp_ms=200), linger=1, connect_every=3600, speed=1)
