@@ -217,6 +217,18 @@ class Host:
         assert len(found()) == count, found()
         return found()
 
+    def answers(self, count: int) -> dict[str, dict[str, Any]]:
+        """What `count` commands came to, by their ids; a device says it again where no acknowledgement reached it."""
+
+        def found() -> dict[str, dict[str, Any]]:
+            return {entry["id"]: entry for batch in self.heard("up/result") for entry in batch}
+
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(found()) >= count, 5), found()
+        every = [entry for batch in self.heard("up/result") for entry in batch]
+        assert all(entry == found()[entry["id"]] for entry in every), every
+        return found()
+
     def __enter__(self) -> Self:
         return self
 

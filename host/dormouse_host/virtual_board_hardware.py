@@ -165,6 +165,8 @@ class Hardware:
             return 0.0
         if self._held and self._processor:
             waits.append(0.001 if not self._processor.listens() else 0.01)
+        if self._processor and self._processor.pressed:
+            waits.append(0.05)
         waits += [each[index] - now for each, index in ((self._dog, 0), (self._light, 1), (self._asleep, 0)) if each]
         return max(0.0, min(waits))
 
@@ -203,8 +205,9 @@ class Hardware:
 
     def _hand_on(self, processor: Processor) -> None:
         """Input that waits, as far as the program's line takes it."""
-        if self._held and processor.listens():
-            self._held = self._held[processor.write(self._held) :]
+        while self._held and processor.listens() and (taken := processor.write(self._held)):
+            self._held = self._held[taken:]
+        processor.insist()
 
     def _write(self, data: bytes) -> None:
         self.output += data

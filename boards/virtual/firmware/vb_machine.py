@@ -161,6 +161,7 @@ class Clock:
 
 def light_sleep(ms):
     """Until the time is over or a pin woke the board; the simulation lets it pass faster. Returns ms slept."""
-    slept, gone = link.ask("lightsleep", ms)
+    slept, gone = link.ask_whole("lightsleep", ms)
     clock._skip(slept - gone)
+    link.interrupt()
     return slept

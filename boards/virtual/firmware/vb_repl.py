@@ -24,6 +24,7 @@ banner = ""
 
 def cook(running):
     """The terminal: while code runs Ctrl-C interrupts and \n becomes \r\n; at a prompt every byte is the prompt's."""
+    link.forget()
     flags = list(_flags)
     flags[0] = 0
     flags[1] = _OPOST | _ONLCR if running else 0

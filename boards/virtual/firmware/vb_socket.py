@@ -39,13 +39,6 @@ def _notice(what):
 
 
 _link.on_notice = _notice
-_line = _select.poll()
-
-
-def _hear():
-    """Take what the simulation has said already: a connection that is lost gives nothing more."""
-    while _line.poll(0):
-        _link.take_notice()
 
 
 class _Poll:
@@ -131,7 +124,7 @@ class socket(_io.IOBase):
             raise OSError(_errno.ETIMEDOUT)
 
     def _again(self, events, call, *args):
-        _hear()
+        _link.hear()
         while True:
             try:
                 return call(*args)
@@ -182,7 +175,7 @@ class socket(_io.IOBase):
 
     def write(self, data, size=None):
         view = memoryview(data) if size is None else memoryview(data)[:size]
-        _hear()
+        _link.hear()
         done = 0
         while done < len(view):
             n = self._s.write(view[done:])
@@ -196,7 +189,7 @@ class socket(_io.IOBase):
 
     def readinto(self, buffer, size=None):
         view = memoryview(buffer) if size is None else memoryview(buffer)[:size]
-        _hear()
+        _link.hear()
         done = 0
         while done < len(view):
             n = self._s.readinto(view[done:])

@@ -6,6 +6,8 @@ Timers (machine.Timer) are served wherever the program waits. Not as on a board:
 
 import time as _t
 
+import vb_link as _link
+
 _MASK = (1 << 30) - 1
 _UNIX_2000 = 946684800
 _epoch = 0  # Unix seconds at which the board's count begins
@@ -56,14 +58,11 @@ def sleep_ms(ms):
         left = ticks_diff(end, ticks_ms())
         if left <= 0:
             break
-        _t.sleep_ms(_serve(left))
+        _link.hear(_serve(left))
 
 
 def sleep(seconds):
-    if _timers:
-        sleep_ms(int(seconds * 1000))
-    else:
-        _t.sleep(seconds)
+    sleep_ms(int(seconds * 1000))
 
 
 def sleep_us(us):
