@@ -80,7 +80,7 @@ def queue(case: Case) -> Iterator[Row]:
         if flight.grade != "ok":
             return
         before = device.drained(client, nonce)
-        client.work(lambda: len(device.commands(client)) >= _SOME, _QUIET)
+        client.settle(lambda: len(device.commands(client)) >= _SOME, _QUIET)
         client.rest(0.2)
         yield from _judge_queue(client, device.commands(client), before, wanted)
         client.close()
@@ -172,7 +172,7 @@ def window(case: Case) -> Iterator[Row]:
     with device.client() as client, suppress(NoAnswer):
         device.wake(client, nonce)
         before = device.drained(client, nonce, 5.0)
-        client.work(lambda: len(set(device.commands(client))) >= _HELD, _QUIET)
+        client.settle(lambda: len(set(device.commands(client))) >= _HELD, _QUIET)
         came = set(device.commands(client)) & set(wanted)
         client.close()
     if before is None:
@@ -241,7 +241,7 @@ def _all_that_comes(client: Client, most: int) -> list[bytes]:
     seen = -1
     while seen < len(client.came) < most:
         seen = len(client.came)
-        client.work(lambda seen=seen: len(client.came) >= most or len(client.came) >= seen + 100, _QUIET)  # type: ignore[misc]
+        client.settle(lambda seen=seen: len(client.came) >= most or len(client.came) >= seen + 100, _QUIET)  # type: ignore[misc]
     return [m.payload for m in client.came]
 
 
@@ -266,7 +266,7 @@ def qos0(case: Case) -> Iterator[Row]:
         client.close()
     with device.client() as client:
         client.connect().subscribe(device.all_down)
-        client.work(lambda: b"last" in device.commands(client), _QUIET)
+        client.settle(lambda: b"last" in device.commands(client), _QUIET)
         kept = len(device.commands(client)) - 1
         client.close()
     yield Row(
@@ -292,7 +292,7 @@ def message_expiry(case: Case) -> Iterator[Row]:
     time.sleep(2.1)
     with device.client() as client:
         client.connect().subscribe(device.all_down)
-        client.work(lambda: b"long" in device.commands(client), _QUIET)
+        client.settle(lambda: b"long" in device.commands(client), _QUIET)
         came = device.commands(client)
         client.close()
     if b"long" not in came:
@@ -318,7 +318,7 @@ def retained(case: Case) -> Iterator[Row]:
         client.close()
     with case.client() as client:
         client.connect().subscribe(device.topic("up/#"))
-        client.work(lambda: bool(client.came), _QUIET)
+        client.settle(lambda: bool(client.came), _QUIET)
         kept = [m.retain for m in client.came]
         client.publish(device.topic(protocol.WAKE), [b""], retain=True)
         client.close()
@@ -359,7 +359,7 @@ def restart(case: Case) -> Iterator[Row]:
     with device.client() as client:
         _connect_again(client)
         client.subscribe(device.all_down)
-        client.work(lambda: len(device.commands(client)) >= len(wanted), 2 * _QUIET)
+        client.settle(lambda: len(device.commands(client)) >= len(wanted), 2 * _QUIET)
         kept, present = len(set(device.commands(client))), client.heard.present
         client.close()
     fine = present and kept == len(wanted)

@@ -22,6 +22,7 @@ from dormouse_host import tls
 from dormouse_host.url import BrokerAddress
 
 WITHIN = 5.0  # seconds that a broker has for an answer
+_LONGEST = 30.0  # seconds for all that is queued
 _NEVER = 0xFFFFFFFF  # session expiry: MQTT 5, section 3.1.2.11.2
 
 
@@ -146,6 +147,14 @@ class Client:
             if self._client.loop(min(left, 0.05)) != paho.MQTT_ERR_SUCCESS and not self.heard.ended:
                 self.heard.ended = "connection lost"
         return True
+
+    def settle(self, done: Callable[[], bool], quiet: float) -> None:
+        """Take what comes until `done`, or until nothing has come for `quiet` seconds; half a minute at most."""
+        deadline = time.monotonic() + _LONGEST
+        before = -1
+        while before < len(self.came) and self.alive and time.monotonic() < deadline and not done():
+            before = seen = len(self.came)
+            self.work(lambda seen=seen: done() or len(self.came) > seen, quiet)  # type: ignore[misc]
 
     def rest(self, seconds: float) -> None:
         """Take what comes for so long."""
