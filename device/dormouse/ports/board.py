@@ -170,6 +170,7 @@ class Board:
             self._turn(seconds - _EPOCH)
             self._set, self._due, self._answered = seconds - _EPOCH, seconds - _EPOCH + _DAY, True
             self._server = address(self._question.server or "0.0.0.0")
+            self._question.close()
             self._question = None
         now = int(time.time())
         return now + _EPOCH if 0 < self._set <= now else None
