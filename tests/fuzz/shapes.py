@@ -50,19 +50,13 @@ def _length(size: int) -> bytes:
 @st.composite
 def _packet(draw: st.DrawFn) -> bytes:
     """One MQTT packet, in order or with a length, a type or an id that is not."""
-    kind = draw(
-        st.sampled_from([0x30, 0x32, 0x33, 0x3A, 0x34, 0x36, 0x40, 0x62, 0x70, 0x90, 0xD0, 0x20]) | st.integers(0, 255)
-    )
+    kind = draw(_KINDS | st.integers(0, 255))
     if kind >> 4 == 3:
-        topic = draw(
-            st.sampled_from([b"dormouse/dev/down/cmd", b"dormouse/dev/down/fence", b"x", b""]) | st.binary(max_size=30)
-        )
+        topic = draw(_TOPICS | st.binary(max_size=30))
         pid = draw(st.sampled_from([b"\x00\x01", b"\x00\x00", b"\xff\xff"])) if kind & 6 else b""
         body = len(topic).to_bytes(2, "big") + topic + pid + draw(_json() | st.just(b"n") | NOISE)
     else:
-        body = draw(
-            st.sampled_from([b"\x00\x01", b"\x00\x02", b"\x00\x01\x01", b"\x00\x01\x80", b""]) | st.binary(max_size=6)
-        )
+        body = draw(_BODIES | st.binary(max_size=6))
     size = draw(st.just(len(body)) | st.integers(0, 300) | st.sampled_from([268435455, 65536, 2049]))
     return bytes([kind]) + draw(st.just(_length(size)) | st.binary(min_size=1, max_size=5)) + body
 
