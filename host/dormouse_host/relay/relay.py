@@ -21,6 +21,8 @@ from dormouse_host.url import BrokerAddress
 _POLL = 0.1  # seconds between two looks at the ledger while nothing comes in
 _SHORTEST, _LONGEST = 0.5, 30.0  # seconds before connecting again
 _CATCH_UP = 5.0  # seconds that a new connection takes in at most before it publishes
+_SETTLED = 5.0  # seconds after which a connection is nobody else's
+_FIGHTS = 3  # connections in a row that end before that, of a relay that never had one that settled
 _LAST_ACKS = 5.0  # seconds that an orderly end waits for PUBACKs
 
 
@@ -59,6 +61,7 @@ class Relay:
         instance = self._ledger.register(self._name)
         log.info("started", relay=self._name, ledger=self._ledger.name, broker=self._address)
         pause = _SHORTEST
+        fights = 0.0
         while not self._stop.is_set():
             self._connected = math.inf
             try:
@@ -73,12 +76,28 @@ class Relay:
             if self._stop.is_set():
                 break
             held = time.monotonic() - self._connected  # long enough, and the next break is a new one
+            fights = self._fights(fights, held)
             pause = _SHORTEST if held > 2 * pause else min(2 * pause, _LONGEST)
             wait = pause * random.uniform(0.5, 1)
             log.warning("disconnected", why=why, again_in=f"{wait:.1f}")
             self._stop.wait(wait)
         self._ledger.release(self._name)
         log.info("stopped", relay=self._name)
+
+    def _fights(self, before: float, held: float) -> float:
+        """How many connections in a row another client may have ended by taking the session over.
+
+        Not every broker says so, and each of the two would take it back for ever. The one that was there first goes
+        on; HostError for the one that came.
+        """
+        if held > _SETTLED:
+            return -math.inf
+        fights = before + 1 if held >= 0 else min(before, 0)  # a broker that is down refuses the next connection
+        if fights < _FIGHTS:
+            return fights
+        self._ledger.release(self._name)
+        name = client_id(self._name)
+        raise HostError(f"the broker has another client called {name}, of another ledger: choose another --name", 2)
 
     def _serve(self, instance: str) -> None:
         connection = Connection(self._address, client_id(self._name), self._root, mqtt5=self._mqtt5)
