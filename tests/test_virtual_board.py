@@ -550,6 +550,7 @@ def test_reset_button_is_a_power_on(make):
 PRESSED = """
 import time
 count = 0
+print("begun")
 while count < 100:
     try:
         while True:
@@ -567,7 +568,7 @@ def test_ctrl_c_a_hundred_times_over_files_and_allocations_leaves_the_interprete
     """This machine's signal would raise it inside a locked heap or a file system's write."""
     board = make("ESP32_GENERIC")
     board.type("\x01" + PRESSED + "\x04")
-    end = board.wait_console("OK", 10)
+    end = board.wait_console("begun", 10)
     for count in range(1, 101):
         board.type("\x03")
         end = board.wait_console(f"pressed {count}", 10, after=end)
@@ -576,7 +577,7 @@ def test_ctrl_c_a_hundred_times_over_files_and_allocations_leaves_the_interprete
 
 def test_ctrl_c_ends_what_computes_and_never_waits(make):
     board = make("RPI_PICO_W")
-    board.type("\x01while True: pass\x04")
-    end = board.wait_console("OK", 10)
+    board.type("\x01print('beg' + 'un')\nwhile True: pass\x04")
+    end = board.wait_console("begun", 10)
     board.type("\x03")
     board.wait_console("KeyboardInterrupt", 20, after=end)

@@ -137,11 +137,11 @@ class VirtualBoard:
     @property
     def speed(self) -> float:
         """How many times faster sleep passes, 1 to 1000; changed, it counts at once, in a sleep that lasts too."""
-        return self._hardware.speed
+        return self._hardware.time.speed
 
     @speed.setter
     def speed(self, speed: float) -> None:
-        self._do(lambda: self._hardware.set_speed(speed))
+        self._do(lambda: self._hardware.time.set_speed(speed))
 
     def set_pin(self, pin: int | str, level: int | None) -> None:
         """Pull an input high or low from outside, None to let it go; wakes a board that sleeps until then."""

@@ -1,7 +1,8 @@
-"""The hardware around a virtual board's processor: supply, watchdog, sleep timer, clock, pins, radio.
+"""A virtual board's lives: the supply, resets, and what begins and ends its processor.
 
 Must stay true: a processor runs exactly while the state is "running"; a watchdog that was armed bites unless it is fed,
-also over a soft reset, also while mpremote copies; a feed that was sent in time counts, however late we read it.
+also over a soft reset, also while mpremote copies; what survives a reset, a sleep and a loss of power is what survives
+it on the board of that kind.
 """
 
 import random
@@ -12,17 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dormouse_host.virtual_board_around import Around
 from dormouse_host.virtual_board_console import Console
 from dormouse_host.virtual_board_event import Event
 from dormouse_host.virtual_board_kind import BoardKind
-from dormouse_host.virtual_board_pins import Pins
 from dormouse_host.virtual_board_process import Processor
-from dormouse_host.virtual_board_wifi import Station, Wifi
+from dormouse_host.virtual_board_time import BoardTime
+from dormouse_host.virtual_board_wifi import Wifi
 
 _RESET, _SOFT, _SOFT_RAW, _DEEPSLEEP, _CUT = 64, 65, 66, 67, 75  # exit statuses: boards/virtual/firmware/vb_link.py
 POWER, HARD, WATCHDOG, DEEPSLEEP, SOFT = 1, 2, 3, 4, 5  # machine.reset_cause()
 _TIMER_WAKE = 4
-_UNIX_2000, _UNIX_2021 = 946684800, 1609459200
 _OUTPUT = 4 << 20  # bytes of output that are kept
 
 
@@ -32,34 +33,31 @@ class Hardware:
     def __init__(
         self, kind: BoardKind, folder: Path, speed: float, wifi: Wifi, tcp: int, lock: threading.Condition
     ) -> None:
-        self.kind, self.folder, self.speed, self._lock = kind, folder, speed, lock
+        self.kind, self.folder, self._lock = kind, folder, lock
         self.console = Console(folder / "port", tcp)
-        self.station = Station(wifi, kind.port, on_event=self._happened)
+        self.time = BoardTime(kind.epoch, speed)
+        self._around = Around(kind, wifi, random.Random(str(folder)), self._happened)
+        self.pins, self.station = self._around.pins, self._around.station
         self.state = "off"
         self.events: list[Event] = []
         self.orders: list[Callable[[], object]] = []
         self.output = bytearray()
         self.cut: str | None = None
-        self._began = self._fell_asleep = time.monotonic()
-        self._chance = random.Random(str(folder))
-        self.pins = Pins(kind, self._chance)
+        self._began = time.monotonic()
         self._processor: Processor | None = None
         self._held = b""  # input that came before the program ran
         self._cause, self._wake = POWER, 0
-        self._shift = 0.0  # s by which the board's clock is ahead of ours
-        self._retained = b""
-        self._off_supply()
+        self._question = 0  # of the light sleep that lasts
 
     def _off_supply(self) -> None:
         """What does not survive a reset of the whole chip."""
-        self._dog: tuple[float, float] | None = None  # when it bites; its timeout in seconds
-        # question; when it ends; ms asked for; since when at this speed; until then, ms slept and ms gone by
-        self._light: tuple[int, float, int, float, float, float] | None = None
-        self._wake_pins: tuple[list[int | str], int, int] = ([], 0, 0)
-        # when it ends; ms asked for; since when at this speed; until then, ms slept
-        self._asleep: tuple[float, int, float, float] | None = None
-        self._pending = False  # has the Wi-Fi chip an event that nobody has taken?
-        self.station.off()
+        self.time.reset()
+        self._around.reset()
+
+    def _power_loss(self) -> None:
+        """No clock, no memory, only flash."""
+        self.time.begin_clock()
+        self._around.power_loss()
 
     def _happened(self, name: str, **fields: Any) -> None:
         self.events.append(Event(len(self.events), round(time.monotonic() - self._began, 3), name, fields))
@@ -67,11 +65,10 @@ class Hardware:
     # ---- orders
 
     def power_on(self) -> None:
-        """From nothing: no clock, no memory, only flash."""
+        """From nothing."""
         if self.state != "off":
             return
-        self._retained = self._chance.randbytes(self._chance.randint(0, self.kind.retained))
-        self._shift = (_UNIX_2000 if self.kind.epoch == 2000 else _UNIX_2021) - time.time()
+        self._power_loss()
         self._happened("power on")
         self._boot(POWER)
 
@@ -93,8 +90,7 @@ class Hardware:
         self._end_processor(kill=True)
         self.state = "off"
         self._off_supply()
-        self._retained = self._chance.randbytes(self._chance.randint(0, self.kind.retained))
-        self._shift = (_UNIX_2000 if self.kind.epoch == 2000 else _UNIX_2021) - time.time()
+        self._power_loss()
         self._boot(POWER)
 
     def type(self, data: bytes) -> None:
@@ -104,39 +100,21 @@ class Hardware:
     def set_pin(self, pin: int | str, level: int | None) -> None:
         """From outside; a sleeping board may wake of it."""
         interrupts = self.pins.from_outside(pin, level)
-        pins, wanted, reason = self._wake_pins
-        if self.state == "asleep" and pin in pins and level == wanted:
+        reason = self._around.wakes(pin, level)
+        if self.state == "asleep" and reason is not None:
             self._awake(reason)
-        elif self._light and interrupts:
+        elif self.time.light and interrupts:
             self._end_light_sleep()
-
-    def set_speed(self, speed: float) -> None:
-        """From now on, in a sleep that lasts already too."""
-        now, ratio = time.monotonic(), self.speed / speed
-        self.speed = speed
-        if self._asleep:
-            end, ms, began, slept = self._asleep
-            slept += (now - began) * self.speed * ratio * 1000
-            self._asleep = (now + (end - now) * ratio, ms, now, slept)
-        if self._light:
-            number, end, ms, began, slept, gone = self._light
-            passed = (now - began) * 1000
-            self._light = (
-                *(number, now + (end - now) * ratio, ms, now),
-                *(slept + passed * self.speed * ratio, gone + passed),
-            )
-            if self._dog:
-                self._dog = (now + (self._dog[0] - now) * ratio, self._dog[1])
 
     @property
     def in_light_sleep(self) -> bool:
         """Does the processor wait in machine.lightsleep?"""
-        return self._light is not None
+        return self.time.light is not None
 
     @property
     def watchdog_on(self) -> bool:
         """Will it bite unless it is fed?"""
-        return self._dog is not None
+        return self.time.armed
 
     @property
     def process(self) -> int | None:
@@ -159,15 +137,13 @@ class Hardware:
 
     def until_turn(self) -> float:
         """Seconds until something happens by itself."""
-        now = time.monotonic()
-        waits = [self.station.until_turn() if self.state == "running" else 1.0]
+        waits = [self.time.until_turn(), self.station.until_turn() if self.state == "running" else 1.0]
         if self.orders:
             return 0.0
         if self._held and self._processor:
             waits.append(0.001 if not self._processor.listens() else 0.01)
         if self._processor and self._processor.pressed:
             waits.append(0.05)
-        waits += [each[index] - now for each, index in ((self._dog, 0), (self._light, 1), (self._asleep, 0)) if each]
         return max(0.0, min(waits))
 
     def turn(self, ready: set[int]) -> None:
@@ -179,12 +155,11 @@ class Hardware:
         self.console.flush()
         if self._processor:
             self._serve(self._processor, ready)
-        now = time.monotonic()
-        if self._asleep and now >= self._asleep[0]:
+        if self.state == "asleep" and self.time.deep and self.time.deep.over:
             self._awake(_TIMER_WAKE)
-        if self._light and now >= self._light[1]:
+        if self.time.light and self.time.light.over:
             self._end_light_sleep()
-        if self._dog and time.monotonic() >= self._dog[0]:
+        if self.time.bitten:
             self._bite()
         if self._processor and self.station.turn():
             self._processor.answer(0, "wifi lost")
@@ -222,7 +197,7 @@ class Hardware:
         if not flash.is_file() or flash.stat().st_size != kind.flash:
             flash.write_bytes(b"\xff" * kind.flash)
         if soft == "" and not (kind.clock_kept and cause != POWER):
-            self._shift = (_UNIX_2000 if kind.epoch == 2000 else _UNIX_2021) - time.time()
+            self.time.begin_clock()
         if not soft:
             self.pins.reset()
             self._cause, self._wake = cause, wake
@@ -245,7 +220,7 @@ class Hardware:
                 "watchdog": kind.watchdog,
                 "longest": kind.longest,
                 "epoch": kind.epoch,
-                "shift": self._shift,
+                "shift": self.time.shift,
                 "cause": cause,
             },
             **{"wake": self._wake, "soft": soft, "pins": chip.pins, "adc1": chip.adc1, "adc2": chip.adc2},
@@ -258,7 +233,7 @@ class Hardware:
             return 0
         if kill:
             processor.kill()
-        self._light = None
+        self.time.light = None
         return processor.end()
 
     def _ended(self, status: int) -> None:
@@ -267,7 +242,7 @@ class Hardware:
             self._happened("soft reset")
             self.station.off()
             self._boot(SOFT, "raw" if status == _SOFT_RAW else "friendly")
-        elif status == _DEEPSLEEP and self._asleep:
+        elif status == _DEEPSLEEP and self.time.deep:
             self._fall_asleep()
         elif status == _CUT:
             self._happened("cut")
@@ -290,7 +265,7 @@ class Hardware:
 
     def _bite(self) -> None:
         """The watchdog has not been fed."""
-        asleep = self._light is not None
+        asleep = self.in_light_sleep
         self._happened("watchdog")
         self._end_processor(kill=True)
         if asleep and self.kind.chip.locks_up:
@@ -303,61 +278,39 @@ class Hardware:
 
     def _fall_asleep(self) -> None:
         self.state = "asleep"
-        self._dog = None
+        self.time.disarm()
         self._held = b""
         self.station.off()
-        self._fell_asleep = time.monotonic()
-        if self._asleep:
-            self._happened("asleep", ms=self._asleep[1])
+        if self.time.deep:
+            self._happened("asleep", ms=max(0, self.time.deep.ms))
         if self.kind.vanishes:
             self.console.unplug()
 
     def _awake(self, reason: int) -> None:
-        if self._asleep:
-            _, ms, began, before = self._asleep
-            slept = before + (time.monotonic() - began) * self.speed * 1000
-            self._slept(ms if reason == _TIMER_WAKE else slept)
-        self._asleep = None
+        self.time.end_deep()
         self._happened("awake", by="timer" if reason == _TIMER_WAKE else "pin")
         self._reset(DEEPSLEEP, reason)
-
-    def _slept(self, ms: float) -> None:
-        """The board's clock, where it is kept, has gone on by so much."""
-        self._shift += ms / 1000 - (time.monotonic() - self._fell_asleep)
 
     # ---- light sleep
 
     def _begin_light_sleep(self, number: int, ms: int) -> None:
-        now = time.monotonic()
-        if self._pending and self.station.active and self.kind.port == "rp2":
-            self._pending = False
+        if self._around.take_event():
             self._happened("sleep returned at once")
             if self._processor:
                 self._processor.answer(number, [0, 0])
             return
-        seconds = ms / 1000 / self.speed if ms >= 0 else 1e9
-        self._light = (number, now + seconds, ms, now, 0.0, 0.0)
+        self._question = number
+        self.time.begin_light(ms)
         self._happened("asleep", ms=ms, light=True)
         if self.kind.vanishes:
             self.console.unplug()
-        if self._dog:  # it counts on while the board sleeps, and sleep is what we accelerate
-            self._dog = (now + max(0.0, self._dog[0] - now) / self.speed, self._dog[1])
 
     def _end_light_sleep(self) -> None:
-        if self._light is None:
-            return
-        number, end, ms, began, slept, gone = self._light
-        now = time.monotonic()
-        gone += (now - began) * 1000
-        slept = ms if now >= end else slept + (now - began) * 1000 * self.speed
-        self._light = None
-        self._shift += (slept - gone) / 1000
-        if self._dog:
-            self._dog = (now + max(0.0, self._dog[0] - now) * self.speed, self._dog[1])
+        slept = self.time.end_light()
         self._happened("awake", light=True)
         self.console.plug()
         if self._processor:
-            self._processor.answer(number, [int(slept), int(gone)])
+            self._processor.answer(self._question, list(slept))
 
     # ---- what the firmware says and asks
 
@@ -366,42 +319,22 @@ class Hardware:
         if what == "lightsleep":
             self._begin_light_sleep(number, rest[0])
         elif number:
-            processor.answer(number, self._answer(what, *rest))
+            processor.answer(number, self._around.answer(what, *rest))
         else:
             self._told(what, *rest)
 
     def _told(self, what: str, *rest: Any) -> None:
-        now = time.monotonic()
-        if what == "feed" and self._dog:
-            self._dog = (now + self._dog[1], self._dog[1])
+        if what == "feed":
+            self.time.feed()
         elif what == "watchdog":
-            self._dog = (now + rest[0] / 1000, rest[0] / 1000)
+            self.time.arm(rest[0] / 1000)
             self._happened("watchdog armed", ms=rest[0])
         elif what == "deepsleep":
-            self._asleep = (now + (rest[0] / 1000 / self.speed if rest[0] else 1e9), rest[0], now, 0.0)
-        elif what == "wake_on":
-            self._wake_pins = (rest[0], rest[1], rest[2])
+            self.time.begin_deep(rest[0])
         elif what == "clock":
-            self._shift = rest[0]
+            self.time.shift = rest[0]
         else:
-            self.pins.told(what, list(rest))
-
-    def _answer(self, what: str, *rest: Any) -> Any:
-        if what == "wifi":
-            self._pending = True
-            return self.station.ask(*rest)
-        if what == "resolve":
-            return self.station.resolve(str(rest[0]), int(rest[1]))
-        if what == "level":
-            return self.pins.level(rest[0])
-        if what == "adc":
-            return self.pins.microvolts(rest[0], radio=self.station.active)
-        if what == "radio":
-            return self.station.active
-        if what == "retain":
-            self._retained = bytes.fromhex(rest[0])
-            return None
-        return self._retained.hex() if what == "retained" else None
+            self._around.told(what, list(rest))
 
     def close(self) -> None:
         """The end."""
