@@ -10,7 +10,7 @@ import pytest
 import made_broker
 from brokers import Nats, Rabbit
 from dormouse_host.broker import Embedded, Mosquitto
-from dormouse_host.door import check_queue, check_rights
+from dormouse_host.door import check_kept, check_rights
 from dormouse_host.door.check import check, severity
 from dormouse_host.door.findings import Case, Row, trial
 from dormouse_host.door.probe import Client, NoAnswer, fresh
@@ -61,7 +61,7 @@ def test_mosquitto_as_it_comes_forgets_everything_in_a_kill():
             broker.stop()
             broker.start()
 
-        row = next(check_queue.restart(Case(broker.address, restart=restart)))
+        row = next(check_kept.restart(Case(broker.address, restart=restart)))
     assert row.grade == "warning"
     assert row.seen.startswith("session_present=0, 0 of 20 arrived")
 

@@ -6,7 +6,7 @@ the retained messages that it made are gone afterwards.
 
 from collections.abc import Callable, Iterator
 
-from dormouse_host.door import check_queue, check_rights
+from dormouse_host.door import check_kept, check_queue, check_rights
 from dormouse_host.door.findings import SEVERITY, Case, Row
 from dormouse_host.door.probe import NoAnswer
 from dormouse_host.errors import HostError
@@ -18,10 +18,10 @@ PROBES: tuple[Callable[[Case], Iterator[Row]], ...] = (
     check_queue.window,
     check_queue.depth,
     check_queue.depth_up,
-    check_queue.qos0,
-    check_queue.message_expiry,
-    check_queue.retained,
-    check_queue.restart,
+    check_kept.qos0,
+    check_kept.message_expiry,
+    check_kept.retained,
+    check_kept.restart,
     check_rights.anonymous,
     check_rights.rights,
     check_rights.takeover,
