@@ -9,12 +9,13 @@ import select
 import socket
 import ssl
 import struct
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+
+from acceptor import Acceptor
 
 CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 1, 2, 3, 4, 5, 6, 7
 SUBSCRIBE, SUBACK, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = 8, 9, 11, 12, 13, 14
@@ -315,12 +316,9 @@ class Peer:
         self._tls = tls
         self.connections: list[Connection] = []
         self._errors: list[BaseException] = []
-        self._threads: list[threading.Thread] = []
-        self._listener = socket.socket()
-        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _MSS)
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen()
-        self.port = self._listener.getsockname()[1]
+        self._acceptor = Acceptor(self._begin)
+        self._acceptor.listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _MSS)
+        self.port = self._acceptor.port
         self.url = f"mqtt://127.0.0.1:{self.port}"
 
     @property
@@ -330,23 +328,20 @@ class Peer:
 
     def take_little(self, size: int) -> None:
         """Let the connections' sockets hold no more than about `size` bytes unread."""
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        self._acceptor.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
     def results(self) -> list[dict[str, Any]]:
         """Every result that came over any connection."""
         return [result for connection in self.connections for result in connection.results()]
 
     def __enter__(self) -> Self:
-        self._start(self._accept)
+        self._acceptor.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in self._threads:
-            thread.join(WAIT)
+        self._acceptor.end()
         for connection in self.connections:
             connection.socket.close()
         if self._errors and kind is None:
@@ -355,28 +350,14 @@ class Peer:
     def settled(self) -> Self:
         """Wait until whoever has connected is accepted and every script has ended; raise what went wrong in one."""
         until = time.monotonic() + WAIT
-        while select.select([self._listener], [], [], 0)[0] and time.monotonic() < until:
+        while select.select([self._acceptor.listener], [], [], 0)[0] and time.monotonic() < until:
             time.sleep(0.01)
         time.sleep(0.05)  # from accept to the thread that plays the script
-        for thread in self._threads[1:]:
+        for thread in self._acceptor.serving:
             thread.join(WAIT)
         if self._errors:
             raise self._errors[0]
         return self
-
-    def _start(self, work: Callable[..., None], *args: object) -> None:
-        thread = threading.Thread(target=work, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                accepted, _ = self._listener.accept()
-            except OSError:
-                return  # closed: the peer ends
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._start(self._begin, accepted)
 
     def _begin(self, accepted: socket.socket) -> None:
         if self._tls:

@@ -8,11 +8,11 @@ import select
 import socket
 import ssl
 import struct
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Self
 
+from acceptor import Acceptor
 from peer import Packet, packet
 
 WAIT = 10.0  # seconds that one send may take
@@ -77,37 +77,19 @@ class Meddler:
         self._rules = up, down
         self._tls = tls
         self.links: list[Link] = []
-        self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        self._acceptor = Acceptor(self._serve)
+        self.port = self._acceptor.port
         self.errors: list[BaseException] = []
 
     def __enter__(self) -> Self:
-        self._start(self._accept)
+        self._acceptor.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._acceptor.stop()
         for link in self.links:
             link.over = True
-        for thread in self._threads:
-            thread.join(WAIT)
-
-    def _start(self, work: Callable[..., None], *args: object) -> None:
-        thread = threading.Thread(target=work, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                accepted, _ = self._listener.accept()
-            except OSError:
-                return  # closed: the meddler ends
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._start(self._serve, accepted)
+        self._acceptor.end()
 
     def _serve(self, device: socket.socket) -> None:
         device.settimeout(WAIT)
@@ -176,44 +158,28 @@ class Pipe:
     def __init__(self, broker: int, limit: Callable[[int, bool, int], int]) -> None:
         self._broker = broker
         self._limit = limit
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        self._acceptor = Acceptor(self._serve)
+        self.port = self._acceptor.port
         self._over = False
         self.connections = 0
-        self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._acceptor.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over = True
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in [self._thread, *self._threads]:
-            thread.join(WAIT)
+        self._acceptor.end()
 
-    def _run(self) -> None:
-        while not self._over:
-            try:
-                device, _ = self._listener.accept()
-            except OSError:
-                return
-            thread = threading.Thread(target=self._serve, args=(device, self.connections), daemon=True)
-            self.connections += 1
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, device: socket.socket, n: int) -> None:
+    def _serve(self, device: socket.socket) -> None:
+        n = self.connections
+        self.connections += 1
         try:
             broker = socket.create_connection(("127.0.0.1", self._broker), WAIT)
         except OSError:
             device.close()
             return
-        for each in (device, broker):
-            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        broker.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self._pump(device, broker, n)
         except Cut as cut:
