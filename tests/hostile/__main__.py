@@ -3,6 +3,7 @@
 python -m hostile                the table and the sweep
 python -m hostile WORD …         the cases whose name has one of these words, with what the device told
 python -m hostile sweep          the sweep alone
+python -m hostile sweep-tls      the sweep of every byte in TLS, too: hours
 """
 
 import sys
@@ -48,13 +49,13 @@ def table(world: World, chosen: list, loud: bool) -> bool:
     return not bad
 
 
-def cut_everywhere(world: World) -> bool:
-    """The sweep; True where every promise was kept."""
+def cut_everywhere(world: World, how: dict[bool, int]) -> bool:
+    """The sweep, by TLS or not and which byte counts; True where every promise was kept."""
     good = True
-    for tls, step in ((False, 1), (True, TLS_STEP)):
+    for tls, step in how.items():
         began = time.monotonic()
         outcomes = sweep.sweep(world, sweep.points(world, tls, step), WORKERS, _tell)
-        over = f"TLS, every {step}th byte" if tls else "plain, every byte"
+        over = f"{'TLS' if tls else 'plain'}, every {f'{step}th ' if step > 1 else ''}byte"
         say(f"{over}, by FIN and RST: {sweep.summary(outcomes)}; {time.monotonic() - began:.0f} s")
         good = good and not any(outcome.faults for outcome in outcomes)
     return good
@@ -72,7 +73,9 @@ def main(words: list[str]) -> int:
     with new_world() as world:
         good = table(world, chosen, bool(words)) if chosen else True
         if not words or words == ["sweep"]:
-            good = cut_everywhere(world) and good
+            good = cut_everywhere(world, {False: 1, True: TLS_STEP}) and good
+        elif words == ["sweep-tls"]:
+            good = cut_everywhere(world, {True: 1})
     return int(not good)
 
 
