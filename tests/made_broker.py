@@ -6,8 +6,13 @@ Must stay true: the broker reads the very files that the command wrote; it is go
 import contextlib
 import signal
 import socket
+import ssl
+import tempfile
 import time
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from dormouse_host.broker import HOST, LocalBroker, free_port
 from dormouse_host.door import broker as door
@@ -19,6 +24,34 @@ from needs import need_mosquitto
 def make(path: Path, names: tuple[str, ...] = (HOST, "localhost"), **how) -> BrokerFolder:
     """A folder for this machine; pytest's folders are root's alone, so its mosquitto stays root."""
     return door.init(path, names, port=free_port(), cert_port=free_port(), user="root", **how)
+
+
+def by_certificate(made: BrokerFolder, cert: bytes, key: bytes) -> ssl.SSLSocket:
+    """A connection with this certificate and key, both in DER, that keeps the session; OSError where it is refused."""
+    form = PrivateFormat.TraditionalOpenSSL
+    pem = load_der_private_key(key, None).private_bytes(Encoding.PEM, form, NoEncryption())
+    context = ssl.create_default_context(cafile=made.ca)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(pem + x509.load_der_x509_certificate(cert).public_bytes(Encoding.PEM))
+        file.flush()
+        context.load_cert_chain(file.name)
+    plain = socket.create_connection((HOST, made.ports[1]), 5)
+    secure = context.wrap_socket(plain, server_hostname=HOST)
+    secure.sendall(b"\x10\x0f\x00\x04MQTT\x04\x00\x00\x3c\x00\x03any")
+    answer = secure.recv(4)
+    if len(answer) < 4 or answer[0] != 0x20 or answer[3]:
+        secure.close()
+        raise ConnectionRefusedError(f"refused: {answer!r}")
+    return secure
+
+
+def lets_in(made: BrokerFolder, cert: bytes, key: bytes) -> bool:
+    """Does the broker take this certificate?"""
+    try:
+        by_certificate(made, cert, key).close()
+    except OSError:
+        return False
+    return True
 
 
 class MadeBroker(LocalBroker):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from certificates import Authority
 from dormouse_host import boards, flash_files, project, project_init, settings
 from dormouse_host.errors import HostError
 
@@ -52,6 +53,24 @@ def test_what_was_provisioned_goes_over_the_project_and_under_the_device(write, 
     assert mine.secrets == {"user": "pine", "password": "own"}
     assert mine.contents()["ca.der"] == b"0\x82"
     assert "ca.der" not in files(here, device="oak").contents()
+
+
+def test_certificate_and_key_that_do_not_belong_together_are_not_flashed(write, tmp_path):
+    """`dormouse rotate`, killed between the two files: the board would be locked out."""
+    here = write('broker = "mqtts://a"\n')
+    given = tmp_path / "devices" / "pine"
+    given.mkdir(parents=True)
+    ca = Authority(tmp_path)
+    (given / "ca.der").write_bytes(ca.der)
+    (given / "config.json").write_text('{"ca": "ca.der", "cert": "cert.der", "key": "key.der"}')
+    ca.sign(common="pine").der(given)
+    assert set(files(here).keys) == {"ca.der", "cert.der", "key.der"}
+    key = (given / "key.der").read_bytes()
+    ca.sign(common="pine").der(given)
+    for wrong in (key, b"no key"):
+        (given / "key.der").write_bytes(wrong)
+        with pytest.raises(HostError, match="do not belong together: dormouse rotate pine goes on"):
+            files(here)
 
 
 def test_secrets_are_in_their_own_file_and_in_no_message(write):

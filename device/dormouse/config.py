@@ -42,7 +42,8 @@ KEYS: dict = {
 }
 
 
-_TRIALS = 4  # passwords held at once, that of secrets.json apart
+_TRIALS = 4  # credentials held at once, the flashed one apart
+_SPACE = 4096  # characters of all of them: a certificate and its key have some 800
 _BROKER = "config: broker is mqtt://host[:port] or mqtts://host[:port]"
 
 
@@ -146,18 +147,19 @@ class Overlay:
                 self._storage.remove("trial")
 
 
-class Passwords:
-    """Those that the broker may want, the newest first; the one of secrets.json comes last, and stays.
+class Credentials:
+    """Those that the broker may want, the newest first; the flashed one comes last, and stays. Each is one text: a
+    password, or what `tls.Security` shows.
 
-    None is forgotten before the broker has accepted a newer one. They are in the file `passwords`, with the CRC of
-    that of secrets.json: another one there makes them void.
+    None is forgotten before the broker has accepted a newer one. They are in the file `credentials`, with the CRC of
+    the flashed one: another one there makes them void.
     """
 
     def __init__(self, storage, first):
         self._storage = storage
         self._first = first
         self._crc = crc32((first or "").encode())
-        said = load(storage.read("passwords"), "passwords")
+        said = load(storage.read("credentials"), "credentials")
         self.all = (said["held"] if said.get("crc") == self._crc else []) + [first]
         self.at = 0  # the one whose turn it is
         self._left = len(self.all)
@@ -174,17 +176,20 @@ class Passwords:
         if self.at == 0 and self._left > 2:
             self._hold(self.all[:1])
 
-    def add(self, password):
-        """Try this one first from the next connection on."""
-        if not self._first or len(self.all) > _TRIALS:
-            raise ConfigError("no password to change, or too many on trial")
-        if password not in self.all:
+    def add(self, credential):
+        """Try this one first from the next wake on. Says how it stands: has this connection been made with it?"""
+        if credential not in self.all:
+            if not self._first:
+                raise ConfigError("no credential to change")
+            if len(self.all) > _TRIALS or len("".join(self.all)) + len(credential) > _SPACE:
+                raise ConfigError("too many credentials on trial, or too long")
             self.at += 1
-            self._hold([password] + self.all[:-1])
+            self._hold([credential] + self.all[:-1])
+        return "in use" if credential == self.all[self.at] else "on trial"
 
-    def _hold(self, passwords):
-        self._storage.replace("passwords", encode({"crc": self._crc, "held": passwords}))
-        self.all = passwords + [self._first]
+    def _hold(self, credentials):
+        self._storage.replace("credentials", encode({"crc": self._crc, "held": credentials}))
+        self.all = credentials + [self._first]
         self._left = len(self.all)
 
 

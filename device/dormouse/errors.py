@@ -8,6 +8,8 @@ line and carries no secret; `stage` says how far a wake had come.
 class DormouseError(Exception):
     """Base of the four kinds. `stage` is one word of the wake's path (`join`, `dns`, `connect`, `connack`, …)."""
 
+    silent = False  # set on one that only a deadline ended
+
     def __init__(self, reason, stage=None):
         super().__init__(reason)
         self.reason = reason
@@ -20,8 +22,6 @@ class ConfigError(DormouseError):
 
 class LinkError(DormouseError):
     """Try again later: network or broker are away, silent or overloaded."""
-
-    silent = False  # set on one that only a deadline ended
 
 
 class ProtocolError(DormouseError):

@@ -7,7 +7,7 @@ fence says so, and never because a guessed pause went by, but where no fence can
 from binascii import hexlify
 
 from dormouse import payloads, protocol
-from dormouse.config import Passwords
+from dormouse.config import Credentials
 from dormouse.errors import ConfigError, LinkError, ProtocolError
 from dormouse.inbox import Inbox
 from dormouse.intake import Intake
@@ -35,7 +35,6 @@ class Online:
         self.state = agent.state
         self.config = agent.config
         self.secrets = secrets
-        self.passwords = Passwords(self.port.storage, secrets.get("password"))
         self.outbox = agent.outbox
         self.link = Link(self.port.ms, self.config["patience"])
         self.budget = self.port.ms() + int(self.config["budget"] * 1000)
@@ -51,7 +50,7 @@ class Online:
         longest = self.config["total"] - self.config["budget"]
         self.work = Work(self.port, self.inbox, self.outbox.answer, self.log, self.cap, longest)
         self.link.before_send = self.inbox.commit
-        self.security = self.session = None
+        self.security = self.session = self.credentials = None
         self.was_up = False  # has a connection of this wake had its CONNACK?
         self.turns = 0  # round trips
         self.mute = False  # no fence is sent, because connections with one were cut
@@ -67,10 +66,13 @@ class Online:
         fails; the link is closed in any case.
         """
         self.until = self.port.ms() + int(self.config["linger"] * 1000)
+        own = self.secrets.get("password")
         if self.config["tls"]:
             from dormouse.tls import Security
 
             self.security = Security(self.config, self.port)
+            own = self.security.own or own
+        self.credentials = Credentials(self.port.storage, own)
         try:
             self._rejoin(wake)
         finally:
@@ -84,6 +86,14 @@ class Online:
         self._extend()
         self.staying = True
 
+    def hold(self, credential, cert):
+        """Take a new certificate with its key, or a new password. Says how it stands; ConfigError where it can't be."""
+        if cert != bool(self.config["cert"]):
+            raise ConfigError("this device comes in with a " + ("password" if cert else "certificate"))
+        if cert:
+            self.security.context(credential)
+        return self.credentials.add(credential)
+
     def _extend(self):
         """Time spent in handlers is not taken from the network's budget."""
         self.link.deadline = min(self.budget + self.work.spent, self.cap)
@@ -96,8 +106,9 @@ class Online:
             except (ConfigError, LinkError, ProtocolError) as e:
                 self.link.close()
                 if e.stage == "tls" and self.security.retry():
+                    self.outbox.rewind(self.inbox)
                     continue
-                if self._other_password(e):
+                if self._other_credential(e):
                     self.outbox.rewind(self.inbox)
                     self.log("rejoin", stage=e.stage, why=e.reason)
                     continue
@@ -112,12 +123,13 @@ class Online:
                 self.port.pause(pause)
                 pause *= 2
 
-    def _other_password(self, e):
-        """The broker may have refused one password of several: has another connection a chance?"""
-        if e.stage != "connack" or len(self.passwords.all) < 2:
+    def _other_credential(self, e):
+        """The broker may have refused one credential of several: has another connection a chance?"""
+        cert = self.config["cert"]
+        if len(self.credentials.all) < 2 or (e.stage != "connack" and not (cert and e.stage == "tls")):
             return False
-        if isinstance(e, ConfigError):
-            return self.passwords.refused()
+        if isinstance(e, ConfigError) or (cert and not e.silent):  # a certificate is refused by an alert, or by closing
+            return self.credentials.refused()
         return self.state.alone  # the refusal may have been lost: this time CONNECT goes by itself
 
     def _judge_cut(self):
@@ -138,9 +150,13 @@ class Online:
         self.log("connecting", host=c["host"], port=c["port"])
         self.agent.phase("join")  # which feeds the watchdog, as every phase does
         family, address = resolve(c["host"], c["port"])[0]
+        credential = self.credentials.all[self.credentials.at]
+        if c["cert"]:
+            self.security.own = credential
+        else:
+            self.secrets["password"] = credential
         self.link.open(family, address, self.security)
         prefix = protocol.topic(c["root"], c["id"], "")
-        self.secrets["password"] = self.passwords.all[self.passwords.at]
         s = self.session = Session(self.link, prefix, c, self.secrets, self.intake.offer)
         s.signer = self.intake.signer
         nonce = hexlify(self.port.random(4))
@@ -158,7 +174,7 @@ class Online:
         finally:
             state.alone = s.hidden
         self.was_up = True
-        self.passwords.accepted()
+        self.credentials.accepted()
         self.log("connected", present=s.present, rtt=s.rtt)
         self.agent.phase("connect")
         self._drain(s, wake, nonce)

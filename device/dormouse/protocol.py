@@ -42,6 +42,7 @@ STANDARD = (
     "resend",
     "forget_ledger",
     "set_password",
+    "set_certificate",
     "log",
     "reset",
 )

@@ -144,7 +144,8 @@ class Session(simple.MQTTClient):
                 connack += self.link.read(3)
         except LinkError as e:
             self.hidden = not self.alone and not e.silent
-            raise LinkError(e.reason + " before CONNACK", "connack")
+            e.reason, e.stage = e.reason + " before CONNACK", "connack"
+            raise
         if len(connack) < 4 or connack[1] != 2 or connack[2] > 1 or (failed and not connack[3]):
             raise ProtocolError("not an MQTT broker", "connack")
         self.link.ahead = True

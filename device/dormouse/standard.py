@@ -32,6 +32,7 @@ class Standard:
             "resend": Handler(self.resend, 5, True, {"from": "int", "to": "int"}),
             FORGET: Handler(self.forget_ledger, 5, True, {"ledger": "str"}),
             "set_password": Handler(self.set_password, 5, True, {"password": "str"}),
+            "set_certificate": Handler(self.set_certificate, 5, True, {"cert": "str", "key": "str"}),
             "log": Handler(self.log, 5, True, {}, _MOST),
             "reset": Handler(self.reset, 5, True, {}),
         }
@@ -81,8 +82,10 @@ class Standard:
         return {"forgotten": ledger}
 
     def set_password(self, wake, password):
-        self.online.passwords.add(password)
-        return "on trial"
+        return self.online.hold(password, False)
+
+    def set_certificate(self, wake, cert, key):
+        return self.online.hold(cert + " " + key, True)
 
     def log(self, wake):
         text = self.agent.log.kept()

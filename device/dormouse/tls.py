@@ -4,6 +4,8 @@ Must stay true: certificate and host name are checked against the configured CA,
 the clock is not known the dates alone are not, and the wake report says so. Loaded for `mqtts://` only.
 """
 
+from binascii import a2b_base64, b2a_base64
+
 import tls
 
 from dormouse.errors import ConfigError
@@ -19,29 +21,38 @@ class Security:
         self.host = config["host"]
         self.begins = b""
         self.again = True
-        self.ca, self.cert, self.key = (self._file(config, key) for key in ("ca", "cert", "key"))
+        self.ca = self._file(config, "ca")
+        self.own = None  # certificate and key in base64, a space between them, where the broker wants one
+        if config["cert"]:
+            self.own = " ".join(b2a_base64(self._file(config, key)).decode().strip() for key in ("cert", "key"))
         if port.time() is None:
             self._date(self.ca, 0)
             self._pretend()
 
     def _file(self, config, key):
         name = config[key]
-        data = self.port.file(name) if name else b""
+        data = self.port.file(name)
         if data is None:
             raise ConfigError("%s: the file %s is missing" % (key, name), "tls")
         return data
 
-    def wrap(self, sock):
-        """The stream over a connected, non-blocking socket; its handshake is part of the first write."""
+    def context(self, own):
+        """What a connection is made with that shows `own`. ConfigError where that is not what TLS can read."""
         context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
         context.verify_mode = tls.CERT_REQUIRED
         try:
             context.load_verify_locations(self.ca)
-            if self.cert:
-                context.load_cert_chain(self.cert, self.key)
+            if own:
+                cert, _, key = own.partition(" ")
+                context.load_cert_chain(a2b_base64(cert), a2b_base64(key))
         except (OSError, ValueError):
             raise ConfigError("ca, cert or key is not in DER", "tls")
         context.verify_callback = self._date
+        return context
+
+    def wrap(self, sock):
+        """The stream over a connected, non-blocking socket; its handshake is part of the first write."""
+        context = self.context(self.own)
         return context.wrap_socket(sock, server_hostname=self.host, do_handshake_on_connect=False)
 
     def _date(self, der, depth):

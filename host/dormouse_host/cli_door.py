@@ -210,9 +210,9 @@ def rotate(
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Give a device a new password by a command.
+    """Give a device a new password or certificate by a command.
 
-    Its old one holds until the device has both; the same call again goes on where one was stopped.
+    Its old one holds until the device has the new one; the same call again goes on where one was stopped.
     """
     from dormouse_host.door import rotate as work
 
@@ -221,10 +221,10 @@ def rotate(
 
     patience = None if within is None else seconds_until(within, time.time())
     with opened(db) as fleet:
-        told = work.rotate(_open(folder), fleet, device, project, patience, tell)
-    text = f"{device}: holds the new password, and the broker takes no other from now on"
-    show.told({"device": device, "broker_told": told}, text, json=json)
-    _say_told(told)
+        done = work.rotate(_open(folder), fleet, device, project, patience, tell)
+    text = f"{device}: holds the new {done.what}, and the broker takes no other from now on"
+    show.told({"device": device, "rotated": done.what, "broker_told": done.told}, text, json=json)
+    _say_told(done.told)
 
 
 def sign(

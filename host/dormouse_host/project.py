@@ -158,7 +158,24 @@ def device_files(
     if not config.get("broker"):
         raise HostError(f"broker is missing: --broker mqtt://host, or broker in {FILE}", 2)
     der = {file.name: file.read_bytes() for file in sorted(given.glob("*.der"))}
-    return DeviceFiles(config, secrets, checked(config), der)
+    full = checked(config)
+    if full["cert"] in der and full["key"] in der:
+        _check_pair(device, der[full["cert"]], der[full["key"]])
+    return DeviceFiles(config, secrets, full, der)
+
+
+def _check_pair(device: str, cert: bytes, key: bytes) -> None:
+    """A `dormouse rotate` that was stopped may have written one of them and not yet the other."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+    try:
+        belong = x509.load_der_x509_certificate(cert).public_key() == load_der_private_key(key, None).public_key()
+    except (ValueError, TypeError):
+        belong = False
+    if not belong:
+        why = f"{PROVISIONED}/{device}: certificate and key do not belong together"
+        raise HostError(f"{why}: dormouse rotate {device} goes on where it was stopped", 2)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from desk import reason
 from runner import folder
 
 from dormouse import config
-from dormouse.config import KEYS, Overlay, Passwords, check, load, split_broker
+from dormouse.config import KEYS, Credentials, Overlay, check, load, split_broker
 from dormouse.errors import ConfigError
 from dormouse.ports.storage import Storage
 
@@ -267,48 +267,59 @@ def test_kept_settings_in_any_script_are_read_again():
     assert config.Overlay(storage).undone == ["broker"]
 
 
-# ---- passwords
+# ---- credentials
 
 
 def test_new_password_goes_first_and_the_old_one_is_kept_until_it_is_accepted():
     """Whichever of them the broker knows, the device gets in."""
     storage = Storage(folder())
-    passwords = Passwords(storage, "zero")
-    passwords.add("one")
-    passwords.add("one")
-    assert passwords.all[passwords.at] == "zero", "this connection's goes on"
-    passwords.accepted()
-    passwords.add("two")
-    again = Passwords(storage, "zero")
+    held = Credentials(storage, "zero")
+    assert held.add("one") == "on trial"
+    assert held.add("one") == "on trial"
+    assert held.all[held.at] == "zero", "this connection's goes on"
+    held.accepted()
+    assert held.add("two") == "on trial"
+    again = Credentials(storage, "zero")
     assert (again.all, again.at) == (["two", "one", "zero"], 0)
     assert again.refused() and again.all[again.at] == "one"
     again.accepted()
-    assert Passwords(storage, "zero").all == ["two", "one", "zero"], "an older one proves nothing"
-    again = Passwords(storage, "zero")
+    assert Credentials(storage, "zero").all == ["two", "one", "zero"], "an older one proves nothing"
+    again = Credentials(storage, "zero")
     again.accepted()
-    assert Passwords(storage, "zero").all == ["two", "zero"]
+    assert again.add("two") == "in use"
+    assert Credentials(storage, "zero").all == ["two", "zero"]
 
 
 def test_each_password_is_tried_once_and_then_it_ends():
     """A device that is locked out sleeps."""
     storage = Storage(folder())
-    passwords = Passwords(storage, "zero")
+    held = Credentials(storage, "zero")
     for name in ("one", "two", "three", "four"):
-        passwords.add(name)
-    assert "too many" in reason(ConfigError, passwords.add, "five")
-    passwords = Passwords(storage, "zero")
-    assert [passwords.refused() for _ in range(5)] == [True, True, True, True, False]
-    assert [Passwords(Storage(folder()), None).refused()] == [False]
+        held.add(name)
+    assert "too many" in reason(ConfigError, held.add, "five")
+    assert held.add("four") == "on trial", "which is held already"
+    held = Credentials(storage, "zero")
+    assert [held.refused() for _ in range(5)] == [True, True, True, True, False]
+    assert [Credentials(Storage(folder()), None).refused()] == [False]
 
 
 def test_other_secrets_make_passwords_from_commands_void():
     """The board was flashed again, after its credential was revoked."""
     storage = Storage(folder())
-    Passwords(storage, "zero").add("one")
-    assert Passwords(storage, "fresh").all == ["fresh"]
-    assert Passwords(storage, "zero").all == ["one", "zero"]
+    Credentials(storage, "zero").add("one")
+    assert Credentials(storage, "fresh").all == ["fresh"]
+    assert Credentials(storage, "zero").all == ["one", "zero"]
 
 
-def test_device_without_a_password_takes_none():
-    """It has a certificate, or a broker that wants nothing."""
-    assert "no password" in reason(ConfigError, Passwords(Storage(folder()), None).add, "one")
+def test_credentials_are_bounded_together():
+    """Each wake that connects reads all of them into the heap."""
+    held = Credentials(Storage(folder()), "z" * 1000)
+    for letter in "abc":
+        held.add(letter * 1000)
+    assert "too long" in reason(ConfigError, held.add, "d" * 1000)
+    assert held.all == ["c" * 1000, "b" * 1000, "a" * 1000, "z" * 1000]
+
+
+def test_device_without_a_credential_takes_none():
+    """Its broker wants nothing."""
+    assert "no credential" in reason(ConfigError, Credentials(Storage(folder()), None).add, "one")

@@ -39,7 +39,32 @@ def check_name(device: str) -> str:
 
 def has_credential(made: BrokerFolder, device: str) -> bool:
     """Does the broker let this device in?"""
-    return device in passwords.users(made.passwd) or bool(_issued(made).get(device))
+    return device in passwords.users(made.passwd) or bool(issued(made, device))
+
+
+def issued(made: BrokerFolder, device: str) -> list[int]:
+    """Serial numbers of the certificates with which this device is let in."""
+    return _issued(made).get(device, [])
+
+
+def issue(made: BrokerFolder, device: str, serial: int) -> None:
+    """A certificate with which this device is let in, too."""
+    _record(made, device, sorted({*issued(made, device), serial}))
+
+
+def keep_only(made: BrokerFolder, device: str, *serials: int) -> None:
+    """Revoke all certificates of a device but these; the broker has still to be told."""
+    kept = [serial for serial in issued(made, device) if serial in serials]
+    gone = [serial for serial in issued(made, device) if serial not in serials]
+    files.write(made.broker / "revoked.pem", made.authority.revoke(*gone), files.PUBLIC)
+    _record(made, device, kept)
+
+
+def put_certificate(project: Path, device: str, cert: bytes, key: bytes) -> None:
+    """What `dormouse flash` writes from now on, both in DER."""
+    folder = _device_folder(project, device)
+    files.write(folder / "cert.der", cert)
+    files.write(folder / "key.der", key)
 
 
 def provision(made: BrokerFolder, device: str, project: Path, *, cert: bool = False) -> Provisioned:
@@ -55,9 +80,8 @@ def provision(made: BrokerFolder, device: str, project: Path, *, cert: bool = Fa
     remove_rights(made, device)  # the denial, where it was revoked before
     if cert:
         signed = made.authority.client(device)
-        _record(made, device, [signed.certificate.serial_number])
-        files.write(folder / "cert.der", signed.der)
-        files.write(folder / "key.der", signed.key_der)
+        issue(made, device, signed.certificate.serial_number)
+        put_certificate(project, device, signed.der, signed.key_der)
         config.update(cert="cert.der", key="key.der")
         secrets = {}
     else:
@@ -88,7 +112,7 @@ def put_secrets(project: Path, device: str, values: dict[str, str]) -> Path:
 
 
 def rotation(made: BrokerFolder, device: str) -> Path:
-    """The file that holds a change of password while it is under way (rotate.py)."""
+    """The file that holds a change of credential while it is under way (rotate.py)."""
     return made.path / "rotating" / f"{device}.json"
 
 
@@ -104,11 +128,9 @@ def revoke(made: BrokerFolder, device: str) -> bool:
     check_name(device)
     if not has_credential(made, device):
         raise HostError(f"{device} has no credential here", 2)
-    serials = _issued(made).get(device, [])
-    if serials:
-        files.write(made.broker / "revoked.pem", made.authority.revoke(*serials), files.PUBLIC)
-        _record(made, device, [])
     rotation(made, device).unlink(missing_ok=True)
+    if issued(made, device):
+        keep_only(made, device)
     passwords.remove(made.passwd, device)
     add_rights(made, device, f"topic deny {made.root}/{device}/#\n")  # for one that is connected at this moment
     return made.reload()

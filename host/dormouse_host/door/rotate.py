@@ -1,31 +1,108 @@
-"""A device's password changed from afar, and no instant at which it is locked out.
+"""A device's credential changed from afar, and no instant at which it is locked out.
 
-Must stay true, mosquitto knowing one password a user:
+Must stay true. Of passwords mosquitto knows one a user:
 1. the broker's file takes the new one only after the device has answered that it holds both, on its flash: until then
    the old one is accepted, and stays so where the device never comes;
 2. the device drops an old one only after the broker has accepted the newest, and the file never goes back.
-So what the broker accepts is at each instant among what the device tries, whether or not the broker has read its file
-again, and whichever of host, broker and device was killed between two steps;
-3. what is under way stands in a file before the command is entered, and that file goes last: the same call again goes
-on with the same password. One call at a time; a revocation ends it.
+Of certificates mosquitto takes all that are not revoked, so there is no instant at which the device has to try:
+3. the new one is valid before the device can have it, and the old ones are revoked only after the device has answered
+   over a connection made with the new one, with which it has dropped the others; no new one is ever revoked while a
+   device may hold it, whatever it answered;
+4. what is flashed next is a pair that is valid: the files of the device change before the old one is revoked.
+So what the broker accepts is at each instant among what the device tries, whether or not the broker has read its files
+again, and whichever of host, broker and device was killed between two steps.
+For both: what is under way stands in a file before the command is entered, and that file goes last: the same call again
+goes on with the same credential. One call at a time; a revocation ends it.
 """
 
 import fcntl
 import json
 import os
+import time
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from dormouse_host import Fleet
-from dormouse_host.door import files, passwords
+from cryptography import x509
+
+from dormouse_host import Fleet, catalogues
+from dormouse_host.door import files, passwords, provision
 from dormouse_host.door.broker import BrokerFolder
-from dormouse_host.door.provision import check_name, has_credential, put_secrets, rotation
 from dormouse_host.errors import HostError
-from dormouse_host.ledger.views import SET_PASSWORD
+from dormouse_host.fleet import LOOK
+from dormouse_host.ledger.entry import Order
+from dormouse_host.ledger.views import CommandView
 
-_HELD = "on trial"  # what the device answers once it holds both
+_HELD, _USED = "on trial", "in use"  # what the device answers: it holds the new one; it has connected with it
+_ASKS = 6  # how often it is asked whether it has
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """A `password` or a `certificate` has been changed; does the running broker know?"""
+
+    what: str
+    told: bool
+
+
+@dataclass(frozen=True)
+class _Password:
+    """How a password is changed."""
+
+    made: BrokerFolder
+    device: str
+    project: Path
+    what: ClassVar[str] = "password"
+    do: ClassVar[str] = "set_password"
+    enough: ClassVar[tuple[str, ...]] = (_HELD, _USED)  # the answers after which the broker changes
+
+    def fresh(self) -> dict[str, str]:
+        """The command's arguments."""
+        return {"password": passwords.fresh()}
+
+    def allow(self, args: dict[str, str]) -> None:
+        """Before the device can have it: nothing, for mosquitto would take the old one no more."""
+
+    def finish(self, args: dict[str, str]) -> bool:
+        """Let the device in with the new one alone. Does the running broker know?"""
+        passwords.put(self.made.passwd, self.device, args["password"])
+        told = self.made.reload()
+        provision.put_secrets(self.project, self.device, {"user": self.device, "password": args["password"]})
+        return told
+
+
+@dataclass(frozen=True)
+class _Certificate:
+    """How a certificate is changed."""
+
+    made: BrokerFolder
+    device: str
+    project: Path
+    what: ClassVar[str] = "certificate"
+    do: ClassVar[str] = "set_certificate"
+    enough: ClassVar[tuple[str, ...]] = (_USED,)
+
+    def fresh(self) -> dict[str, str]:
+        """The command's arguments: certificate and key, in DER, as base64."""
+        signed = self.made.authority.client(self.device)
+        return {"cert": b64encode(signed.der).decode(), "key": b64encode(signed.key_der).decode()}
+
+    def allow(self, args: dict[str, str]) -> None:
+        """Before the device can have it: a revocation of the device is one of this certificate, too."""
+        provision.issue(self.made, self.device, _serial(args))
+
+    def finish(self, args: dict[str, str]) -> bool:
+        """Let the device in with the new one alone. Does the running broker know?"""
+        provision.put_certificate(self.project, self.device, b64decode(args["cert"]), b64decode(args["key"]))
+        provision.keep_only(self.made, self.device, _serial(args))
+        return self.made.reload()
+
+
+def _serial(args: dict[str, str]) -> int:
+    return x509.load_der_x509_certificate(b64decode(args["cert"])).serial_number
 
 
 def rotate(
@@ -35,60 +112,121 @@ def rotate(
     project: Path,
     seconds: float | None = None,
     tell: Callable[[str], object] = lambda name: None,
-) -> bool:
-    """Give a device a new password, and return when the broker's file has it: does the running broker know?
+) -> Rotated:
+    """Give a device a new password or certificate, and return when the broker takes no other.
 
-    Waits for the device as long as it takes or `seconds`; `tell` is told the command's name first. HostError where the
-    device has no password, has not answered in time (the same call goes on), or keeps its old one.
+    Waits for the device as long as it takes or `seconds`; `tell` is told the name of each command that is waited for.
+    HostError where the device has no credential, has not answered in time (the same call goes on), or keeps its old
+    one (the same call begins anew).
     """
-    check_name(device)
-    if device not in passwords.users(made.passwd):
-        why = (
-            "has a certificate: revoke it, provision --cert and flash" if has_credential(made, device) else "is unknown"
-        )
-        raise HostError(f"{device} {why}; rotate changes passwords", 2)
-    path = rotation(made, device)
+    provision.check_name(device)
+    if not provision.has_credential(made, device):
+        raise HostError(f"{device} is unknown to this broker: dormouse provision {device}", 2)
+    by_password = device in passwords.users(made.passwd)
+    kind = (_Password if by_password else _Certificate)(made, device, project)
+    path = provision.rotation(made, device)
     with _alone(path):
-        under_way = _entered(path, fleet, device)
-        name = under_way["command"]
-        tell(name)
-        view = fleet.wait(name, seconds)
-        if not view.final:
-            raise HostError(f"{device} has not answered yet; its password still holds: dormouse rotate goes on, {name}")
-        if view.status != "succeeded" or view.value != _HELD:
-            path.unlink(missing_ok=True)
-            raise HostError(
-                f"{device} keeps its password: {name} {view.status}" + (f", {view.why}" if view.why else "")
-            )
-        if _read(path) != under_way:
-            raise HostError(f"{device} was revoked meanwhile")
-        passwords.put(made.passwd, device, under_way["password"])
-        told = made.reload()
-        put_secrets(project, device, {"user": device, "password": under_way["password"]})
-        path.unlink()
+        told = _Rotation(kind, fleet, path, seconds, tell).run()
+    return Rotated(kind.what, told)
+
+
+class _Rotation:
+    """One call. The file holds the command's arguments and, once it is entered, its name as `command`."""
+
+    def __init__(
+        self,
+        kind: _Password | _Certificate,
+        fleet: Fleet,
+        path: Path,
+        seconds: float | None,
+        tell: Callable[[str], object],
+    ) -> None:
+        self.kind = kind
+        self.fleet = fleet
+        self.path = path
+        self.tell = tell
+        self.until = None if seconds is None else time.monotonic() + seconds
+        self.under_way = self._read()
+
+    def run(self) -> bool:
+        """Until the new credential is the only one. Does the running broker know?"""
+        if not self.under_way:
+            self.under_way = self.kind.fresh()
+            self._write()
+        args = {key: value for key, value in self.under_way.items() if key != "command"}
+        self.kind.allow(args)
+        self._convince(args)
+        told = self.kind.finish(args)
+        self.path.unlink()
         return told
 
+    def _convince(self, args: dict[str, str]) -> None:
+        """Until the device has given the answer that is enough. HostError where it does not."""
+        wake = None
+        for _ in range(_ASKS):
+            view = self._answer(args)
+            if view.status != "succeeded" or view.value not in (_HELD, _USED):
+                raise self._given_up(f"{view.name} {view.status}" + (f", {view.why}" if view.why else ""))
+            if view.value in self.kind.enough:
+                return
+            before, wake = wake, self._wake()
+            while before is not None and wake == before:  # asked twice in one wake: the next answer is the same
+                self._pause(view.name)
+                wake = self._wake()
+            del self.under_way["command"]
+        raise self._given_up(f"it has not connected with the new one, though asked {_ASKS} times")
 
-def _entered(path: Path, fleet: Fleet, device: str) -> dict[str, Any]:
-    """What is under way, with the command in the ledger; begun where nothing was."""
-    under_way = _read(path)
-    if not under_way:
-        under_way = {"password": passwords.fresh()}
-        files.write(path, json.dumps(under_way))
-    if "command" in under_way:
+    def _answer(self, args: dict[str, str]) -> CommandView:
+        """What the device says to the command, which is entered unless it was before."""
+        name = self.under_way.get("command")
         try:
-            fleet.result(under_way["command"])
-            return under_way
+            view = self.fleet.result(name) if name else None
         except HostError:  # deleted as old, or in a ledger that is gone: to be told the same again does no harm
-            pass
-    under_way["command"] = fleet.send(device, SET_PASSWORD, {"password": under_way["password"]}).name
-    files.write(path, json.dumps(under_way))
-    return under_way
+            view = None
+        if view is None:
+            self.under_way["command"] = self._enter(args)
+            self._write()
+        name = self.under_way["command"]
+        self.tell(name)
+        view = self.fleet.wait(name, None if self.until is None else max(0.0, self.until - time.monotonic()))
+        if not view.final:
+            raise self._not_yet(name)
+        if self._read() != self.under_way:
+            raise HostError(f"{self.kind.device} was revoked meanwhile")
+        return view
 
+    def _enter(self, args: dict[str, str]) -> str:
+        """Fleet.send takes no credentials, so that nobody sends one by hand."""
+        [view] = self.fleet.ledger.devices(self.kind.device)
+        text, _ = catalogues.check(view, self.kind.do, args, None)
+        [name] = self.fleet.ledger.enter([Order(view.id, self.kind.do, text)])
+        return name
 
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(files.read(path)) if path.exists() else {}
-    return found
+    def _wake(self) -> Any:
+        """The number of the last wake that is known."""
+        [view] = self.fleet.status(self.kind.device)
+        return view.report.get("wake")
+
+    def _pause(self, name: str) -> None:
+        if self.until is not None and time.monotonic() >= self.until:
+            raise self._not_yet(name)
+        time.sleep(LOOK)
+
+    def _not_yet(self, name: str) -> HostError:
+        device, what = self.kind.device, self.kind.what
+        return HostError(f"{device} has not answered yet; its {what} still holds: dormouse rotate goes on, {name}")
+
+    def _given_up(self, why: str) -> HostError:
+        """What the device may hold all the same stays valid."""
+        self.path.unlink(missing_ok=True)
+        return HostError(f"{self.kind.device} keeps its {self.kind.what}: {why}")
+
+    def _read(self) -> dict[str, str]:
+        found: dict[str, str] = json.loads(files.read(self.path)) if self.path.exists() else {}
+        return found
+
+    def _write(self) -> None:
+        files.write(self.path, json.dumps(self.under_way))
 
 
 @contextmanager

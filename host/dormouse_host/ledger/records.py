@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, select, tuple_
 from dormouse import protocol
 from dormouse_host.ledger import schema
 from dormouse_host.ledger.rows import C
-from dormouse_host.ledger.views import SET_PASSWORD, shown
+from dormouse_host.ledger.views import CREDENTIALS, shown
 
 EXPORTS = ("telemetry", "results", "wakes")
 _TOGETHER = 300  # results whose commands are looked up at once
@@ -42,7 +42,7 @@ def timeline(connection: Connection, device: str, limit: int) -> list[LogLine]:
         found.append(LogLine(at, "wake", f"{report.get('wake')} {report.get('cause', '')}".strip(), report))
     for at, name, do, args in newest(select(C.entered, C.u, C.do, C.args).where(C.device == device), C.n):
         fields = {"command": name, "status": "queued", "do": do, "args": shown(do, args)}
-        text = args if do != SET_PASSWORD else None
+        text = args if do not in CREDENTIALS else None
         found.append(LogLine(at, "command", f"{name} queued: {do} {text or ''}".strip(), fields))
     changed = select(e.at, e.status, e.why, C.u, C.do).join(schema.commands, C.n == e.command)
     for at, status, why, name, do in newest(changed.where(C.device == device), e.n):

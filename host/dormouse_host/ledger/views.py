@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select
 from dormouse_host.ledger import rules, schema
 from dormouse_host.ledger.rows import C, D
 
-SET_PASSWORD = "set_password"  # the command whose arguments nobody is shown
+CREDENTIALS = ("set_password", "set_certificate")  # the commands whose arguments nobody is shown
 _TOGETHER = 300  # commands that are looked up at once
 
 
@@ -54,6 +54,7 @@ class DeviceView:
     catalogue: dict[str, Any] | None = None
     groups: tuple[str, ...] = ()
     dropped: int = 0
+    key: bool = False  # has the ledger a key for it (`dormouse sign`)?
 
     def overdue(self, now: float) -> float:
         """Seconds by which it is late; 0 while it isn't or nobody knows."""
@@ -73,7 +74,7 @@ class RelayView:
 def shown(do: str, text: str | None) -> dict[str, Any]:
     """A command's arguments as people and exports see them."""
     args: dict[str, Any] = json.loads(text) if text else {}
-    return dict.fromkeys(args, "(hidden)") if do == SET_PASSWORD else args
+    return dict.fromkeys(args, "(hidden)") if do in CREDENTIALS else args
 
 
 def _command(found: Any) -> CommandView:
@@ -133,13 +134,16 @@ def devices(connection: Connection, only: str | None = None) -> list[DeviceView]
         found, pending = found.where(D.id == only), pending.where(C.device == only)
     counted = {row[0]: row[1] for row in connection.execute(pending)}
     lost = {device: int(count) for device, count in connection.execute(dropped)}
+    keys = set(connection.execute(select(schema.keys.c.device)).scalars())
     groups: dict[str, list[str]] = {}
     for device, name in connection.execute(members):
         groups.setdefault(device, []).append(name)
-    return [_device(row, counted, lost, groups) for row in connection.execute(found)]
+    return [_device(row, counted, lost, groups, row.id in keys) for row in connection.execute(found)]
 
 
-def _device(row: Any, pending: dict[str, int], dropped: dict[str, int], groups: dict[str, list[str]]) -> DeviceView:
+def _device(
+    row: Any, pending: dict[str, int], dropped: dict[str, int], groups: dict[str, list[str]], key: bool
+) -> DeviceView:
     report = json.loads(row.report) if row.report else {}
     known = row.catalogue and row.catalogue_hash == report.get("catalogue")
     return DeviceView(
@@ -153,6 +157,7 @@ def _device(row: Any, pending: dict[str, int], dropped: dict[str, int], groups: 
         json.loads(row.catalogue) if known else None,
         tuple(groups.get(row.id, ())),
         dropped.get(row.id, 0),
+        key,
     )
 
 

@@ -1,0 +1,353 @@
+"""A certificate changed by command, on a mosquitto of `broker init`: no instant locks the device out, no view shows it.
+
+Must stay true: the wakes are processes; what the broker lets in decides, and not what a file says.
+"""
+
+import json
+from base64 import b64decode, b64encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import made_broker
+from attack.bench import Bench
+from dormouse_host.door import files, provision
+from dormouse_host.door import rotate as work
+from dormouse_host.door.rotate import Rotated, rotate
+from dormouse_host.errors import HostError
+from dormouse_host.ledger.entry import Order
+
+pytestmark = pytest.mark.xdist_group("rotate-certificate")
+
+
+class Killed(BaseException):
+    """What ends the host between two steps."""
+
+
+@pytest.fixture(scope="module")
+def opened():
+    with Bench() as made:
+        yield made
+
+
+@pytest.fixture
+def bench(opened, interpreter):
+    opened.interpreter = interpreter
+    return opened
+
+
+def begin(bench, device, seconds=0.0):
+    """As `dormouse rotate` does until it is killed, or with more time to its end."""
+    with bench.fleet as fleet:
+        return rotate(bench.made, fleet, device.config["id"], bench.folder, seconds)
+
+
+def not_yet(bench, device):
+    """The call ends with a command on its way, which the broker has. Returns what is under way."""
+    with pytest.raises(HostError, match="has not answered yet"):
+        begin(bench, device)
+    return at_the_broker(bench, device)
+
+
+def at_the_broker(bench, device):
+    said = json.loads(provision.rotation(bench.made, device.config["id"]).read_text())
+    with bench.fleet as fleet:
+        bench.until(lambda: fleet.result(said["command"]).status not in ("queued", "publishing"))
+    return said
+
+
+def met(bench):
+    device = bench.device(cert=True)
+    bench.meet(device)
+    return device
+
+
+def wakes(bench, device):
+    """A wake that must finish. How many connections it took."""
+    ran = bench.wake(device)
+    assert ran.code == 0, ran.output
+    assert len(ran.all("connected")) == 1
+    return len(ran.all("connecting"))
+
+
+def answer(bench, name):
+    """What the device said to a command, and what it has settled to."""
+    status = bench.settled(name)
+    with bench.fleet as fleet:
+        view = fleet.result(name)
+    return status, view.why or view.value
+
+
+def flashed(device):
+    """The pair beside its config.json."""
+    return (device.folder / "cert.der").read_bytes(), (device.folder / "key.der").read_bytes()
+
+
+def provisioned(bench, device):
+    """The pair that `dormouse flash` would write."""
+    folder = bench.folder / "devices" / device.config["id"]
+    return (folder / "cert.der").read_bytes(), (folder / "key.der").read_bytes()
+
+
+def sent(said):
+    """The pair that is under way."""
+    return b64decode(said["cert"]), b64decode(said["key"])
+
+
+def ways_in(bench, *pairs):
+    return tuple(made_broker.lets_in(bench.made, *pair) for pair in pairs)
+
+
+def held(device):
+    """How many the device holds beside the flashed one."""
+    path = device.folder / "state" / "credentials"
+    return len(json.loads(path.read_text())["held"]) if path.exists() else 0
+
+
+def test_old_one_is_revoked_once_the_device_has_connected_with_the_new_one(bench):
+    device = met(bench)
+    old = flashed(device)
+    said = not_yet(bench, device)
+    assert wakes(bench, device) == 1
+    assert answer(bench, said["command"]) == ("succeeded", "on trial")
+    again = not_yet(bench, device)
+    assert sent(again) == sent(said)
+    assert ways_in(bench, old, sent(said)) == (True, True)
+    assert wakes(bench, device) == 1
+    assert answer(bench, again["command"]) == ("succeeded", "in use")
+    assert begin(bench, device, 10) == Rotated("certificate", True)
+    assert ways_in(bench, old, sent(said)) == (False, True)
+    assert wakes(bench, device) == 1
+    assert provisioned(bench, device) == sent(said)
+    assert len(provision.issued(bench.made, device.config["id"])) == 1
+    assert not provision.rotation(bench.made, device.config["id"]).exists()
+
+
+def test_one_call_asks_until_it_is_in_use_and_it_can_be_done_again_and_flashed_over(bench):
+    """As a person does it: one call that waits, while the device wakes now and then."""
+    import threading
+
+    device = met(bench)
+    seen = [flashed(device)]
+    for _ in range(2):
+        done: list[Rotated] = []
+        caller = threading.Thread(target=lambda done=done: done.append(begin(bench, device, 30)))
+        caller.start()
+        while caller.is_alive():
+            assert wakes(bench, device) == 1
+        caller.join()
+        assert done == [Rotated("certificate", True)]
+        seen.append(provisioned(bench, device))
+        assert held(device) == 1
+    assert ways_in(bench, *seen) == (False, False, True)
+    for name, data in zip(("cert.der", "key.der"), seen[-1], strict=True):
+        (device.folder / name).write_bytes(data)
+    assert wakes(bench, device) == 1
+
+
+def test_one_that_the_broker_refuses_leaves_the_device_on_the_old_one(bench, monkeypatch):
+    """It is tried at each wake and passed over; another one can be given, and then the refused one is gone."""
+    device = met(bench)
+    old, said = flashed(device), not_yet(bench, device)
+    refused = sent(said)
+    serial = work._serial(said)
+    files.write(bench.made.broker / "revoked.pem", bench.made.authority.revoke(serial), files.PUBLIC)
+    assert bench.made.reload()
+    assert ways_in(bench, old, refused) == (True, False)
+    wakes(bench, device)
+    not_yet(bench, device)
+    assert wakes(bench, device) == 2
+    not_yet(bench, device)
+    assert wakes(bench, device) == 2
+    with monkeypatch.context() as patience:
+        patience.setattr(work, "_ASKS", 1)
+        with pytest.raises(HostError, match="keeps its certificate: it has not connected with the new one, though ask"):
+            begin(bench, device, 10)
+    assert ways_in(bench, old, refused) == (True, False)
+    assert provisioned(bench, device) == old
+    said = not_yet(bench, device)
+    assert wakes(bench, device) == 2
+    not_yet(bench, device)
+    assert wakes(bench, device) == 1
+    begin(bench, device, 10)
+    assert ways_in(bench, old, refused, sent(said)) == (False, False, True)
+    assert (wakes(bench, device), held(device)) == (1, 1)
+
+
+@pytest.mark.parametrize("event", ["connecting", "connected", "command", "result", "asleep"])
+def test_power_cut_at_any_step_locks_nobody_out(bench, event):
+    """In the wake that is told, in the first with the new one, and when the old one is revoked."""
+
+    def cut(event):
+        with device.start() as process:
+            process.until(event)
+            process.cut()
+
+    device = met(bench)
+    old, said = flashed(device), not_yet(bench, device)
+    cut(event)
+    wakes(bench, device)
+    assert answer(bench, said["command"])[0] == "succeeded"
+    while answer(bench, said["command"])[1] != "in use":
+        said = not_yet(bench, device)
+        cut(event)
+        wakes(bench, device)
+    begin(bench, device, 10)
+    cut("connecting" if event in ("command", "result") else event)
+    assert wakes(bench, device) == 1
+    assert ways_in(bench, old, sent(said)) == (False, True)
+    assert held(device) == 1
+
+
+def test_host_killed_between_any_two_steps_locks_nobody_out(bench, monkeypatch):
+    """Before each write of a file and each word to the broker, of every call; what was written the broker has read."""
+    device = met(bench)
+    old, steps, left, write, reload = flashed(device), 0, 0, files.write, type(bench.made).reload
+
+    def step(function, *args):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+        return function(*args)
+
+    monkeypatch.setattr(files, "write", lambda *args: step(write, *args))
+    monkeypatch.setattr(type(bench.made), "reload", lambda made: step(reload, made))
+    monkeypatch.setattr(Path, "unlink", lambda path, *args, unlink=Path.unlink, **how: step(unlink, path, *args))
+
+    def go_on(steps):
+        """A call that is killed after so many steps. True where it came to its end."""
+        nonlocal left
+        left = steps
+        try:
+            begin(bench, device)
+            return True
+        except Killed:
+            return False
+        except HostError as error:
+            return None if "has not answered yet" in str(error) else pytest.fail(str(error))
+        finally:
+            left = 1000
+
+    kills, ended = 0, None
+    for _ in range(3):  # the calls that enter, ask again, and finish
+        for steps in range(20):
+            ended = go_on(steps)
+            if ended is not False:
+                break
+            kills += 1
+            reload(bench.made)
+            assert wakes(bench, device) == 1
+            cert, key = provisioned(bench, device)
+            torn = cert != old[0] and key == old[1]  # `dormouse flash` refuses such a pair
+            assert torn or ways_in(bench, (cert, key)) == (True,)
+        if ended:
+            break
+        at_the_broker(bench, device)
+        wakes(bench, device)
+    assert ended
+    assert kills >= 8
+    assert ways_in(bench, old, provisioned(bench, device)) == (False, True)
+    assert wakes(bench, device) == 1
+
+
+NONSENSE: dict[str, Any] = {
+    "empty": ("", ""),
+    "not base64": ("\u00e9 \u2028!", "?"),
+    "no certificate": (b64encode(b"\x30\x03abc").decode(), b64encode(b"\x30\x03abc").decode()),
+    "cut off": lambda cert, key: (cert[: len(cert) // 2], key),
+    "swapped": lambda cert, key: (key, cert),
+}
+
+
+def test_nonsense_is_refused_with_a_reason_and_loses_nothing(bench):
+    device = met(bench)
+    cert, key = (b64encode(data).decode() for data in flashed(device))
+    pairs = [pair(cert, key) if callable(pair) else pair for pair in NONSENSE.values()]
+    with bench.fleet as fleet:
+        orders = [
+            Order(device.config["id"], "set_certificate", json.dumps({"cert": pair[0], "key": pair[1]}))
+            for pair in pairs
+        ]
+        orders.append(Order(device.config["id"], "set_password", '{"password":"x"}'))
+        orders.append(Order(device.config["id"], "set_certificate", '{"cert":"x"}'))
+        names = fleet.ledger.enter(orders)
+        bench.until(lambda: all(fleet.result(name).status == "sent" for name in names))
+    wakes(bench, device)
+    said = [answer(bench, name) for name in names]
+    assert said == [("failed", "ConfigError: ca, cert or key is not in DER")] * len(pairs) + [
+        ("failed", "ConfigError: this device comes in with a certificate"),
+        ("rejected", "argument key is missing"),
+    ]
+    assert held(device) == 0
+    assert wakes(bench, device) == 1
+
+
+def test_certificate_is_refused_by_a_device_with_a_password(bench):
+    device = bench.device()
+    bench.meet(device)
+    with bench.fleet as fleet:
+        [name] = fleet.ledger.enter([Order(device.config["id"], "set_certificate", '{"cert":"x","key":"y"}')])
+        bench.until(lambda: fleet.result(name).status == "sent")
+    wakes(bench, device)
+    assert answer(bench, name) == ("failed", "ConfigError: this device comes in with a password")
+
+
+def test_held_ones_that_nobody_can_read_are_passed_over(bench):
+    device = met(bench)
+    said = not_yet(bench, device)
+    wakes(bench, device)
+    path = device.folder / "state" / "credentials"
+    apart = f"{said['cert']} {b64encode(flashed(device)[1]).decode()}"  # a key that is another certificate's
+    path.write_text(json.dumps({**json.loads(path.read_text()), "held": [apart, apart, apart, "\u00e9"]}))
+    assert wakes(bench, device) == 5
+    again = not_yet(bench, device)
+    assert sent(again) == sent(said)
+    assert wakes(bench, device) == 5
+    with pytest.raises(HostError, match=r"keeps its certificate: .* failed, .*too many"):
+        begin(bench, device, 10)
+
+
+def test_revocation_ends_it_and_locks_both_out(bench):
+    device = met(bench)
+    old, said = flashed(device), not_yet(bench, device)
+    wakes(bench, device)
+    assert answer(bench, said["command"]) == ("succeeded", "on trial")
+    provision.revoke(bench.made, device.config["id"])
+    with pytest.raises(HostError, match="unknown to this broker"):
+        begin(bench, device, 10)
+    assert ways_in(bench, old, sent(said)) == (False, False)
+
+
+def test_new_key_is_in_no_view_log_export_or_argument(bench):
+    device = met(bench)
+    who, before = device.config["id"], len(bench.said)
+    names: list[str] = []
+    while "holds the new certificate" not in bench.line(
+        "rotate", who, "--folder", str(bench.made.path), "--project", str(bench.folder), "--within", "1s"
+    ):
+        assert len(names) < 5, bench.said[before:]
+        said = at_the_broker(bench, device)
+        names.append(said["command"])
+        wakes(bench, device)
+    for name in names:
+        bench.line("result", name, "--json")
+    for words in (
+        ("result", names[0]),
+        ("log", who),
+        ("log", who, "--json"),
+        ("status", who, "--json"),
+        ("export", "results"),
+        ("export", "wakes"),
+        ("send", who, "log"),
+    ):
+        bench.line(*words)
+    bench.wake(device)
+    bench.line("export", "results")
+    told = "\n".join(bench.said[before:])
+    assert "(hidden)" in told
+    _, key = provisioned(bench, device)
+    forms = (b64encode(key).decode(), said["key"][:40], key.hex(), str(key))
+    places = (told, bench.log("relay"), bench.log("broker"), "\n".join(bench.arguments))
+    assert not [form for form in forms for place in places if form in place]
