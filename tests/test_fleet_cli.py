@@ -70,6 +70,39 @@ def describe() -> None:
     take((protocol.RESULT, [{**entry, "value": CATALOGUE}]))
 
 
+@pytest.mark.parametrize("do, args", [("set_password", ["password=x"]), ("set_certificate", ["cert=x", "key=y"])])
+def test_credentials_are_sent_by_rotate_alone(folder, do, args):
+    """By hand the broker would not know of the new one, or of the old one no more."""
+    run("devices", "group", "all-of-them", "dev")
+    wanted = (f"{do} alone may lock a device out: dormouse rotate DEVICE does it safely", 2)
+    for words in (["dev"], ["--all"], ["--group", "all-of-them"]):
+        assert refused("send", *words, do, *args) == wanted
+    with Fleet("ledger.db") as fleet:
+        for send in (fleet.send, lambda device, *how: fleet.send_many([device], *how)):
+            with pytest.raises(HostError, match="dormouse rotate"):
+                send("dev", do, dict(arg.split("=") for arg in args))
+        assert do not in fleet.understood("dev")
+    assert counts() == {}
+
+
+def test_nothing_is_sent_unsigned_to_a_device_that_wants_signatures(folder):
+    """It would drop it without an answer, at every wake anew."""
+    run("devices", "add", "other")
+    take((protocol.WAKE, {"wake": 1, "state": "s1", "next": 900, "signed": True}))
+    why = "dev takes signed commands only, and this ledger has no key for it: dormouse sign dev, then flash it"
+    for words in (["dev"], ["--all"]):
+        assert refused("send", *words, "ping") == (why, 2)
+    assert refused("resend", "dev", "1..2") == (why, 2)
+    assert counts() == {}
+    run("sign", "dev")
+    run("send", "--all", "ping")
+    assert counts() == {"queued": 2}
+    run("sign", "dev", "--off")
+    assert refused("send", "dev", "ping") == (why, 2)
+    take((protocol.WAKE, {"wake": 2, "state": "s1", "next": 900}))
+    run("send", "dev", "ping")
+
+
 def test_send_prints_an_id_that_result_and_cancel_take(folder):
     name = run("send", "dev", "water", "s=30", "--expires", "2h").strip()
     told = json.loads(run("result", name, "--json"))

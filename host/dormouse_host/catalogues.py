@@ -13,7 +13,7 @@ from dormouse.signing import SIZE
 from dormouse.standard import Standard
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.rules import Row, payload
-from dormouse_host.ledger.views import DeviceView
+from dormouse_host.ledger.views import CREDENTIALS, DeviceView
 
 _LONGEST_STATE = "x" * 12  # of a device that has not yet said its own
 _TYPES = {"int", "float", "str", "bool", "list", "dict"}
@@ -35,12 +35,14 @@ def spec_of(device: DeviceView, do: str) -> Spec | None:
 
 
 def known(device: DeviceView) -> dict[str, Spec]:
-    """The commands that a device is known to understand, each with its arguments as declared: its own ones first."""
+    """The commands that a device is known to understand, and that people send, each with its arguments as declared:
+    its own ones first.
+    """
     said = (device.catalogue or {}).get("commands", ())
     named = [entry for entry in said if isinstance(entry, list) and len(entry) == 4 and isinstance(entry[0], str)]
     own = {entry[0]: _declared(entry[1]) or {} for entry in named}
     standard = {name: dict(handler.spec) for name, handler in sorted(Standard(None, None).handlers.items())}
-    return {**own, **standard}
+    return {**own, **{name: spec for name, spec in standard.items() if name not in CREDENTIALS}}
 
 
 def _declared(arguments: Any) -> Spec | None:
@@ -78,6 +80,9 @@ def check(device: DeviceView, do: str, args: dict[str, Any], expires: int | None
     """(arguments as JSON text, a warning or None); HostError for what the device would refuse."""
     if not 0 < len(do) <= 40:
         raise HostError("a command's name has 1 to 40 characters", 2)
+    if device.report.get("signed") and not device.key:
+        why = f"{device.id} takes signed commands only, and this ledger has no key for it"
+        raise HostError(f"{why}: dormouse sign {device.id}, then flash it", 2)
     spec = spec_of(device, do)
     try:
         if spec is not None:

@@ -24,7 +24,7 @@ from dormouse_host.ledger.database import missing
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.records import EXPORTS, LogLine
 from dormouse_host.ledger.store import Ledger
-from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
+from dormouse_host.ledger.views import CREDENTIALS, CommandView, DeviceView, RelayView
 from dormouse_host.url import BrokerAddress
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ class Fleet:
         """Enter the same command for several devices: for all or, on an error, for none. `on_progress` is told how
         many were checked; they are entered together when all were.
         """
+        if do in CREDENTIALS:
+            raise HostError(f"{do} alone may lock a device out: dormouse rotate DEVICE does it safely", 2)
         if expires is not None and expires <= 0:
             raise HostError("the expiry is in the past", 2)
         until = None if expires is None else int(self.clock() + expires) + 1
@@ -236,8 +238,8 @@ class Fleet:
         return found if group is None else _of_group(group, [view for view in found if group in view.groups])
 
     def understood(self, device: str) -> dict[str, dict[str, Any]]:
-        """The commands that a device is known to understand, each with its arguments: a name and a type, or a list of
-        type and default. Those of its app come first.
+        """The commands that a device is known to understand and that `send` takes, each with its arguments: a name and
+        a type, or a list of type and default. Those of its app come first.
         """
         return catalogues.known(self.ledger.devices(device)[0])
 
