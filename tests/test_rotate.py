@@ -35,10 +35,6 @@ def begin(bench, device, seconds=0.0):
         return rotate(bench.made, fleet, device.config["id"], bench.folder, seconds)
 
 
-def under_way(bench, device):
-    return json.loads(provision.rotation(bench.made, device.config["id"]).read_text())
-
-
 def on_its_way(bench, device=None):
     """A device that was met, with the command at the broker, and the new password."""
     if device is None:
@@ -46,9 +42,7 @@ def on_its_way(bench, device=None):
         bench.meet(device)
     with pytest.raises(HostError, match="has not answered yet"):
         begin(bench, device)
-    said = under_way(bench, device)
-    with bench.fleet as fleet:
-        bench.until(lambda: fleet.result(said["command"]).status not in ("queued", "publishing"))
+    said = bench.under_way(device)
     return device, said["password"], said["command"]
 
 
@@ -111,7 +105,7 @@ def test_device_that_never_comes_is_let_in_with_the_old_one(bench):
     assert ways_in(bench, device, new) == (True, False)
     with pytest.raises(HostError, match="has not answered yet"):
         begin(bench, device)
-    assert (under_way(bench, device)["password"], under_way(bench, device)["command"]) == (new, name)
+    assert bench.under_way(device) == {"password": new, "command": name}
 
 
 def test_each_state_of_file_and_broker_lets_the_device_in(bench):

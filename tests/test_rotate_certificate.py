@@ -47,14 +47,7 @@ def not_yet(bench, device):
     """The call ends with a command on its way, which the broker has. Returns what is under way."""
     with pytest.raises(HostError, match="has not answered yet"):
         begin(bench, device)
-    return at_the_broker(bench, device)
-
-
-def at_the_broker(bench, device):
-    said = json.loads(provision.rotation(bench.made, device.config["id"]).read_text())
-    with bench.fleet as fleet:
-        bench.until(lambda: fleet.result(said["command"]).status not in ("queued", "publishing"))
-    return said
+    return bench.under_way(device)
 
 
 def met(bench):
@@ -244,7 +237,7 @@ def test_host_killed_between_any_two_steps_locks_nobody_out(bench, monkeypatch):
             assert torn or ways_in(bench, (cert, key)) == (True,)
         if ended:
             break
-        at_the_broker(bench, device)
+        bench.under_way(device)
         wakes(bench, device)
     assert ended
     assert kills >= 8
@@ -325,10 +318,10 @@ def test_new_key_is_in_no_view_log_export_or_argument(bench):
     who, before = device.config["id"], len(bench.said)
     names: list[str] = []
     while "holds the new certificate" not in bench.line(
-        "rotate", who, "--folder", str(bench.made.path), "--project", str(bench.folder), "--within", "1s"
+        "rotate", who, "--folder", str(bench.made.path), "--project", str(bench.folder), "--within", "0s"
     ):
         assert len(names) < 5, bench.said[before:]
-        said = at_the_broker(bench, device)
+        said = bench.under_way(device)
         names.append(said["command"])
         wakes(bench, device)
     for name in names:

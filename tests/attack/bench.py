@@ -159,6 +159,22 @@ class Bench:
             self.until(lambda: fleet.result(name).final)
             return fleet.result(name).status
 
+    def rotated(self, device: Device) -> None:
+        """A new credential by `dormouse rotate`, on a device that wakes whenever it is waited for."""
+        words = ("rotate", device.config["id"], "--folder", str(self.made.path), "--project", str(self.folder))
+        for _ in range(5):
+            if "holds the new" in self.line(*words, "--within", "0s"):
+                return
+            self.settled_after_wake(self.under_way(device)["command"], device)
+        raise AssertionError("it was not changed")
+
+    def under_way(self, device: Device) -> dict[str, str]:
+        """The new credential of a device, and the command with which it is sent, once that is at the broker."""
+        said: dict[str, str] = json.loads(provision.rotation(self.made, device.config["id"]).read_text())
+        with self.fleet as fleet:
+            self.until(lambda: fleet.result(said["command"]).status not in ("queued", "publishing"))
+        return said
+
     def settled_after_wake(self, name: str, device: Device) -> str:
         """What became of it, once the device has woken."""
         self.wake(device)

@@ -6,6 +6,7 @@ Must stay true: what the victim or its owner then received decides, not what the
 from contextlib import suppress
 from pathlib import Path
 
+import made_broker
 from attack import Outcome, attack
 from attack.bench import Bench
 from dormouse_host.door import provision
@@ -141,6 +142,19 @@ def try_revoked(bench: Bench) -> Outcome:
         came = list(client.came)
     again = bench.refused(credential, name)
     return Outcome(bool(came) or again is None, f"got {len(came)}, then: {again}")
+
+
+@attack(_GROUP, "a password, and a certificate, that were rotated away")
+def try_rotated(bench: Bench) -> Outcome:
+    devices = [bench.device(), bench.device(cert=True)]
+    pair = [(devices[1].folder / name).read_bytes() for name in ("cert.der", "key.der")]
+    let_in = [bench.refused(bench.of_device(devices[0])) is None, made_broker.lets_in(bench.made, *pair)]
+    for device in devices:
+        bench.meet(device)
+        bench.rotated(device)
+    after = [bench.refused(bench.of_device(devices[0])) is None, made_broker.lets_in(bench.made, *pair)]
+    goes_on = [bench.wake(device).code for device in devices] == [0, 0]
+    return Outcome(after != [False, False] or let_in != [True, True] or not goes_on, "both refused; the devices go on")
 
 
 @attack(_GROUP, "device ids with / + # ../ NUL, or of 300 characters")
