@@ -4,6 +4,7 @@ Must stay true: the wakes are processes; what the broker lets in decides, and no
 """
 
 import json
+import socket
 from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 
 import made_broker
 from attack.bench import Bench
+from certificates import Pair, server_context
 from dormouse_host.door import files, provision
 from dormouse_host.door import rotate as work
 from dormouse_host.door.rotate import Rotated, rotate
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.entry import Order
+from peer import Peer
 
 pytestmark = pytest.mark.xdist_group("rotate-certificate")
 
@@ -300,6 +303,23 @@ def test_held_ones_that_nobody_can_read_are_passed_over(bench):
     assert wakes(bench, device) == 5
     with pytest.raises(HostError, match=r"keeps its certificate: .* failed, .*too many"):
         begin(bench, device, 10)
+
+
+def test_silent_broker_is_not_tried_with_each_of_them(bench):
+    """It refuses nothing, and each would cost the time that a wake has to be patient."""
+    device = met(bench)
+    not_yet(bench, device)
+    wakes(bench, device)
+    served = Pair(bench.made.broker / "broker.crt", bench.made.broker / "broker.key")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        Peer(lambda connection: connection.listen(), tls=server_context(served)) as mute,
+    ):
+        for port, stage in ((silent.getsockname()[1], "tls"), (mute.port, "connack")):
+            device.configure(broker=f"mqtts://127.0.0.1:{port}", patience=500)
+            ran = bench.wake(device)
+            assert (ran.code, len(ran.all("connecting")), held(device)) == (1, 1, 1), ran.output
+            assert ran.one("error")["stage"] == stage
 
 
 def test_revocation_ends_it_and_locks_both_out(bench):

@@ -129,12 +129,14 @@ def devices(connection: Connection, only: str | None = None) -> list[DeviceView]
     pending = select(C.device, func.count().label("count")).where(C.open).group_by(C.device)
     dropped = select(schema.streams.c.device, func.sum(schema.streams.c.dropped)).group_by(schema.streams.c.device)
     members = select(schema.groups.c.device, schema.groups.c.name).order_by(schema.groups.c.name)
+    keyed = select(schema.keys.c.device)
     found = select(schema.devices).order_by(D.id)
     if only is not None:
         found, pending = found.where(D.id == only), pending.where(C.device == only)
+        keyed = keyed.where(schema.keys.c.device == only)
     counted = {row[0]: row[1] for row in connection.execute(pending)}
     lost = {device: int(count) for device, count in connection.execute(dropped)}
-    keys = set(connection.execute(select(schema.keys.c.device)).scalars())
+    keys = set(connection.execute(keyed).scalars())
     groups: dict[str, list[str]] = {}
     for device, name in connection.execute(members):
         groups.setdefault(device, []).append(name)
