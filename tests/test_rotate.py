@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from attack.bench import Bench
+from dormouse_host import Fleet
 from dormouse_host.door import passwords, provision
 from dormouse_host.door.rotate import Rotated, rotate
 from dormouse_host.errors import HostError
@@ -153,6 +154,23 @@ def test_revocation_ends_it(bench):
     assert bench.settled_after_wake(name, device) == "succeeded"
     provision.revoke(bench.made, device.config["id"])
     with pytest.raises(HostError, match="unknown to this broker"):
+        begin(bench, device, 10)
+    assert ways_in(bench, device, new) == (False, False)
+
+
+def test_revocation_in_the_last_moment_counts(bench, monkeypatch):
+    """Between the device's answer and the change of the broker's files."""
+    device, new, name = on_its_way(bench)
+    assert bench.settled_after_wake(name, device) == "succeeded"
+    wait = Fleet.wait
+
+    def revoked(fleet, *how):
+        view = wait(fleet, *how)
+        provision.revoke(bench.made, device.config["id"])
+        return view
+
+    monkeypatch.setattr(Fleet, "wait", revoked)
+    with pytest.raises(HostError, match="was revoked meanwhile"):
         begin(bench, device, 10)
     assert ways_in(bench, device, new) == (False, False)
 
