@@ -17,7 +17,8 @@ from dormouse_host.door.authority import Authority
 from dormouse_host.errors import HostError
 from dormouse_host.url import BrokerAddress
 
-_LEAST, _MOST = 8, 192  # KiB of heap between which the smallest is looked for
+_LEAST, _MOST = 8, 512  # KiB of heap between which the smallest is looked for
+_AMPLE = "2048k"  # for the time that a wake takes where a board's heap is not enough
 _numbers = itertools.count(1)
 
 
@@ -60,6 +61,8 @@ def fastest(bench: Bench, style: Style, case: tuple[int, int], runs: int) -> Row
 def wake(bench: Bench, style: Style, case: tuple[int, int]) -> Row:
     """One wake of a new device through the delaying proxy."""
     subject = _new(bench, style)
+    if not subject.ours:
+        subject.heap = _AMPLE
     with Collector(bench.address, subject.id) as collector:
         subject.prime(bench.address, case[1])
         collector.publish(subject.id, case[0])
@@ -112,9 +115,11 @@ def flash_and_memory(bench: Bench, case: tuple[int, int]) -> tuple[int, float, i
     return sum(e for e, _, _ in lived), sum(ms for _, ms, _ in lived), lived[-1][2]
 
 
-def smallest_heap(bench: Bench, style: Style, case: tuple[int, int]) -> int:
-    """KiB of heap with which a wake gets all of it done."""
+def smallest_heap(bench: Bench, style: Style, case: tuple[int, int]) -> int | None:
+    """KiB of heap with which a wake gets all of it done; None where half a MiB is not enough."""
     least, most = _LEAST, _MOST
+    if not _passes(bench, style, case, most):
+        return None
     while most - least > 1:
         middle = (least + most) // 2
         least, most = (least, middle) if _passes(bench, style, case, middle) else (middle, most)
