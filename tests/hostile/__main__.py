@@ -3,7 +3,6 @@
 python -m hostile                the table and the sweep
 python -m hostile WORD …         the cases whose name has one of these words, with what the device told
 python -m hostile sweep          the sweep alone
-python -m hostile sweep-tls      the sweep of every byte in TLS, too: hours
 """
 
 import sys
@@ -15,7 +14,6 @@ from hostile.stage import Row, World, new_world, run
 from powercut.sweep import end_tidily
 
 WORKERS = 6  # most of a row is waiting
-TLS_STEP = 16  # every byte of the plain dialogue is cut, every 16th of the one in TLS
 _SHOWN = 70  # characters of a reason
 
 
@@ -49,14 +47,14 @@ def table(world: World, chosen: list, loud: bool) -> bool:
     return not bad
 
 
-def cut_everywhere(world: World, how: dict[bool, int]) -> bool:
-    """The sweep, by TLS or not and which byte counts; True where every promise was kept."""
+def cut_everywhere(world: World) -> bool:
+    """The sweep, plain and in TLS; True where every promise was kept."""
     good = True
-    for tls, step in how.items():
+    for tls in (False, True):
         began = time.monotonic()
-        outcomes = sweep.sweep(world, sweep.points(world, tls, step), WORKERS, _tell)
-        over = f"{'TLS' if tls else 'plain'}, every {f'{step}th ' if step > 1 else ''}byte"
-        say(f"{over}, by FIN and RST: {sweep.summary(outcomes)}; {time.monotonic() - began:.0f} s")
+        outcomes = sweep.sweep(world, sweep.points(world, tls), WORKERS, _tell)
+        over = "TLS" if tls else "plain"
+        say(f"{over}, every byte, by FIN and RST: {sweep.summary(outcomes)}; {time.monotonic() - began:.0f} s")
         good = good and not any(outcome.faults for outcome in outcomes)
     return good
 
@@ -73,9 +71,7 @@ def main(words: list[str]) -> int:
     with new_world() as world:
         good = table(world, chosen, bool(words)) if chosen else True
         if not words or words == ["sweep"]:
-            good = cut_everywhere(world, {False: 1, True: TLS_STEP}) and good
-        elif words == ["sweep-tls"]:
-            good = cut_everywhere(world, {True: 1})
+            good = cut_everywhere(world) and good
     return int(not good)
 
 

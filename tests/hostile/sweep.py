@@ -167,21 +167,21 @@ class Cutter:
             yield f"stuck: the next wake ended with exit code {wakes[-1].code}"
 
 
-def points(world: World, tls: bool, step: int = 1) -> list[Point]:
-    """Every `step`-th byte of the dialogue, each direction, FIN and RST, on both interpreters."""
+def points(world: World, tls: bool) -> list[Point]:
+    """Every byte of the dialogue, each direction, FIN and RST, on both interpreters."""
     found = []
     for kind in KINDS:
         with Cutter(world, kind, tls) as cutter:
             long = cutter.length()
         for up in (True, False):
-            ends = range(0, long[up] + _MARGIN, step)
+            ends = range(long[up] + _MARGIN)
             found += [Point(kind, tls, up, reset, at) for at in ends for reset in (False, True)]
     return found
 
 
 def sample(world: World, seed: str, count: int) -> list[Point]:
-    """So many of the plain ones, chosen by the seed."""
-    return random.Random(seed).sample(points(world, False), count)
+    """So many of them, chosen by the seed."""
+    return random.Random(seed).sample(points(world, False) + points(world, True), count)
 
 
 def sweep(world: World, chosen: list[Point], workers: int, say: Callable[[Outcome], None]) -> list[Outcome]:
