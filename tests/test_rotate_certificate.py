@@ -5,6 +5,7 @@ Must stay true: the wakes are processes; what the broker lets in decides, and no
 
 import json
 import socket
+import threading
 from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,6 @@ def test_old_one_is_revoked_once_the_device_has_connected_with_the_new_one(bench
 
 def test_one_call_asks_until_it_is_in_use_and_it_can_be_done_again_and_flashed_over(bench):
     """As a person does it: one call that waits, while the device wakes now and then."""
-    import threading
-
     device = met(bench)
     seen = [flashed(device)]
     for _ in range(2):
@@ -140,6 +139,21 @@ def test_one_call_asks_until_it_is_in_use_and_it_can_be_done_again_and_flashed_o
     for name, data in zip(("cert.der", "key.der"), seen[-1], strict=True):
         (device.folder / name).write_bytes(data)
     assert wakes(bench, device) == 1
+
+
+def test_device_that_stays_awake_is_not_asked_again_and_again(bench):
+    """All that it could say is that it has not connected anew."""
+    device = met(bench)
+    bench.send(device, "stay_awake", s=3)
+    done: list[Rotated] = []
+    caller = threading.Thread(target=lambda: done.append(begin(bench, device, 30)))
+    caller.start()
+    ran = bench.wake(device)
+    assert ran.code == 0, ran.output
+    assert [fields["do"] for fields in ran.all("command")].count("set_certificate") == 2
+    while caller.is_alive():
+        wakes(bench, device)
+    assert done == [Rotated("certificate", True)]
 
 
 def test_one_that_the_broker_refuses_leaves_the_device_on_the_old_one(bench, monkeypatch):

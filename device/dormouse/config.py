@@ -183,8 +183,8 @@ class Credentials:
                 raise ConfigError("no credential to change")
             if len(self.all) > _TRIALS or len("".join(self.all)) + len(credential) > _SPACE:
                 raise ConfigError("too many credentials on trial, or too long")
-            self.at += 1
             self._hold([credential] + self.all[:-1])
+            self.at += 1
         return "in use" if credential == self.all[self.at] else "on trial"
 
     def _hold(self, credentials):

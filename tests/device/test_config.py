@@ -5,7 +5,7 @@ from runner import folder
 
 from dormouse import config
 from dormouse.config import KEYS, Credentials, Overlay, check, load, split_broker
-from dormouse.errors import ConfigError
+from dormouse.errors import ConfigError, StorageError
 from dormouse.ports.storage import Storage
 
 
@@ -318,6 +318,18 @@ def test_credentials_are_bounded_together():
         held.add(letter * 1000)
     assert "too long" in reason(ConfigError, held.add, "d" * 1000)
     assert held.all == ["c" * 1000, "b" * 1000, "a" * 1000, "z" * 1000]
+
+
+def test_credential_that_flash_does_not_take_changes_nothing():
+    """The wake goes on, and its next connection is made as the one before."""
+
+    class Full(Storage):
+        def replace(self, name, data):
+            raise StorageError("full")
+
+    held = Credentials(Full(folder()), "zero")
+    assert reason(StorageError, held.add, "one") == "full"
+    assert (held.all, held.all[held.at]) == (["zero"], "zero")
 
 
 def test_device_without_a_credential_takes_none():
