@@ -73,7 +73,8 @@ class MadeBroker(LocalBroker):
         deadline = time.monotonic() + self._start_within
         while self._child and self._child.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection((HOST, self._port), 1):
-                return True
+                if (self.made.broker / "mosquitto.pid").read_text() == str(self._child.pid):  # what `reload` looks for
+                    return True
             time.sleep(0.01)
         return False
 

@@ -259,4 +259,4 @@ def _names(folder: Path) -> list[str]:
 
 def _say_told(told: bool) -> None:
     if not told:
-        show.warn("no broker of this folder runs here, or it is not ours to tell: it has to be told by SIGHUP")
+        show.warn("no broker of this folder has shown that it knows: one that runs has to be told by SIGHUP")

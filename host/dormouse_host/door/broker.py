@@ -2,7 +2,8 @@
 
 Must stay true: nobody comes in without a credential or without TLS; a client id is its user's name, so that nobody
 takes over another's session; a device reads and writes its own topics and no other's; the broker itself can read
-neither the CA's key nor the relay's password.
+neither the CA's key nor the relay's password. A folder is made whole or not at all, and changed by one process at a
+time.
 """
 
 import contextlib
@@ -10,15 +11,14 @@ import os
 import pwd
 import re
 import shutil
-import signal
-import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
-from dormouse_host.door import files, passwords
+from dormouse_host.door import files, passwords, running, texts
 from dormouse_host.door.authority import Authority, alternative
 from dormouse_host.errors import HostError
 
@@ -26,70 +26,7 @@ PORT = 8883  # IANA: MQTT over TLS
 RELAY_PREFIX = "dormouse-relay-"  # no device's id begins so
 QUEUE = 100_000
 PACKET = 66_000  # bytes; the largest payload that the relay reads is 64 KiB
-_RELOADS = 0.3  # seconds: mosquitto says nothing when it has read its files again
 _SERVICE_USER = "mosquitto"  # what a mosquitto that is started as root becomes
-
-_CONFIGURATION = """\
-# mosquitto for Dormouse, made by `dormouse broker init`. mosquitto -c {folder}/mosquitto.conf
-per_listener_settings false
-pid_file {broker}/mosquitto.pid
-{user}
-# Who comes in: nobody without a credential; rights by user name in the file `acl`.
-allow_anonymous false
-password_file {broker}/passwd
-acl_file {broker}/acl
-
-# Sleepers' sessions and what waits for them outlive a kill, but for the last tenth of a second: saved at every change.
-# That writes the whole database each time, 3 ms at 1000 waiting messages: where many thousand wait, take
-# `autosave_on_changes false`, which loses the last two seconds. The relay notices either and sends again.
-persistence true
-persistence_location {broker}/data/
-autosave_on_changes true
-autosave_interval 1
-
-# A sleeper is never owed more than some 300 messages by the relay; this bounds what waits for the relay itself.
-# Above it mosquitto drops what it has acknowledged.
-max_queued_messages {queue}
-max_packet_size {message}
-
-# Without it, Nagle's algorithm costs a wake about one round trip more.
-set_tcp_nodelay true
-log_type error
-log_type warning
-log_type notice
-log_timestamp_format %Y-%m-%dT%H:%M:%S
-
-# Devices and relays with user and password.
-listener {port}
-certfile {broker}/broker.crt
-keyfile {broker}/broker.key
-tls_version tlsv1.2
-use_username_as_clientid true
-
-# Devices with a certificate (`dormouse provision --cert`): its name is the user's name.
-listener {cert_port}
-cafile {folder}/ca.crt
-crlfile {broker}/revoked.pem
-certfile {broker}/broker.crt
-keyfile {broker}/broker.key
-tls_version tlsv1.2
-require_certificate true
-use_identity_as_username true
-use_username_as_clientid true
-"""
-
-_RIGHTS = """\
-# A device: its own topics, by its user name, and nothing else.
-pattern read {root}/%u/down/#
-pattern write {root}/%u/down/fence
-pattern write {root}/%u/up/#
-"""
-
-_RELAY_RIGHTS = """\
-topic read {root}/+/up/#
-topic write {root}/+/down/cmd
-topic write {root}/+/up/wake
-"""  # the last to clear a removed device's report
 
 
 @dataclass(frozen=True)
@@ -126,17 +63,13 @@ class BrokerFolder:
         """What starts the broker."""
         return f"mosquitto -c {self.configuration}"
 
+    def alone(self) -> AbstractContextManager[None]:
+        """No other process changes the folder meanwhile; not to be nested."""
+        return files.alone(self.path)
+
     def reload(self) -> bool:
-        """Have the running broker read passwords, rights and revoked certificates again. Is there one we may tell?"""
-        try:
-            pid = int((self.broker / "mosquitto.pid").read_text())
-            if str(self.configuration).encode() not in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                return False
-            os.kill(pid, signal.SIGHUP)
-        except (OSError, ValueError):
-            return False
-        time.sleep(_RELOADS)
-        return True
+        """Have the running broker read passwords, rights and revoked certificates again. Is it known that it has?"""
+        return running.reload(self)
 
     def relay_file(self, name: str) -> Path:
         """The environment of the relay `name`."""
@@ -201,38 +134,64 @@ def init(
     for name in names:
         alternative(name)
     _check_relay(relay)
-    path = path.resolve()
+    check_root(root)
+    owner = _owner(user or _SERVICE_USER)
+    made = BrokerFolder(path.resolve())
+    _check_vacant(made.path)
+    text = texts.CONFIGURATION.format(
+        folder=made.path,
+        broker=made.broker,
+        user=f"user {owner}" if owner else "",
+        queue=queue,
+        message=PACKET,
+        port=port,
+        cert_port=port + 1 if cert_port is None else cert_port,
+    )
+    files.folder(made.path, 0o755)
+    with made.alone():
+        _check_vacant(made.path)
+        try:
+            _fill(made, names, text, owner, root)
+            _let_relay_in(made, relay)
+        except BaseException:
+            shutil.rmtree(made.path, ignore_errors=True)  # it was empty before
+            raise
+    return made
+
+
+def _check_vacant(path: Path) -> None:
+    """HostError unless a broker's folder can be made there."""
     if re.search(r"\s", str(path)):
         raise HostError("mosquitto takes no path with a space in it", 2)
+    if path.exists() and not path.is_dir():
+        raise HostError(f"{path} is no folder", 2)
     if path.exists() and any(path.iterdir()):
         raise HostError(f"{path} is not empty", 2)
-    made = BrokerFolder(path)
-    files.folder(path, 0o755)
+
+
+def _fill(made: BrokerFolder, names: Sequence[str], configuration: str, owner: str, root: str) -> None:
     files.folder(made.broker)
     files.folder(made.broker / "data")
-    user = user or _SERVICE_USER
-    line = _give_to(user, made.broker, made.broker / "data")
-    authority = Authority.create(path / "ca")
+    for folder in (made.broker, made.broker / "data") if owner else ():
+        shutil.chown(folder, owner)
+    authority = Authority.create(made.path / "ca")
     served = authority.server(names)
     files.write(made.ca, authority.pem, files.PUBLIC)
     files.write(made.broker / "revoked.pem", authority.revoke(), files.PUBLIC)
     files.write(made.broker / "broker.key", served.key_pem)
     files.write(made.broker / "broker.crt", served.pem, files.PUBLIC)
     files.write(made.passwd, "")
-    files.write(made.broker / "acl", _RIGHTS.format(root=root))
-    files.write(path / "names", "".join(f"{name.strip('[]')}\n" for name in names), files.PUBLIC)
-    text = _CONFIGURATION.format(
-        folder=path,
-        broker=made.broker,
-        user=line,
-        queue=queue,
-        message=PACKET,
-        port=port,
-        cert_port=port + 1 if cert_port is None else cert_port,
-    )
-    files.write(made.configuration, text, files.PUBLIC)
-    add_relay(made, relay)
-    return made
+    files.write(made.broker / "acl", texts.RIGHTS.format(root=root))
+    files.write(made.path / "names", "".join(f"{name.strip('[]')}\n" for name in names), files.PUBLIC)
+    files.write(made.configuration, configuration, files.PUBLIC)
+
+
+def check_root(root: str) -> None:
+    """HostError unless this can be the first levels of every topic, and so stand in a file of rights."""
+    try:
+        protocol.check_root(root)
+    except ConfigError as error:
+        raise HostError(error.reason, 2) from None
 
 
 def _check_relay(name: str) -> None:
@@ -242,23 +201,26 @@ def _check_relay(name: str) -> None:
         raise HostError(f"{name!a} can't be a relay's name: letters, digits, - _ and .", 2) from None
 
 
-def _give_to(user: str, *folders: Path) -> str:
-    """Let root's mosquitto, which becomes `user`, read and write there. Returns the line of its configuration."""
+def _owner(user: str) -> str:
+    """What root's mosquitto becomes and what its files must belong to; "" for one that root does not start."""
     if os.geteuid() != 0:
         return ""
-    with contextlib.suppress(KeyError):
+    with contextlib.suppress(KeyError, ValueError):
         pwd.getpwnam(user)
-        for folder in folders:
-            shutil.chown(folder, user)
-        return f"user {user}"
+        return user
     raise HostError(f"there is no user {user} on this machine: install mosquitto first (apt-get install mosquitto)", 2)
 
 
 def add_relay(made: BrokerFolder, name: str) -> Path:
     """Let a relay in. Returns the file with its environment: the broker, its password and the CA."""
     _check_relay(name)
+    with made.alone():
+        return _let_relay_in(made, name)
+
+
+def _let_relay_in(made: BrokerFolder, name: str) -> Path:
     user, password = RELAY_PREFIX + name, passwords.fresh()
-    add_rights(made, user, _RELAY_RIGHTS.format(root=made.root))
+    add_rights(made, user, texts.RELAY_RIGHTS.format(root=made.root))
     passwords.put(made.passwd, user, password)
     lines = [f"DORMOUSE_BROKER={made.url(user=user)}", f"MQTT_PASSWORD={password}", f"DORMOUSE_CA={made.ca}"]
     if made.root != protocol.ROOT:
@@ -269,8 +231,9 @@ def add_relay(made: BrokerFolder, name: str) -> Path:
 
 def remove_relay(made: BrokerFolder, name: str) -> None:
     """Let a relay in no more."""
-    remove_rights(made, RELAY_PREFIX + name)
-    passwords.remove(made.passwd, RELAY_PREFIX + name)
+    with made.alone():
+        remove_rights(made, RELAY_PREFIX + name)
+        passwords.remove(made.passwd, RELAY_PREFIX + name)
     made.relay_file(name).unlink(missing_ok=True)
 
 

@@ -150,9 +150,10 @@ def trial(made: BrokerFolder, depth: int) -> Iterator[Case]:
         yield Case(host, [replace(host, **one) for one in secrets], made.root, depth)
     finally:
         remove_relay(made, name)
-        for device in devices:
-            passwords.remove(made.passwd, device)
-        made.reload()
+        with made.alone():
+            for device in devices:
+                passwords.remove(made.passwd, device)
+            made.reload()
         shutil.rmtree(project)
 
 

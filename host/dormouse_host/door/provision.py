@@ -20,7 +20,7 @@ DEVICES = "devices"  # beside dormouse.toml; never in git
 
 @dataclass(frozen=True)
 class Provisioned:
-    """The folder with the device's files, and whether the running broker knows."""
+    """The folder with the device's files, and whether the running broker is known to know."""
 
     folder: Path
     told: bool
@@ -70,6 +70,11 @@ def put_certificate(project: Path, device: str, cert: bytes, key: bytes) -> None
 def provision(made: BrokerFolder, device: str, project: Path, *, cert: bool = False) -> Provisioned:
     """Let a device in: with a password of its own, or a certificate. HostError where it has a credential already."""
     check_name(device)
+    with made.alone():
+        return _provision(made, device, project, cert=cert)
+
+
+def _provision(made: BrokerFolder, device: str, project: Path, *, cert: bool) -> Provisioned:
     if has_credential(made, device):
         raise HostError(f"{device} has a credential already: dormouse revoke {device} first", 2)
     folder = _device_folder(project, device)
@@ -103,11 +108,8 @@ def put_secrets(project: Path, device: str, values: dict[str, str]) -> Path:
     """Change these in the device's secrets.json. Returns its folder."""
     folder = _device_folder(project, device)
     path = folder / "secrets.json"
-    try:
-        secrets = json.loads(files.read(path)) if path.exists() else {}
-        _keep(path, {**secrets, **values})
-    except (ValueError, TypeError):
-        raise HostError(f"{path} is not a JSON object", 2) from None
+    with files.alone(folder):
+        _keep(path, {**files.read_object(path), **values})
     return folder
 
 
@@ -124,16 +126,17 @@ def _device_folder(project: Path, device: str) -> Path:
 
 
 def revoke(made: BrokerFolder, device: str) -> bool:
-    """Lock a device out. Returns whether the running broker knows. HostError where it had no credential."""
+    """Lock a device out. Returns whether the running broker is known to know. HostError where it had no credential."""
     check_name(device)
-    if not has_credential(made, device):
-        raise HostError(f"{device} has no credential here", 2)
-    rotation(made, device).unlink(missing_ok=True)
-    if issued(made, device):
-        keep_only(made, device)
-    passwords.remove(made.passwd, device)
-    add_rights(made, device, f"topic deny {made.root}/{device}/#\n")  # for one that is connected at this moment
-    return made.reload()
+    with made.alone():
+        if not has_credential(made, device):
+            raise HostError(f"{device} has no credential here", 2)
+        rotation(made, device).unlink(missing_ok=True)
+        if issued(made, device):
+            keep_only(made, device)
+        passwords.remove(made.passwd, device)
+        add_rights(made, device, f"topic deny {made.root}/{device}/#\n")  # for one that is connected at this moment
+        return made.reload()
 
 
 def _keep(path: Path, values: dict[str, str]) -> None:
@@ -143,8 +146,10 @@ def _keep(path: Path, values: dict[str, str]) -> None:
 def _issued(made: BrokerFolder) -> dict[str, list[int]]:
     """Serial numbers of the certificates that are valid, by device."""
     path = made.path / "ca" / "issued.json"
-    issued: dict[str, list[int]] = json.loads(files.read(path)) if path.exists() else {}
-    return issued
+    found = files.read_object(path)
+    if not all(isinstance(serials, list) and all(isinstance(n, int) for n in serials) for serials in found.values()):
+        raise files.damaged(path)
+    return found
 
 
 def _record(made: BrokerFolder, device: str, serials: list[int]) -> None:

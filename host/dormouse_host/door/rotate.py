@@ -63,6 +63,10 @@ class _Password:
         """The command's arguments."""
         return {"password": passwords.fresh()}
 
+    def whole(self, args: dict[str, str]) -> bool:
+        """Is it what `fresh` has made?"""
+        return bool(args.get("password")) and all(isinstance(value, str) for value in args.values())
+
     def allow(self, args: dict[str, str]) -> None:
         """Before the device can have it: nothing, for mosquitto would take the old one no more."""
 
@@ -90,6 +94,10 @@ class _Certificate:
         signed = self.made.authority.client(self.device)
         return {"cert": b64encode(signed.der).decode(), "key": b64encode(signed.key_der).decode()}
 
+    def whole(self, args: dict[str, str]) -> bool:
+        """Is it what `fresh` has made? ValueError or TypeError where it isn't, too."""
+        return bool(_serial(args)) and bool(b64decode(args.get("key", "")))
+
     def allow(self, args: dict[str, str]) -> None:
         """Before the device can have it: a revocation of the device is one of this certificate, too."""
         provision.issue(self.made, self.device, _serial(args))
@@ -102,7 +110,7 @@ class _Certificate:
 
 
 def _serial(args: dict[str, str]) -> int:
-    return x509.load_der_x509_certificate(b64decode(args["cert"])).serial_number
+    return x509.load_der_x509_certificate(b64decode(args.get("cert", ""))).serial_number
 
 
 def rotate(
@@ -150,15 +158,26 @@ class _Rotation:
 
     def run(self) -> bool:
         """Until the new credential is the only one. Does the running broker know?"""
-        if not self.under_way:
-            self.under_way = self.kind.fresh()
-            self._write()
-        args = {key: value for key, value in self.under_way.items() if key != "command"}
-        self.kind.allow(args)
+        with self._not_revoked():
+            if not self.under_way:
+                self.under_way = self.kind.fresh()
+                self._write()
+            args = {key: value for key, value in self.under_way.items() if key != "command"}
+            self.kind.allow(args)
         self._convince(args)
-        told = self.kind.finish(args)
-        self.path.unlink()
+        with self._not_revoked():
+            told = self.kind.finish(args)
+            self.path.unlink()
         return told
+
+    @contextmanager
+    def _not_revoked(self) -> Iterator[None]:
+        """A revocation comes before this or after it. HostError where it came before."""
+        with self.kind.made.alone():
+            gone = self.under_way and not self.path.exists()
+            if gone or not provision.has_credential(self.kind.made, self.kind.device):
+                raise HostError(f"{self.kind.device} was revoked meanwhile")
+            yield
 
     def _convince(self, args: dict[str, str]) -> None:
         """Until the device has given the answer that is enough. HostError where it does not."""
@@ -184,15 +203,14 @@ class _Rotation:
         except HostError:  # deleted as old, or in a ledger that is gone: to be told the same again does no harm
             view = None
         if view is None:
-            self.under_way["command"] = self._enter(args)
-            self._write()
+            with self._not_revoked():
+                self.under_way["command"] = self._enter(args)
+                self._write()
         name = self.under_way["command"]
         self.tell(name)
         view = self.fleet.wait(name, None if self.until is None else max(0.0, self.until - time.monotonic()))
         if not view.final:
             raise self._not_yet(name)
-        if self._read() != self.under_way:
-            raise HostError(f"{self.kind.device} was revoked meanwhile")
         return view
 
     def _enter(self, args: dict[str, str]) -> str:
@@ -222,7 +240,13 @@ class _Rotation:
         return HostError(f"{self.kind.device} keeps its {self.kind.what}: {why}")
 
     def _read(self) -> dict[str, str]:
-        found: dict[str, str] = json.loads(files.read(self.path)) if self.path.exists() else {}
+        found = files.read_object(self.path)
+        try:
+            whole = not found or self.kind.whole(found)
+        except (ValueError, TypeError):
+            whole = False
+        if not whole:
+            raise HostError(f"{self.path} is damaged: remove it, and dormouse rotate begins anew", 2)
         return found
 
     def _write(self) -> None:
