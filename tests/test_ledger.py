@@ -5,6 +5,7 @@ import multiprocessing
 import sqlite3
 from binascii import crc32
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -249,6 +250,16 @@ def test_after_keeps_a_command_back_until_the_other_is_settled(ledger):
     assert b'"do":"b"' in sent.payload
 
 
+def test_a_device_with_more_than_is_looked_at_keeps_no_other_back(ledger):
+    """Neither one before it that has nothing open, as after every wake, nor one behind it."""
+    ledger.add_devices(["aaa", "zzz"])
+    for name in ("aaa", "dev", "zzz"):
+        ledger.take([replace(report(1), device=name)], "c0")
+    ledger.enter([Order(name, "ping") for name in ["dev"] * 2100 + ["zzz"]])
+    claimed = [one.device for _ in range(4) for one in ledger.claim("r", "c1", 500)]
+    assert (claimed.count("dev"), claimed.count("zzz")) == (protocol.WINDOW, 1)
+
+
 def test_a_device_belongs_to_one_relay_until_its_lease_runs_out(ledger, clock):
     awake(ledger)
     enter(ledger, "a", "b")
@@ -263,8 +274,18 @@ def test_a_relay_that_is_alive_keeps_its_name_and_a_dead_one_loses_it(ledger, cl
     with pytest.raises(HostError, match="is alive"):
         ledger.register("r")
     clock.now += 31
-    ledger.register("r")
+    other = ledger.register("r")
     assert not ledger.keep_alive("r", mine)
+    awake(ledger)
+    enter(ledger, "a")
+    assert len(ledger.claim("r", "c1", 10)) == 1
+    ledger.release("r", mine)  # it ends before it has noticed
+    assert ledger.keep_alive("r", other)
+    enter(ledger, "b")
+    assert ledger.claim("another", "c2", 10) == []
+    ledger.release("r", other)
+    assert not ledger.keep_alive("r", other)
+    assert len(ledger.claim("another", "c2", 10)) == 1
 
 
 def test_a_killed_relay_comes_back_at_once_even_with_its_old_process_number(ledger, monkeypatch):

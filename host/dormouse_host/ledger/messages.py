@@ -2,13 +2,13 @@
 
 Must stay true: whatever bytes come in, nothing but ValueError comes out; what is returned fits into the database
 (whole numbers below 2^53, text without NUL or half characters, names as in protocol.py), so that one device's nonsense
-never keeps another's results from being stored.
+never keeps another's results from being stored, nor one entry's nonsense the others of its message.
 """
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from dormouse import payloads, protocol
 from dormouse.errors import ProtocolError
@@ -17,6 +17,8 @@ from dormouse_host.ledger.rules import End, Window
 _BIGGEST = 64 * 1024  # bytes of one message; a device sends 4 KiB at most
 _WHOLE = 1 << 53
 _TEXT = 400  # characters of a reason or of a command's name
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,14 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Results:
+    """The answers of one message that are legible, and what was wrong with others, if there were any."""
+
+    answers: tuple[Result, ...]
+    wrong: str | None = None
+
+
+@dataclass(frozen=True)
 class Report:
     """A wake report; `fields` is all of it."""
 
@@ -51,10 +61,13 @@ class Report:
 
 @dataclass(frozen=True)
 class Telemetry:
-    """A batch of records: number, time as the device gave it, values as JSON."""
+    """A batch of records: number, time as the device gave it, values as JSON; and what was wrong with others, if there
+    were any.
+    """
 
     state: str
     records: tuple[tuple[int, float, str], ...]
+    wrong: str | None = None
 
 
 def _load(payload: bytes) -> Any:
@@ -104,15 +117,30 @@ def dump(value: Any) -> str:
         raise ValueError("not plain JSON") from None
 
 
-def results(payload: bytes) -> list[Result]:
+def _legible(entries: list[Any], read: Callable[[Any], T]) -> tuple[tuple[T, ...], str | None]:
+    """Those that can be read, and in one line what is wrong with the others. ValueError where none can be."""
+    good: list[T] = []
+    why = ""
+    for entry in entries:
+        try:
+            good.append(read(entry))
+        except ValueError as error:
+            why = why or str(error)
+    if why and not good:
+        raise ValueError(why)
+    return tuple(good), f"{len(entries) - len(good)} of {len(entries)} left out: {why}" if why else None
+
+
+def results(payload: bytes) -> Results:
     """The answers of one `up/result`."""
     entries = _load(payload)
     if not isinstance(entries, list):
         raise ValueError("not a list")
-    return [_result(_object(entry)) for entry in entries]
+    return Results(*_legible(entries, _result))
 
 
-def _result(entry: dict[str, Any]) -> Result:
+def _result(fields: Any) -> Result:
+    entry = _object(fields)
     status = entry.get("status")
     if status not in (*protocol.FINAL, protocol.UNKNOWN, protocol.RUNNING):
         raise ValueError("no status")
@@ -184,7 +212,7 @@ def telemetry(payload: bytes) -> Telemetry:
     records = batch.get("records")
     if not isinstance(records, list):
         raise ValueError("no records")
-    return Telemetry(_state(batch.get("state")), tuple(_record(record) for record in records))
+    return Telemetry(_state(batch.get("state")), *_legible(records, _record))
 
 
 def _record(record: Any) -> tuple[int, float, str]:
@@ -196,7 +224,8 @@ def _record(record: Any) -> tuple[int, float, str]:
     return _whole(number, 1), float(time), dump(values)
 
 
-READ: dict[str, Callable[[bytes], list[Result] | Report | Telemetry | End]] = {
+Said = Results | Report | Telemetry | End
+READ: dict[str, Callable[[bytes], Said]] = {
     protocol.RESULT: results,
     protocol.WAKE: report,
     protocol.TELEMETRY: telemetry,

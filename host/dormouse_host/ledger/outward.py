@@ -91,7 +91,9 @@ def claim(connection: Connection, relay: str, session: str, now: float, room: in
 
 
 def _open_commands(connection: Connection, devices: Sequence[rows.Device]) -> dict[str, list[rules.Row]]:
-    """The open commands of the first of these devices: of as many as fit into _LOOK rows, and of one at least."""
+    """The open commands of the first of these devices: of as many as fit into _LOOK rows, and of one at least that has
+    any. One without any is there with none, so that it is done with.
+    """
     found: dict[str, list[rules.Row]] = {device.id: [] for device in devices}
     looked_at = rows.by_device(connection, list(found), _LOOK)
     for row in looked_at:
@@ -99,11 +101,11 @@ def _open_commands(connection: Connection, devices: Sequence[rows.Device]) -> di
     if len(looked_at) < _LOOK:
         return found
     last = looked_at[-1].device  # there may be more of it
+    whole = {device: found[device] for device in itertools.takewhile(lambda device: device != last, found)}
     if looked_at[0].device == last:
         forget = (C.device == last, C.open, C.do == rules.FORGET, C.n > looked_at[-1].n)
-        found[last] += rows.load(connection, *forget, limit=10)
-        return {last: found[last]}
-    return {device: found[device] for device in itertools.takewhile(lambda device: device != last, found)}
+        whole[last] = found[last] + rows.load(connection, *forget, limit=10)
+    return whole
 
 
 def _ready(found: Sequence[rules.Row], settled: set[str], now: float, window: int) -> list[rules.Row]:
@@ -151,7 +153,8 @@ def acknowledged(connection: Connection, acks: Sequence[tuple[int, bool]], now: 
         changes.save(connection, now)
 
 
-def release(connection: Connection, relay: str) -> None:
-    """This relay ends: others may have its devices at once."""
-    connection.execute(update(schema.devices).where(D.relay == relay).values(relay=None))
-    connection.execute(schema.relays.delete().where(schema.relays.c.name == relay))
+def release(connection: Connection, relay: str, instance: str) -> None:
+    """This instance of a relay ends: others may have its devices at once. Nothing where another has taken its name."""
+    r = schema.relays.c
+    if connection.execute(schema.relays.delete().where(r.name == relay, r.instance == instance)).rowcount:
+        connection.execute(update(schema.devices).where(D.relay == relay).values(relay=None))

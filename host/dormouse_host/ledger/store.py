@@ -171,7 +171,7 @@ class Ledger:
 
     def export(self, what: str, since: float) -> Generator[dict[str, Any]]:
         """Telemetry, results or wakes that came at or after `since`."""
-        with self._reading() as c:
+        with self._reading(slowly=True) as c:
             yield from records.export(c, what, since)
 
     # ---- the ledger itself
@@ -208,10 +208,11 @@ class Ledger:
     def forget_relay(self, relay: str) -> None:
         """A relay that will not come back: others may have its devices. HostError where it is alive."""
         with self._writing() as c:
-            there = _living(c, relay, self._clock())
-            if there:
+            instance, alive = _registered(c, relay, self._clock())
+            if alive:
                 raise HostError(f"relay {relay} is alive: stop it first", 2)
-            outward.release(c, relay)
+            if instance:
+                outward.release(c, relay, instance)
 
     # ---- for the relay
 
@@ -220,8 +221,8 @@ class Ledger:
         mine, now = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}", self._clock()
         r = schema.relays.c
         with self._writing() as c:
-            there = _living(c, relay, now)
-            if there:
+            there, alive = _registered(c, relay, now)
+            if alive:
                 raise HostError(f"a relay named {relay} is alive ({there}): choose another --name", 2)
             c.execute(delete(schema.relays).where(r.name == relay))
             c.execute(insert(schema.relays).values(name=relay, instance=mine, until=now + ALIVE))
@@ -235,24 +236,26 @@ class Ledger:
             alive = update(schema.relays).where(r.name == relay, r.instance == instance)
             return c.execute(alive.values(until=self._clock() + ALIVE)).rowcount == 1
 
-    def release(self, relay: str) -> None:
-        """This relay ends in order."""
+    def release(self, relay: str, instance: str) -> None:
+        """This relay ends. Nothing where another has taken its name."""
         with self._writing() as c:
-            outward.release(c, relay)
+            outward.release(c, relay, instance)
 
     def take(self, incoming: Sequence[Incoming], session: str | None) -> list[str]:
-        """Store messages of devices, all in one transaction. Returns what was wrong with those that said nothing
-        legible.
-        """
+        """Store messages of devices, all in one transaction. Returns what was wrong with what is not legible."""
         now = self._clock()
         wrong, legible = [], []
         with self._reading() as c:
             signatures = keys.Signatures(c, {message.device for message in incoming})
         for message in sorted(incoming, key=lambda message: message.device):
             try:
-                legible.append((message, _read(message, signatures)))
+                said = _read(message, signatures)
             except ValueError as error:
                 wrong.append(f"{message.device}/{message.leaf}: {error}")
+                continue
+            legible.append((message, said))
+            if isinstance(said, messages.Results | messages.Telemetry) and said.wrong:
+                wrong.append(f"{message.device}/{message.leaf}: {said.wrong}")
         if not legible:
             return wrong
         with self._writing() as c:
@@ -284,7 +287,7 @@ class Ledger:
             outward.acknowledged(c, acks, self._clock())
 
 
-def _read(message: Incoming, signatures: keys.Signatures) -> upward.Said:
+def _read(message: Incoming, signatures: keys.Signatures) -> messages.Said:
     """What a message says; ValueError where it is nothing legible."""
     try:
         protocol.check_device_id(message.device)
@@ -306,11 +309,11 @@ def _found(c: Connection, name: str) -> CommandView:
     return found
 
 
-def _living(c: Connection, relay: str, now: float) -> str | None:
-    """What proves that a relay of this name is alive, or None; its row is locked."""
+def _registered(c: Connection, relay: str, now: float) -> tuple[str | None, bool]:
+    """The instance that has a relay's name, if any, and whether it is alive; its row is locked."""
     r = schema.relays.c
     there = c.execute(select(r.instance, r.until).where(r.name == relay).with_for_update()).first()
-    return there.instance if there and there.until > now and not _is_dead(there.instance) else None
+    return (there.instance, there.until > now and not _is_dead(there.instance)) if there else (None, False)
 
 
 def _is_dead(instance: str) -> bool:

@@ -36,9 +36,6 @@ _END = select(E.repeated).where(
 _NEW_END = insert(schema.ends)
 
 
-Said = Sequence[messages.Result] | messages.Report | messages.Telemetry | End
-
-
 def known(connection: Connection, devices: Iterable[str], seqs: int, now: float) -> dict[str, Device]:
     """These devices, locked, with so many seqs for each. Whatever a broker lets speak on a device's topics is one."""
     wanted = sorted(set(devices))
@@ -50,7 +47,13 @@ def known(connection: Connection, devices: Iterable[str], seqs: int, now: float)
 
 
 def hear(
-    connection: Connection, device: Device, said: Said, session: str | None, now: float, *, retained: bool = False
+    connection: Connection,
+    device: Device,
+    said: messages.Said,
+    session: str | None,
+    now: float,
+    *,
+    retained: bool = False,
 ) -> None:
     """One message. `retained`: it is the broker's copy, of nobody knows when."""
     if isinstance(said, messages.Report):
@@ -59,8 +62,8 @@ def hear(
         telemetry(connection, device, said, now)
     elif isinstance(said, End):
         end(connection, device, said, session, now)
-    elif said:
-        results(connection, device, said, now)
+    elif said.answers:
+        results(connection, device, said.answers, now)
 
 
 # ---- results

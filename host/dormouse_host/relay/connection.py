@@ -30,14 +30,18 @@ _GROUP = 0.01  # seconds after the first of them
 _UNSUPPORTED = 132  # CONNACK: unsupported protocol version
 _CREDENTIALS = (134, 135)  # bad user name or password, not authorised
 _TAKEN_OVER = 142  # DISCONNECT: session taken over
+_UNSAID = 128  # what paho calls a connection that was closed without a DISCONNECT
 
 
 class Lost(Exception):
-    """The connection is gone, or never was; `older`: an older MQTT may be what the broker understands."""
+    """The connection is gone, or never was. `older`: an older MQTT may be what the broker understands; `cut`: the
+    broker closed it without a reason, or for another client that took the session over.
+    """
 
-    def __init__(self, why: str, *, older: bool = False) -> None:
+    def __init__(self, why: str, *, older: bool = False, cut: bool = False) -> None:
         super().__init__(why)
         self.older = older
+        self.cut = cut
 
 
 class Connection:
@@ -51,7 +55,7 @@ class Connection:
         self._root = root
         self._connack: ReasonCode | None = None
         self._suback: ReasonCode | None = None
-        self._ended = ""
+        self._ended, self._cut = "", False
         self._came: list[tuple[int, Incoming]] = []
         self._acks: list[tuple[int, bool]] = []
         self._flying: dict[int, int] = {}  # paho's message id -> the command's key
@@ -128,7 +132,10 @@ class Connection:
         self._suback = reasons[0]
 
     def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
-        device, _, leaf = message.topic[len(self._root) + 1 :].partition("/")
+        try:
+            device, _, leaf = message.topic[len(self._root) + 1 :].partition("/")
+        except UnicodeDecodeError:  # no broker should forward it, and some do
+            device, leaf = "", "topic that is not UTF-8"
         came = Incoming(device, leaf, bytes(message.payload), bool(message.retain))
         self._came.append((message.mid if message.qos else 0, came))
 
@@ -137,8 +144,10 @@ class Connection:
         if n is not None:
             self._acks.append((n, not reason.is_failure))
 
-    def _on_disconnect(self, _client: object, _data: object, _flags: object, reason: ReasonCode, _more: object) -> None:
-        self._ended = "another relay took over this session" if reason.value == _TAKEN_OVER else str(reason)
+    def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: ReasonCode, _more: object) -> None:
+        taken_over = reason.value == _TAKEN_OVER
+        self._cut = taken_over or (reason.value == _UNSAID and not flags.is_disconnect_packet_from_server)
+        self._ended = "another relay took over this session" if taken_over else str(reason)
 
     # ---- what the relay does
 
@@ -156,7 +165,7 @@ class Connection:
         until, first = time.monotonic() + seconds, True
         while (before := len(self._came) + len(self._acks)) < _BATCH:
             if self._client.loop(max(0.0, until - time.monotonic())) != paho.MQTT_ERR_SUCCESS:
-                raise Lost(self._ended or "connection lost")
+                raise Lost(self._ended or "connection lost", cut=self._cut)
             if first and len(self._came) + len(self._acks) > before:
                 until, first = time.monotonic() + _GROUP, False
             if time.monotonic() >= until or (self._acks and not self._flying and not self._came):

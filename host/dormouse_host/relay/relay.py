@@ -16,13 +16,13 @@ from dormouse_host.errors import HostError
 from dormouse_host.ledger.store import ALIVE, Ledger
 from dormouse_host.relay import log
 from dormouse_host.relay.connection import Connection, Lost
+from dormouse_host.relay.rival import SETTLED, Rival
 from dormouse_host.url import BrokerAddress
 
 _POLL = 0.1  # seconds between two looks at the ledger while nothing comes in
 _SHORTEST, _LONGEST = 0.5, 30.0  # seconds before connecting again
 _CATCH_UP = 5.0  # seconds that a new connection takes in at most before it publishes
-_SETTLED = 5.0  # seconds after which a connection is nobody else's
-_FIGHTS = 3  # connections in a row that end before that, of a relay that never had one that settled
+_FIRST, _ROUNDS = 0.5, 4  # seconds, and times the connection's making, that the first message of those may take
 _LAST_ACKS = 5.0  # seconds that an orderly end waits for PUBACKs
 
 
@@ -50,6 +50,7 @@ class Relay:
         self._name = name
         self._mqtt5 = True
         self._stop = threading.Event()
+        self._rival = Rival(address)
         self._connected = math.inf  # time.monotonic() at which the connection was made
 
     def stop(self) -> None:
@@ -59,16 +60,23 @@ class Relay:
     def run(self) -> None:
         """Relay until `stop`. HostError where another relay has this name or the broker refuses the credentials."""
         instance = self._ledger.register(self._name)
-        log.info("started", relay=self._name, ledger=self._ledger.name, broker=self._address)
+        try:
+            log.info("started", relay=self._name, ledger=self._ledger.name, broker=self._address)
+            self._run(instance)
+        finally:
+            self._release(instance)
+        log.info("stopped", relay=self._name)
+
+    def _run(self, instance: str) -> None:
         pause = _SHORTEST
-        fights = 0.0
         while not self._stop.is_set():
             self._connected = math.inf
+            cut = False
             try:
                 self._serve(instance)
             except Lost as error:
                 self._mqtt5 = not error.older
-                why = str(error)
+                why, cut = str(error), error.cut
             except HostError as error:
                 if error.code == 2:
                     raise
@@ -76,37 +84,36 @@ class Relay:
             if self._stop.is_set():
                 break
             held = time.monotonic() - self._connected  # long enough, and the next break is a new one
-            fights = self._fights(fights, held)
+            self._look_for_a_rival(held, cut)
             pause = _SHORTEST if held > 2 * pause else min(2 * pause, _LONGEST)
             wait = pause * random.uniform(0.5, 1)
             log.warning("disconnected", why=why, again_in=f"{wait:.1f}")
             self._stop.wait(wait)
-        self._ledger.release(self._name)
-        log.info("stopped", relay=self._name)
 
-    def _fights(self, before: float, held: float) -> float:
-        """How many connections in a row another client may have ended by taking the session over.
+    def _release(self, instance: str) -> None:
+        try:
+            self._ledger.release(self._name, instance)
+        except HostError as error:  # what it had runs out by itself
+            log.warning("not released", why=error)
 
-        Not every broker says so, and each of the two would take it back for ever. The one that was there first goes
-        on; HostError for the one that came.
-        """
-        if held > _SETTLED:
-            return -math.inf
-        fights = before + 1 if held >= 0 else min(before, 0)  # a broker that is down refuses the next connection
-        if fights < _FIGHTS:
-            return fights
-        self._ledger.release(self._name)
+    def _look_for_a_rival(self, held: float, cut: bool) -> None:
+        """Each of two relays would take the session back for ever: HostError for the one that came later."""
         name = client_id(self._name)
-        raise HostError(f"the broker has another client called {name}, of another ledger: choose another --name", 2)
+        if self._rival.wins(held, cut=cut):
+            raise HostError(f"the broker has another client called {name}, of another ledger: choose another --name", 2)
+        if self._rival.times > 1:
+            log.warning("another client may use this name", client=name, times=self._rival.times)
 
     def _serve(self, instance: str) -> None:
+        began = time.monotonic()
         connection = Connection(self._address, client_id(self._name), self._root, mqtt5=self._mqtt5)
         session = secrets.token_hex(8)
         counts = _Counts()
         self._connected = time.monotonic()
         log.info("connected", mqtt=5 if self._mqtt5 else "3.1.1", session_present=connection.present)
         try:
-            self._catch_up(connection, session, counts)
+            self._rival.connected()
+            self._catch_up(connection, session, counts, self._connected - began)
             signs = time.monotonic()
             while not self._stop.is_set():
                 if time.monotonic() - signs > ALIVE / 3:
@@ -119,14 +126,19 @@ class Relay:
             connection.drop()
             log.info("connection over", stored=counts.stored, published=counts.published)
 
-    def _catch_up(self, connection: Connection, session: str, counts: _Counts) -> None:
+    def _catch_up(self, connection: Connection, session: str, counts: _Counts, took: float) -> None:
         """Take what the broker kept, before anything is published: by a report of before, a ledger that is an older
-        copy of itself finds out, and no command that was answered meanwhile goes again.
+        copy of itself finds out, and no command that was answered meanwhile goes again. `took`: seconds that it took
+        to connect, by which a slow broker is known. Who may have to give this session up publishes nothing at first.
         """
-        stored = -1
-        while stored != counts.stored and not self._stop.is_set() and time.monotonic() - self._connected < _CATCH_UP:
+        stored, wait = -1, max(_FIRST, _ROUNDS * took)
+        least = SETTLED if self._rival.times else 0.0
+        while not self._stop.is_set() and (held := time.monotonic() - self._connected) < _CATCH_UP:
+            if stored == counts.stored and held >= least:
+                break
             stored = counts.stored
-            self._store(connection, _POLL, session, counts)
+            self._store(connection, min(wait, _CATCH_UP), session, counts)
+            wait = max(_POLL, took)
 
     def _sign(self, instance: str) -> None:
         if not self._ledger.keep_alive(self._name, instance):

@@ -1,0 +1,115 @@
+"""A relay ends for another one of its name and for nothing else; what no broker should forward does not end it."""
+
+import json
+import socket
+import sqlite3
+import threading
+import time
+
+import pytest
+
+from brokers import Nats
+from dormouse import protocol
+from dormouse_host import Fleet
+from dormouse_host.broker import LocalBroker
+from dormouse_host.errors import HostError
+from dormouse_host.ledger.store import Ledger
+from dormouse_host.publisher import Publisher
+from dormouse_host.relay.relay import Relay
+from dormouse_host.relay.rival import SETTLED
+from test_relay import WITHIN, Running, until
+
+
+@pytest.fixture
+def db(tmp_path):
+    return str(tmp_path / "ledger.db")
+
+
+def report(broker: LocalBroker, wake: int = 1) -> None:
+    """A wake report of `dev`, retained."""
+    said = json.dumps({"wake": wake, "state": "s1"}).encode()
+    with Publisher(broker.address) as publisher:
+        publisher.publish(protocol.topic("dormouse", "dev", protocol.WAKE), [said], retain=True)
+
+
+def test_the_later_of_two_relays_of_one_name_with_two_ledgers_gives_up(tmp_path, mosquitto, db):
+    """mosquitto 2.0 closes the session that is taken over without a word, and each would take it back for ever."""
+    caught: list[HostError] = []
+    with Running(db, mosquitto) as first:
+        began = time.monotonic()
+        until(lambda: time.monotonic() - began > SETTLED + 0.5)  # the first has had a connection to itself
+        assert first.events == ["started", "connected"]
+        second = Relay(Ledger(str(tmp_path / "other.db")), mosquitto.address, "dormouse", "test")
+
+        def run() -> None:
+            try:
+                second.run()
+            except HostError as error:
+                caught.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(3 * WITHIN)
+        second.stop()
+        assert [error.code for error in caught] == [2]
+        assert "another client called dormouse-relay-test" in str(caught[0])
+        # it was the first that ended the second's last connection, and it stays
+        until(lambda: first.events.count("connected") == first.events.count("disconnected") + 1)
+        said = len(first.events)
+        time.sleep(2)
+        assert first.thread.is_alive()
+        assert first.events[said:] == []
+    with Ledger(str(tmp_path / "other.db")) as other:
+        assert other.relays() == [], "the second's name is free again"
+
+
+def test_a_ledger_that_cannot_store_is_no_other_relay(mosquitto, db):
+    """Each connection ends at once, for what is retained can't be stored; when it can be, it is."""
+    with Fleet(db) as fleet:
+        fleet.add("dev")
+    report(mosquitto)
+    with sqlite3.connect(db) as file:
+        file.execute("CREATE TRIGGER t BEFORE INSERT ON reports BEGIN SELECT raise(abort, 'disk I/O error'); END")
+    with Running(db, mosquitto) as running:
+        until(lambda: running.events.count("disconnected") == 3)
+        assert running.events.count("connected") == 3
+        with sqlite3.connect(db) as file:
+            file.execute("DROP TRIGGER t")
+        with Fleet(db) as fleet:
+            until(lambda: fleet.status("dev")[0].state == "s1")
+
+
+def test_a_broker_that_restarts_again_and_again_is_no_other_relay(mosquitto, db):
+    """Each time before a connection is old enough to be certain of."""
+    with Running(db, mosquitto) as running:
+        for turn in range(1, 4):
+            until(lambda turn=turn: running.events.count("connected") == turn)
+            mosquitto.stop()
+            mosquitto.start()
+        until(lambda: running.events.count("connected") == 4)
+        assert "another client may use this name" not in running.events
+
+
+def publish_raw(broker: LocalBroker, topic: bytes) -> None:
+    """At QoS 1, under a topic that no client library would send; acknowledged when this returns."""
+    body = len(topic).to_bytes(2, "big") + topic + b"\0\x01x"
+    with socket.create_connection((broker.address.host, broker.address.port), WITHIN) as peer:
+        peer.settimeout(WITHIN)
+        answers = peer.makefile("rb")
+        peer.sendall(b"\x10\x0f\0\x04MQTT\x04\x02\0\x3c\0\x03raw")
+        assert answers.read(4)[3] == 0
+        peer.sendall(b"\x32" + bytes([len(body)]) + body)
+        assert answers.read(4) == b"\x40\x02\0\x01"
+
+
+def test_a_topic_that_is_not_utf_8_is_not_understood_and_does_not_come_again(db):
+    """NATS forwards it. What comes after it is stored, and it was acknowledged: the next connection does not get it."""
+    with Nats() as broker, Fleet(db) as fleet:
+        fleet.add("dev")
+        for wake, times in ((1, 1), (2, 0)):
+            with Running(db, broker) as running:
+                if times:
+                    publish_raw(broker, b"dormouse/dev/up/\xff\xfe")
+                report(broker, wake)
+                until(lambda wake=wake: fleet.status("dev")[0].report.get("wake") == wake)
+                until(lambda running=running, times=times: running.events.count("not understood") == times)
