@@ -1,14 +1,19 @@
 """AsyncFleet is Fleet, awaited: the same calls, and an event loop that goes on meanwhile."""
 
 import asyncio
+import contextlib
 import inspect
+import json
 import threading
 import time
 
 import pytest
+from sqlalchemy import QueuePool
 
+from dormouse import protocol
 from dormouse_host import AsyncFleet, Fleet
 from dormouse_host.errors import HostError
+from dormouse_host.ledger.store import Incoming
 from test_relay import WITHIN, make_device, until
 
 
@@ -113,11 +118,58 @@ def test_a_relay_and_a_device_the_whole_way(tmp_path, mosquitto):
     until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("dormouse-fleet")])
 
 
+WAKES = [
+    Incoming("dev", protocol.WAKE, json.dumps({"wake": wake, "state": "s1"}).encode()) for wake in range(1, 2501)
+]  # more than a thread fetches at once
+
+
+async def let_go(fleet: AsyncFleet) -> bool:
+    """Has every connection to the database been given back, after a moment at most?"""
+    pool = fleet.fleet.ledger.database.engine.pool
+    assert isinstance(pool, QueuePool)
+    deadline = time.monotonic() + WITHIN
+    while pool.checkedout() and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+    return pool.checkedout() == 0
+
+
 def test_an_export_that_is_left_early_lets_the_ledger_go(tmp_path):
     async def work() -> None:
         async with AsyncFleet(str(tmp_path / "ledger.db")) as fleet:
-            async for _ in fleet.export("wakes"):
+            fleet.fleet.ledger.take(WAKES, None)
+            async for row in fleet.export("wakes"):
+                assert row["wake"] == 1
                 break
-            await fleet.add("dev")
+            assert await let_go(fleet)
+            assert len([row async for row in fleet.export("wakes")]) == len(WAKES)
+
+    asyncio.run(work())
+
+
+def test_an_export_that_is_cancelled_while_a_thread_fetches_ends_after_it(tmp_path, monkeypatch):
+    """Cancelled twice, as by who is impatient; the thread is in the middle of a row."""
+    fetching, go_on = threading.Event(), threading.Event()
+
+    def slowly(rows):
+        with contextlib.closing(rows):
+            for row in rows:
+                fetching.set()
+                assert go_on.wait(WITHIN)
+                yield row
+
+    async def work() -> None:
+        async with AsyncFleet(str(tmp_path / "ledger.db")) as fleet:
+            fleet.fleet.ledger.take(WAKES, None)
+            export = fleet.fleet.export
+            monkeypatch.setattr(fleet.fleet, "export", lambda *how: slowly(export(*how)))
+            reading = asyncio.ensure_future(anext(fleet.export("wakes")))
+            await asyncio.to_thread(fetching.wait, WITHIN)
+            for _ in range(2):
+                reading.cancel()
+                await asyncio.sleep(0.05)
+            go_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            assert await let_go(fleet)
 
     asyncio.run(work())

@@ -13,7 +13,7 @@ event loop's thread.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -184,7 +184,7 @@ class AsyncFleet:
     async def relay(self, broker: BrokerAddress, name: str) -> None:
         """Relay until this is cancelled: Fleet.relay, run in a thread of its own and stopped in order."""
         running = self.fleet.relay(broker, name)
-        thread = asyncio.ensure_future(asyncio.to_thread(running.run))
+        thread = asyncio.ensure_future(asyncio.to_thread(running.run))  # not of the pool: it would keep it for good
         try:
             await asyncio.shield(thread)
         except asyncio.CancelledError:
@@ -205,12 +205,23 @@ class AsyncFleet:
     async def export(self, what: str, since: float = 0) -> AsyncIterator[dict[str, Any]]:
         """`telemetry`, `results` or `wakes`, one by one: Fleet.export."""
         found = await self._run(self.fleet.export, what, since)
+        fetching: asyncio.Future[list[dict[str, Any]]] | None = None
         try:
-            while rows := await self._run(lambda: list(islice(found, _TOGETHER))):
+            while True:
+                fetching = asyncio.ensure_future(self._run(lambda: list(islice(found, _TOGETHER))))
+                rows = await asyncio.shield(fetching)
+                if not rows:
+                    return
                 for row in rows:
                     yield row
         finally:
-            await self._run(found.close)
+            await asyncio.shield(self._close(found, fetching))
+
+    async def _close(self, found: Generator[dict[str, Any]], fetching: asyncio.Future[Any] | None) -> None:
+        """End an export, after the thread that may still fetch rows of it."""
+        if fetching:
+            await asyncio.gather(fetching, return_exceptions=True)
+        await self._run(found.close)
 
     async def prune(
         self,

@@ -105,7 +105,11 @@ def export(
         raise HostError("--csv or --jsonl, not both", 2)
     start = 0.0 if since is None else moment(since, time.time())
     with opened(db) as fleet:
-        show.rows(fleet.export(what, start), csv=csv)
+        found = fleet.export(what, start)
+        if csv:
+            show.table(found, what)
+        else:
+            show.rows(found)
 
 
 # ---- devices

@@ -22,7 +22,7 @@ from dormouse_host import catalogues
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.database import missing
 from dormouse_host.ledger.entry import Order
-from dormouse_host.ledger.records import EXPORTS, LogLine
+from dormouse_host.ledger.records import COLUMNS, LogLine
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.views import CREDENTIALS, CommandView, DeviceView, RelayView
 from dormouse_host.url import BrokerAddress
@@ -34,6 +34,7 @@ __all__ = ["CommandView", "DeviceView", "Fleet", "LogLine", "RelayView", "Sent",
 
 T = TypeVar("T")
 LOOK = 0.1  # seconds between two looks of `wait`
+_LONGEST = 10 * 366 * 86400  # seconds that a command may wait
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,8 @@ class Fleet:
         """
         if do in CREDENTIALS:
             raise HostError(f"{do} alone may lock a device out: dormouse rotate DEVICE does it safely", 2)
-        if expires is not None and expires <= 0:
-            raise HostError("the expiry is in the past", 2)
+        if expires is not None and not 0 < expires <= _LONGEST:
+            raise HostError("the expiry is in the past" if expires <= 0 else "the expiry is more than 10 years away", 2)
         until = None if expires is None else int(self.clock() + expires) + 1
         devices = [_name(device) for device in devices]
         known = {view.id: view for view in self.ledger.views(devices[0] if len(devices) == 1 else None)}
@@ -274,8 +275,8 @@ class Fleet:
 
     def export(self, what: str, since: float = 0) -> Generator[dict[str, Any]]:
         """`telemetry`, `results` or `wakes` that came at or after `since` (Unix seconds), in that order."""
-        if what not in EXPORTS:
-            raise HostError(f"export {', '.join(EXPORTS)}, not {what}", 2)
+        if what not in COLUMNS:
+            raise HostError(f"export {', '.join(COLUMNS)}, not {what}", 2)
         return self.ledger.export(what, since)
 
     def prune(

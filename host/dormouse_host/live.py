@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dormouse_host import show
+from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
     from dormouse_host.fleet import CommandView, DeviceView, Fleet, RelayView
@@ -86,11 +87,13 @@ class _Waiting:
         if time.monotonic() - self._looked < _LOOK:
             return
         self._looked = time.monotonic()
-        now = time.time()
-        (view,) = self._fleet.status(self._device)
-        self._expected = show.expected(view, now)
-        if not any(relay.alive for relay in self._fleet.relays()):
-            self._expected = "no relay runs on this ledger: dormouse relay"
+        try:
+            (view,) = self._fleet.status(self._device)
+            self._expected = show.expected(view, time.time())
+            if not any(relay.alive for relay in self._fleet.relays()):
+                self._expected = "no relay runs on this ledger: dormouse relay"
+        except HostError as error:  # it is drawn in a thread of its own; the command is waited for all the same
+            self._expected = str(error)
 
     def __rich__(self) -> Spinner:
         self._look()

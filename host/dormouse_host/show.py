@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def safe(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
+@cache
 def _console() -> Console:
     from dormouse_host.console import Console
 
@@ -152,7 +154,7 @@ def device(view: DeviceView, understood: Mapping[str, Mapping[str, Any]], now: f
         ("battery", said.get("battery")),
         ("rssi", said.get("rssi")),
         ("agent", said.get("agent")),
-        ("firmware", said.get("firmware")),
+        ("firmware", said.get("fw")),
         ("wake", said.get("wake")),
         ("cause", said.get("cause")),
         ("drained", ended.get("drained") if ended else None),
@@ -177,18 +179,21 @@ def _argument(declared: tuple[str, Any]) -> str:
     return f"{name}:{kind}" if isinstance(kind, str) else f"{name}:{kind[0]}={_compact(kind[1])}"
 
 
-def rows(found: Iterable[Mapping[str, Any]], *, csv: bool) -> None:
-    """An export: a JSON object a line, or CSV with what is nested as JSON."""
-    if not csv:
-        for row in found:
-            sys.stdout.write(json.dumps(row) + "\n")
-        return
-    writer, head = csv_writer.writer(sys.stdout), None
+def rows(found: Iterable[Mapping[str, Any]]) -> None:
+    """An export, a JSON object a line."""
     for row in found:
-        if head is None:
-            head = list(row)
-            writer.writerow(head)
-        writer.writerow([_cell(row.get(key)) for key in head])
+        sys.stdout.write(json.dumps(row) + "\n")
+
+
+def table(found: Iterable[Mapping[str, Any]], what: str) -> None:
+    """An export as CSV, with what is nested as JSON. Its columns do not hang on what the first row happens to have."""
+    from dormouse_host.ledger.records import COLUMNS, MORE
+
+    writer, columns = csv_writer.writer(sys.stdout), COLUMNS[what]
+    writer.writerow(columns)
+    for row in found:
+        more = {key: value for key, value in row.items() if key not in columns or key == MORE}
+        writer.writerow([_cell((more or None) if key == MORE else row.get(key)) for key in columns])
 
 
 def _cell(value: Any) -> Any:

@@ -2,9 +2,11 @@
 
 Must stay true: a transaction that writes takes SQLite's lock at its start, so that it never fails half-way for
 somebody else's; COMMIT returns when the data is on disk; the format is changed under a lock, by one process at a time;
-a file that is newer or not a ledger is left as it is; and every error of a database is one line without a password.
+a file that is newer or not a ledger is left as it is; a file made here is its owner's alone, for keys lie in it; every
+wait for a database has an end, and every error of one is a line without a password.
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -20,7 +22,19 @@ from dormouse_host.errors import HostError
 from dormouse_host.ledger.schema import HEAD, VERSION_TABLE
 
 _PATIENCE = 20  # seconds to wait for another process's transaction
+_IDLE = 60  # seconds after which PostgreSQL ends a transaction whose process has stopped in the middle of it
+_DEAD = (
+    30  # seconds after which a PostgreSQL server that is silent is asked whether it is there, and is given to answer
+)
 _PRAGMAS = ("synchronous = FULL", "foreign_keys = ON")  # FULL: COMMIT waits for the disk
+_LIMITS = {  # of a connection to PostgreSQL, where its URL says nothing else
+    "connect_timeout": _PATIENCE,
+    "tcp_user_timeout": 1000 * _DEAD,
+    "keepalives_idle": _DEAD,
+    "keepalives_interval": _DEAD // 3,
+    "keepalives_count": 3,
+    "options": f"-c lock_timeout={_PATIENCE}s -c idle_in_transaction_session_timeout={_IDLE}s",
+}
 _LOCK = 0x646F726D  # of PostgreSQL's advisory locks, the one under which the format is changed
 
 
@@ -34,7 +48,10 @@ def default_url() -> str:
 def _parse(where: str) -> URL:
     """A URL, or the path of a file."""
     if "://" not in where:
-        return URL.create("sqlite", database=str(Path(where).expanduser()))
+        try:
+            return _of_file(URL.create("sqlite", database=str(Path(where).expanduser())))
+        except RuntimeError:
+            raise HostError(f"database {where}: there is no such user", 2) from None
     try:
         url = make_url(where)
     except (ArgumentError, ValueError):
@@ -42,8 +59,15 @@ def _parse(where: str) -> URL:
     if url.get_backend_name() == "postgresql":
         return url.set(drivername="postgresql+psycopg")
     if url.drivername == "sqlite":
-        return url
+        return _of_file(url)
     raise HostError(f"database {url.drivername}: only SQLite and PostgreSQL hold a ledger", 2)
+
+
+def _of_file(url: URL) -> URL:
+    """What SQLite keeps nowhere holds no ledger."""
+    if not url.database or ":memory:" in url.database or url.query:
+        raise HostError("a SQLite ledger is a file: write its path, or sqlite:///ledger.db", 2)
+    return url
 
 
 def missing(where: str | None) -> Path | None:
@@ -72,7 +96,11 @@ class Database:
     def _engine(self, url: URL) -> Engine:
         if self.path:
             try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if not self.path.exists():
+                    _make(self.path)
+            except FileExistsError:  # another process was faster
+                pass
             except OSError as error:
                 raise HostError(f"database {self.name}: {error.strerror}") from None
             engine = create_engine(url, connect_args={"timeout": _PATIENCE, "isolation_level": None})
@@ -80,7 +108,8 @@ class Database:
             event.listen(engine, "begin", _begin_sqlite)
             return engine
         try:
-            return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": _PATIENCE})
+            limits = {name: value for name, value in _LIMITS.items() if name not in url.query}
+            return create_engine(url, pool_pre_ping=True, connect_args=limits)
         except ModuleNotFoundError:
             raise HostError("PostgreSQL needs a driver: pip install 'dormouse-mqtt[postgresql]'", 2) from None
 
@@ -91,9 +120,13 @@ class Database:
             yield connection
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A transaction that sees one moment and writes nothing."""
+    def reading(self, *, slowly: bool = False) -> Iterator[Connection]:
+        """A transaction that sees one moment and writes nothing. `slowly`: it may pause, for as long as somebody reads
+        what it has found so far.
+        """
         with self._errors(), self.engine.connect().execution_options(reading=True) as connection, connection.begin():
+            if slowly and not self.is_file:
+                connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             yield connection
 
     @contextmanager
@@ -149,8 +182,12 @@ class Database:
         """Write a consistent copy of a SQLite ledger to a new file."""
         if not self.path:
             raise HostError("a PostgreSQL ledger is backed up with pg_dump", 2)
-        if target.exists():
-            raise HostError(f"{target} exists already; nothing was written", 2)
+        try:
+            _make(target)
+        except FileExistsError:
+            raise HostError(f"{target} exists already; nothing was written", 2) from None
+        except OSError as error:
+            raise HostError(f"backup to {target}: {error.strerror}") from None
         try:
             source, copy = sqlite3.connect(self.path), sqlite3.connect(target)
             try:
@@ -159,11 +196,17 @@ class Database:
                 copy.close()
                 source.close()
         except sqlite3.Error as error:
+            target.unlink(missing_ok=True)
             raise HostError(f"backup to {target}: {error}") from None
 
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+def _make(path: Path) -> None:
+    """An empty file that only its owner may read; what SQLite puts beside it is as the file is."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _not_ours(name: str) -> HostError:

@@ -16,7 +16,6 @@ from dormouse_host.ledger import names, rows, rules, schema
 from dormouse_host.ledger.rows import C, Changes, D
 
 N = schema.numbers.c
-_CHUNK = 500  # devices in one statement
 
 
 @dataclass(frozen=True)
@@ -108,10 +107,9 @@ def enter(connection: Connection, orders: Sequence[Order], now: float) -> list[s
 def _take(connection: Connection, ledger: str, counts: Mapping[str, int]) -> dict[str, int]:
     """The first of so many new numbers for each device; all of them are locked by this, and due."""
     first = {}
-    devices = sorted(counts)
-    for at in range(0, len(devices), _CHUNK):
-        chunk = devices[at : at + _CHUNK]
-        known = connection.execute(select(D.id).where(D.id.in_(chunk)).order_by(D.id).with_for_update()).scalars()
+    for chunk in rows.chunks(sorted(counts)):
+        locking = select(D.id).where(D.id.in_(chunk)).order_by(rows.in_order(connection, D.id)).with_for_update()
+        known = connection.execute(locking).scalars()
         missing = set(chunk) - set(known)
         if missing:
             raise HostError(f"device {min(missing)} is not known: dormouse devices add {min(missing)}", 2)
@@ -120,7 +118,7 @@ def _take(connection: Connection, ledger: str, counts: Mapping[str, int]) -> dic
         rows.insert_or_add(connection, schema.numbers, more, "number")
         last = select(N.device, N.number).where(N.ledger == ledger, N.device.in_(chunk))
         first.update({device: number - counts[device] + 1 for device, number in connection.execute(last)})
-    if max(first[device] + counts[device] for device in devices) > protocol.NUMBER_LIMIT:
+    if max(first[device] + counts[device] for device in counts) > protocol.NUMBER_LIMIT:
         raise HostError("this ledger has given all its numbers: dormouse ledger restored gives it a new name", 1)
     return first
 
@@ -132,6 +130,8 @@ def cancel(connection: Connection, command: str, now: float) -> rules.Row | None
         return None
     rows.lock(connection, device)
     found = rows.load(connection, C.u == command)
+    if not found:  # pruned, before its device was locked
+        return None
     changes = Changes(found)
     rules.withdraw(found[0], protocol.CANCELLED)
     if changes.save(connection, now):

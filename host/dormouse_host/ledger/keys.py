@@ -32,11 +32,12 @@ class Signatures:
 
     def __init__(self, connection: Connection, devices: Iterable[str]) -> None:
         self._signers: dict[str, Signer] = {}
+        self._keys: dict[str, str] = {}
         self._proven: set[str] = set()
         self._new: set[str] = set()
         for names in rows.chunks(set(devices)):
             for device, key, proven in connection.execute(select(K.device, K.key, K.proven).where(K.device.in_(names))):
-                self._signers[device] = Signer(key)
+                self._signers[device], self._keys[device] = Signer(key), key
                 if proven:
                     self._proven.add(device)
 
@@ -61,9 +62,10 @@ class Signatures:
         return said
 
     def save(self, connection: Connection) -> None:
-        """Remember which devices have shown that they have their keys."""
+        """Remember which devices have shown that they have their keys. One that was given another by now has not."""
         for device in self._new:
-            connection.execute(update(schema.keys).where(K.device == device).values(proven=True))
+            shown = (K.device == device, K.key == self._keys[device])
+            connection.execute(update(schema.keys).where(*shown).values(proven=True))
 
 
 def _looks_signed(payload: bytes) -> bool:

@@ -8,7 +8,6 @@ is accounted for. The numbers given, and that mark, are never deleted: no number
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, delete, or_, select, union, update
@@ -19,7 +18,6 @@ from dormouse_host.ledger import rows, schema
 from dormouse_host.ledger.rows import C
 
 WAKES = 100  # of each device that stay: a day of them at the default interval
-_CHUNK = 500  # rows in one statement
 E, R, T, S = (table.c for table in (schema.events, schema.results, schema.telemetry, schema.streams))
 W, L, N = (table.c for table in (schema.reports, schema.ends, schema.numbers))
 
@@ -86,7 +84,7 @@ def _commands(connection: Connection, device: _Device, before: float) -> int:
 def _results(connection: Connection, device: _Device, before: float) -> int:
     found = connection.execute(select(R.n, R.id).where(R.device == device.id, R.at < before))
     keys = [n for n, name in found if _is_over(device, name)]
-    for chunk in _chunks(keys):
+    for chunk in rows.chunks(keys):
         connection.execute(delete(schema.results).where(R.n.in_(chunk)))
     return len(keys)
 
@@ -97,11 +95,6 @@ def _is_over(device: _Device, name: str | None) -> bool:
         return True
     state, ledger, number = protocol.split_id(name)
     return bool(device.past(state) or number <= device.floor(ledger))
-
-
-def _chunks(keys: list[int]) -> Iterator[list[int]]:
-    for at in range(0, len(keys), _CHUNK):
-        yield keys[at : at + _CHUNK]
 
 
 def _telemetry(connection: Connection, device: _Device, before: float) -> int:

@@ -11,12 +11,19 @@ from typing import Any
 from sqlalchemy import Connection, Select, select, tuple_
 
 from dormouse import protocol
-from dormouse_host.ledger import schema
+from dormouse_host.ledger import rows, schema
 from dormouse_host.ledger.rows import C
 from dormouse_host.ledger.views import CREDENTIALS, shown
 
-EXPORTS = ("telemetry", "results", "wakes")
-_TOGETHER = 300  # results whose commands are looked up at once
+MORE = "more"  # the column of a table for what has none of its own, as JSON
+COLUMNS = {  # of what can be exported, as a table
+    "telemetry": ("device", "state", "number", "time", "at", "values"),
+    "results": ("device", "at", "command", "id", "do", "status", "why", "value"),
+    "wakes": (
+        *("device", "at", "wake", "state", "cause", "clock", "next", "battery", "rssi", "free", "agent", "fw", "limit"),
+        *("catalogue", "failures", "app", "signed", "refused", "dates", "undone", "last", "end", MORE),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,8 @@ def timeline(connection: Connection, device: str, limit: int) -> list[LogLine]:
     e, r, t, w = schema.events.c, schema.results.c, schema.telemetry.c, schema.reports.c
     found: list[LogLine] = []
 
-    def newest(query: Select[Any], order: Any) -> Sequence[Any]:
-        return connection.execute(query.order_by(order.desc()).limit(limit)).all()[::-1]
+    def newest(query: Select[Any], *order: Any) -> Sequence[Any]:
+        return connection.execute(query.order_by(*(by.desc() for by in order)).limit(limit)).all()[::-1]
 
     for at, text in newest(select(w.at, w.report).where(w.device == device), w.at):
         report = json.loads(text)
@@ -48,10 +55,11 @@ def timeline(connection: Connection, device: str, limit: int) -> list[LogLine]:
     for at, status, why, name, do in newest(changed.where(C.device == device), e.n):
         text = f"{name} {status}: {do}" + (f" ({why})" if why else "")
         found.append(LogLine(at, "command", text, {"command": name, "status": status, "do": do, "why": why}))
-    for result in _results(connection, newest(select(schema.results).where(r.device == device), r.n)):
-        found.append(LogLine(result.pop("at"), "result", _result(result), result))
+    for some in rows.chunks(newest(select(schema.results).where(r.device == device), r.n)):
+        for result in _results(connection, some):
+            found.append(LogLine(result.pop("at"), "result", _result(result), result))
     stored = select(t.time, t.number, t.record).where(t.device == device)
-    for at, number, values in newest(stored, t.number):
+    for at, number, values in newest(stored, t.at, t.number):  # numbers begin again where the flash was wiped
         fields = {"number": number, "values": json.loads(values)}
         found.append(LogLine(at, "telemetry", f"{number} {values}", fields))
     return sorted(found, key=lambda line: line.at)[-limit:]
@@ -76,11 +84,12 @@ def export(connection: Connection, what: str, since: float) -> Generator[dict[st
             yield {**head, "values": json.loads(row.record)}
     elif what == "results":
         found = streaming.execute(select(schema.results).where(r.at >= since).order_by(r.n))
-        for some in found.partitions(_TOGETHER):
+        for some in found.partitions(rows.CHUNK):
             yield from _results(connection, some)
     else:
         for wake in streaming.execute(select(w.device, w.wake, w.at, w.report).where(w.at >= since).order_by(w.at)):
-            yield {"device": wake.device, "at": wake.at, **json.loads(wake.report)}
+            head = {"device": wake.device, "at": wake.at}
+            yield {**head, **json.loads(wake.report), **head}  # who and when is not for a device to say
 
 
 def _results(connection: Connection, some: Sequence[Any]) -> Iterator[dict[str, Any]]:

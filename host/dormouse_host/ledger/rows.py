@@ -34,7 +34,7 @@ _CHANGING = _FIELDS[_FIELDS.index("state") :]
 _COLUMNS = [C[name] for name in _FIELDS]
 _changing = attrgetter(*_CHANGING)
 # Made once: SQLAlchemy takes longer to build a statement than SQLite to execute it.
-_MAKE_DUE = update(schema.devices).where(D.id.in_(some("some")), D.due.is_(False)).values(due=True)
+_MAKE_DUE = update(schema.devices).where(D.id.in_(some("names")), D.due.is_(False)).values(due=True)
 _FOLLOWERS = select(C.device).where(C.open, C.after.in_(some("names")))
 _WAKE_FOLLOWERS = update(schema.devices).where(D.id.in_(_FOLLOWERS)).values(due=True)
 _TELL = insert(schema.events)
@@ -88,6 +88,11 @@ def chunks(values: Iterable[T]) -> Iterator[list[T]]:
         yield every[at : at + CHUNK]
 
 
+def in_order(connection: Connection, column: ColumnElement[str]) -> ColumnElement[str]:
+    """`column` to sort by, as Python sorts: a PostgreSQL database may have another order of its own."""
+    return column.collate("C") if connection.dialect.name == "postgresql" else column
+
+
 def lock(connection: Connection, device: str) -> Device | None:
     """Lock a device until the end of the transaction, and count its seq on. None where it isn't known."""
     return lock_all(connection, [device]).get(device)
@@ -98,8 +103,8 @@ def lock_all(connection: Connection, devices: Iterable[str], seqs: int = 1) -> d
     deadlock.
     """
     locked = {}
-    for some in chunks(sorted(set(devices))):
-        found = lock_where(connection, D.id.in_(some))
+    for names in chunks(sorted(set(devices))):
+        found = lock_where(connection, D.id.in_(names))
         count_on(connection, found, seq=D.seq + seqs)
         locked.update({device.id: device for device in found})
     return locked
@@ -107,20 +112,21 @@ def lock_all(connection: Connection, devices: Iterable[str], seqs: int = 1) -> d
 
 def lock_where(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Device]:
     """Lock the devices that `where` selects; `count_on` must follow. With `limit` the first of those that are free."""
-    query = select(*_DEVICE).where(*where).order_by(D.id).limit(limit).with_for_update(skip_locked=limit is not None)
+    query = select(*_DEVICE).where(*where).order_by(in_order(connection, D.id)).limit(limit)
+    query = query.with_for_update(skip_locked=limit is not None)
     return [Device(id, seq + 1, *more) for id, seq, *more in connection.execute(query)]
 
 
 def count_on(connection: Connection, devices: Iterable[Device], **more: object) -> None:
     """Write the seqs of locked devices, and set further columns of them."""
-    for some in chunks(device.id for device in devices):
-        connection.execute(update(schema.devices).where(D.id.in_(some)).values({"seq": D.seq + 1, **more}))
+    for names in chunks(device.id for device in devices):
+        connection.execute(update(schema.devices).where(D.id.in_(names)).values({"seq": D.seq + 1, **more}))
 
 
 def make_due(connection: Connection, *devices: str) -> None:
     """The relay is to look at these devices."""
-    for some in chunks(sorted(set(devices))):
-        connection.execute(_MAKE_DUE, {"some": some})
+    for names in chunks(sorted(set(devices))):
+        connection.execute(_MAKE_DUE, {"names": names})
 
 
 def load(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Row]:
@@ -143,7 +149,7 @@ def run(connection: Connection, made: Select[Any], **values: object) -> list[Row
 
 def by_device(connection: Connection, devices: Sequence[str], limit: int) -> list[Row]:
     """The open commands of these devices, one device after the other: so many of the first."""
-    made = query(C.device.in_(devices), C.open).order_by(C.device, C.n).limit(limit)
+    made = query(C.device.in_(devices), C.open).order_by(in_order(connection, C.device), C.n).limit(limit)
     return [Row(*found) for found in connection.execute(made)]
 
 

@@ -1,6 +1,7 @@
-"""What is read from a ledger: commands, devices, timelines, exports.
+"""What is read from a ledger: commands, devices, groups and relays, as they stand.
 
-Must stay true: reading changes nothing, and takes memory for what it returns only.
+Must stay true: reading changes nothing, and takes memory for what it returns only; nobody is shown the arguments that
+hold credentials.
 """
 
 import json
@@ -10,11 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from dormouse_host.ledger import rules, schema
+from dormouse_host.ledger import rows, rules, schema
 from dormouse_host.ledger.rows import C, D
 
 CREDENTIALS = ("set_password", "set_certificate")  # the commands whose arguments nobody is shown
-_TOGETHER = 300  # commands that are looked up at once
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,8 @@ def command(connection: Connection, name: str) -> CommandView | None:
 def commands(connection: Connection, names: Sequence[str]) -> dict[str, CommandView]:
     """Commands without their history, by name; those that there are."""
     found: dict[str, CommandView] = {}
-    for at in range(0, len(names), _TOGETHER):
-        some = select(schema.commands).where(C.u.in_(names[at : at + _TOGETHER]))
-        found.update({row.u: _command(row) for row in connection.execute(some)})
+    for some in rows.chunks(names):
+        found.update({row.u: _command(row) for row in connection.execute(select(schema.commands).where(C.u.in_(some)))})
     return found
 
 
