@@ -35,7 +35,7 @@ def by_certificate(made: BrokerFolder, cert: bytes, key: bytes) -> ssl.SSLSocket
         file.write(pem + x509.load_der_x509_certificate(cert).public_bytes(Encoding.PEM))
         file.flush()
         context.load_cert_chain(file.name)
-    plain = socket.create_connection((HOST, made.ports[1]), 5)
+    plain = socket.create_connection((HOST, made.ports[1]), 30)
     secure = context.wrap_socket(plain, server_hostname=HOST)
     secure.sendall(b"\x10\x0f\x00\x04MQTT\x04\x00\x00\x3c\x00\x03any")
     answer = secure.recv(4)

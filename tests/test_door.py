@@ -119,7 +119,7 @@ def test_mosquitto_started_by_root_becomes_its_own_user(tmp_path_factory):
         log = (folder / "log").open("wb")
         child = subprocess.Popen([need_mosquitto(), "-c", made.configuration], stdout=log, stderr=log)
         try:
-            deadline = time.monotonic() + 8
+            deadline = time.monotonic() + 30
             while not (made.broker / "mosquitto.pid").exists() and time.monotonic() < deadline:
                 time.sleep(0.02)
             done = provision.provision(made, "late", folder)
@@ -147,7 +147,7 @@ def test_device_with_a_password_comes_in_and_is_who_it_is(running, tmp_path):
         client.connect().subscribe("dormouse/pump/down/#")
         with Publisher(running.of_relay()) as relay:
             relay.publish("dormouse/pump/down/cmd", [b"for pump"])
-        assert client.work(lambda: bool(client.came), 5)
+        assert client.work(lambda: bool(client.came), 30)
 
 
 def test_revoked_password_is_out_at_once_though_connected(running, tmp_path):
@@ -188,7 +188,7 @@ def test_who_was_revoked_can_be_let_in_again_but_not_with_the_old_credential(run
         client.connect().subscribe("dormouse/back/down/#")
         with Publisher(running.of_relay()) as relay:
             relay.publish("dormouse/back/down/cmd", [b"x"])
-        assert client.work(lambda: bool(client.came), 5)
+        assert client.work(lambda: bool(client.came), 30)
 
 
 def test_a_credential_is_not_replaced_by_accident(running, tmp_path):

@@ -75,11 +75,12 @@ def test_reports_of_a_device_give_its_phases():
         energy.reported([])
 
 
+@pytest.mark.timeout(400)
 def test_command_prints_what_it_rests_on():
     need_mosquitto()
     need_micropython()
     argv = [*PROGRAM, "--board", "ESP32_GENERIC", "--ma", "asleep=0.066", "--json"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=110)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["days"] == pytest.approx(2000 / told["mah_per_day"])

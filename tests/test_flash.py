@@ -11,6 +11,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -63,6 +64,7 @@ class Bench:
     board: VirtualBoard
     broker: str
     said: list[str] = field(default_factory=list)
+    heard: Callable[[str], None] = lambda line: None  # what a test does at a line that is said
     environment: dict[str, str] = field(default_factory=lambda: {"WIFI_PASSWORD": "virtual-password"})
 
     def flash(
@@ -74,7 +76,12 @@ class Bench:
         settings = {"broker": self.broker, "ssid": "virtual", "clock": "none", **over}
         files = project.device_files(here, board, "pine", settings, self.environment)
         self.said = []
-        return flash(Request(here, board, Place(port or self.board.port), files, None, wait, watch), self.said.append)
+
+        def say(line: str) -> None:
+            self.said.append(line)
+            self.heard(line)
+
+        return flash(Request(here, board, Place(port or self.board.port), files, None, wait, watch), say)
 
     def text(self) -> str:
         """All that was said."""
@@ -178,8 +185,8 @@ def test_too_old_a_micropython_is_refused(bench, tmp_path):
 
 @ONE
 def test_a_sleeping_board_is_caught_at_its_next_wake_and_what_is_waited_for_is_said(bench, kind):
-    """At 10 times the speed an interval of 100 s passes in 10: the Pico's port is gone for that time."""
-    here = bench(kind, speed=10)
+    """At 5 times the speed an interval of 100 s passes in 20: the Pico's port is gone for that time."""
+    here = bench(kind, speed=5)
     before = len(here.board.events)
     assert here.flash(connect_every=100).wake.succeeded, here.text()
     here.board.wait_event("asleep", after=before, where=lambda event: event.fields["ms"] > 20000)
@@ -199,7 +206,7 @@ def test_a_board_that_does_not_wake_in_time_is_given_up_with_an_exit_code_of_its
     with pytest.raises(HostError, match=r"not caught in 2 s") as caught:
         here.flash(wait=2)
     assert caught.value.code == 4
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50, "and not in the 60 s that are the default"
 
 
 @ONE
@@ -219,26 +226,37 @@ def test_a_board_in_the_middle_of_a_wake_is_interrupted(bench, kind, tmp_path):
 
 
 def test_a_board_that_loses_power_in_the_middle_still_works_and_the_next_flash_finishes(bench):
-    """Cut after a third of the new files: what ran before runs, and what has arrived is not sent again."""
+    """Cut while the second of two files is sent: what ran before runs, and what has arrived is not sent again."""
     here = bench("ESP32_GENERIC")
     assert here.flash(connect_every=3600).wake.succeeded, here.text()
     (here.folder / "app.py").write_text(APP + "\n# longer\n" * 1000)
-    (here.folder / "big.py").write_text("x = 1  # a line\n" * 800)
+    (here.folder / "big.py").write_text("x = 1  # a line\n" * 8000)
     (here.folder / "dormouse.toml").write_text("[app]\nfiles = ['big.py']\n")
+    found: list[str] = []
 
-    def power(place=here.board):
+    def power() -> None:
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not [name for name in place.files() if name.endswith("big.py~")]:
-            time.sleep(0.2)
-        place.power_cut()
+        while not found and time.monotonic() < deadline:
+            found.extend(name for name in here.board.files() if name.endswith("big.py~"))
+            time.sleep(0.05)
+        here.board.power_cut()
 
     cut = threading.Thread(target=power)
-    cut.start()
-    with pytest.raises(HostError) as caught:
-        here.flash(connect_every=3600, wait=3)
+
+    def heard(line: str) -> None:
+        if "files differ" in line:
+            cut.start()
+        if line.startswith("the board was lost"):
+            raise KeyboardInterrupt  # as a person ends it, who sees that the power is gone
+
+    here.heard = heard
+    with pytest.raises(KeyboardInterrupt):
+        here.flash(connect_every=3600)
     cut.join()
-    assert caught.value.code in (1, 4)
+    assert found, here.text()
+    assert not [line for line in here.said if line.startswith("sent ")]
     assert here.board.read_file("app.py") == APP.encode(), "untouched"
+    here.heard = lambda line: None
     after = len(here.board.console)
     here.board.power_on()
     here.board.wait_console(" asleep ", 60, after=after)
@@ -357,7 +375,7 @@ def test_no_answer_at_all_ends_at_its_deadline(tmp_path):
         began = time.monotonic()
         with pytest.raises(flash_link.LostBoard, match="no prompt came"):
             flash_link.catch(place, 2, lambda left: None)
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 60
     finally:
         os.close(master)
         os.close(slave)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from device_folder import Device, Host, say
+from device_folder import COMES, Device, Host, say
 from dormouse_host.broker import Mosquitto
 from needs import need_mosquitto
 from peer import Connection, Peer, honest
@@ -70,7 +70,7 @@ def rogue(address, client_id: str):
     client.on_connect = lambda *_: up.set()
     client.connect(address.host, address.port)
     client.loop_start()
-    assert up.wait(5)
+    assert up.wait(COMES)
     try:
         yield
     finally:

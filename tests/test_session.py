@@ -160,7 +160,7 @@ def test_silent_link_after_connack_ends_within_budget(interpreter, tmp_path):
         connection.listen()
 
     with Peer(script) as peer:
-        ran = Device(tmp_path / "device", interpreter, peer.url, budget=2, patience=600).wake()
+        ran = Device(tmp_path / "device", interpreter, peer.url, budget=2).wake()
         assert ran.code == 1
         assert ran.one("error")["kind"] == "LinkError"
         assert ran.in_time(2)
@@ -227,7 +227,7 @@ def test_end_of_stream_is_a_link_error_not_indexerror(interpreter, tmp_path, sen
         connection.send(sent)
 
     with Peer(script) as peer:
-        ran = Device(tmp_path / "device", interpreter, peer.url, budget=4).wake()
+        ran = Device(tmp_path / "device", interpreter, peer.url).wake()
     assert ran.code == 1
     assert ran.one("error")["kind"] == "LinkError", ran.output
 
@@ -447,7 +447,7 @@ def test_orphaned_fence_of_an_earlier_wake_is_acknowledged_and_proves_nothing(in
         connection.welcome(flight)
         orphan = connection.command(b"0badf00d", "down/fence")
         assert connection.until(lambda p: p.kind == PUBACK).pid == orphan
-        connection.silent(0.15)  # a device that took it for proof would be gone
+        connection.silent(0.05)  # a device that took it for proof would be gone
         connection.command(say("after the orphan"))
         connection.return_fence(flight[-1])
         connection.serve()
@@ -466,7 +466,7 @@ def test_puback_of_the_fence_proves_nothing(interpreter, tmp_path):
     def script(connection: Connection) -> None:
         flight = connection.flight()
         connection.welcome(flight)
-        connection.silent(0.15)
+        connection.silent(0.05)
         connection.command(say("late"))
         connection.return_fence(flight[-1])
         connection.serve()
@@ -555,8 +555,9 @@ def test_fence_goes_late_after_three_wakes_that_failed(interpreter, tmp_path):
         connection.listen()
 
     with Peer(broken) as peer:
-        device = Device(tmp_path / "device", interpreter, peer.url, patience=700, budget=2)
+        device = Device(tmp_path / "device", interpreter, peer.url, budget=2)
         assert [device.wake().code for _ in range(3)] == [1, 1, 1]
+        device.configure(budget=20)
         peer.scripts = [late_fence]
         ran = device.wake()
         peer.settled()

@@ -21,7 +21,7 @@ from dormouse_host.broker import Mosquitto, free_port
 from needs import need_mosquitto
 from peer import Peer, honest
 
-BUDGET = 4
+BUDGET = 20
 
 
 @pytest.fixture(scope="module")
@@ -177,14 +177,14 @@ def test_server_without_tls_is_refused(interpreter, tmp_path, ca):
         device = secure(tmp_path, interpreter, ca, f"mqtts://localhost:{peer.port}", patience=600)
         device.secrets(user="ann", password="hunter2")
         failed(device.wake())
-        assert b"hunter2" not in b"".join(peer.last.chunks)
+        assert b"hunter2" not in b"".join(peer.settled().last.chunks)
 
 
 def test_server_that_speaks_tls_and_no_mqtt_ends_within_patience(interpreter, tmp_path, ca):
     """A web server, say."""
     with openssl(ca.sign("localhost")) as port:
-        device = secure(tmp_path, interpreter, ca, f"mqtts://localhost:{port}", patience=600)
-        assert "silent for 600 ms" in failed(device.wake(), "connack")
+        device = secure(tmp_path, interpreter, ca, f"mqtts://localhost:{port}", patience=3000)
+        assert "silent for 3000 ms" in failed(device.wake(), "connack")
 
 
 # ---- what the configuration may get wrong
@@ -278,12 +278,12 @@ Port.time = lambda self: int(time.time()) if self.ms() > {60_000 if late else 90
 """
     with Peer(honest(), tls=server_context(ca.sign("localhost", days=(-30, 9)))) as peer:
         device = secure(tmp_path, interpreter, ca, f"mqtts://localhost:{peer.port}", app=app, clock="first")
-        device.configure(patience=1500)
+        device.configure(patience=1500 if late else 5000)
         ran = device.wake(then="pass")
         if late:
             assert failed(ran, "clock") == "no time server has answered"
             assert not peer.connections
-            assert 1500 <= ran.one("asleep")["ms"] < 1000 * BUDGET + 1000
+            assert 1500 <= ran.one("asleep")["ms"] < 1000 * BUDGET
         else:
             assert ran.code == 0, ran.output
             assert "dates" not in peer.settled().last.told("/up/wake")[0]

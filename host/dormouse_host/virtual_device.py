@@ -27,7 +27,7 @@ from dormouse_host.virtual_board import VirtualBoard, Wifi
 _EVERY = 60  # seconds between two wakes: at 1000 times the speed, a sixteenth of a second
 _FAST = 1000.0
 _LOOK = 0.01  # seconds between two looks
-_TOLD = 5.0  # seconds in which what a wake has confirmed is in the ledger
+_TOLD = 20.0  # seconds in which what a wake has confirmed is in the ledger
 _SETTINGS = {"connect_every": _EVERY, "clock": "none"}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from certificates import Authority, listener, server_context
 from conftest import DeviceInterpreter
-from device_folder import Device, Host, Ran, command
+from device_folder import COMES, Device, Host, Ran, command
 from dormouse_host.broker import Mosquitto, free_port
 from dormouse_host.device_process import Kind
 from needs import need_mosquitto
@@ -222,7 +222,7 @@ def _play(stage: Stage) -> None:
         stage.wake(port, case.budget, case.seconds)
     case.after(stage)
     third = stage.wake(stage.home(), 60, 90)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + COMES
     while time.monotonic() < deadline and not _all_here(stage, third):
         time.sleep(0.02)
 

@@ -68,7 +68,7 @@ class Collector:
         for info in told:
             info.wait_for_publish(30)
 
-    def wait(self, commands: int, records: int, seconds: float = 10) -> None:
+    def wait(self, commands: int, records: int, seconds: float = 60) -> None:
         """HostError unless so many results and records have come, each once."""
         with self._changed:
             self._changed.wait_for(lambda: len(self.results) >= commands and len(self.records) >= records, seconds)
