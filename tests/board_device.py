@@ -69,5 +69,5 @@ def fields(board: VirtualBoard, name: str, after: int = 0) -> list[dict[str, Any
 def prompt_answers(board: VirtualBoard) -> bool:
     """Does the unmodified mpremote get the prompt, and leave things as they are?"""
     argv = [sys.executable, "-m", "mpremote", "connect", board.port, "resume", "exec", "print(6 * 7)"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     return done.stdout.strip() == "42"

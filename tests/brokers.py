@@ -44,7 +44,7 @@ class Rabbit(LocalBroker):
 
     name = "rabbitmq-server"
     _listening = "completed with"
-    _start_within = 60.0
+    _start_within = 120.0
 
     def __init__(self) -> None:
         super().__init__()

@@ -72,5 +72,5 @@ class PostgreSQL:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._child.send_signal(signal.SIGINT)  # a fast shutdown
-        self._child.wait(20)
+        self._child.wait(60)
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -18,7 +18,7 @@ from dormouse_host.demo_device import Event, parse
 from dormouse_host.flash_wake import Lines
 from dormouse_host.publisher import Publisher
 
-PATIENCE = 30  # seconds for a process that a busy machine starts
+PATIENCE = 40  # seconds for a process that a busy machine starts
 
 
 @pytest.fixture
@@ -89,9 +89,9 @@ def test_under_a_timer_the_device_itself_decides_when_it_is_time(run):
     assert (code, events) == (0, []), "a quarter of an hour is not over"
 
 
-def test_a_timer_s_wake_that_is_due_says_that_a_timer_woke_it(run):
+def test_a_timer_s_wake_that_is_due_says_that_a_timer_woke_it(run, tmp_path):
     assert ended(run("--set", "connect_every=1"))[0] == 0
-    time.sleep(1.2)
+    time.sleep(max(0.0, float((tmp_path / "state" / "due").read_text()) - time.time()))
     code, events, _ = ended(run("--timer", "--set", "connect_every=1"))
     assert code == 0
     assert next(event.fields["cause"] for event in events if event.name == "boot") == "timer"
@@ -113,7 +113,7 @@ def test_sigterm_ends_a_pause_at_once(run):
     before = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert ended(process)[0] == 0
-    assert time.monotonic() - before < 10, "and not after the 900 s it would have slept"
+    assert time.monotonic() - before < 60, "and not after the 900 s it would have slept"
 
 
 def test_sigterm_in_the_middle_of_a_wake_lets_it_end(run, tmp_path, mosquitto):

@@ -126,63 +126,63 @@ def test_values_are_json_unless_the_argument_is_text():
 
 
 @pytest.mark.parametrize(
-    "words, why",
+    "words, why, code",  # 1: not done, 2: asked for wrongly
     [
-        (["send", "nobody", "ping"], "device nobody is not known"),
-        (["send", "no/body", "ping", "--create"], "device id"),
-        (["send", "dev"], "write DEVICE COMMAND"),
-        (["send", "dev", "water", "s"], "written key=value"),
-        (["send", "dev", "water", "s=1", "s=2"], "given twice"),
-        (["send", "dev", "water", "s=NaN"], "not expressible as JSON"),
-        (["send", "dev", "water", "s=" + "[" * 9 + "]" * 9], "not expressible as JSON"),
-        (["send", "dev", "water", "s=" + "x" * 3000], "and device dev takes 2048"),
-        (["send", "dev", "water", "--expires", "-5s"], "write 30s"),
-        (["send", "dev", "water", "--expires", "0s"], "in the past"),
-        (["send", "dev", "water", "--expires", "2020-01-01T00:00"], "in the past"),
-        (["send", "dev", "water", "--expires", "tomorrow"], "write 30s"),
-        (["send", "dev", "water", "--after", "nothing"], "no command nothing"),
-        (["send", "dev", "resend", "from=a", "to=2"], "argument from is not of type int"),
-        (["send", "dev", "ping", "x=1"], "unknown argument x"),
-        (["send", "--group", "nowhere", "ping"], "no group nowhere"),
-        (["send", "dev", "ping", "--db", "mysql://x/y"], "only SQLite and PostgreSQL"),
-        (["send", "dev", "ping", "--db", "/proc/no/ledger.db"], "no ledger at /proc/no/ledger.db"),
-        (["devices", "add", "dev", "--db", "/proc/no/ledger.db"], "database /proc/no/ledger.db"),
-        (["send", "dev", "ping", "--db", "postgresql://u:secret@127.0.0.1:1/x"], "u:\\*\\*\\*@127.0.0.1:1"),
-        (["result", "nothing"], "no command nothing"),
-        (["cancel", "nothing"], "no command nothing"),
-        (["status", "nobody"], "device nobody is not known"),
-        (["log", "nobody"], "device nobody is not known"),
-        (["resend", "dev", "5"], "write FROM..TO"),
-        (["resend", "dev", "5..3"], "write FROM..TO"),
-        (["export", "everything"], "export telemetry, results, wakes"),
-        (["export", "wakes", "--csv", "--jsonl"], "not both"),
-        (["relay"], "no broker"),
-        (["relay", "--broker", "localhost"], "malformed broker URL"),
-        (["devices", "add", "a b"], "device id"),
-        (["devices", "group", "north", "nobody"], "device nobody is not known"),
-        (["devices", "remove", "nobody", "--offline"], "device nobody is not known"),
-        (["ledger", "backup", "ledger.db"], "exists already"),
-        (["send", "--all", "--group", "north", "ping"], "not both"),
-        (["send", "dev", "ping", "--within", "5s"], "--wait"),
-        (["send", "--all", "ping", "--create"], "name it"),
-        (["status", "dev", "--group", "north"], "not both"),
-        (["status", "--group", "nowhere"], "no group nowhere"),
-        (["devices", "list", "--group", "nowhere"], "no group nowhere"),
-        (["devices", "group", "north"], "or --dissolve"),
-        (["devices", "group", "north", "dev", "--dissolve"], "or --dissolve"),
-        (["relay", "--broker", "mqtt://127.0.0.1:1", "--name", "a b"], "relay id"),
-        (["relay", "--name", "x", "forget", "y"], "behind forget"),
-        (["relay", "forget", "y"], "no broker"),
-        (["prune", "--before", "2099-01-01"], "in the future"),
-        (["prune", "--before", "soon"], "write 30s"),
+        (["send", "nobody", "ping"], "device nobody is not known", 2),
+        (["send", "no/body", "ping", "--create"], "device id", 2),
+        (["send", "dev"], "write DEVICE COMMAND", 2),
+        (["send", "dev", "water", "s"], "written key=value", 2),
+        (["send", "dev", "water", "s=1", "s=2"], "given twice", 2),
+        (["send", "dev", "water", "s=NaN"], "not expressible as JSON", 2),
+        (["send", "dev", "water", "s=" + "[" * 9 + "]" * 9], "not expressible as JSON", 2),
+        (["send", "dev", "water", "s=" + "x" * 3000], "and device dev takes 2048", 2),
+        (["send", "dev", "water", "--expires", "-5s"], "write 30s", 2),
+        (["send", "dev", "water", "--expires", "0s"], "in the past", 2),
+        (["send", "dev", "water", "--expires", "2020-01-01T00:00"], "in the past", 2),
+        (["send", "dev", "water", "--expires", "tomorrow"], "write 30s", 2),
+        (["send", "dev", "water", "--after", "nothing"], "no command nothing", 2),
+        (["send", "dev", "resend", "from=a", "to=2"], "argument from is not of type int", 2),
+        (["send", "dev", "ping", "x=1"], "unknown argument x", 2),
+        (["send", "--group", "nowhere", "ping"], "no group nowhere", 2),
+        (["send", "dev", "ping", "--db", "mysql://x/y"], "only SQLite and PostgreSQL", 2),
+        (["send", "dev", "ping", "--db", "/proc/no/ledger.db"], "no ledger at /proc/no/ledger.db", 1),
+        (["devices", "add", "dev", "--db", "/proc/no/ledger.db"], "database /proc/no/ledger.db", 1),
+        (["send", "dev", "ping", "--db", "postgresql://u:secret@127.0.0.1:1/x"], "u:\\*\\*\\*@127.0.0.1:1", 1),
+        (["result", "nothing"], "no command nothing", 2),
+        (["cancel", "nothing"], "no command nothing", 2),
+        (["status", "nobody"], "device nobody is not known", 2),
+        (["log", "nobody"], "device nobody is not known", 2),
+        (["resend", "dev", "5"], "write FROM..TO", 2),
+        (["resend", "dev", "5..3"], "write FROM..TO", 2),
+        (["export", "everything"], "export telemetry, results, wakes", 2),
+        (["export", "wakes", "--csv", "--jsonl"], "not both", 2),
+        (["relay"], "no broker", 2),
+        (["relay", "--broker", "localhost"], "malformed broker URL", 2),
+        (["devices", "add", "a b"], "device id", 2),
+        (["devices", "group", "north", "nobody"], "device nobody is not known", 2),
+        (["devices", "remove", "nobody", "--offline"], "device nobody is not known", 2),
+        (["ledger", "backup", "ledger.db"], "exists already", 2),
+        (["send", "--all", "--group", "north", "ping"], "not both", 2),
+        (["send", "dev", "ping", "--within", "5s"], "--wait", 2),
+        (["send", "--all", "ping", "--create"], "name it", 2),
+        (["status", "dev", "--group", "north"], "not both", 2),
+        (["status", "--group", "nowhere"], "no group nowhere", 2),
+        (["devices", "list", "--group", "nowhere"], "no group nowhere", 2),
+        (["devices", "group", "north"], "or --dissolve", 2),
+        (["devices", "group", "north", "dev", "--dissolve"], "or --dissolve", 2),
+        (["relay", "--broker", "mqtt://127.0.0.1:1", "--name", "a b"], "relay id", 2),
+        (["relay", "--name", "x", "forget", "y"], "behind forget", 2),
+        (["relay", "forget", "y"], "no broker", 2),
+        (["prune", "--before", "2099-01-01"], "in the future", 2),
+        (["prune", "--before", "soon"], "write 30s", 2),
     ],
 )
-def test_bad_input_is_one_line_and_nothing_is_stored(folder, words, why):
-    text, code = refused(*words)
+def test_bad_input_is_one_line_and_nothing_is_stored(folder, words, why, code):
+    text, found = refused(*words)
     assert re.search(why, text)
     assert "\n" not in text
     assert "secret" not in text
-    assert code in (1, 2)
+    assert found == code
     assert counts() == {}
     assert run("devices", "list").split() == ["dev"]
 
@@ -262,7 +262,7 @@ def test_a_removed_device_leaves_no_session_and_no_retained_report_behind(folder
     run("devices", "remove", "dev", "--broker", mosquitto.address.url)
     assert run("devices", "list") == ""
     argv = ["mosquitto_sub", "-p", str(mosquitto.address.port), "-t", topic, "-W", "1", "-C", "1"]
-    assert subprocess.run(argv, capture_output=True, check=False, timeout=10).stdout == b""
+    assert subprocess.run(argv, capture_output=True, check=False, timeout=60).stdout == b""
 
 
 def test_an_option_goes_before_the_environment_and_that_before_the_file(tmp_path):

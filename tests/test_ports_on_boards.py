@@ -3,6 +3,8 @@
 Real MicroPython, real littlefs, the unmodified mpremote; what the simulation adds is in boards/virtual.
 """
 
+import datetime
+import os
 import random
 import re
 import socket
@@ -20,6 +22,7 @@ from device_folder import Host, command, say
 from dormouse_host.virtual_board import VirtualBoard, Wifi
 from needs import need_micropython
 
+SEED = os.environ.get("DORMOUSE_SEED") or datetime.date.today().isoformat()
 TWO = pytest.mark.parametrize("kind", ["ESP32_GENERIC", "RPI_PICO_W"])
 HANG = """
 @command("hang", limit=1)
@@ -119,10 +122,12 @@ def test_ctrl_c_in_a_wake_resets_and_the_prompt_has_no_watchdog_under_it(kind, m
 
 @TWO
 def test_ctrl_c_at_any_moment_of_a_wake_leads_to_the_prompt(kind, make):
-    """Three moments, others in each run: in the window, while it joins, talks, writes to flash."""
+    """Three moments, others each day: in the window, while it joins, talks, writes to flash. DORMOUSE_SEED repeats."""
+    print(f"DORMOUSE_SEED={SEED}")
+    chance = random.Random(f"{SEED} {kind}")
     board, said = make(kind, Wifi(scan_ms=200, join_ms=200, dhcp_ms=200), linger=1, connect_every=3600, speed=1)
     wake(board, said)
-    for delay in [random.uniform(2.8, 4.4) for _ in range(3)]:  # the window ends at 3, the wake at about 4.6
+    for delay in [chance.uniform(2.8, 4.4) for _ in range(3)]:  # the window ends at 3, the wake at about 4.6
         before = len(board.events)
         board.press_reset()
         board.wait_boot(after=before)

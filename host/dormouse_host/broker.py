@@ -40,7 +40,7 @@ class LocalBroker(ABC):
 
     name: str
     _listening: str  # what its log says once it accepts connections
-    _start_within = 8.0  # seconds; amqtt's imports take one or two on a slow machine
+    _start_within = 30.0  # seconds; amqtt's imports take one or two on a slow machine, many times that on a busy one
 
     def __init__(self, folder: Path | None = None, port: int = 0) -> None:
         """Nothing runs until `start` or `with`. `folder`, for its data and its log, stays; without, it has a

@@ -162,7 +162,8 @@ class BoardDemo:
             wake = device.wake()
             wakes.append(wake)
             heard += [fields["text"] for fields in wake.all("say")]
-            views = [device.fleet.wait(name, _WITHIN) for name in names]
+            confirmed = wake.asleep.get("drained")
+            views = [device.fleet.wait(name, _WITHIN if confirmed else 0) for name in names]
             if all(view.final for view in views):
                 break
         got = tuple(view.status for view in views)

@@ -27,7 +27,8 @@ from dormouse_host.virtual_board import VirtualBoard, Wifi
 _EVERY = 60  # seconds between two wakes: at 1000 times the speed, a sixteenth of a second
 _FAST = 1000.0
 _LOOK = 0.01  # seconds between two looks
-_TOLD = 20.0  # seconds in which what a wake has confirmed is in the ledger
+_TOLD = 20.0  # seconds in which what a drained wake has confirmed is in the ledger
+_CUT_SHORT = 5.0  # the same of a wake that did not get so far
 _SETTINGS = {"connect_every": _EVERY, "clock": "none"}
 
 
@@ -147,10 +148,10 @@ class VirtualDevice:
     def send(self, do: str, **args: Any) -> str:
         """Enter a command and wait until the broker has it. Its name."""
         name = self.fleet.send(self.id, do, args).name
-        end = time.monotonic() + 10
+        end = time.monotonic() + _TOLD
         while self.fleet.result(name).status in ("queued", "publishing"):
             if time.monotonic() > end:
-                raise HostError(f"{do}: the relay did not bring it to the broker in 10 s")
+                raise HostError(f"{do}: the relay did not bring it to the broker in {_TOLD:g} s")
             time.sleep(_LOOK)
         return name
 
@@ -186,8 +187,8 @@ class VirtualDevice:
     def settle(self, name: str, wakes: int = 3) -> CommandView:
         """Wake until the command has a final status, at most so often; as it then stands."""
         for _ in range(wakes):
-            self.wake()
-            view = self.fleet.wait(name, _TOLD)
+            drained = self.wake().asleep.get("drained")
+            view = self.fleet.wait(name, _TOLD if drained else _CUT_SHORT)
             if view.final:
                 break
         return view

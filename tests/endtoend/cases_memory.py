@@ -87,7 +87,7 @@ def ledger_restored(world: World) -> None:
     for _ in range(world.times(2)):
         _lose_hours(world)
         argv = [sys.executable, "-m", "dormouse_host.cli", "ledger", "restored", "--db", world.db]
-        subprocess.run(argv, check=True, capture_output=True, timeout=30)
+        subprocess.run(argv, check=True, capture_output=True, timeout=60)
         world.connect()
         world.send(8)
         world.awake(world.some())

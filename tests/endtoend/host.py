@@ -18,7 +18,7 @@ from dormouse_host.broker import Mosquitto
 
 SESSIONS = "mosquitto.db"
 TESTS = str(Path(__file__).parents[1])
-_TERM = 15.0  # seconds in which a relay ends after SIGTERM
+_TERM = 30.0  # seconds in which a relay ends after SIGTERM
 
 
 class Broker(Mosquitto):

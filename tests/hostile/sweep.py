@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from conftest import DeviceInterpreter
-from device_folder import Device, Host, Ran, command
+from device_folder import COMES, Device, Host, Ran, command
 from dormouse_host.device_process import Kind
 from hostile.forks import Forks
 from hostile.meddler import Cut, Pipe
@@ -148,7 +148,7 @@ class Cutter:
         return missing + [f"record {n}" for n in range(1, self._records + 1) if n not in self._heard]
 
     def _wait_for(self, numbers: list[int]) -> None:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + COMES
         while self._missing(numbers) and time.monotonic() < deadline:
             time.sleep(0.002)
 

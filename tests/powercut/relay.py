@@ -15,7 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 ROOT = "dormouse"
 LEDGER = "led"
-_WITHIN = 5.0  # seconds for any answer of the broker
+_WITHIN = 30.0  # seconds for any answer of the broker
 _LETTERS = {".": None, "o": "open", "s": "succeeded", "f": "failed", "r": "rejected"}
 _LETTERS |= {"i": "interrupted", "e": "expired", "c": "cancelled"}
 
