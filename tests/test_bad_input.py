@@ -17,7 +17,7 @@ from needs import need_mosquitto
 from peer import CONNECT, Connection, Peer, answers, connack, honest, packet, suback
 
 BUDGET = 10  # none of these needs it; the machine may be busy
-SILENT = {"budget": 2, "patience": 600}  # for a peer whose answer nobody waits for
+SILENT = {"budget": 2, "patience": 600}  # for a peer whose answer decides nothing
 
 
 def failed(ran: Ran, code: int, budget: float = BUDGET) -> dict:
@@ -143,7 +143,7 @@ def test_wrong_password_is_named_and_no_secret_is_told(interpreter, tmp_path):
 )
 def test_server_that_is_no_good_broker_is_one_clear_line(interpreter, tmp_path, behaviour, kind, words):
     """Whatever listens there: the wake ends in time and says what it met."""
-    config = SILENT if behaviour in (peers.stays_silent, peers.never_acknowledges) else {}
+    config = SILENT if behaviour in (peers.stays_silent, peers.dies_after_connack, peers.never_acknowledges) else {}
     with peers.serving(behaviour) as port:
         device = waker(tmp_path, interpreter, f"mqtt://127.0.0.1:{port}", **config)
         error = failed(device.wake(), 1, config.get("budget", BUDGET))
@@ -192,7 +192,7 @@ def test_garbage_after_connack_ends_the_connection_and_not_the_wake(interpreter,
         connection.listen()
 
     with Peer(script, honest(say("whole"), present=True)) as peer:
-        ran = waker(tmp_path, interpreter, peer.url).wake()
+        ran = waker(tmp_path, interpreter, peer.url, patience=2500).wake()
         assert len(peer.connections) == 2
     assert ran.code == 0, ran.output
     assert ran.said == ["whole"]

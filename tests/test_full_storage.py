@@ -25,7 +25,7 @@ def wake_on_full_storage(device):
 
 def test_on_full_storage_nothing_is_acknowledged_and_the_device_sleeps_on_time(interpreter, tmp_path, mosquitto):
     """A PUBACK for a command that is not on flash would lose it at the next power cut."""
-    device = Device(tmp_path / "device", interpreter, mosquitto.address.url, budget=5)
+    device = Device(tmp_path / "device", interpreter, mosquitto.address.url)
     assert device.wake().code == 0
     texts = [f"number {n}" for n in range(12)]
     with Host(mosquitto.address) as host:

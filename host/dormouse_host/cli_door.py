@@ -111,6 +111,7 @@ def check(
     restart: Annotated[
         str | None, typer.Option(metavar="COMMAND", help="Kills the broker and starts it again, to see what it keeps.")
     ] = None,
+    slow: Annotated[float, typer.Option(min=1, max=60, help="Wait so many times as long: it is far or busy.")] = 1,
     json: Json = False,
 ) -> None:
     """Try what a broker keeps, and whom it lets in.
@@ -127,12 +128,12 @@ def check(
     again = None if restart is None else lambda: _run(restart)
     if folder is not None:
         with trial(_open(folder), depth) as case:
-            case.restart = again
+            case.restart, case.slow = again, slow
             rows = _told(checks.check(case), json=json)
     else:
         host = parse(url or "", os.environ)
         devices = [parse(host.url, {**os.environ, **_secrets(path)}) for path in device or ()]
-        rows = _told(checks.check(Case(host, devices, depth=depth, restart=again)), json=json)
+        rows = _told(checks.check(Case(host, devices, depth=depth, restart=again, slow=slow)), json=json)
     raise typer.Exit(checks.severity(rows))
 
 

@@ -11,6 +11,7 @@ from dormouse_host.door.findings import Case, Device, Row, numbered
 from dormouse_host.door.probe import Client, NoAnswer
 
 _SAVED = 3.0  # seconds before the kill, in which a broker that saves every second has saved
+_EXPIRED = 2.1  # seconds after which an expiry of one has passed
 _QUIET = 1.0  # seconds without a message after which no more are expected
 
 
@@ -23,7 +24,7 @@ def qos0(case: Case) -> Iterator[Row]:
         client.close()
     with device.client() as client:
         client.connect().subscribe(device.all_down)
-        client.settle(lambda: b"last" in device.commands(client), _QUIET)
+        client.settle(lambda: b"last" in device.commands(client), case.slow * _QUIET)
         kept = len(device.commands(client)) - 1
         client.close()
     yield Row(
@@ -46,10 +47,10 @@ def message_expiry(case: Case) -> Iterator[Row]:
         client.connect().publish(device.topic(protocol.CMD), [b"short"], expiry=1)
         client.publish(device.topic(protocol.CMD), [b"long"], expiry=3600)
         client.close()
-    time.sleep(2.1)
+    time.sleep(_EXPIRED)
     with device.client() as client:
         client.connect().subscribe(device.all_down)
-        client.settle(lambda: b"long" in device.commands(client), _QUIET)
+        client.settle(lambda: b"long" in device.commands(client), case.slow * _QUIET)
         came = device.commands(client)
         client.close()
     if b"long" not in came:
@@ -75,13 +76,13 @@ def retained(case: Case) -> Iterator[Row]:
         client.close()
     with case.client() as client:
         client.connect().subscribe(device.topic("up/#"))
-        client.settle(lambda: bool(client.came), _QUIET)
+        client.settle(lambda: bool(client.came), case.slow * _QUIET)
         kept = [m.retain for m in client.came]
         client.publish(device.topic(protocol.WAKE), [b""], retain=True)
         client.close()
     with case.client() as client:
         client.connect().subscribe(device.topic("up/#"))
-        client.rest(0.3)
+        client.rest(case.slow * 0.3)
         cleared = not client.came
         client.close()
     fine = kept == [True] and cleared
@@ -111,19 +112,19 @@ def restart(case: Case) -> Iterator[Row]:
     with case.client() as client:
         client.connect().publish(device.topic(protocol.CMD), wanted)
         client.close()
-    time.sleep(_SAVED)
+    time.sleep(case.slow * _SAVED)
     case.restart()
     with device.client() as client:
         _connect_again(client)
         client.subscribe(device.all_down)
-        client.settle(lambda: len(device.commands(client)) >= len(wanted), 2 * _QUIET)
+        client.settle(lambda: len(device.commands(client)) >= len(wanted), 2 * case.slow * _QUIET)
         kept, present = len(set(device.commands(client))), client.heard.present
         client.close()
     fine = present and kept == len(wanted)
     yield Row(
         "restart",
         what,
-        f"session_present={int(present)}, {kept} of {len(wanted)} arrived, sent {_SAVED:g} s before",
+        f"session_present={int(present)}, {kept} of {len(wanted)} arrived, sent {case.slow * _SAVED:g} s before",
         "ok" if fine else "warning",
         "" if fine else "what waited is gone; the relay notices and sends it again, a wake later",
         "" if fine else "mosquitto: persistence true, autosave_on_changes true and autosave_interval 1, both",

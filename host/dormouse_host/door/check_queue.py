@@ -78,8 +78,8 @@ def queue(case: Case) -> Iterator[Row]:
         if flight.grade != "ok":
             return
         before = device.drained(client, nonce)
-        client.settle(lambda: len(device.commands(client)) >= _SOME, _QUIET)
-        client.rest(0.2)
+        client.settle(lambda: len(device.commands(client)) >= _SOME, case.slow * _QUIET)
+        client.rest(case.slow * 0.2)
         yield from _judge_queue(client, device.commands(client), before, wanted)
         client.close()
 
@@ -145,14 +145,14 @@ def _judge_queue(client: Client, came: list[bytes], before: list[bytes] | None, 
 
 def window(case: Case) -> Iterator[Row]:
     """What comes before the first PUBACK, and what of it comes again after a cut."""
-    device = case.device().sleep()
+    device, quiet = case.device().sleep(), case.slow * _QUIET
     wanted = numbered(_HELD)
     with case.client() as client:
         client.connect().publish(device.topic(protocol.CMD), wanted)
         client.close()
     with device.client(hold=True) as client:
         client.connect().ask(device.all_down)  # amqtt answers it only when it gets PUBACKs
-        client.rest(_QUIET)
+        client.rest(quiet)
         held = len(device.commands(client))
         client.cut()
     all_of_them = held >= _HELD
@@ -170,7 +170,7 @@ def window(case: Case) -> Iterator[Row]:
     with device.client() as client, suppress(NoAnswer):
         device.wake(client, nonce)
         before = device.drained(client, nonce, 5.0)
-        client.settle(lambda: len(set(device.commands(client))) >= _HELD, _QUIET)
+        client.settle(lambda: len(set(device.commands(client))) >= _HELD, quiet)
         came = set(device.commands(client)) & set(wanted)
         client.close()
     if before is None:
@@ -180,7 +180,7 @@ def window(case: Case) -> Iterator[Row]:
         return
     else:
         missing = _HELD - len(set(before) & set(wanted))
-        seen = f"{missing} of {_HELD} missing when the fence came, {_HELD - len(came)} {_QUIET:g} s later"
+        seen = f"{missing} of {_HELD} missing when the fence came, {_HELD - len(came)} {quiet:g} s later"
         means = "the wake after a power cut ends too early; what is missing comes at a later one, or is sent again"
     yield Row("cut", "power cut before PUBACK", seen, "warning", means, "NATS: ack_wait (30 s); else another broker")
 
@@ -194,7 +194,7 @@ def depth(case: Case) -> Iterator[Row]:
         client.close()
     with device.client() as client:
         client.connect().subscribe(device.all_down)
-        came = _all_that_comes(client, case.depth)
+        came = _all_that_comes(client, case)
         client.close()
     yield _depth_row(
         "depth-down",
@@ -222,7 +222,7 @@ def depth_up(case: Case) -> Iterator[Row]:
         sender.close()
     with case.client(clean=False, client_id=name) as client:
         client.connect().subscribe(topic)
-        came = _all_that_comes(client, case.depth)
+        came = _all_that_comes(client, case)
         client.close()
     yield _depth_row(
         "depth-up",
@@ -234,12 +234,12 @@ def depth_up(case: Case) -> Iterator[Row]:
     )
 
 
-def _all_that_comes(client: Client, most: int) -> list[bytes]:
-    """Until so many have come, or none has for a second."""
-    seen = -1
+def _all_that_comes(client: Client, case: Case) -> list[bytes]:
+    """Until as many have come as were sent, or none has for a second."""
+    seen, most, quiet = -1, case.depth, case.slow * _QUIET
     while seen < len(client.came) < most:
         seen = len(client.came)
-        client.settle(lambda seen=seen: len(client.came) >= most or len(client.came) >= seen + 100, _QUIET)  # type: ignore[misc]
+        client.settle(lambda seen=seen: len(client.came) >= most or len(client.came) >= seen + 100, quiet)  # type: ignore[misc]
     return [m.payload for m in client.came]
 
 

@@ -77,7 +77,7 @@ def _tries(case: Case, victim: Device, stranger: Device) -> Iterator[tuple[str, 
         with case.client() as host:
             host.connect().publish(victim.topic(protocol.CMD), [secret])
             host.close()
-        client.work(lambda: any(m.payload == secret for m in client.came), _SOON)
+        client.work(lambda: any(m.payload == secret for m in client.came), case.slow * _SOON)
         yield "read its commands", any(m.payload == secret for m in client.came)
     forged = fresh().encode()
     for leaf, name in ((protocol.CMD, "send it commands"), (protocol.FENCE, "send it fences")):
@@ -86,7 +86,7 @@ def _tries(case: Case, victim: Device, stranger: Device) -> Iterator[tuple[str, 
     with case.client() as host:
         host.connect().subscribe(victim.topic("up/#"))
         _publish(stranger, victim.topic(protocol.RESULT), forged)
-        host.work(lambda: any(m.payload == forged for m in host.came), _SOON)
+        host.work(lambda: any(m.payload == forged for m in host.came), case.slow * _SOON)
         yield "answer for it", any(m.payload == forged for m in host.came)
         host.close()
     if case.devices:
@@ -94,7 +94,7 @@ def _tries(case: Case, victim: Device, stranger: Device) -> Iterator[tuple[str, 
         with stranger.client(clean=True) as client:
             client.connect().subscribe(stranger.all_down)
             is_denied(client, lambda: client.publish(own, [forged]))
-            client.work(lambda: bool(client.came), _SOON)
+            client.work(lambda: bool(client.came), case.slow * _SOON)
             yield "send commands to itself", bool(client.came)
 
 
@@ -107,7 +107,7 @@ def _publish(who: Device, topic: str, payload: bytes) -> None:
 def _got(device: Device) -> list[bytes]:
     with device.client() as client:
         client.connect().subscribe(device.all_down)
-        client.rest(_SOON)
+        client.rest(device.case.slow * _SOON)
         came = [m.payload for m in client.came]
         client.close()
     return came
@@ -138,7 +138,7 @@ def takeover(case: Case) -> Iterator[Row]:
                 if len(case.devices) < 2:
                     yield Row("takeover", what, "not tried", "not tried", "give --device twice")
                     return
-            client.rest(_SOON)
+            client.rest(case.slow * _SOON)
             lost = not client.alive
             thief.cut()
         case.used.append((other, victim.id))
@@ -190,7 +190,9 @@ def encryption(case: Case) -> Iterator[Row]:
         "" if isinstance(old, str) else "broken ciphers are spoken with whoever asks for them",
         "" if isinstance(old, str) else "mosquitto: tls_version tlsv1.2",
     )
-    open_ports = [port for port in dict.fromkeys((address.port, _CLEAR)) if _answers_in_clear(address.host, port)]
+    open_ports = [
+        port for port in dict.fromkeys((address.port, _CLEAR)) if _answers_in_clear(address.host, port, case.slow)
+    ]
     yield Row(
         "tls-clear",
         "the same broker in clear",
@@ -223,10 +225,10 @@ def _handshake(address: BrokerAddress, context: ssl.SSLContext) -> tuple[str, fl
         return tls.reason(error)
 
 
-def _answers_in_clear(host: str, port: int) -> bool:
+def _answers_in_clear(host: str, port: int, slow: float) -> bool:
     try:
         with socket.create_connection((host, port), WITHIN) as plain:
-            plain.settimeout(1.0)
+            plain.settimeout(slow)
             plain.sendall(_CONNECT)
             return plain.recv(1) == b"\x20"
     except OSError:

@@ -38,13 +38,17 @@ class Row:
 
 @dataclass
 class Case:
-    """A broker under test. `devices`: its address with credentials of devices, whose user names are their ids."""
+    """A broker under test. `devices`: its address with credentials of devices, whose user names are their ids.
+
+    `slow`: so many times as long as for a broker at hand is waited for what it may deliver.
+    """
 
     host: BrokerAddress
     devices: Sequence[BrokerAddress] = ()
     root: str = protocol.ROOT
     depth: int = 2000
     restart: Callable[[], object] | None = None
+    slow: float = 1.0
     mqtt5: bool = False  # once tried
     used: list[tuple[BrokerAddress, str]] = field(default_factory=list)  # sessions to end afterwards
 
@@ -122,7 +126,7 @@ class Device:
         def back() -> bool:
             return any(m.topic == fence and m.payload == nonce for m in client.came)
 
-        if not client.work(back, seconds):
+        if not client.work(back, self.case.slow * seconds):
             return None
         at = next(n for n, m in enumerate(client.came) if m.topic == fence and m.payload == nonce)
         return [m.payload for m in client.came[:at] if m.topic == cmd]

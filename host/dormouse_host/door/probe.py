@@ -21,7 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from dormouse_host import tls
 from dormouse_host.url import BrokerAddress
 
-WITHIN = 5.0  # seconds that a broker has for an answer
+WITHIN = 10.0  # seconds that a broker has for an answer
 _LONGEST = 30.0  # seconds for all that is queued
 _NEVER = 0xFFFFFFFF  # session expiry: MQTT 5, section 3.1.2.11.2
 
