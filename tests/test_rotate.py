@@ -67,7 +67,7 @@ def test_new_password_is_taken_once_the_device_has_both_and_then_it_alone(bench)
     assert bench.settled(name) == "succeeded"
     for _ in range(2):  # the host is away: the old one goes on, after one refusal
         assert wakes(bench, device) >= 2
-    assert begin(bench, device, 10) == Rotated("password", True)
+    assert begin(bench, device, 60) == Rotated("password", True)
     assert wakes(bench, device) == 1
     old = bench.secrets_of(device)["password"]
     assert ways_in(bench, device, new) == (False, True)
@@ -89,7 +89,7 @@ def test_it_can_be_done_again_and_again_and_flashed_over(bench):
         assert bench.settled_after_wake(name, device) == "succeeded"
         for _ in range(2):  # with the one before, which no secrets.json has
             wakes(bench, device)
-        begin(bench, device, 10)
+        begin(bench, device, 60)
         seen.append(new)
         assert wakes(bench, device) == 1
         assert json.loads((device.folder / "state" / "credentials").read_text())["held"] == seen[-1:]
@@ -119,7 +119,7 @@ def test_each_state_of_file_and_broker_lets_the_device_in(bench):
     bench.made.reload()
     assert ways_in(bench, device, new) == (False, True)
     wakes(bench, device)
-    assert begin(bench, device, 10).told, "the host goes on"
+    assert begin(bench, device, 60).told, "the host goes on"
     assert wakes(bench, device) == 1
 
 
@@ -141,7 +141,7 @@ def test_power_cut_at_any_step_locks_nobody_out(bench, event):
     assert bench.settled(name) == "succeeded"
     cut()
     wakes(bench, device)
-    begin(bench, device, 10)
+    begin(bench, device, 60)
     cut()
     assert wakes(bench, device) == 1
     assert ways_in(bench, device, new) == (False, True)
@@ -154,7 +154,7 @@ def test_revocation_ends_it(bench):
     assert bench.settled_after_wake(name, device) == "succeeded"
     provision.revoke(bench.made, device.config["id"])
     with pytest.raises(HostError, match="unknown to this broker"):
-        begin(bench, device, 10)
+        begin(bench, device, 60)
     assert ways_in(bench, device, new) == (False, False)
 
 
@@ -171,7 +171,7 @@ def test_revocation_in_the_last_moment_counts(bench, monkeypatch):
 
     monkeypatch.setattr(Fleet, "wait", revoked)
     with pytest.raises(HostError, match="was revoked meanwhile"):
-        begin(bench, device, 10)
+        begin(bench, device, 60)
     assert ways_in(bench, device, new) == (False, False)
 
 
@@ -185,7 +185,7 @@ def test_device_that_can_hold_no_more_keeps_what_it_has(bench):
     assert wakes(bench, device) >= 5
     assert bench.settled(name) == "failed"
     with pytest.raises(HostError, match="keeps its password: .* failed, .*too many"):
-        begin(bench, device, 10)
+        begin(bench, device, 60)
     assert not provision.rotation(bench.made, device.config["id"]).exists()
     assert ways_in(bench, device, new) == (True, False)
 
@@ -207,7 +207,7 @@ def test_new_password_is_in_no_view_log_export_or_argument(bench):
         ("export", "wakes"),
         ("send", who, "describe"),
         ("send", who, "log"),
-        ("rotate", who, "--folder", str(bench.made.path), "--within", "10s"),
+        ("rotate", who, "--folder", str(bench.made.path), "--within", "60s"),
     ):
         bench.line(*words)
     bench.wake(device)

@@ -113,7 +113,7 @@ def test_old_one_is_revoked_once_the_device_has_connected_with_the_new_one(bench
     assert ways_in(bench, old, sent(said)) == (True, True)
     assert wakes(bench, device) == 1
     assert answer(bench, again["command"]) == ("succeeded", "in use")
-    assert begin(bench, device, 10) == Rotated("certificate", True)
+    assert begin(bench, device, 60) == Rotated("certificate", True)
     assert ways_in(bench, old, sent(said)) == (False, True)
     assert wakes(bench, device) == 1
     assert provisioned(bench, device) == sent(said)
@@ -127,7 +127,7 @@ def test_one_call_asks_until_it_is_in_use_and_it_can_be_done_again_and_flashed_o
     seen = [flashed(device)]
     for _ in range(2):
         done: list[Rotated] = []
-        caller = threading.Thread(target=lambda done=done: done.append(begin(bench, device, 30)))
+        caller = threading.Thread(target=lambda done=done: done.append(begin(bench, device, 60)))
         caller.start()
         while caller.is_alive():
             assert wakes(bench, device) == 1
@@ -146,7 +146,7 @@ def test_device_that_stays_awake_is_not_asked_again_and_again(bench):
     device = met(bench)
     bench.send(device, "stay_awake", s=3)
     done: list[Rotated] = []
-    caller = threading.Thread(target=lambda: done.append(begin(bench, device, 30)))
+    caller = threading.Thread(target=lambda: done.append(begin(bench, device, 60)))
     caller.start()
     ran = bench.wake(device)
     assert ran.code == 0, ran.output
@@ -173,14 +173,14 @@ def test_one_that_the_broker_refuses_leaves_the_device_on_the_old_one(bench, mon
     with monkeypatch.context() as patience:
         patience.setattr(work, "_ASKS", 1)
         with pytest.raises(HostError, match="keeps its certificate: it has not connected with the new one, though ask"):
-            begin(bench, device, 10)
+            begin(bench, device, 60)
     assert ways_in(bench, old, refused) == (True, False)
     assert provisioned(bench, device) == old
     said = not_yet(bench, device)
     assert wakes(bench, device) == 2
     not_yet(bench, device)
     assert wakes(bench, device) == 1
-    begin(bench, device, 10)
+    begin(bench, device, 60)
     assert ways_in(bench, old, refused, sent(said)) == (False, False, True)
     assert (wakes(bench, device), held(device)) == (1, 1)
 
@@ -203,7 +203,7 @@ def test_power_cut_at_any_step_locks_nobody_out(bench, event):
         said = not_yet(bench, device)
         cut(event)
         wakes(bench, device)
-    begin(bench, device, 10)
+    begin(bench, device, 60)
     cut("connecting" if event in ("command", "result") else event)
     assert wakes(bench, device) == 1
     assert ways_in(bench, old, sent(said)) == (False, True)
@@ -316,7 +316,7 @@ def test_held_ones_that_nobody_can_read_are_passed_over(bench):
     assert sent(again) == sent(said)
     assert wakes(bench, device) == 5
     with pytest.raises(HostError, match=r"keeps its certificate: .* failed, .*too many"):
-        begin(bench, device, 10)
+        begin(bench, device, 60)
 
 
 def test_silent_broker_is_not_tried_with_each_of_them(bench):
@@ -330,7 +330,7 @@ def test_silent_broker_is_not_tried_with_each_of_them(bench):
         Peer(lambda connection: connection.listen(), tls=server_context(served)) as mute,
     ):
         for port, stage in ((silent.getsockname()[1], "tls"), (mute.port, "connack")):
-            device.configure(broker=f"mqtts://127.0.0.1:{port}", patience=500)
+            device.configure(broker=f"mqtts://127.0.0.1:{port}", patience=3000)
             ran = bench.wake(device)
             assert (ran.code, len(ran.all("connecting")), held(device)) == (1, 1, 1), ran.output
             assert ran.one("error")["stage"] == stage
@@ -343,7 +343,7 @@ def test_revocation_ends_it_and_locks_both_out(bench):
     assert answer(bench, said["command"]) == ("succeeded", "on trial")
     provision.revoke(bench.made, device.config["id"])
     with pytest.raises(HostError, match="unknown to this broker"):
-        begin(bench, device, 10)
+        begin(bench, device, 60)
     assert ways_in(bench, old, sent(said)) == (False, False)
 
 

@@ -118,9 +118,9 @@ class Cutter:
         return dict(self.gone)
 
     def attempt(self, point: Point) -> Outcome:
-        """Cut there, wake once more if need be, and judge. A wake that was only too long has a second chance."""
+        """Cut there, wake once more if need be, and judge. What was only too slow has a second chance."""
         outcome = self._dialogue(point)
-        if outcome.faults and all(fault.startswith("stuck: awake") for fault in outcome.faults):
+        if outcome.faults and all(fault.startswith("stuck") for fault in outcome.faults):
             outcome = self._dialogue(point)
         return outcome
 
