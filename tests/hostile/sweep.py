@@ -25,6 +25,8 @@ from hostile.stage import APP, HEAP, World, awake
 from on_device import MEMORY
 
 BUDGET = 4  # s
+QUICK = {"budget": BUDGET, "patience": 1000}  # of the wake that is cut
+PATIENT = {"budget": 20, "patience": 5000}  # of the others: on a busy machine, too, they have to succeed
 PROMISES = ("lost", "twice", "stuck")
 KINDS: tuple[Kind, ...] = ("cpython", "micropython")
 _MARGIN = 60  # bytes by which a dialogue may be longer than the one that was measured
@@ -78,9 +80,7 @@ class Cutter:
         folder = Path(enter(tempfile.TemporaryDirectory(prefix="dormouse-sweep-", dir=MEMORY))) / "device"
         url = f"{'mqtts' if self._tls else 'mqtt'}://127.0.0.1:{self._pipe.port}"
         config: dict[str, str] = {"ca": "ca.der"} if self._tls else {}
-        self._device = Device(
-            folder, DeviceInterpreter(self._kind), url, APP, id=name, budget=BUDGET, patience=1000, **config
-        )
+        self._device = Device(folder, DeviceInterpreter(self._kind), url, APP, id=name, **PATIENT, **config)
         (folder / "ca.der").write_bytes(self._world.ca.der)
         self._forks = enter(Forks()) if self._kind == "cpython" else None
         self._host = enter(Host(broker.address, name, keep=True))
@@ -129,8 +129,11 @@ class Cutter:
         self._number += 2
         self._host.send(*(command(self._state, n, "say", text=f"text {n}") for n in numbers))
         self._first, self._plan, self._hit = self._pipe.connections, point, False
+        if point:
+            self._device.configure(**QUICK)
         wakes = [self._wake()]
         self._plan = None
+        self._device.configure(**PATIENT)
         if wakes[0].code:
             wakes.append(self._wake())
         self._wait_for(numbers)
