@@ -64,7 +64,7 @@ def test_mosquitto_as_it_comes_forgets_everything_in_a_kill():
             broker.stop()
             broker.start()
 
-        row = next(check_kept.restart(Case(broker.address, restart=restart, slow=SLOW)))
+        row = next(check_kept.restart(Case(broker.address, restart=restart)))
     assert row.grade == "warning"
     assert row.seen.startswith("session_present=0, 0 of 20 arrived")
 
