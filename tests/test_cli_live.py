@@ -127,6 +127,17 @@ def test_who_stops_waiting_stops_nothing_else(folder):
         assert fleet.ledger.counts() == {"queued": 1}
 
 
+def test_a_device_that_is_removed_meanwhile_ends_the_wait_in_order(folder):
+    """The line is drawn by a thread of its own, which asks for a device that is gone."""
+    with terminal("send", "dev", "ping", "--wait") as shown:
+        shown.read_until("no relay runs on this ledger")
+        with Fleet("ledger.db") as fleet:
+            fleet.remove("dev", None)
+        assert shown.end() == 1
+        assert re.search(r"unknown: dev ping\s+why +its device was removed", shown.plain)
+        assert not re.search("Exception|Traceback|HostError", shown.plain)
+
+
 def test_a_wait_has_an_end_and_the_exit_code_says_that_it_was_not_done(folder):
     argv = [PROGRAM, "send", "dev", "ping", "--wait", "--within", "1s", "--json"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=WITHIN)

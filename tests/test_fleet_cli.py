@@ -16,6 +16,7 @@ import typer.testing
 from dormouse import protocol
 from dormouse_host import Fleet, catalogues, cli, cli_words, settings, show
 from dormouse_host.errors import HostError
+from dormouse_host.ledger.records import COLUMNS
 from dormouse_host.ledger.store import Incoming
 from dormouse_host.ledger.views import DeviceView
 from dormouse_host.publisher import Publisher
@@ -140,6 +141,13 @@ def test_values_are_json_unless_the_argument_is_text():
         (["send", "dev", "water", "--expires", "0s"], "in the past", 2),
         (["send", "dev", "water", "--expires", "2020-01-01T00:00"], "in the past", 2),
         (["send", "dev", "water", "--expires", "tomorrow"], "write 30s", 2),
+        (["send", "dev", "water", "--expires", "9" * 20], "more than 10 years away", 2),
+        (["send", "dev", "water", "--expires", "9" * 400], "more than 10 years away", 2),
+        (["send", "dev", "ping", "--db", "sqlite://"], "is a file: write its path", 2),
+        (["devices", "add", "dev", "--db", "sqlite:///:memory:"], "is a file: write its path", 2),
+        (["devices", "add", "dev", "--db", ":memory:"], "is a file: write its path", 2),
+        (["devices", "add", "dev", "--db", "sqlite:///x.db?mode=ro"], "is a file: write its path", 2),
+        (["devices", "add", "dev", "--db", "~nobody-of-that-name/x"], "no such user", 2),
         (["send", "dev", "water", "--after", "nothing"], "no command nothing", 2),
         (["send", "dev", "resend", "from=a", "to=2"], "argument from is not of type int", 2),
         (["send", "dev", "ping", "x=1"], "unknown argument x", 2),
@@ -220,6 +228,28 @@ def test_a_spreadsheet_gets_no_formula(folder):
     take((protocol.RESULT, [{"do": "=HYPERLINK()", "status": "failed", "crc": 1, "why": "@SUM(1)", "value": -5}]))
     (row,) = csv.DictReader(io.StringIO(run("export", "results", "--csv")))
     assert (row["do"], row["why"], row["value"]) == ("'=HYPERLINK()", "'@SUM(1)", "-5")
+
+
+def test_a_table_of_wakes_has_the_same_columns_whatever_the_first_one_says(folder):
+    """A first wake has no end of another to tell."""
+    take((protocol.WAKE, {"wake": 1, "state": "s1"}))
+    end = {"wake": 1, "state": "s1", "windows": {}}
+    take((protocol.WAKE, {"wake": 2, "state": "s1", "end": end, "soil": 5, "more": "="}))
+    first, second = csv.DictReader(io.StringIO(run("export", "wakes", "--csv")))
+    assert (first["wake"], first["end"], first["more"]) == ("1", "", "")
+    assert (second["wake"], json.loads(second["end"])) == ("2", end)
+    assert json.loads(second["more"]) == {"soil": 5, "more": "="}
+
+
+@pytest.mark.parametrize("what", sorted(COLUMNS))
+def test_a_table_has_a_column_for_each_field(folder, what):
+    """One that an export gains and no column has would be lost."""
+    take((protocol.WAKE, {"wake": 1, "state": "s1"}))
+    take((protocol.RESULT, [{"do": "x", "status": "failed", "crc": 1}]))
+    take((protocol.TELEMETRY, {"state": "s1", "records": [[1, 1, {}]]}))
+    with Fleet("ledger.db") as fleet:
+        for row in fleet.export(what):
+            assert not set(row) - set(COLUMNS[what])
 
 
 def test_an_export_begins_where_it_is_told_to(folder):

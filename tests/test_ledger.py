@@ -2,7 +2,9 @@
 
 import json
 import multiprocessing
+import os
 import sqlite3
+import stat
 from binascii import crc32
 from collections import Counter
 from dataclasses import replace
@@ -17,7 +19,7 @@ from sqlalchemy import event
 
 from dormouse import protocol
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import schema, store
+from dormouse_host.ledger import entry, rows, schema, store
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.ledger.upward import follow
@@ -295,6 +297,14 @@ def test_a_killed_relay_comes_back_at_once_even_with_its_old_process_number(ledg
     ledger.register("r")
 
 
+def test_a_command_that_is_pruned_while_it_is_cancelled_is_not_there(ledger, monkeypatch):
+    """On PostgreSQL nothing is locked before its device is known."""
+    (name,) = enter(ledger, "a")
+    monkeypatch.setattr(rows, "load", lambda *_: [])
+    with ledger.database.writing() as connection:
+        assert entry.cancel(connection, name, NOW) is None
+
+
 def test_cancelled_before_it_left_is_final_and_after_it_a_tombstone_follows(ledger):
     awake(ledger)
     early, late = *enter(ledger, "a"), *enter(ledger, "b")
@@ -371,6 +381,30 @@ def test_a_backup_is_a_whole_ledger_and_never_overwrites(ledger, tmp_path):
         ledger.back_up(tmp_path / "copy.db")
 
 
+@pytest.mark.parametrize("umask", [0o022, 0])
+def test_what_is_made_is_its_owners_alone(tmp_path, umask):
+    """Keys and passwords lie in it; SQLite gives its two helpers the mode of the file."""
+    before = os.umask(umask)
+    try:
+        with Ledger(str(tmp_path / "new" / "ledger.db")) as ledger:
+            ledger.add_devices(["dev"])
+            ledger.back_up(tmp_path / "new" / "copy.db")
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(["ledger.db", "ledger.db-wal", "ledger.db-shm", "copy.db"], 0o600)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+
+
+def test_a_backup_that_fails_leaves_nothing_behind(ledger, tmp_path):
+    with pytest.raises(HostError, match=r"backup to .*no: Not a directory"):
+        ledger.back_up(tmp_path / "ledger.db" / "no")
+    ledger.database.path = tmp_path  # no file that SQLite could open
+    with pytest.raises(HostError, match="backup to"):
+        ledger.back_up(tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
 def test_a_wiped_device_leaves_what_was_open_unknown_and_never_published_again(ledger):
     awake(ledger)
     (name,) = enter(ledger, "a")
@@ -380,6 +414,51 @@ def test_a_wiped_device_leaves_what_was_open_unknown_and_never_published_again(l
     for wake in range(2, 6):
         ledger.take([report(wake, state="s2", end=end(wake - 1, state="s2", present=False))], "c1")
         assert ledger.claim("r", "c1", 10) == []
+
+
+# ---- what devices say of themselves
+
+
+def test_a_report_says_nothing_of_who_it_came_from_and_when(ledger):
+    ledger.take([report(1, device="another", at=1, kind="x")], "c0")
+    (row,) = ledger.export("wakes", 0)
+    assert (row["device"], row["at"], list(row)[:2]) == ("dev", NOW, ["device", "at"])
+
+
+def test_an_entry_that_is_not_legible_costs_the_others_of_its_message_nothing(ledger):
+    awake(ledger)
+    (name,) = enter(ledger, "a")
+    (sent,) = ledger.claim("r", "c1", 10)
+    good = json.loads(answer(sent).payload)
+    (wrong,) = ledger.take([Incoming("dev", protocol.RESULT, json.dumps([5, *good, {"status": "x"}]).encode())], "c1")
+    assert wrong == "dev/up/result: 2 of 3 left out: not an object"
+    assert ledger.command(name).status == "succeeded"
+    batch = {"state": "s1", "records": [[1, 0, {}], ["x", 0, {}], [3, 0, {}]]}
+    (wrong,) = ledger.take([Incoming("dev", protocol.TELEMETRY, json.dumps(batch).encode())], "c1")
+    assert wrong == "dev/up/telemetry: 1 of 3 left out: not a whole number in range"
+    assert [row["number"] for row in ledger.export("telemetry", 0)] == [1, 3]
+    assert len(ledger.take([Incoming("dev", protocol.RESULT, b"[5]")], "c1")) == 1
+
+
+def test_the_log_of_a_wiped_device_shows_its_newest_records(ledger, clock):
+    """Their numbers begin again at 1."""
+    awake(ledger)
+    ledger.take([records(*range(1, 101))], "c1")
+    clock.now += 60
+    ledger.take([report(1, state="s2"), records(1, 2, state="s2")], "c1")
+    lines = [line for line in ledger.timeline("dev", 10) if line.kind == "telemetry"]
+    assert [line.fields["number"] for line in lines if line.at == clock.now] == [1, 2]
+
+
+def test_the_log_is_as_long_as_it_is_asked_to_be(ledger):
+    """SQLite takes 32,766 values in one statement."""
+    with ledger.database.writing() as connection:
+        stored = [
+            {"device": "dev", "at": NOW, "id": f"s1-l.{n}", "status": "succeeded", "digest": str(n)}
+            for n in range(1, 12_001)
+        ]
+        connection.execute(schema.results.insert(), stored)
+    assert len(ledger.timeline("dev", 100_000)) == len(stored)
 
 
 # ---- telemetry

@@ -2,6 +2,7 @@
 
 import json
 import re
+import stat
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,7 @@ def test_a_set_option_is_json_where_it_can_be(pair, value):
 def test_what_init_makes_can_be_flashed_and_is_the_example_in_git(tmp_path):
     made = project_init.init(tmp_path)
     assert made == ["app.py", "dormouse.toml", ".gitignore"]
+    assert stat.S_IMODE((tmp_path / "dormouse.toml").stat().st_mode) == 0o600, "passwords go there"
     here = project.read(tmp_path)
     assert flash_files.collect(here, POSIX, None, files(here))["app.py"] == project_init.APP.encode()
     assert settings.read(None, None, {}, tmp_path).broker == here.values["broker"], "the fleet's commands read it too"

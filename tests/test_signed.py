@@ -15,7 +15,7 @@ from device_folder import Device, command
 from dormouse.signing import Signer
 from dormouse_host import Fleet
 from dormouse_host.broker import Mosquitto
-from dormouse_host.ledger import schema
+from dormouse_host.ledger import keys, schema
 from dormouse_host.ledger.store import Incoming
 from dormouse_host.publisher import Publisher
 from needs import need_mosquitto
@@ -62,6 +62,18 @@ def test_key_counts_once_the_device_has_signed_with_it_and_then_for_good(fleet):
     for wrong in (report(wake=3), Signer("00" * 32).sign(report(wake=3)), b""):
         assert take(fleet, wrong) == ["dev/up/wake: not signed with this device's key"]
     assert fleet.status("dev")[0].report["wake"] == 2
+
+
+def test_a_key_that_was_replaced_meanwhile_proves_nothing_for_the_new_one(fleet):
+    """A relay has checked a message with the old key, and writes down what it has learned after the new one came."""
+    fleet.ledger.set_key("dev", KEY)
+    with fleet.ledger.database.reading() as connection:
+        seen = keys.Signatures(connection, ["dev"])
+    seen.checked("dev", Signer(KEY).sign(report()))
+    fleet.ledger.set_key("dev", "77" * 32)
+    with fleet.ledger.database.writing() as connection:
+        seen.save(connection)
+        assert not connection.execute(sa.select(schema.keys.c.proven)).scalar()
 
 
 def test_one_devices_signature_is_not_anothers(fleet):

@@ -1,11 +1,12 @@
 """A new project's folder: a program, its settings, and what git leaves alone.
 
 Must stay true: a file that is there is never touched; what is written works as it stands, once Wi-Fi and broker are
-filled in.
+filled in; the settings, for passwords go there, are their owner's alone.
 """
 
 from pathlib import Path
 
+from dormouse_host.door import files
 from dormouse_host.errors import HostError
 
 APP = '''"""The device's program: commands and readings. It touches no hardware at import."""
@@ -70,10 +71,14 @@ def init(folder: Path) -> list[str]:
     made = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in (("app.py", APP), ("dormouse.toml", SETTINGS), (".gitignore", IGNORED)):
+        for name, text, mode in (
+            ("app.py", APP, files.PUBLIC),
+            ("dormouse.toml", SETTINGS, files.PRIVATE),
+            (".gitignore", IGNORED, files.PUBLIC),
+        ):
             path = folder / name
             if not path.exists():
-                path.write_text(text)
+                files.write(path, text, mode)
                 made.append(name)
     except OSError as error:
         raise HostError(f"{error.filename or folder}: {error.strerror}") from None
