@@ -179,3 +179,17 @@ def test_the_units_for_systemd_run_a_command_that_there_is():
         for option in (word for word in words if word.startswith("--")):
             assert option in help_text
         assert unit["Service"]["StateDirectory"] == words[words.index("--state") + 1].removeprefix("%S/")
+
+
+def test_full_disk_costs_a_line_and_not_the_device(run, tmp_path):
+    """Staying in memory it wakes again; one wake by itself says so and exits with 1. No wake is lost for its log."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "due~").symlink_to("/dev/full")
+    process = run("--stay", "--set", "connect_every=1")
+    why = f"{tmp_path / 'state'}: No space left on device"
+    assert until(process, "error").fields["why"] == why
+    assert until(process, "connected").fields["present"] is True, "the next wake"
+    process.send_signal(signal.SIGTERM)
+    assert ended(process)[0] == 0
+    code, events, err = ended(run())
+    assert (code, names(events)[-1], err) == (1, "asleep", f"dormouse: {why}\n")

@@ -2,7 +2,7 @@
 
 Must stay true: one state folder has one agent at a time, held by a lock that ends with the process however it ends;
 SIGTERM never cuts a wake short, which is bounded by its budget, and ends a pause at once; what the device plans
-itself, backoff included, is kept over processes.
+itself, backoff included, is kept over processes. What stays in memory wakes again whatever the disk says.
 """
 
 import fcntl
@@ -12,12 +12,10 @@ import re
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 from dormouse.agent import run as run_agent
 from dormouse.errors import ConfigError
@@ -25,8 +23,10 @@ from dormouse.ports import posix
 from dormouse_host import toolchain
 from dormouse_host.errors import HostError
 from dormouse_host.project import DeviceFiles
+from dormouse_host.stopping import Stop
 
 _DUE = "due"  # in the folder: Unix seconds of the planned next wake
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)  # they end us after the wake that runs; a second one does not hurry it
 _EARLY = 1.0  # seconds that a wake may come before its time: timers and clocks do not agree to the second
 
 
@@ -49,8 +49,9 @@ class Port(posix.Port):
         return self._cause
 
     def emit(self, line: str) -> None:
-        """One log line."""
-        self._emit(line)
+        """One log line. One that can't be written costs no wake."""
+        with suppress(OSError):
+            self._emit(line)
 
     def reset(self) -> None:
         """The next wake follows at once."""
@@ -71,41 +72,53 @@ class Agent:
         self._folder = folder
         self._files = device.contents()
         self._emit = emit
-        self._stopped = threading.Event()
+        self._stopped = Stop()
         self._cause = "power"
+        self._sleep = int(device.full["connect_every"] * 1000)  # ms until the next wake, as the last one has planned
 
     def once(self, *, timer: bool) -> int:
-        """One wake; its exit code: 0 finished, 1 network or broker, 2 configuration.
+        """One wake, which no signal cuts short; its exit code: 0 finished, 1 network or broker, 2 configuration.
 
         `timer`: a timer has started us, so that nothing is done before the time that the last wake has planned.
         """
-        with locked(self._folder), self._signals():
+        with locked(self._folder), self._stopped.on(_SIGNALS):
             if timer:
                 if self._left() > _EARLY:
                     return 0
                 self._cause = "timer"
-            return self._wake()[0]
+            try:
+                return self._wake()
+            except OSError as error:
+                raise HostError(self._words(error)) from None
 
     def stay(self) -> int:
         """Wake after wake, until SIGTERM or Ctrl-C; the exit code of a stop is 0, of a wrong configuration 2."""
-        with locked(self._folder), self._signals():
+        with locked(self._folder), self._stopped.on(_SIGNALS):
             while not self._stopped.is_set():
-                code, ms = self._wake()
-                if code == 2:
-                    return code
+                try:
+                    if self._wake() == 2:
+                        return 2
+                except OSError as error:  # a full disk, above all
+                    said = {"kind": type(error).__name__, "stage": "state", "why": self._words(error)}
+                    with suppress(OSError):
+                        self._emit(f"dormouse 0 error {json.dumps(said)}")
                 self._cause = "timer"
-                self._stopped.wait(ms / 1000)
+                self._stopped.wait(self._sleep / 1000)
             return 0
 
-    def _wake(self) -> tuple[int, int]:
-        """One wake: its exit code, and ms until the next."""
+    def _wake(self) -> int:
+        """One wake: its exit code. OSError where the state folder takes nothing."""
         toolchain_path(str(self._app.parent))
         port = Port(self._folder, self._files, self._cause, self._emit)
         failure = run_agent(self._app.stem, port)
+        self._sleep = port.slept
         due = self._folder / f"{_DUE}~"
         due.write_text(json.dumps(time.time() + port.slept / 1000))
         due.replace(self._folder / _DUE)
-        return (0 if failure is None else 2 if isinstance(failure, ConfigError) else 1), port.slept
+        return 0 if failure is None else 2 if isinstance(failure, ConfigError) else 1
+
+    def _words(self, error: OSError) -> str:
+        return f"{error.filename or self._folder}: {error.strerror or error}"
 
     def _left(self) -> float:
         """Seconds until the planned wake."""
@@ -113,20 +126,6 @@ class Agent:
             return float((self._folder / _DUE).read_text()) - time.time()
         except (OSError, ValueError):
             return 0.0
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT stop us after the wake that runs; a second one does not hurry it."""
-
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            self._stopped.set()
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def default_id() -> str:

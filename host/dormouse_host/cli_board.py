@@ -5,7 +5,6 @@ nothing else.
 """
 
 import signal
-import threading
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -52,11 +51,12 @@ def run(
     json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")] = False,
 ) -> None:
     """Run a virtual board until Ctrl-C. What surrounds it is changed by lines on stdin: `help` lists them."""
+    from dormouse_host.stopping import Stop
     from dormouse_host.virtual_board import VirtualBoard, Wifi
     from dormouse_host.virtual_board_desk import serve
     from dormouse_host.virtual_device import flash
 
-    stop = threading.Event()
+    stop = Stop()
 
     def ended(number: int, _frame: FrameType | None) -> NoReturn:
         stop.set()  # where the exception is swallowed, as in a finaliser, the loop sees this

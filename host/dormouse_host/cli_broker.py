@@ -4,7 +4,6 @@ Must stay true: what is started here ends with the command; with --json, stdout 
 """
 
 import signal
-import threading
 from typing import Annotated
 
 import typer
@@ -29,12 +28,11 @@ def run(
 
     Until Ctrl-C; it keeps its sessions for the next time.
     """
+    from dormouse_host.stopping import Stop
     from dormouse_host.trial_broker import TrialBroker
 
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
-    with TrialBroker(port, lan=lan) as running:
+    stop = Stop()
+    with stop.on((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)), TrialBroker(port, lan=lan) as running:
         if json:
             show.json_line({"broker": running.name, "urls": running.urls, "folder": str(running.folder)})
         else:

@@ -52,9 +52,8 @@ def relay_run(
     log_relays(as_json=json)
     with opened(db, make=True) as fleet:
         running = fleet.relay(at, name or socket.gethostname())
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: running.stop())
-        running.run()
+        with running.stopped_by((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
+            running.run()
 
 
 @relay.command("forget")

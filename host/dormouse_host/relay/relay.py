@@ -8,8 +8,9 @@ error of broker or database ends the loop, they make it connect again, later eac
 import math
 import random
 import secrets
-import threading
 import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from dormouse_host.errors import HostError
@@ -17,6 +18,7 @@ from dormouse_host.ledger.store import ALIVE, Ledger
 from dormouse_host.relay import log
 from dormouse_host.relay.connection import Connection, Lost
 from dormouse_host.relay.rival import SETTLED, Rival
+from dormouse_host.stopping import Stop
 from dormouse_host.url import BrokerAddress
 
 _POLL = 0.1  # seconds between two looks at the ledger while nothing comes in
@@ -49,13 +51,17 @@ class Relay:
         self._root = root
         self._name = name
         self._mqtt5 = True
-        self._stop = threading.Event()
+        self._stop = Stop()
         self._rival = Rival(address)
         self._connected = math.inf  # time.monotonic() at which the connection was made
 
     def stop(self) -> None:
-        """End `run` in order; may be called from a signal handler."""
+        """End `run` in order; from whatever thread."""
         self._stop.set()
+
+    def stopped_by(self, numbers: Iterable[int]) -> AbstractContextManager[None]:
+        """Meanwhile these signals do, too."""
+        return self._stop.on(numbers)
 
     def run(self) -> None:
         """Relay until `stop`. HostError where another relay has this name or the broker refuses the credentials."""
