@@ -155,12 +155,10 @@ def taken_over(stage: Stage):
 
     def down(link: Link, found: Packet, data: bytes) -> bytes:
         if found.kind == CONNACK:
-            link.tell(data)
             intruder = socket.create_connection(("127.0.0.1", stage.broker.address.port))
             intruders.append(intruder)
             intruder.sendall(connect)
-            intruder.recv(4)
-            return b""
+            intruder.recv(4)  # before the device has its CONNACK: it is cut off right after that, however busy we are
         return data
 
     with Meddler(stage.broker.address.port, down=down, tls=stage.context) as meddler:
