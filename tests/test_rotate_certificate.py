@@ -166,10 +166,10 @@ def test_one_that_the_broker_refuses_leaves_the_device_on_the_old_one(bench, mon
     assert bench.made.reload()
     assert ways_in(bench, old, refused) == (True, False)
     wakes(bench, device)
-    not_yet(bench, device)
-    assert wakes(bench, device) == 2
-    not_yet(bench, device)
-    assert wakes(bench, device) == 2
+    for _ in range(2):
+        assert answer(bench, said["command"]) == ("succeeded", "on trial")
+        said = not_yet(bench, device)
+        assert wakes(bench, device) == 2
     with monkeypatch.context() as patience:
         patience.setattr(work, "_ASKS", 1)
         with pytest.raises(HostError, match="keeps its certificate: it has not connected with the new one, though ask"):
@@ -178,7 +178,8 @@ def test_one_that_the_broker_refuses_leaves_the_device_on_the_old_one(bench, mon
     assert provisioned(bench, device) == old
     said = not_yet(bench, device)
     assert wakes(bench, device) == 2
-    not_yet(bench, device)
+    assert answer(bench, said["command"]) == ("succeeded", "on trial")
+    said = not_yet(bench, device)
     assert wakes(bench, device) == 1
     begin(bench, device, 60)
     assert ways_in(bench, old, refused, sent(said)) == (False, False, True)
@@ -254,8 +255,9 @@ def test_host_killed_between_any_two_steps_locks_nobody_out(bench, monkeypatch):
             assert torn or ways_in(bench, (cert, key)) == (True,)
         if ended:
             break
-        bench.under_way(device)
+        name = bench.under_way(device)["command"]
         wakes(bench, device)
+        bench.settled(name)
     assert ended
     assert kills >= 8
     assert ways_in(bench, old, provisioned(bench, device)) == (False, True)
@@ -308,6 +310,7 @@ def test_held_ones_that_nobody_can_read_are_passed_over(bench):
     device = met(bench)
     said = not_yet(bench, device)
     wakes(bench, device)
+    bench.settled(said["command"])
     path = device.folder / "state" / "credentials"
     apart = f"{said['cert']} {b64encode(flashed(device)[1]).decode()}"  # a key that is another certificate's
     path.write_text(json.dumps({**json.loads(path.read_text()), "held": [apart, apart, apart, "\u00e9"]}))
@@ -357,7 +360,7 @@ def test_new_key_is_in_no_view_log_export_or_argument(bench):
         assert len(names) < 5, bench.said[before:]
         said = bench.under_way(device)
         names.append(said["command"])
-        wakes(bench, device)
+        bench.settled_after_wake(names[-1], device)
     for name in names:
         bench.line("result", name, "--json")
     for words in (
