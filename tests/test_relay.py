@@ -3,25 +3,31 @@
 Every wake is a process of its own; effects are counted by what the devices' commands logged.
 """
 
+import contextlib
 import json
 import logging
 import multiprocessing
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
+from acceptor import Acceptor
 from device_folder import APP, Device
+from dormouse import protocol
 from dormouse_host import Fleet, device_process
 from dormouse_host.broker import Embedded, LocalBroker, Mosquitto
 from dormouse_host.ledger import schema
-from dormouse_host.ledger.store import Ledger
+from dormouse_host.ledger.store import Incoming, Ledger
+from dormouse_host.publisher import Publisher
 from dormouse_host.relay.relay import Relay
 from needs import need_micropython, need_mosquitto
 
@@ -42,7 +48,7 @@ class Interpreter:
 class Running(logging.Handler):
     """A relay in a thread. `events` are the names of its own log lines."""
 
-    def __init__(self, db: str, broker: LocalBroker, name: str = "test") -> None:
+    def __init__(self, db: str, broker: "LocalBroker | Slow", name: str = "test") -> None:
         super().__init__()
         self.events: list[str] = []
         logger = logging.getLogger("dormouse.relay")
@@ -290,6 +296,57 @@ def test_a_ledger_put_back_takes_its_new_name_before_anything_is_published(tmp_p
         assert published is not None
         assert named < published
         assert wake(old, device) == []
+
+
+class Slow:
+    """Lies before a broker, and lets what it publishes wait for a while after its other packets."""
+
+    def __init__(self, broker: LocalBroker, seconds: float) -> None:
+        self._broker, self._seconds = broker.address, seconds
+        self._acceptor = Acceptor(self._serve)
+        self.address = replace(broker.address, port=self._acceptor.port)
+        self._acceptor.start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection((self._broker.host, self._broker.port)) as broker:
+            threading.Thread(target=self._up, args=(client, broker), daemon=True).start()
+            packets = broker.makefile("rb")
+            while first := packets.read(1):
+                length = packets.read(1)
+                assert length[0] < 128, "short ones only"
+                if first[0] >> 4 == 3:
+                    time.sleep(self._seconds)
+                client.sendall(first + length + packets.read(length[0]))
+
+    def _up(self, client: socket.socket, broker: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(4096):
+                broker.sendall(data)
+            broker.shutdown(socket.SHUT_RDWR)
+
+    def stop(self) -> None:
+        self._acceptor.end()
+
+
+def test_a_slow_broker_is_given_time_to_say_what_it_kept(mosquitto, db, fleet):
+    """Its retained report shows that this ledger is an older copy: nothing goes out under its old name before."""
+    fleet.ledger.take([Incoming("dev", protocol.WAKE, b'{"wake":1,"state":"s1"}')], None)
+    before = fleet.ledger.name
+    say(fleet, "waits")
+    report = {"wake": 2, "state": "s1", "end": {"wake": 1, "state": "s1", "windows": {before: [9, "s8"]}}}
+    with Publisher(mosquitto.address) as publisher:
+        publisher.publish(protocol.topic("dormouse", "dev", protocol.WAKE), [json.dumps(report).encode()], retain=True)
+    slow = Slow(mosquitto, 0.3)
+    try:
+        with Running(db, slow):
+            until(lambda: "queued" not in fleet.ledger.counts())
+    finally:
+        slow.stop()
+    with fleet.ledger.database.reading() as connection:
+        named = connection.execute(select(func.max(schema.names.c.since))).scalar()
+        published = connection.execute(select(func.min(schema.events.c.at))).scalar()
+    assert fleet.ledger.name != before
+    assert named < published
 
 
 def test_telemetry_that_nobody_heard_is_asked_for_and_stored_once(tmp_path, mosquitto, db, fleet):

@@ -24,7 +24,7 @@ from dormouse_host.url import BrokerAddress
 _POLL = 0.1  # seconds between two looks at the ledger while nothing comes in
 _SHORTEST, _LONGEST = 0.5, 30.0  # seconds before connecting again
 _CATCH_UP = 5.0  # seconds that a new connection takes in at most before it publishes
-_FIRST, _ROUNDS = 0.5, 4  # seconds, and times the connection's making, that the first message of those may take
+_FIRST, _ROUNDS = 1.0, 4  # seconds, and times the connection's making, that the first message of those may take
 _LAST_ACKS = 5.0  # seconds that an orderly end waits for PUBACKs
 
 
