@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,10 +23,12 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a cell a formula in a 
 
 def safe(text: object) -> str:
     """`text` with what a terminal would act upon written as `\\x1b`."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    said = str(text)
+    if said.isprintable():
+        return said
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in said)
 
 
-@cache
 def _console() -> Console:
     from dormouse_host.console import Console
 
@@ -35,8 +36,9 @@ def _console() -> Console:
 
 
 def line(text: str) -> None:
-    """A line of text on stdout."""
-    _console().line(safe(text))
+    """A line of text on stdout, at once."""
+    sys.stdout.write(f"{safe(text)}\n")
+    sys.stdout.flush()
 
 
 def warn(text: str) -> None:
