@@ -8,10 +8,10 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, or_, select, update
+from sqlalchemy import ColumnElement, Connection, or_, select
 
 from dormouse import protocol
-from dormouse_host.ledger import rows, rules, schema
+from dormouse_host.ledger import rows, rules
 from dormouse_host.ledger.keys import Signatures
 from dormouse_host.ledger.rows import C, Changes, D
 
@@ -151,10 +151,3 @@ def acknowledged(connection: Connection, acks: Sequence[tuple[int, bool]], now: 
             elif device:
                 rules.acknowledged(row, device.seq)
         changes.save(connection, now)
-
-
-def release(connection: Connection, relay: str, instance: str) -> None:
-    """This instance of a relay ends: others may have its devices at once. Nothing where another has taken its name."""
-    r = schema.relays.c
-    if connection.execute(schema.relays.delete().where(r.name == relay, r.instance == instance)).rowcount:
-        connection.execute(update(schema.devices).where(D.relay == relay).values(relay=None))

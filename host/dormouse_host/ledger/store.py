@@ -4,9 +4,6 @@ Must stay true: a method that returned has committed; one that raised has change
 of the constructor; no method sleeps.
 """
 
-import os
-import secrets
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -14,13 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, select
 from sqlalchemy.engine import Connection
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import entry, keys, messages, outward, pruning, records, rows, rules, schema, upward, views
+from dormouse_host.ledger import (
+    entry,
+    keys,
+    messages,
+    outward,
+    pruning,
+    records,
+    relays,
+    rows,
+    rules,
+    schema,
+    upward,
+    views,
+)
 from dormouse_host.ledger.database import Database
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.outward import Outgoing
@@ -29,8 +39,6 @@ from dormouse_host.ledger.rows import D
 from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
 
 _PRUNED_AT_ONCE = 20  # devices in one transaction: a relay that works on has its turn between two
-ALIVE = 30.0  # seconds after its last sign of life that a relay counts as alive
-_ours: set[str] = set()  # what proves the relays of this process
 
 
 @dataclass(frozen=True)
@@ -201,45 +209,30 @@ class Ledger:
 
     def relays(self) -> list[RelayView]:
         """The relays that have worked on this ledger and were not stopped in order."""
-        now = self._clock()
         with self._reading() as c:
-            return views.relays(c, lambda instance, until: until > now and not _is_dead(instance))
+            return relays.found(c, self._clock())
 
     def forget_relay(self, relay: str) -> None:
         """A relay that will not come back: others may have its devices. HostError where it is alive."""
         with self._writing() as c:
-            instance, alive = _registered(c, relay, self._clock())
-            if alive:
-                raise HostError(f"relay {relay} is alive: stop it first", 2)
-            if instance:
-                outward.release(c, relay, instance)
+            relays.forget(c, relay, self._clock())
 
     # ---- for the relay
 
     def register(self, relay: str) -> str:
         """Be the only live relay of this name. Returns what proves it; HostError where another is."""
-        mine, now = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}", self._clock()
-        r = schema.relays.c
         with self._writing() as c:
-            there, alive = _registered(c, relay, now)
-            if alive:
-                raise HostError(f"a relay named {relay} is alive ({there}): choose another --name", 2)
-            c.execute(delete(schema.relays).where(r.name == relay))
-            c.execute(insert(schema.relays).values(name=relay, instance=mine, until=now + ALIVE))
-        _ours.add(mine)
-        return mine
+            return relays.register(c, relay, self._clock())
 
     def keep_alive(self, relay: str, instance: str) -> bool:
         """A sign of life. False where another relay has taken the name."""
-        r = schema.relays.c
         with self._writing() as c:
-            alive = update(schema.relays).where(r.name == relay, r.instance == instance)
-            return c.execute(alive.values(until=self._clock() + ALIVE)).rowcount == 1
+            return relays.keep_alive(c, relay, instance, self._clock())
 
     def release(self, relay: str, instance: str) -> None:
         """This relay ends. Nothing where another has taken its name."""
         with self._writing() as c:
-            outward.release(c, relay, instance)
+            relays.release(c, relay, instance)
 
     def take(self, incoming: Sequence[Incoming], session: str | None) -> list[str]:
         """Store messages of devices, all in one transaction. Returns what was wrong with what is not legible."""
@@ -307,27 +300,3 @@ def _found(c: Connection, name: str) -> CommandView:
     if found is None:
         raise HostError(f"no command {name}", 2)
     return found
-
-
-def _registered(c: Connection, relay: str, now: float) -> tuple[str | None, bool]:
-    """The instance that has a relay's name, if any, and whether it is alive; its row is locked."""
-    r = schema.relays.c
-    there = c.execute(select(r.instance, r.until).where(r.name == relay).with_for_update()).first()
-    return (there.instance, there.until > now and not _is_dead(there.instance)) if there else (None, False)
-
-
-def _is_dead(instance: str) -> bool:
-    """Was it a process of this machine, and is it gone?"""
-    host, _, rest = instance.partition("/")
-    if host != socket.gethostname():
-        return False
-    try:
-        pid = int(rest.partition("/")[0])
-        if pid == os.getpid():  # in a container each one is number 1
-            return instance not in _ours
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, ValueError):
-        return False
-    return False

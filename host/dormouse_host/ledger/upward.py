@@ -1,7 +1,7 @@
 """What comes from the devices: stored, and what it means for their commands.
 
 Must stay true: storing anything twice changes nothing; a command is settled by an answer to its own bytes and by
-nothing else; a record of telemetry is in the database once, or counted as dropped once.
+nothing else.
 """
 
 import hashlib
@@ -11,15 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from dormouse import protocol
-from dormouse_host.ledger import catalogue, entry, messages, names, rows, rules, schema
+from dormouse_host.ledger import catalogue, entry, messages, names, rows, rules, schema, telemetry
 from dormouse_host.ledger.rows import C, Changes, D, Device
 from dormouse_host.ledger.rules import End, Heard
 
-S, T, G, E, N = schema.streams.c, schema.telemetry.c, schema.gone.c, schema.ends.c, schema.numbers.c
-RESEND = "resend"
+E, N = schema.ends.c, schema.numbers.c
 # Made once: SQLAlchemy takes longer to build a statement than SQLite to execute it.
 _MINE = C.device == bindparam("device")
 _OPEN = rows.query(_MINE, C.open)
@@ -59,7 +58,7 @@ def hear(
     if isinstance(said, messages.Report):
         report(connection, device, said, session, now, retained)
     elif isinstance(said, messages.Telemetry):
-        telemetry(connection, device, said, now)
+        telemetry.store(connection, device, said, now)
     elif isinstance(said, End):
         end(connection, device, said, session, now)
     elif said.answers:
@@ -130,7 +129,7 @@ def _take(connection: Connection, device: Device, row: rules.Row, answer: messag
     value = answer.value if isinstance(answer.value, dict) else {}
     if row.do == catalogue.DESCRIBE:
         catalogue.learn(connection, device, value, row.value)
-    if row.do == RESEND:
+    if row.do == telemetry.RESEND:
         first, dropped = json.loads(row.args or "{}").get("from", 0), value.get("dropped")
         if isinstance(dropped, int) and 0 < dropped < 1 << 53:
             gone = {"device": device.id, "state": answer.state, "first": max(1, first), "last": first + dropped - 1}
@@ -159,7 +158,7 @@ def report(
         row.why = "the device's memory was wiped"
     changes.save(connection, now)
     if device.state not in (None, said.state):
-        _give_up(connection, device, now)
+        telemetry.give_up(connection, device, now)
     if said.end:
         end(connection, replace(device, state=said.state), said.end, session, now, repeated=True)
     catalogue.ask(connection, device, said.fields.get("catalogue"), now)
@@ -182,7 +181,7 @@ def end(
     else:
         connection.execute(update(schema.ends).where(*key).values(repeated=True))
     if repeated:
-        _look_at_tail(connection, device, record.state, record.acked, now)
+        telemetry.look_at_tail(connection, device, record.state, record.acked, now)
 
 
 def _text(record: End) -> str:
@@ -221,82 +220,3 @@ def _judge(connection: Connection, device: Device, record: End, session: str | N
     changes.save(connection, now, f"wake {record.wake}")
     if any(row.waits for row in found):
         rows.make_due(connection, device.id)
-
-
-# ---- telemetry
-
-
-def telemetry(connection: Connection, device: Device, batch: messages.Telemetry, now: float) -> int:
-    """A batch of records. Returns how many were new."""
-    at = (S.device == device.id, S.state == batch.state)
-    whole = connection.execute(select(S.whole).where(*at)).scalar() or 0  # what is below was here, and may be pruned
-    stored = [
-        {
-            "device": device.id,
-            "state": batch.state,
-            "number": number,
-            "time": time if time > 0 else now + time,
-            "at": now,
-            "record": values,
-        }
-        for number, time, values in batch.records
-        if number > whole
-    ]
-    return rows.insert_once(connection, schema.telemetry, stored) if stored else 0
-
-
-def _give_up(connection: Connection, device: Device, now: float) -> None:
-    """The flash under this state was wiped: the records that it is known to have had and that never came are gone."""
-    state = device.state or ""
-    ends = select(E.record).where(E.device == device.id, E.state == state).order_by(E.wake.desc()).limit(1)
-    last = connection.execute(ends).scalar()
-    newest = select(T.number).where(T.device == device.id, T.state == state).order_by(T.number.desc()).limit(1)
-    acked = max(json.loads(last)["acked"] if last else 0, connection.execute(newest).scalar() or 0)
-    of_state = delete(schema.gone).where(G.device == device.id, G.state == state)
-    connection.execute(of_state)
-    rows.insert_once(connection, schema.gone, {"device": device.id, "state": state, "first": 1, "last": acked})
-    _look_at_tail(connection, replace(device, state=None), state, acked, now)
-    connection.execute(of_state)
-
-
-def _look_at_tail(connection: Connection, device: Device, state: str, acked: int, now: float) -> None:
-    """Ask for the records that the broker acknowledged to the device and that never came."""
-    at = (S.device == device.id, S.state == state)
-    whole = connection.execute(select(S.whole).where(*at)).scalar() or 0
-    if acked <= whole:
-        return
-    there = select(T.number).where(T.device == device.id, T.state == state, T.number > whole)
-    gone = select(G.first, G.last).where(G.device == device.id, G.state == state, G.last > whole)
-    spans = [(number, number, False) for number in connection.execute(there.order_by(T.number)).scalars()]
-    spans += [(first, last, True) for first, last in connection.execute(gone)]
-    up_to, dropped, gaps = follow(whole, acked, sorted(spans))
-    rows.insert_once(connection, schema.streams, {"device": device.id, "state": state, "whole": 0})
-    connection.execute(update(schema.streams).where(*at).values(whole=up_to, dropped=S.dropped + dropped))
-    connection.execute(delete(schema.gone).where(G.device == device.id, G.state == state, G.last <= up_to))
-    asked = select(C.n).where(C.device == device.id, C.open, C.do == RESEND).limit(1)
-    if gaps and state == device.state and not connection.execute(asked).first():
-        wanted = messages.dump({"from": gaps[0][0], "to": gaps[-1][1]})
-        entry.enter(connection, [entry.Order(device.id, RESEND, wanted)], now)
-
-
-def follow(whole: int, acked: int, spans: list[tuple[int, int, bool]]) -> tuple[int, int, list[tuple[int, int]]]:
-    """From `whole` on: up to where everything is there or gone, how many of that are gone, and the gaps up to `acked`.
-
-    `spans` are (first, last, gone), in order. A record that is there and said to be gone is there.
-    """
-    stored = {first for first, _, is_gone in spans if not is_gone}
-    gaps: list[tuple[int, int]] = []
-    at, up_to, dropped = whole, None, 0
-    for first, last, is_gone in spans:
-        if first > at + 1 and at < acked:
-            if not gaps:
-                up_to = at
-            gaps.append((at + 1, min(first - 1, acked)))
-        if last > at and is_gone and not gaps:
-            dropped += last - at - sum(at < number <= last for number in stored)
-        at = max(at, last)
-    if at < acked:
-        if not gaps:
-            up_to = at
-        gaps.append((at + 1, acked))
-    return (at if up_to is None else up_to), dropped, gaps

@@ -14,7 +14,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from dormouse_host.errors import HostError
-from dormouse_host.ledger.store import ALIVE, Ledger
+from dormouse_host.ledger.relays import ALIVE
+from dormouse_host.ledger.store import Ledger
 from dormouse_host.relay import log
 from dormouse_host.relay.connection import Connection, Lost
 from dormouse_host.relay.rival import SETTLED, Rival

@@ -1,0 +1,92 @@
+"""Telemetry that came: stored, and what of it is missing.
+
+Must stay true: a record is in the database once, or counted as dropped once; what never came is asked for, one question
+at a time, and only of the device that may still have it.
+"""
+
+import json
+from dataclasses import replace
+
+from sqlalchemy import Connection, delete, select, update
+
+from dormouse_host.ledger import entry, messages, rows, schema
+from dormouse_host.ledger.rows import C, Device
+
+S, T, G, E = schema.streams.c, schema.telemetry.c, schema.gone.c, schema.ends.c
+RESEND = "resend"
+
+
+def store(connection: Connection, device: Device, batch: messages.Telemetry, now: float) -> int:
+    """A batch of records. Returns how many were new."""
+    at = (S.device == device.id, S.state == batch.state)
+    whole = connection.execute(select(S.whole).where(*at)).scalar() or 0  # what is below was here, and may be pruned
+    stored = [
+        {
+            "device": device.id,
+            "state": batch.state,
+            "number": number,
+            "time": time if time > 0 else now + time,
+            "at": now,
+            "record": values,
+        }
+        for number, time, values in batch.records
+        if number > whole
+    ]
+    return rows.insert_once(connection, schema.telemetry, stored) if stored else 0
+
+
+def give_up(connection: Connection, device: Device, now: float) -> None:
+    """The flash under this state was wiped: the records that it is known to have had and that never came are gone."""
+    state = device.state or ""
+    ends = select(E.record).where(E.device == device.id, E.state == state).order_by(E.wake.desc()).limit(1)
+    last = connection.execute(ends).scalar()
+    newest = select(T.number).where(T.device == device.id, T.state == state).order_by(T.number.desc()).limit(1)
+    acked = max(json.loads(last)["acked"] if last else 0, connection.execute(newest).scalar() or 0)
+    of_state = delete(schema.gone).where(G.device == device.id, G.state == state)
+    connection.execute(of_state)
+    rows.insert_once(connection, schema.gone, {"device": device.id, "state": state, "first": 1, "last": acked})
+    look_at_tail(connection, replace(device, state=None), state, acked, now)
+    connection.execute(of_state)
+
+
+def look_at_tail(connection: Connection, device: Device, state: str, acked: int, now: float) -> None:
+    """Ask for the records that the broker acknowledged to the device and that never came."""
+    at = (S.device == device.id, S.state == state)
+    whole = connection.execute(select(S.whole).where(*at)).scalar() or 0
+    if acked <= whole:
+        return
+    there = select(T.number).where(T.device == device.id, T.state == state, T.number > whole)
+    gone = select(G.first, G.last).where(G.device == device.id, G.state == state, G.last > whole)
+    spans = [(number, number, False) for number in connection.execute(there.order_by(T.number)).scalars()]
+    spans += [(first, last, True) for first, last in connection.execute(gone)]
+    up_to, dropped, gaps = follow(whole, acked, sorted(spans))
+    rows.insert_once(connection, schema.streams, {"device": device.id, "state": state, "whole": 0})
+    connection.execute(update(schema.streams).where(*at).values(whole=up_to, dropped=S.dropped + dropped))
+    connection.execute(delete(schema.gone).where(G.device == device.id, G.state == state, G.last <= up_to))
+    asked = select(C.n).where(C.device == device.id, C.open, C.do == RESEND).limit(1)
+    if gaps and state == device.state and not connection.execute(asked).first():
+        wanted = messages.dump({"from": gaps[0][0], "to": gaps[-1][1]})
+        entry.enter(connection, [entry.Order(device.id, RESEND, wanted)], now)
+
+
+def follow(whole: int, acked: int, spans: list[tuple[int, int, bool]]) -> tuple[int, int, list[tuple[int, int]]]:
+    """From `whole` on: up to where everything is there or gone, how many of that are gone, and the gaps up to `acked`.
+
+    `spans` are (first, last, gone), in order. A record that is there and said to be gone is there.
+    """
+    stored = {first for first, _, is_gone in spans if not is_gone}
+    gaps: list[tuple[int, int]] = []
+    at, up_to, dropped = whole, None, 0
+    for first, last, is_gone in spans:
+        if first > at + 1 and at < acked:
+            if not gaps:
+                up_to = at
+            gaps.append((at + 1, min(first - 1, acked)))
+        if last > at and is_gone and not gaps:
+            dropped += last - at - sum(at < number <= last for number in stored)
+        at = max(at, last)
+    if at < acked:
+        if not gaps:
+            up_to = at
+        gaps.append((at + 1, acked))
+    return (at if up_to is None else up_to), dropped, gaps
