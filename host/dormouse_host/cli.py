@@ -7,12 +7,14 @@ exit code is 0 when what was asked for was done, 1 when it was not, 2 when it wa
 import io
 import os
 import signal
+import subprocess
 import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from dormouse import protocol
 from dormouse_host import (
     cli_bench,
     cli_board,
@@ -24,6 +26,7 @@ from dormouse_host import (
     cli_ledger,
     cli_send,
 )
+from dormouse_host.cli_words import Json
 from dormouse_host.device_process import Kind
 from dormouse_host.errors import HostError
 
@@ -34,8 +37,19 @@ _EXIT_CODES = "Exit codes: 0 done, 1 not done, 2 asked for wrongly, 130 after Ct
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"dormouse {protocol.VERSION}")
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True, epilog=_EXIT_CODES)
-def _dormouse(context: typer.Context) -> None:
+def _dormouse(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
     """Commands for devices that sleep."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -60,11 +74,11 @@ def demo(
     board: Annotated[
         str | None, typer.Option(help="On a virtual board instead, e.g. ESP32_GENERIC, with faults.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Only how it came out, a JSON object for each variant.")] = False,
+    json: Json = False,
 ) -> None:
     """Send messages to a sleeping device and see each arrive once.
 
-    It connects, sleeps while they are sent, and wakes.
+    It connects, sleeps while they are sent, and wakes. With --json, only how each variant came out.
     Exits with 0 only if all did; so with --clean or --qos 0, which lose them, it exits with 1.
     """
     from dormouse_host.console import Console
@@ -118,15 +132,39 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no ✓ shows ? and goes on
+    code = _run()
     try:
-        code = app(standalone_mode=False)
-    except HostError as error:
-        code = _fail(str(error), error.code)
-    except typer.TyperException as error:
-        code = _fail(error.format_message(), error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        code = _fail("interrupted", 130)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter does not try it again
+        code = code or _cannot(error)
     sys.exit(code)
+
+
+def _run() -> int | str | None:
+    """The exit code of the command."""
+    try:
+        code: int | None = app(standalone_mode=False)
+    except SystemExit as end:
+        return end.code
+    except HostError as error:
+        return _fail(str(error), error.code)
+    except typer.TyperException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
+    except (OSError, subprocess.SubprocessError) as error:  # what no command has foreseen, a full disk above all
+        return _cannot(error)
+    return code
+
+
+def _cannot(error: Exception) -> int:
+    """What the machine refuses, in one line; nothing where whoever read our output has seen enough."""
+    if isinstance(error, BrokenPipeError):
+        return 1
+    why = getattr(error, "strerror", None) or str(error)
+    where = getattr(error, "filename", None)
+    return _fail(f"{where}: {why}" if where else why, 1)
 
 
 def _fail(message: str, code: int) -> int:

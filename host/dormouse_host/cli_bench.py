@@ -4,13 +4,20 @@ Must stay true: it measures and prints; it exits with 1 where a target is missed
 """
 
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dormouse_host.cli_words import Json
 from dormouse_host.errors import HostError
+
+if TYPE_CHECKING:
+    from dormouse_host.bench import cases
+
+_DRAWN = (10, 10)  # the case whose timeline is drawn
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +32,7 @@ def bench(
     ] = None,
     heap: Annotated[bool, typer.Option(help="Look for the smallest heap, too: minutes.")] = True,
     svg: Annotated[Path | None, typer.Option(help="Write the timeline of the case 10,10 here.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """What a wake costs, beside umqtt.simple.
 
@@ -34,12 +41,14 @@ def bench(
     from rich.console import Console
 
     from dormouse_host import toolchain
-    from dormouse_host.bench import cases, measure, picture, table
+    from dormouse_host.bench import cases, measure, picture
 
+    wanted = [_case(text) for text in case] if case else list(cases.CASES)
+    if svg:
+        _check_drawing(svg, wanted)
     program = toolchain.mosquitto()
     if program is None:
         raise HostError("the bench needs mosquitto: apt-get install mosquitto")
-    wanted = [_case(text) for text in case] if case else list(cases.CASES)
     say = Console(stderr=True, highlight=False)
     rows: list[cases.Row] = []
     with measure.Bench(program) as ground:
@@ -52,12 +61,20 @@ def bench(
                 if heap and style in cases.STYLES:  # this interpreter keeps TLS outside of its heap, a board does not
                     row.smallest = measure.smallest_heap(ground, style, each)
                 rows.append(row)
-    shown = [row for row in rows if (row.commands, row.records) == (10, 10) and row.style in cases.STYLES]
-    if svg and shown:
-        svg.write_text(picture.picture(shown))
     if as_json:
         sys.stdout.write(json.dumps([row.plain() for row in rows], indent=1) + "\n")
-        return
+    else:
+        _tell(rows)
+    if svg:
+        shown = [row for row in rows if (row.commands, row.records) == _DRAWN and row.style in cases.STYLES]
+        svg.write_text(picture.picture(shown))
+
+
+def _tell(rows: "list[cases.Row]") -> None:
+    from rich.console import Console
+
+    from dormouse_host.bench import table
+
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     out.print(table.table(rows))
     for line in table.ratios(rows):
@@ -66,8 +83,16 @@ def bench(
         out.print(f"{'met   ' if met else 'missed'} {line}")
 
 
+def _check_drawing(svg: Path, wanted: list[tuple[int, int]]) -> None:
+    """HostError before the minutes of the bench, and not after them."""
+    if _DRAWN not in wanted:
+        raise HostError("--svg is the timeline of the case 10,10: add --case 10,10", 2)
+    if svg.is_dir() or not os.access(svg.parent, os.W_OK | os.X_OK):
+        raise HostError(f"--svg {svg}: no file can be written there", 2)
+
+
 def _case(text: str) -> tuple[int, int]:
     left, _, right = text.partition(",")
-    if not (left.isdigit() and right.isdigit() and int(right) > 0):
+    if not (text.isascii() and left.isdigit() and right.isdigit() and int(right) > 0):
         raise HostError(f"case {text}: two numbers such as 10,10, the second above 0", 2)
     return int(left), int(right)

@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dormouse_host import show
+from dormouse_host.cli_words import Json
 
 board = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Virtual boards: real MicroPython, no hardware.")
 
@@ -22,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 @board.command()
-def kinds(json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")] = False) -> None:
+def kinds(json: Json = False) -> None:
     """List the boards that can be simulated."""
     from dormouse_host import virtual_board_kind
 
@@ -48,7 +49,7 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="With --app: the device's id.")] = "virtual",
     broker: Annotated[str, typer.Option(help="With --app: where its broker is.")] = "mqtt://127.0.0.1",
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")] = False,
+    json: Json = False,
 ) -> None:
     """Run a virtual board until Ctrl-C. What surrounds it is changed by lines on stdin: `help` lists them."""
     from dormouse_host.stopping import Stop

@@ -1,8 +1,8 @@
 """The commands of the line that work on boards: flash, firmware, monitor, doctor, init, and the agent on this machine.
 
 Must stay true: each reads its words, calls the library and shows what came back; a secret is never an option, because
-options are in the process list. Exit codes beside the usual: 3 another kind of board, 4 no board, 5 it was flashed and
-its first wake failed.
+options are in the process list; what a device says reaches no terminal as a control character. Exit codes beside the
+usual: 3 another kind of board, 4 no board, 5 it was flashed and its first wake failed.
 """
 
 import os
@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from dormouse_host import show
+from dormouse_host.cli_words import Json
 from dormouse_host.errors import HostError
 
 FIRST_WAKE_FAILED = 5
@@ -22,7 +23,6 @@ Port = Annotated[
     str | None, typer.Option("--port", help="/dev/ttyUSB0, socket://host:port, …; without it the one that fits.")
 ]
 BoardName = Annotated[str, typer.Option("--board", help="As MicroPython names it: ESP32_GENERIC, RPI_PICO_W, …")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A key of config.json; may be repeated.")]
 
 agent = typer.Typer(rich_markup_mode=None, help="The agent on this machine: Linux as a target.")
@@ -40,7 +40,9 @@ def flash(
     board: BoardName = "",
     port: Port = None,
     app: Annotated[Path | None, typer.Option("--app", help="The program; without it, what dormouse.toml says.")] = None,
-    broker: Annotated[str | None, typer.Option("--broker", help="mqtt://host[:port], as the board reaches it.")] = None,
+    broker: Annotated[
+        str | None, typer.Option("--broker", help="mqtt://host[:port], as the board reaches it; also DORMOUSE_BROKER.")
+    ] = None,
     ssid: Annotated[str | None, typer.Option("--ssid", help="The Wi-Fi; its password from WIFI_PASSWORD.")] = None,
     change: Set = [],  # noqa: B006  (typer copies it)
     wait: Annotated[float | None, typer.Option(min=0, help="Seconds in which a sleeping board must be caught.")] = None,
@@ -69,7 +71,7 @@ def flash(
     place = Place(port or said.get("port") or choose(kind, attached()).device)
     sleep = max(files.full["connect_every"], files.full["sample_every"])
     request = Request(here, kind, place, files, app, sleep * 1.25 + 60 if wait is None else wait, watch)
-    done = run(request, partial(typer.echo, err=json))
+    done = run(request, partial(_echo, err=json))
     if done.wake is not None and not done.wake.succeeded:
         raise HostError(done.wake.explain(files.full), FIRST_WAKE_FAILED)
     awake = done.wake and done.wake.asleep.get("ms")
@@ -77,13 +79,20 @@ def flash(
         show.json_line({"device": device, "board": kind.name, "state": done.state, "awake_ms": awake})
         return
     if done.state:
-        typer.echo(f"state {done.state}: a new device, with an empty journal")
+        _echo(f"state {done.state}: a new device, with an empty journal")
     if done.wake is not None:
-        typer.echo(f"{device}: first wake reported after {awake} ms awake")
+        _echo(f"{device}: first wake reported after {awake} ms awake")
+
+
+def _echo(line: str, *, err: bool = False) -> None:
+    """A line at once, and none of it an order to the terminal."""
+    typer.echo(show.safe(line), err=err)
 
 
 def monitor(
-    port: Annotated[str, typer.Argument(metavar="PORT", help="Where the board is.")],
+    port: Annotated[
+        str | None, typer.Argument(metavar="PORT", help="Where the board is; without it, the one connected.")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(min=0, help="End by itself after so long.")] = None,
     json: Json = False,
 ) -> None:
@@ -91,10 +100,10 @@ def monitor(
 
     Over sleeps, too, in which its port is gone.
     """
-    from dormouse_host.flash_ports import Place
+    from dormouse_host.flash_ports import Place, attached, choose_any
     from dormouse_host.monitor import monitor as run
 
-    run(Place(port), seconds, _event if json else typer.echo)
+    run(Place(port or choose_any(attached()).device), seconds, _event if json else _echo, show.warn)
 
 
 def _event(line: str) -> None:
@@ -123,7 +132,7 @@ def firmware(
     from dormouse_host.firmware import install
 
     kind = boards.load(board)
-    install(kind, port, file, erase=erase, wait=wait, say=partial(typer.echo, err=json))
+    install(kind, port, file, erase=erase, wait=wait, say=partial(_echo, err=json))
     if json:
         show.json_line({"board": kind.name, "port": port, "file": None if file is None else str(file)})
 
@@ -140,9 +149,9 @@ def doctor(json: Json = False) -> None:
         if json:
             show.json_line({"wrong": finding.wrong, "what": finding.what, "fix": finding.fix})
             continue
-        typer.echo(f"{'!' if finding.wrong else 'ok'}  {finding.what}")
+        _echo(f"{'!' if finding.wrong else 'ok'}  {finding.what}")
         if finding.wrong:
-            typer.echo(f"    -> {finding.fix}")
+            _echo(f"    -> {finding.fix}")
     if any(finding.wrong for finding in findings):
         raise typer.Exit(1)
 
@@ -164,7 +173,7 @@ def agent_run(
     app: Annotated[Path, typer.Argument(metavar="APP", help="The program: app.py.")],
     device: Annotated[str, typer.Option("--device", help="The device's id; without it, the host's name.")] = "",
     state: Annotated[Path | None, typer.Option("--state", help="The state folder; else one of this user's.")] = None,
-    broker: Annotated[str | None, typer.Option("--broker", help="mqtt://host[:port]; else dormouse.toml's.")] = None,
+    broker: Annotated[str | None, typer.Option("--broker", help="mqtt://host[:port]; also DORMOUSE_BROKER.")] = None,
     change: Set = [],  # noqa: B006
     stay: Annotated[bool, typer.Option("--stay", help="Stay in memory between wakes, until SIGTERM.")] = False,
     timer: Annotated[bool, typer.Option("--timer", help="Nothing before the planned wake.")] = False,
@@ -189,5 +198,5 @@ def agent_run(
         over["broker"] = broker
     files = project.device_files(here, boards.load("POSIX"), name, over, os.environ)
     folder = state or platformdirs.user_state_path("dormouse") / name
-    running = Agent(app, folder, files, _event if json else typer.echo)
+    running = Agent(app, folder, files, _event if json else _echo)
     sys.exit(running.stay() if stay else running.once(timer=timer))

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from dormouse_host import show
+from dormouse_host.cli_words import Json
 
 broker = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="A broker: one to try things out.")
 
@@ -22,7 +23,7 @@ def register(app: typer.Typer) -> None:
 def run(
     lan: Annotated[bool, typer.Option("--lan", help="Let the whole network in, without a password.")] = False,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where it listens.")] = 1883,
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")] = False,
+    json: Json = False,
 ) -> None:
     """Run a mosquitto for trying things out.
 

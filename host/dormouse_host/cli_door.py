@@ -18,7 +18,7 @@ import typer
 
 from dormouse_host import show
 from dormouse_host.cli_broker import broker
-from dormouse_host.cli_words import Db, opened, seconds_until
+from dormouse_host.cli_words import Db, Json, opened, seconds_until
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ Project = Annotated[Path, typer.Option(help="Where `devices/` lies, beside dormo
 Device = Annotated[str, typer.Argument(metavar="DEVICE", help="A device's id.")]
 _FOLDER = Path("broker")
 _MARKS = {"ok": "✓", "note": "·", "warning": "!", "broken": "✗", "not tried": "?"}
-
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
 
 
 def register(app: typer.Typer) -> None:

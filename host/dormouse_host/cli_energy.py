@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from dormouse_host import cli_words
+from dormouse_host.cli_words import Db, Json
 from dormouse_host.errors import HostError
 
 
@@ -30,9 +31,9 @@ def energy(
     join: Annotated[float, typer.Option(min=0, help="Seconds to join Wi-Fi, with everything cached.")] = 0.6,
     ma: Annotated[list[str], typer.Option(metavar="STATE=MA", help="A current of your own board.")] = [],  # noqa: B006
     device: Annotated[str | None, typer.Option(help="Take phases from this device's own reports.")] = None,
-    db: Annotated[str | None, typer.Option(help="The ledger, for --device.")] = None,
+    db: Db = None,
     outage: Annotated[int, typer.Option(min=1, max=1000, help="Days of the access point being gone.")] = 100,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """What a device takes from its battery.
 

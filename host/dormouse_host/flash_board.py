@@ -24,11 +24,6 @@ import sys, json
 i = sys.implementation
 r = {"name": i.name, "version": list(i.version[:3]), "build": getattr(i, "_build", ""),
      "machine": getattr(i, "_machine", ""), "platform": sys.platform, "mpy": getattr(i, "_mpy", 0) & 255}
-try:
-    import machine
-    r["id"] = "".join("%02x" % b for b in machine.unique_id())
-except (ImportError, AttributeError):
-    r["id"] = ""
 print(json.dumps(r))
 """
 
@@ -104,7 +99,6 @@ class Who:
     build: str
     machine: str
     version: tuple[int, ...]
-    unique_id: str
 
     def __str__(self) -> str:
         """One line for people."""
@@ -114,7 +108,7 @@ class Who:
 def identify(wire: Wire, board: Board) -> Who:
     """Who answers. HostError where that is another kind of board, or too old a MicroPython."""
     said: dict[str, Any] = wire.ask(_WHO)
-    who = Who(said["build"], said["machine"], tuple(said["version"]), said["id"])
+    who = Who(said["build"], said["machine"], tuple(said["version"]))
     if said["name"] != "micropython":
         raise HostError(f"the board runs {said['name']}, not MicroPython: see make firmware", 3)
     if who.version < board.oldest:

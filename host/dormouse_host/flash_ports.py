@@ -7,12 +7,13 @@ never because of what answers on it.
 
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from serial.tools import list_ports
 
+from dormouse_host import boards
 from dormouse_host.boards import Board
 from dormouse_host.errors import HostError
 from dormouse_host.trial_broker import addresses
@@ -49,15 +50,26 @@ def attached() -> list[PortInfo]:
 
 def choose(board: Board, ports: Iterable[PortInfo]) -> PortInfo:
     """The one port that can be such a board. HostError with the list where there are several, or none."""
+    return _choose([board], ports, board.title)
+
+
+def choose_any(ports: Iterable[PortInfo]) -> PortInfo:
+    """The one port that can be a board of any kind. HostError with the list where there are several, or none."""
+    return _choose([boards.load(name) for name in boards.names()], ports, "board")
+
+
+def _choose(kinds: Sequence[Board], ports: Iterable[PortInfo], what: str) -> PortInfo:
     ports = list(ports)
-    fitting = [port for port in ports if port.usb in board.usb.ids]
+    known = {usb for kind in kinds for usb in kind.usb.ids}
+    fitting = [port for port in ports if port.usb in known]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
         raise HostError(f"which one? PORT= one of {'; '.join(map(str, fitting))}", 2)
     others = f"; other ports: {', '.join(port.device for port in ports)}" if ports else ""
-    hint = "a sleeping one shows none: press its reset button" if board.usb.vanishes else "see dormouse doctor"
-    raise HostError(f"no {board.title} is connected ({hint}){others}", 4)
+    vanishes = any(kind.usb.vanishes for kind in kinds)
+    hint = "a sleeping one shows none: press its reset button" if vanishes else "see dormouse doctor"
+    raise HostError(f"no {what} is connected ({hint}){others}", 4)
 
 
 class Place:

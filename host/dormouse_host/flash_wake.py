@@ -64,10 +64,17 @@ class Lines:
         return [line.decode(errors="replace").rstrip("\r") for line in whole]
 
 
-def follow(place: Place, wire: Wire | None, seconds: float, on_line: Callable[[str], bool]) -> None:
+def follow(
+    place: Place,
+    wire: Wire | None,
+    seconds: float,
+    on_line: Callable[[str], bool],
+    missing: Callable[[str], None] | None = None,
+) -> None:
     """Hand each line that the board prints to `on_line` until it returns True or `seconds` are over.
 
-    The port may vanish and come back; the wire is closed at the end.
+    The port may vanish and come back; the wire is closed at the end. `missing` is told once why there is none to begin
+    with.
     """
     deadline = time.monotonic() + seconds
     lines = Lines()
@@ -77,15 +84,18 @@ def follow(place: Place, wire: Wire | None, seconds: float, on_line: Callable[[s
                 if wire is None:
                     device = place.device()
                     if device is None:
-                        time.sleep(0.05)
-                        continue
+                        raise LostBoard("there is no such port, or its board sleeps")
                     wire = Wire(device)
+                    missing = None
                 for line in lines.feed(wire.read(min(left, 0.5))):
                     if on_line(line):
                         return
-            except LostBoard:
+            except LostBoard as trouble:
                 if wire:
                     wire.close()
+                elif missing:
+                    missing(str(trouble))
+                    missing = None
                 wire = None
                 time.sleep(0.05)
     finally:

@@ -1,7 +1,7 @@
 """A board's log as it comes, over sleeps in which its port is gone.
 
 Must stay true: nothing is sent to the board; it ends with Ctrl-C, or when its time is over, and not because the board
-sleeps.
+sleeps; what it waits for it says once.
 """
 
 import math
@@ -12,10 +12,13 @@ from dormouse_host.flash_ports import Place, holders
 from dormouse_host.flash_wake import follow
 
 
-def monitor(place: Place, seconds: float | None, show: Callable[[str], None]) -> None:
+def monitor(
+    place: Place, seconds: float | None, show: Callable[[str], None], warn: Callable[[str], None] = lambda line: None
+) -> None:
     """Hand each line that the board prints to `show`, for `seconds` or until interrupted.
 
-    HostError where another program holds the port, because that one gets half of the lines.
+    `warn` is told once of a port that is not there or can't be opened. HostError where another program holds it,
+    because that one gets half of the lines.
     """
     device = place.device()
     if device and not place.virtual and (names := holders(device)):
@@ -25,4 +28,7 @@ def monitor(place: Place, seconds: float | None, show: Callable[[str], None]) ->
         show(line)
         return False
 
-    follow(place, None, math.inf if seconds is None else seconds, on_line)
+    def missing(why: str) -> None:
+        warn(f"waiting for {place}: {why}")
+
+    follow(place, None, math.inf if seconds is None else seconds, on_line, missing)

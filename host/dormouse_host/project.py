@@ -1,9 +1,9 @@
 """dormouse.toml: what is flashed onto which device, and with which configuration.
 
-Must stay true: board defaults, `[device]`, what was provisioned in devices/ID, `[devices.ID]` and the command line go
-over each other in this order, and the device's own rules judge the result before anything is copied; a wrong key, type
-or range is one line that names it; a secret comes from a file or the environment, goes to secrets.json, and stands in
-no message.
+Must stay true: board defaults, `broker` and `root` (those of the environment before the file's), `[device]`, what was
+provisioned in devices/ID, `[devices.ID]` and the command line go over each other in this order, and the device's own
+rules judge the result before anything is copied; a wrong key, type or range is one line that names it; a secret comes
+from a file or the environment, goes to secrets.json, and stands in no message.
 """
 
 import json
@@ -24,6 +24,7 @@ SECRETS = {
     "mqtt": {"user": "user", "password": "password"},
 }  # table and key of dormouse.toml -> key of secrets.json
 ENVIRONMENT = {"WIFI_PASSWORD": "wifi_password", "MQTT_USERNAME": "user", "MQTT_PASSWORD": "password"}
+_SHARED = {"broker": "DORMOUSE_BROKER", "root": "DORMOUSE_ROOT"}  # with ledger and relay: see settings.py
 _TABLES: dict[str, dict[str, type] | None] = {
     "wifi": {"ssid": str, "password": str},
     "mqtt": {"user": str, "password": str},
@@ -138,15 +139,15 @@ def device_files(
     mine = project.device(device)
     given = project.folder / PROVISIONED / device
     config: dict[str, Any] = board.defaults
-    for key in ("broker", "root"):
-        if key in project.values:
-            config[key] = project.values[key]
+    for key, variable in _SHARED.items():
+        if said := environment.get(variable) or project.values.get(key):
+            config[key] = said
     secrets: dict[str, str] = {}
-    for said in (project.values, mine):
-        if said.get("wifi", {}).get("ssid") and board.port != "posix":
-            config["ssid"] = said["wifi"]["ssid"]
+    for values in (project.values, mine):
+        if values.get("wifi", {}).get("ssid") and board.port != "posix":
+            config["ssid"] = values["wifi"]["ssid"]
         for table, keys in SECRETS.items():
-            secrets.update({keys[key]: value for key, value in said.get(table, {}).items() if key in keys})
+            secrets.update({keys[key]: value for key, value in values.get(table, {}).items() if key in keys})
     secrets.update(_json(given / "secrets.json"))
     config.update(project.values.get("device", {}))
     config.update(_json(given / "config.json"))
@@ -156,7 +157,7 @@ def device_files(
     if config.setdefault("id", device) != device:
         raise HostError(f"id: the device is {device}, and its configuration says {config['id']}", 2)
     if not config.get("broker"):
-        raise HostError(f"broker is missing: --broker mqtt://host, or broker in {FILE}", 2)
+        raise HostError(f"broker is missing: --broker mqtt://host, DORMOUSE_BROKER, or broker in {FILE}", 2)
     der = {file.name: file.read_bytes() for file in sorted(given.glob("*.der"))}
     full = checked(config)
     if full["cert"] in der and full["key"] in der:

@@ -24,6 +24,8 @@ from dormouse_host.errors import HostError
 
 UMQTT_REQUIREMENT = "micropython-umqtt.simple==1.3.4"
 UMQTT_SHA256 = "b6a2520239e3992c63a7de9370ee9b3d9d27819a90359c521f1c0f7ccab8d12f"
+_UMQTT_ELSE = "set UMQTT= to a folder that holds it"
+_FETCHES = 120.0  # seconds for a download of some kilobytes
 _UMQTT_MEMBER = "micropython-umqtt.simple-1.3.4/umqtt/simple.py"
 # Older ones cannot load what mpy-cross 1.29 compiles, or were never tried; one that MICROPYTHON= names is not judged.
 _OLDEST_MICROPYTHON = (1, 25)
@@ -148,11 +150,14 @@ def _download_umqtt() -> bytes:
     _say("fetching umqtt.simple 1.3.4")
     with tempfile.TemporaryDirectory() as folder:
         argv = [sys.executable, "-m", "unearth", UMQTT_REQUIREMENT, "--no-binary", "--download", folder]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=_FETCHES, check=False)
+        except subprocess.TimeoutExpired:
+            raise HostError(f"umqtt.simple 1.3.4 did not come in {_FETCHES:.0f} s; {_UMQTT_ELSE}") from None
         archives = [file.read_bytes() for file in Path(folder).glob("*.tar.gz")]
     if done.returncode or len(archives) != 1:
         reason = (done.stderr.strip().splitlines() or ["no such archive"])[-1]
-        raise HostError(f"umqtt.simple 1.3.4 could not be fetched ({reason}); set UMQTT= to a folder that holds it")
+        raise HostError(f"umqtt.simple 1.3.4 could not be fetched ({reason}); {_UMQTT_ELSE}")
     if (found := hashlib.sha256(archives[0]).hexdigest()) != UMQTT_SHA256:
         raise HostError(f"umqtt.simple 1.3.4: the archive's SHA-256 is {found}, expected {UMQTT_SHA256}")
     return archives[0]

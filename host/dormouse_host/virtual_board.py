@@ -57,7 +57,10 @@ class VirtualBoard:
             raise HostError(f"speed {speed:g}: from 1 to 1000", 2)
         self.kind = load(kind) if isinstance(kind, str) else kind
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise HostError(f"{self.folder}: {error.strerror}", 2) from None
         self._lock = threading.Condition(threading.RLock())
         self._wake_up = os.pipe()
         os.set_blocking(self._wake_up[0], False)
@@ -181,7 +184,10 @@ class VirtualBoard:
     def mpremote(self, *arguments: str, timeout: float = 60) -> str:
         """What mpremote prints. HostError with its words where it fails."""
         argv = [sys.executable, "-m", "mpremote", "connect", self.port, *arguments]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired:
+            raise HostError(f"mpremote {arguments[0] if arguments else ''}: not done in {timeout:g} s") from None
         if done.returncode:
             words = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
             raise HostError(f"mpremote {arguments[0] if arguments else ''}: {words}")

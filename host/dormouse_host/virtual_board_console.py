@@ -13,6 +13,8 @@ import time
 import tty
 from pathlib import Path
 
+from dormouse_host.errors import HostError
+
 _KEPT = 1.0  # seconds that output waits for a reader
 _MOST = 1 << 16  # bytes of it
 
@@ -45,7 +47,10 @@ class Console:
     def __init__(self, link: Path, tcp: int = 0) -> None:
         self._link = link
         self._master = self._slave = -1
-        self._server = socket.create_server(("127.0.0.1", tcp))
+        try:
+            self._server = socket.create_server(("127.0.0.1", tcp))
+        except OSError as error:
+            raise HostError(f"port {tcp}: {error.strerror}; choose another --tcp") from None
         self._server.setblocking(False)
         self.tcp: int = self._server.getsockname()[1]
         self._client: socket.socket | None = None

@@ -3,6 +3,7 @@
 Must stay true: a line that is wrong changes nothing and is answered by what can be said.
 """
 
+import os
 import select
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ battery VOLTS
 pin PIN 0 | 1 | free   from outside
 speed TIMES            sleep passes so many times faster, from now on"""
 _PERIOD = 0.1  # seconds between two looks at what has happened
+_LONGEST = 4096  # bytes of a line
 
 
 def obey(board: VirtualBoard, line: str) -> str | None:
@@ -46,7 +48,7 @@ def obey(board: VirtualBoard, line: str) -> str | None:
         case ["battery", volts] if _is_number(volts):
             board.battery = float(volts)
         case ["pin", pin, ("0" | "1" | "free") as level]:
-            board.set_pin(int(pin) if pin.isdigit() else pin, None if level == "free" else int(level))
+            board.set_pin(int(pin) if pin.isascii() and pin.isdigit() else pin, None if level == "free" else int(level))
         case ["speed", times] if _is_number(times) and 1 <= float(times) <= 1000:
             board.speed = float(times)
         case _:
@@ -55,24 +57,26 @@ def obey(board: VirtualBoard, line: str) -> str | None:
 
 
 def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).isdigit()
+    return text.isascii() and text.replace(".", "", 1).isdigit()
 
 
 def serve(board: VirtualBoard, tell: Callable[[Event], object], stopped: Callable[[], bool]) -> None:
     """Tell every event and obey every line, until `stopped`, an interrupt, or the board breaks."""
     seen = 0
-    reading = True
+    reading, rest = True, b""
     while not stopped():
         events = board.events
         for event in events[seen:]:
             tell(event)
         seen = len(events)
-        ready = select.select([sys.stdin] if reading else [], [], [], _PERIOD)[0]
-        if ready:
-            line = sys.stdin.readline()
-            reading = bool(line)
-            answer = obey(board, line)
-            if answer:
-                show.warn(answer)
+        if select.select([sys.stdin] if reading else [], [], [], _PERIOD)[0]:
+            data = os.read(sys.stdin.fileno(), 4096)  # not readline: what that keeps for itself, select does not see
+            reading = bool(data)
+            *lines, rest = (rest + data).split(b"\n") if data else (rest, b"")
+            for line in lines:
+                answer = obey(board, line.decode(errors="replace"))
+                if answer:
+                    show.warn(answer)
+            rest = rest[-_LONGEST:]
         if board.failure:
             raise HostError(f"the virtual board broke: {board.failure}")

@@ -50,7 +50,6 @@ class Station:
         self.wifi = wifi
         self._rejoins = self._would_rejoin = rejoins
         self._on_event = on_event
-        self.joins = 0
         self.off()
 
     def off(self) -> None:
@@ -92,7 +91,6 @@ class Station:
             return True
         up = self.state() == "up"
         if up and not self._was_up:
-            self.joins += 1
             self._on_event("wifi up", ms=round((time.monotonic() - (self._began or 0)) * 1000))
             self._drop_at = time.monotonic() + self.wifi.drops.pop(0) / 1000 if self.wifi.drops else None
             self.wifi._dropped = False

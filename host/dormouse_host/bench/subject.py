@@ -60,10 +60,11 @@ class Collector:
         """Queue so many commands for the sleeping device; each acknowledged by the broker when this returns."""
         topic = protocol.topic(protocol.ROOT, device, protocol.CMD)
         state = self.state or "plain"
+        expires = int(time.time()) + 86400  # as long as today's: the digits are among the bytes that are counted
         told = []
         for n in range(commands):
             name = f"{state}-led{n // _LEDGER}.{n % _LEDGER + 1}"
-            command = {"id": name, "u": f"q4{n:04d}", "do": "water", "args": {"s": 30}, "exp": 1895000000}
+            command = {"id": name, "u": f"q4{n:04d}", "do": "water", "args": {"s": 30}, "exp": expires}
             told.append(self._client.publish(topic, payloads.encode(command), 1))
         for info in told:
             info.wait_for_publish(30)

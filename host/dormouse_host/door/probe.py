@@ -64,7 +64,7 @@ class Client:
         """`hold`: acknowledge nothing."""
         self.came: list[Came] = []
         self.heard = _Heard()
-        self._address, self._clean, self._mqtt5, self._hold = address, clean, mqtt5, hold
+        self._address, self._clean, self._mqtt5 = address, clean, mqtt5
         how: dict[str, Any] = {} if mqtt5 else {"clean_session": clean}
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
