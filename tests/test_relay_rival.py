@@ -15,6 +15,7 @@ from dormouse_host.broker import LocalBroker
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.publisher import Publisher
+from dormouse_host.relay import relay
 from dormouse_host.relay.relay import Relay
 from dormouse_host.relay.rival import SETTLED
 from test_relay import WITHIN, Running, until
@@ -88,6 +89,19 @@ def test_a_broker_that_restarts_again_and_again_is_no_other_relay(mosquitto, db)
             mosquitto.start()
         until(lambda: running.events.count("connected") == 4)
         assert "another client may use this name" not in running.events
+
+
+def test_a_relay_whose_broker_is_away_keeps_its_name(mosquitto, db, monkeypatch):
+    """However long: else a second one could take the name, and the session from the first when that comes back."""
+    monkeypatch.setattr(relay, "ALIVE", 0.3)  # and with it the signs of life, three of them in that time
+    with Fleet(db) as fleet, Running(db, mosquitto) as running:
+        mosquitto.stop()
+        until(lambda: "disconnected" in running.events)
+        for _ in range(3):
+            (before,) = fleet.relays()
+            until(lambda before=before: fleet.relays()[0].until > before.until)
+        mosquitto.start()
+        until(lambda: running.events.count("connected") == 2)
 
 
 def publish_raw(broker: LocalBroker, topic: bytes) -> None:

@@ -55,6 +55,7 @@ class Relay:
         self._stop = Stop()
         self._rival = Rival(address)
         self._connected = math.inf  # time.monotonic() at which the connection was made
+        self._signed = 0.0  # and of the last sign of life
 
     def stop(self) -> None:
         """End `run` in order; from whatever thread."""
@@ -67,6 +68,7 @@ class Relay:
     def run(self) -> None:
         """Relay until `stop`. HostError where another relay has this name or the broker refuses the credentials."""
         instance = self._ledger.register(self._name)
+        self._signed = time.monotonic()
         try:
             log.info("started", relay=self._name, ledger=self._ledger.name, broker=self._address)
             self._run(instance)
@@ -75,11 +77,14 @@ class Relay:
         log.info("stopped", relay=self._name)
 
     def _run(self, instance: str) -> None:
-        pause = _SHORTEST
+        pause, wait = _SHORTEST, 0.0
         while not self._stop.is_set():
             self._connected = math.inf
             cut = False
             try:
+                self._wait(wait, instance)
+                if self._stop.is_set():
+                    break
                 self._serve(instance)
             except Lost as error:
                 self._mqtt5 = not error.older
@@ -95,7 +100,12 @@ class Relay:
             pause = _SHORTEST if held > 2 * pause else min(2 * pause, _LONGEST)
             wait = pause * random.uniform(0.5, 1)
             log.warning("disconnected", why=why, again_in=f"{wait:.1f}")
-            self._stop.wait(wait)
+
+    def _wait(self, seconds: float, instance: str) -> None:
+        """Before connecting again: however long the broker is away, the name stays this relay's."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stop.wait(min(left, ALIVE / 3)):
+            self._stay_alive(instance)
 
     def _release(self, instance: str) -> None:
         try:
@@ -112,6 +122,7 @@ class Relay:
             log.warning("another client may use this name", client=name, times=self._rival.times)
 
     def _serve(self, instance: str) -> None:
+        self._stay_alive(instance)
         began = time.monotonic()
         connection = Connection(self._address, client_id(self._name), self._root, mqtt5=self._mqtt5)
         session = secrets.token_hex(8)
@@ -121,11 +132,8 @@ class Relay:
         try:
             self._rival.connected()
             self._catch_up(connection, session, counts, self._connected - began)
-            signs = time.monotonic()
             while not self._stop.is_set():
-                if time.monotonic() - signs > ALIVE / 3:
-                    signs = time.monotonic()
-                    self._sign(instance)
+                self._stay_alive(instance)
                 self._store(connection, _POLL, session, counts)
                 self._publish(connection, session, counts)
             self._finish(connection, session, counts)
@@ -147,7 +155,11 @@ class Relay:
             self._store(connection, min(wait, _CATCH_UP), session, counts)
             wait = max(_POLL, took)
 
-    def _sign(self, instance: str) -> None:
+    def _stay_alive(self, instance: str) -> None:
+        """A sign of life where it is time for one. HostError where another relay has the name by now."""
+        if time.monotonic() - self._signed < ALIVE / 3:
+            return
+        self._signed = time.monotonic()
         if not self._ledger.keep_alive(self._name, instance):
             raise HostError(f"another relay has taken the name {self._name}", 2)
 
