@@ -11,13 +11,14 @@ import pytest
 from brokers import Nats
 from dormouse import protocol
 from dormouse_host import Fleet
-from dormouse_host.broker import LocalBroker
+from dormouse_host.broker import LocalBroker, Mosquitto
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.publisher import Publisher
 from dormouse_host.relay import relay
 from dormouse_host.relay.relay import Relay
 from dormouse_host.relay.rival import SETTLED
+from needs import need_mosquitto
 from test_relay import WITHIN, Running, until
 
 
@@ -102,6 +103,14 @@ def test_a_relay_whose_broker_is_away_keeps_its_name(mosquitto, db, monkeypatch)
             until(lambda before=before: fleet.relays()[0].until > before.until)
         mosquitto.start()
         until(lambda: running.events.count("connected") == 2)
+
+
+def test_a_relay_with_refused_credentials_ends_and_leaves_its_name_free(db):
+    with Mosquitto(need_mosquitto(), ["allow_anonymous false"]) as broker, Ledger(db) as ledger:
+        with pytest.raises(HostError, match="refused") as caught:
+            Relay(ledger, broker.address, "dormouse", "test").run()
+        assert caught.value.code == 2
+        assert ledger.relays() == []
 
 
 def publish_raw(broker: LocalBroker, topic: bytes) -> None:
