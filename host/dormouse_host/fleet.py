@@ -17,14 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dormouse import protocol
-from dormouse.errors import ConfigError
-from dormouse_host import catalogues
+from dormouse_host import catalogues, orders
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.database import missing
-from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.records import COLUMNS, LogLine
 from dormouse_host.ledger.store import Ledger
-from dormouse_host.ledger.views import CREDENTIALS, CommandView, DeviceView, RelayView
+from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
 from dormouse_host.url import BrokerAddress
 
 if TYPE_CHECKING:
@@ -34,7 +32,6 @@ __all__ = ["CommandView", "DeviceView", "Fleet", "LogLine", "RelayView", "Sent",
 
 T = TypeVar("T")
 LOOK = 0.1  # seconds between two looks of `wait`
-_LONGEST = 10 * 366 * 86400  # seconds that a command may wait
 
 
 @dataclass(frozen=True)
@@ -46,23 +43,11 @@ class Sent:
     warning: str | None
 
 
-def _name(text: str, what: str = "device") -> str:
-    try:
-        checked: str = protocol.check_device_id(text)
-    except ConfigError as error:
-        raise HostError(f"{what} {error.reason}", 2) from None
-    return checked
-
-
 def _of_group(name: str, found: list[T]) -> list[T]:
     """A group has devices, or there is none."""
     if not found:
         raise HostError(f"no group {name}: dormouse devices group {name} DEVICE...", 2)
     return found
-
-
-def _read(view: DeviceView, do: str, words: Sequence[str]) -> dict[str, Any]:
-    return catalogues.read_words(list(words), catalogues.spec_of(view, do))
 
 
 def log_relays(*, as_json: bool) -> None:
@@ -134,24 +119,13 @@ class Fleet:
         """Enter the same command for several devices: for all or, on an error, for none. `on_progress` is told how
         many were checked; they are entered together when all were.
         """
-        if do in CREDENTIALS:
-            raise HostError(f"{do} alone may lock a device out: dormouse rotate DEVICE does it safely", 2)
-        if expires is not None and not 0 < expires <= _LONGEST:
-            raise HostError("the expiry is in the past" if expires <= 0 else "the expiry is more than 10 years away", 2)
-        until = None if expires is None else int(self.clock() + expires) + 1
-        devices = [_name(device) for device in devices]
+        devices = [orders.name(device) for device in devices]
         known = {view.id: view for view in self.ledger.views(devices[0] if len(devices) == 1 else None)}
-        orders, warnings = [], []
-        for device in devices:
-            if device not in known and not create:
-                raise HostError(f"device {device} is not known: dormouse devices add {device}", 2)
-            view = known.get(device) or DeviceView(device)
-            given = dict(args) if isinstance(args, Mapping) else _read(view, do, args)
-            text, warning = catalogues.check(view, do, given, until)
-            orders.append(Order(device, do, text, until, after))
-            warnings.append(warning)
-            on_progress(len(orders))
-        names = self.ledger.enter(orders, create=create)
+        if create:
+            known = {device: DeviceView(device) for device in devices} | known
+        until = orders.until(expires, self.clock())
+        checked, warnings = orders.check(devices, known, do, args, until, after, on_progress)
+        names = self.ledger.enter(checked, create=create)
         return [Sent(*one) for one in zip(names, devices, warnings, strict=True)]
 
     def result(self, name: str) -> CommandView:
@@ -212,11 +186,11 @@ class Fleet:
 
     def add(self, *devices: str) -> int:
         """Make devices known. Returns how many were new."""
-        return self.ledger.add_devices([_name(device) for device in devices])
+        return self.ledger.add_devices([orders.name(device) for device in devices])
 
     def remove(self, device: str, broker: BrokerAddress | None) -> None:
         """Forget a device; with a broker, end its session there and clear its retained report first."""
-        self.ledger.devices(_name(device))
+        self.ledger.devices(orders.name(device))
         if broker is not None:
             from dormouse_host.publisher import Publisher
 
@@ -226,7 +200,7 @@ class Fleet:
 
     def group(self, name: str, devices: Sequence[str]) -> None:
         """The devices of a group from now on; none of them dissolves it."""
-        self.ledger.set_group(_name(name, "group"), devices)
+        self.ledger.set_group(orders.name(name, "group"), devices)
 
     def members(self, group: str | None = None) -> list[str]:
         """The devices of a group, or all."""
@@ -255,7 +229,7 @@ class Fleet:
         """A relay between this ledger and a broker; its `run` lasts until its `stop`, from whatever thread."""
         from dormouse_host.relay.relay import Relay
 
-        return Relay(self.ledger, broker, self.root, _name(name, "relay"))
+        return Relay(self.ledger, broker, self.root, orders.name(name, "relay"))
 
     def relays(self) -> list[RelayView]:
         """The relays that have not ended in order."""
@@ -266,7 +240,7 @@ class Fleet:
         from dormouse_host.publisher import Publisher
         from dormouse_host.relay.relay import client_id
 
-        if any(relay.alive for relay in self.relays() if relay.name == _name(name, "relay")):
+        if any(relay.alive for relay in self.relays() if relay.name == orders.name(name, "relay")):
             raise HostError(f"relay {name} is alive: stop it first", 2)
         with Publisher(broker, client_id(name)):  # a clean session under its id ends the one that was kept
             self.ledger.forget_relay(name)
