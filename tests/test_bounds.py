@@ -17,7 +17,7 @@ def bench():
         yield bench
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_wake_with_one_command_and_one_record_takes_at_most_two_erases(bench):
     """Even the worst of them, short of the one in hundreds that compacts the journal."""
     cost = bounds.cost(bench, commands=1, records=1, wakes=120)
@@ -26,7 +26,7 @@ def test_a_wake_with_one_command_and_one_record_takes_at_most_two_erases(bench):
     assert cost.years() > 50
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_ten_queued_commands_take_at_most_a_fifth_of_an_erase_each(bench):
     """Over enough wakes for the journal to be compacted: a group is one write, however many there are in it."""
     cost = bounds.cost(bench, commands=10, records=1, wakes=50)
@@ -34,7 +34,7 @@ def test_ten_queued_commands_take_at_most_a_fifth_of_an_erase_each(bench):
     assert cost.each <= 0.2
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_thousand_queued_commands_take_no_more_memory_than_ten(bench):
     only_32_bit(bench)
     few, many = (bounds.memory(bench, commands) for commands in (10, 1000))

@@ -18,10 +18,10 @@ SLEEP = {
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
-    return subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, timeout=170, check=False)
+    return subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, timeout=350, check=False)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", sorted(SLEEP))
 def test_three_phases_and_three_faults_on_a_virtual_board(kind):
     """Flashed with mpremote, asleep for real, and then Wi-Fi, access point and handler fail one after the other."""

@@ -29,7 +29,7 @@ def machine():
     need_mosquitto()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", SAMPLE)
 def test_each_command_has_one_final_state_and_it_is_the_true_one(case):
     outcome = run(case, SEED, SMALL)
@@ -38,7 +38,7 @@ def test_each_command_has_one_final_state_and_it_is_the_true_one(case):
     assert outcome.verdict.statuses.total() or outcome.verdict.records
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", BUGS)
 def test_the_proof_finds_a_planted_bug(name, tmp_path):
     """A proof that cannot fail proves nothing."""

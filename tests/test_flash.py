@@ -53,7 +53,7 @@ TWO = pytest.mark.parametrize("kind", TWO_KINDS)
 ONE = pytest.mark.parametrize("kind", in_turn(TWO_KINDS, 1))
 APP = "from dormouse import command\n\n@command('say', text=str)\ndef say(wake, text):\n    return text\n"
 
-pytestmark = pytest.mark.timeout(240)  # two cores, and other tests beside: a flash takes 5 s alone
+pytestmark = pytest.mark.timeout(400)  # two cores, and other tests beside: a flash takes 5 s alone
 
 
 @dataclass

@@ -13,7 +13,7 @@ from needs import need_micropython
 SECONDS = 30  # and as long again for what is shown to MicroPython
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_made_up_bytes_do_nothing_that_is_not_written_down():
     need_micropython()
     seed = int(time.time())

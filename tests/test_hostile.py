@@ -42,7 +42,7 @@ def _params(item: pytest.Item) -> dict[str, object]:
     return callspec.params if callspec else {}
 
 
-@pytest.mark.timeout(300)  # the first waits for all of them
+@pytest.mark.timeout(600)  # the first waits for all of them
 @pytest.mark.parametrize("job", JOBS)
 @pytest.mark.xdist_group("hostile")
 def test_hostile_peer_keeps_nobody_awake_and_takes_nothing(world, rows, job):
@@ -55,7 +55,7 @@ def test_hostile_peer_keeps_nobody_awake_and_takes_nothing(world, rows, job):
     assert not row.faults, row.output
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.xdist_group("hostile")
 def test_cut_at_any_byte_loses_nothing_and_does_nothing_twice(world):
     """FIN and RST, up and down; `make hostile` cuts at each."""

@@ -37,7 +37,7 @@ def valve(wake, s, note):
 def climate(wake):
     return {"t": 1}
 """
-WITHIN = 20.0  # seconds for what takes one on an idle machine
+WITHIN = 40.0  # seconds for what takes one on an idle machine
 
 
 class Interpreter:

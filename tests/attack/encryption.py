@@ -176,7 +176,7 @@ def try_no_client_certificate(bench: Bench) -> Outcome:
             (device.folder / "key.der").write_bytes(signed.key_der)
         elif how == "revoked":
             provision.revoke(bench.made, device.config["id"])
-        device.configure(budget=5)
+        device.configure(budget=20)
         if bench.wake(device).code == 0:
             let_in.append(how)
     return Outcome(let_in != ["right"], f"let in: {', '.join(let_in)} one only")
