@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-WAIT = 10.0  # seconds for a thread to end
+WAIT = 30.0  # seconds for a thread to end
 
 
 class Acceptor:

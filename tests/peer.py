@@ -19,7 +19,7 @@ from acceptor import Acceptor
 
 CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 1, 2, 3, 4, 5, 6, 7
 SUBSCRIBE, SUBACK, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = 8, 9, 11, 12, 13, 14
-WAIT = 10.0  # seconds; the longest wait for a packet
+WAIT = 30.0  # seconds; the longest wait for a packet
 QUIET = 0.25  # seconds without a byte after which a flight counts as over
 _MSS = 1460  # an Ethernet's; on loopback 12,000 bytes would be one segment
 _DATA_SEGS_IN = 152  # offset of tcpi_data_segs_in in struct tcp_info (linux/tcp.h)

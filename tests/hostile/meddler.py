@@ -15,7 +15,7 @@ from typing import Self
 from acceptor import Acceptor
 from peer import Packet, packet
 
-WAIT = 10.0  # seconds that one send may take
+WAIT = 30.0  # seconds that one send may take
 
 
 def rst(connection: socket.socket) -> None:
