@@ -111,6 +111,19 @@ def test_broker_that_cannot_start_says_why_and_leaves_nothing():
     assert not broker.folder.exists()
 
 
+def test_free_ports_are_all_different_and_none_that_the_system_gives_away():
+    """Between the asking and the listening somebody else may ask, or the system give it to a connection."""
+    ask = "from dormouse_host.broker import free_port; print(*(free_port() for _ in range(50)))"
+    argv = [sys.executable, "-c", ask]
+    children = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    ports = [int(port) for child in children for port in child.communicate(timeout=60)[0].split()]
+    assert len(set(ports)) == len(ports) == 150
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert all(1024 < port < lowest for port in ports)
+    with socket.create_server(("127.0.0.1", ports[0])):
+        assert brokers.free_port() != ports[0]
+
+
 def test_taken_port_is_not_mistaken_for_ours(monkeypatch):
     """Whoever listens there would be spoken to as if it were the broker that we started."""
     with socket.create_server(("127.0.0.1", 0)) as other:

@@ -4,7 +4,9 @@ Must stay true: a broker that `start` returned accepts connections; one that `st
 its port over stop and start; and nothing outlives `close` but a folder that was given.
 """
 
+import contextlib
 import importlib.util
+import itertools
 import os
 import re
 import socket
@@ -25,14 +27,18 @@ from dormouse_host.url import BrokerAddress
 HOST = "127.0.0.1"
 EMBEDDED_LISTENS = "dormouse: listening"
 _ATTEMPTS = 3  # ports tried: between finding a free one and listening on it somebody else may take it
+_PORTS = range(10_000, 30_000)  # below those that a system gives to outgoing connections and to who asks for any
+_EACH = 64  # ports by which two processes that begin one after the other are apart
+_given = itertools.count()
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 on which nobody listens at this moment; at the next call, and in another process, another."""
+    while True:
+        port = _PORTS[(os.getpid() * _EACH + next(_given)) % len(_PORTS)]
+        with socket.socket() as probe, contextlib.suppress(OSError):  # somebody listens
+            probe.bind((HOST, port))
+            return port
 
 
 class LocalBroker(ABC):
