@@ -20,7 +20,7 @@ from dormouse import protocol
 from dormouse_host import catalogues, orders
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.database import missing
-from dormouse_host.ledger.records import COLUMNS, LogLine
+from dormouse_host.ledger.records import COLUMNS, MORE, LogLine
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
 from dormouse_host.url import BrokerAddress
@@ -28,7 +28,7 @@ from dormouse_host.url import BrokerAddress
 if TYPE_CHECKING:
     from dormouse_host.relay.relay import Relay
 
-__all__ = ["CommandView", "DeviceView", "Fleet", "LogLine", "RelayView", "Sent", "log_relays"]
+__all__ = ["COLUMNS", "MORE", "CommandView", "DeviceView", "Fleet", "LogLine", "RelayView", "Sent", "log_relays"]
 
 T = TypeVar("T")
 LOOK = 0.1  # seconds between two looks of `wait`

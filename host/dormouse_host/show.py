@@ -189,7 +189,7 @@ def rows(found: Iterable[Mapping[str, Any]]) -> None:
 
 def table(found: Iterable[Mapping[str, Any]], what: str) -> None:
     """An export as CSV, with what is nested as JSON. Its columns do not hang on what the first row happens to have."""
-    from dormouse_host.ledger.records import COLUMNS, MORE
+    from dormouse_host.fleet import COLUMNS, MORE
 
     writer, columns = csv_writer.writer(sys.stdout), COLUMNS[what]
     writer.writerow(columns)
