@@ -66,6 +66,7 @@ def test_a_process_that_was_killed_holds_the_folder_no_longer(tmp_path, monkeypa
         with pytest.raises(HostError, match="is being changed by another process"):
             provision.provision(made, "pump", tmp_path)
         holder.kill()
+        holder.wait()
     provision.provision(made, "pump", tmp_path)
     assert passwords.users(made.passwd) == ["dormouse-relay-main", "pump"]
 
