@@ -50,8 +50,9 @@ def test_hostile_peer_keeps_nobody_awake_and_takes_nothing(world, rows, job):
     if JOBS[job][1] == "micropython":
         need_micropython()
     row = rows[job]
-    if row.late:
-        row = run(world, *JOBS[job])
+    for _ in range(2):
+        if row.late:
+            row = run(world, *JOBS[job])
     assert not row.faults, row.output
 
 

@@ -5,6 +5,7 @@ three telemetry records have to come through in any case, each exactly once.
 """
 
 import json
+import re
 import tempfile
 import threading
 import time
@@ -27,7 +28,6 @@ PATIENCE = 600  # ms, in the second wake
 PATIENT = 5000  # ms, in the others
 HEAP = "128k"  # the smallest that the agent passes with, rounded up (make flash-cost)
 QUIET = "silent for|budget is used up"  # which of them comes first is a matter of the machine
-_LATE = ("awake for", "exit code", "the next report's reason")
 TEXTS = ["21,5 °C", "漢字 🌙"]
 
 APP = """
@@ -128,8 +128,11 @@ class Row:
 
     @property
     def late(self) -> bool:
-        """Is nothing wrong but the time, or what a wake came to that had none left, on a machine that others use?"""
-        return bool(self.faults) and all(fault.startswith(_LATE) for fault in self.faults)
+        """Is nothing wrong but what becomes of a wake that has no time left, on a machine that others use?"""
+        out_of_time = re.search(QUIET, self.reason) or any(fault.startswith("awake for") for fault in self.faults)
+        return bool(self.faults and out_of_time) and not any(
+            fault.startswith(("lost", "twice")) for fault in self.faults
+        )
 
 
 class Stage:
