@@ -142,9 +142,13 @@ class Answer:
 
     def __init__(self, seconds):
         self.seconds = seconds
+        self.closed = False
 
     def answer(self):
         return self.seconds
+
+    def close(self):
+        self.closed = True
 
 
 def test_time_is_unknown_until_a_server_has_told_it():
@@ -154,8 +158,9 @@ def test_time_is_unknown_until_a_server_has_told_it():
         assert (port.time(), port.clock()) == (None, None)
         port._question = Answer(None)
         assert (port.time(), port.clock()) == (None, None)
-        port._question = Answer(1800000000)
+        port._question = question = Answer(1800000000)
         assert (port.time(), port.clock()) == (1800000000, "sntp")
+        assert question.closed
 
 
 def test_time_is_kept_over_sleep_on_esp32_and_estimated_on_pico():
