@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from serial import SerialException
 
-from dormouse_host import boards, doctor, firmware, flash, flash_ports, flash_wake
+from dormouse_host import boards, doctor, firmware, flash, flash_link, flash_ports, flash_wake
 from dormouse_host.demo_device import parse
 from dormouse_host.errors import HostError
 from dormouse_host.flash_ports import Place, PortInfo
@@ -264,3 +265,31 @@ def test_a_board_that_is_fine_needs_nothing():
     finally:
         os.close(slave)
         os.close(master)
+
+
+def test_a_port_that_goes_in_the_instant_of_its_opening_is_a_lost_board(monkeypatch):
+    class Going:
+        closed = False
+
+        @property
+        def write_timeout(self):
+            return None
+
+        @write_timeout.setter
+        def write_timeout(self, seconds):
+            raise SerialException("Could not configure port")
+
+        def close(self):
+            Going.closed = True
+
+    class Opened:
+        def __init__(self, *_, **__):
+            self.serial = Going()
+
+        def close(self):
+            self.serial.close()
+
+    monkeypatch.setattr(flash_link, "SerialTransport", Opened)
+    with pytest.raises(flash_link.LostBoard, match="configure"):
+        flash_link.Wire("/dev/ttyNONE")
+    assert Going.closed

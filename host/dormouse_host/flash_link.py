@@ -44,7 +44,12 @@ class Wire:
         """Open `device`; LostBoard where that is not possible."""
         with _quiet():
             self._transport = SerialTransport(device, timeout=_BYTE)
-        self._transport.serial.write_timeout = _BYTE
+        try:
+            with _quiet():
+                self._transport.serial.write_timeout = _BYTE
+        except LostBoard:  # gone in this instant
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         """The wire itself."""
