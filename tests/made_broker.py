@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from dormouse_host.broker import HOST, LocalBroker, free_port
 from dormouse_host.door import broker as door
+from dormouse_host.door import running
 from dormouse_host.door.broker import BrokerFolder
 from dormouse_host.url import BrokerAddress, parse
 from needs import need_mosquitto
@@ -73,7 +74,8 @@ class MadeBroker(LocalBroker):
         deadline = time.monotonic() + self._start_within
         while self._child and self._child.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection((HOST, self._port), 1):
-                if (self.made.broker / "mosquitto.pid").read_text() == str(self._child.pid):  # what `reload` looks for
+                written = (self.made.broker / "mosquitto.pid").read_text() == str(self._child.pid)
+                if written and running.handles(self._child.pid):  # what `reload` looks for
                     return True
             time.sleep(0.01)
         return False
