@@ -1,6 +1,8 @@
 """Virtual boards as a person and a program meet them: the unmodified mpremote, resets, sleep, power cuts, the image."""
 
+import contextlib
 import json
+import os
 import re
 import socket
 import ssl
@@ -583,3 +585,21 @@ def test_ctrl_c_ends_what_computes_and_never_waits(make):
     end = board.wait_console("begun")
     board.type("\x03")
     board.wait_console("KeyboardInterrupt", after=end)
+
+
+def test_what_was_written_before_a_reset_is_read_before_the_port_ends(make):
+    """A Pico's last words come in the instant in which its port goes, and the reader may be busy just then."""
+    board = make("RPI_PICO_W")
+    reader = os.open(board.port, os.O_RDWR | os.O_NOCTTY)
+    try:
+        before = len(board.events)
+        board.type("\x01import machine; print('last ' + 'words'); machine.reset()\x04")
+        board.wait_event("reset", after=before)
+        time.sleep(0.3)
+        read = b""
+        with contextlib.suppress(OSError):
+            while data := os.read(reader, 4096):
+                read += data
+    finally:
+        os.close(reader)
+    assert b"last words" in read

@@ -5,10 +5,13 @@ and whoever had it open reads the end. What nobody reads is lost after a second,
 """
 
 import contextlib
+import fcntl
+import math
 import os
 import pty
 import select
 import socket
+import termios
 import time
 import tty
 from pathlib import Path
@@ -47,6 +50,7 @@ class Console:
     def __init__(self, link: Path, tcp: int = 0) -> None:
         self._link = link
         self._master = self._slave = -1
+        self._ending: list[tuple[int, int, float]] = []  # ports that are gone: master, slave, when at the latest
         try:
             self._server = socket.create_server(("127.0.0.1", tcp))
         except OSError as error:
@@ -77,15 +81,31 @@ class Console:
         """The port is gone, under the hands of whoever has it open."""
         if self.plugged:
             self._link.unlink(missing_ok=True)
-            os.close(self._slave)
-            os.close(self._master)
+            self._ending.append((self._master, self._slave, time.monotonic() + _KEPT))
             self._master = self._slave = -1
+            self._end(time.monotonic())
         self._end_client()
         self._to_pty, self._to_client = _Pending(), _Pending()
+
+    def _end(self, now: float) -> None:
+        """Whoever reads gets what was written before the port went, and then the end."""
+        for pair in list(self._ending):
+            master, slave, until = pair
+            unread = any(fcntl.ioctl(slave, termios.FIONREAD, bytes(4)))
+            if not unread or now >= until:
+                self._ending.remove(pair)
+                os.close(slave)
+                os.close(master)
+
+    @property
+    def ending(self) -> bool:
+        """Is there a port that is gone, and not yet read to its end?"""
+        return bool(self._ending)
 
     def close(self) -> None:
         """End everything."""
         self.unplug()
+        self._end(math.inf)
         self._server.close()
 
     def _end_client(self) -> None:
@@ -103,6 +123,7 @@ class Console:
 
     def flush(self) -> None:
         """Hand on what can be handed on."""
+        self._end(time.monotonic())
         for pending, file in ((self._to_pty, self._master), (self._to_client, self._client)):
             pending.expire()
             if pending.data and file not in (None, -1):

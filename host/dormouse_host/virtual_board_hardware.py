@@ -144,6 +144,8 @@ class Hardware:
             waits.append(0.001 if not self._processor.listens() else 0.01)
         if self._processor and self._processor.pressed:
             waits.append(0.05)
+        if self.console.ending:
+            waits.append(0.01)
         return max(0.0, min(waits))
 
     def turn(self, ready: set[int]) -> None:
