@@ -155,12 +155,16 @@ def test_damaged_rotation_is_one_line_and_changes_nothing(tmp_path, cert, text):
     assert (path.read_text(), made.passwd.read_text()) == (text, before)
 
 
-def test_a_broker_that_is_not_ready_for_the_signal_does_not_get_it(tmp_path):
+def test_a_broker_that_is_not_ready_for_the_signal_does_not_get_it(tmp_path, monkeypatch):
     """mosquitto 2.0 writes its id down a moment before it handles SIGHUP, which would end it."""
     made = made_broker.make(tmp_path / "b")
     (made.broker / "mosquitto.pid").unlink(missing_ok=True)
-    code = "import signal, sys, time\ntime.sleep(1)\nsignal.signal(1, lambda *_: sys.exit(7))\ntime.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code, str(made.configuration)]) as slow:
+    wait = "import signal, sys, time; print(flush=True); time.sleep(1)"
+    code = f"{wait}; signal.signal(1, lambda *_: sys.exit(7)); time.sleep(60)"
+    monkeypatch.setattr(running, "_WITHIN", 5)
+    with subprocess.Popen([sys.executable, "-c", code, str(made.configuration)], stdout=subprocess.PIPE) as slow:
+        assert slow.stdout
+        slow.stdout.readline()  # it is up, and in a second it handles the signal
         (made.broker / "mosquitto.pid").write_text(str(slow.pid))
         assert not made.reload(), "it serves nobody"
-        assert slow.wait(30) == 7
+        assert slow.wait(60) == 7
