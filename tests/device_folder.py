@@ -10,6 +10,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -206,6 +207,12 @@ class Host:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.heard(leaf)) >= count, COMES), self.messages
         return self.heard(leaf)[count - 1]
+
+    def some(self, leaf: str, fits: Callable[[Any], bool]) -> Any:
+        """The first message on `leaf` that fits."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: any(map(fits, self.heard(leaf))), COMES), self.heard(leaf)
+        return next(filter(fits, self.heard(leaf)))
 
     def results(self, count: int) -> list[dict[str, Any]]:
         """The results, of which there must be `count`."""
