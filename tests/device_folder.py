@@ -56,8 +56,8 @@ class Ran:
         return found[0]
 
     def in_time(self, budget: float) -> bool:
-        """Did the wake end within its budget and a tenth? Some seconds more, for this machine may be busy."""
-        return bool(self.one("asleep")["ms"] <= 1100 * budget + 5000)
+        """Did the wake end within its budget and a tenth? A second more, for this machine may be busy."""
+        return bool(self.one("asleep")["ms"] <= 1100 * budget + 1000)
 
     @property
     def said(self) -> list[str]:

@@ -66,30 +66,18 @@ def judge(world: World) -> Verdict:
 # ---- commands
 
 
-def _cut_short(world: World) -> Counter[str]:
-    """Wakes, by device, that did not come to their end, as on a machine so busy that their budget was over: after one
-    the relay may well publish again what it can't know to have arrived.
-    """
-    wakes = Counter(device for (device,) in world.query("SELECT device FROM reports"))
-    whole = Counter(
-        device for device, record in world.query("SELECT device, record FROM ends") if json.loads(record).get("drained")
-    )
-    return wakes - whole
-
-
 def _commands(world: World, truths: dict[str, Truth], verdict: Verdict) -> None:
     events: dict[int, list[str]] = defaultdict(list)
     for command, status in world.query("SELECT command, status FROM command_events ORDER BY n"):
         events[command].append(status)
     cuts = {device.id: device.cuts for device in world.devices}
-    cut_short = _cut_short(world)
     asked = 0
     found = world.query('SELECT n, u, device, "do", status, published, void, value, open FROM commands ORDER BY n')
     for n, u, device, do, status, published, void, value, is_open in found:
         what = f"{device}: {do} {u} is {status} after {', '.join(events[n])}"
         again = max(0, published - 1 - (void is not None))
         verdict.again += again
-        if world.exact and again > cut_short[device]:
+        if world.exact and again:
             verdict.say(TWICE, f"published {published} times: {what}")
         if is_open or status not in FINAL:
             verdict.say(LOST, f"never settled: {what}")

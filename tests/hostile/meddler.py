@@ -109,6 +109,7 @@ class Meddler:
         except BaseException as error:
             self.errors.append(error)
         finally:
+            fin(device)  # a mere close may be a reset, which takes with it what the device has not read yet
             device.close()
             broker.close()
 
