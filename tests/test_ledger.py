@@ -21,6 +21,7 @@ from dormouse import protocol
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import entry, relays, rows, schema
 from dormouse_host.ledger.entry import Order
+from dormouse_host.ledger.outward import Ack
 from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.ledger.telemetry import follow
 
@@ -208,13 +209,30 @@ def test_each_status_is_an_event_with_its_time(ledger, clock):
         if step == "claim":
             (sent,) = ledger.claim("r", "c1", 10)
         elif step == "ack":
-            ledger.acknowledged([(sent.n, True)])
+            ledger.acknowledged([Ack(sent.n, sent.times, True)])
         else:
             ledger.take([answer(sent, value={"x": 1})], "c1")
     view = ledger.command(name)
     assert [status for _, status, _ in view.events] == ["queued", "publishing", "sent", "succeeded"]
     assert [at for at, _, _ in view.events] == [NOW, *times]
     assert (view.value, view.settled, view.final) == ({"x": 1}, times[-1], True)
+
+
+def test_a_tombstone_in_flight_is_published_once_and_again_when_it_was_lost(ledger):
+    """A wake drained between it and its PUBACK, which comes in one batch with that of a publish before it."""
+    awake(ledger)
+    (name,) = enter(ledger, "a")
+    (first,) = ledger.claim("r", "c1", 10)
+    ledger.cancel(name)
+    (tombstone,) = ledger.claim("r", "c1", 10)
+    ledger.acknowledged([Ack(first.n, first.times, True)])
+    ledger.take([report(2), end_message(end(2))], "c1")
+    assert ledger.claim("r", "c1", 10) == []
+    ledger.acknowledged([Ack(tombstone.n, tombstone.times, True), Ack(first.n, first.times, False)])
+    ledger.take([report(3), end_message(end(3))], "c1")
+    (again,) = ledger.claim("r", "c1", 10)
+    assert again.payload == tombstone.payload
+    assert [one.times for one in (first, tombstone, again)] == [1, 2, 3]
 
 
 def test_an_answer_stored_twice_changes_nothing(ledger):

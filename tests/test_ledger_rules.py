@@ -11,7 +11,7 @@ from dormouse_host.ledger import rules
 from dormouse_host.ledger.rules import End, Heard, Row, Window
 
 ROW = Row(1, "q4mz7c", "dev", "k9fe", 17, "water", '{"s":30}', 1795000000, None)
-SENT = replace(ROW, state="s1", status="sent", claimed=5, puback=6, session="c1")
+SENT = replace(ROW, state="s1", status="sent", claimed=5, puback=6, session="c1", published=1)
 END = End(3, "s1", present=True, drained=True, fence_dead=False, acked=0)
 SLEPT = Heard((20, 10), 20)  # two reports since it was published, the newer one of the wake that is judged
 
@@ -80,6 +80,47 @@ def test_without_a_puback_it_is_missing_after_two_reports_once_its_connection_is
     assert not judged(row, heard=Heard((20, 4), 20)).need
 
 
+def again(void: str | None = "expired", seq: int = 25) -> Row:
+    """SENT, published again over the same connection after the report of the wake that is judged."""
+    row = replace(SENT, void=void, need=True)
+    rules.claim(row, seq, "r", "c1", "s1")
+    return row
+
+
+@pytest.mark.parametrize("void", [None, "cancelled", "expired"])
+@pytest.mark.parametrize("session", ["c1", "c9"], ids=["to its relay", "to another relay"])
+def test_what_is_in_flight_is_not_missing_by_an_earlier_publish(void, session):
+    """Its bytes may reach the broker after the fence of this wake; the earlier ones' PUBACK came before its report."""
+    row = again(void)
+    assert judged(row, session=session) == row
+    assert judged(row, replace(END, present=False), session=session) == row, "its session was made before"
+
+
+def test_an_earlier_publishs_puback_does_not_stand_for_the_one_in_flight():
+    row = replace(SENT, status="publishing", puback=0, void="cancelled", need=True)
+    rules.claim(row, 7, "r", "c1", "s1")
+    rules.acknowledged(row, 1, 8)
+    assert row.status == "sent", "the broker has the command, if not yet its tombstone"
+    assert not judged(row, session="c1").need
+    rules.refused(row, 1)
+    assert not judged(row, session="c1").need
+    rules.acknowledged(row, 2, 9)
+    assert judged(row, session="c1").need
+
+
+def test_what_was_published_again_and_lost_again_is_missing_again():
+    """By its own PUBACK; without one, by its own two reports, once the connection is gone or the broker refused it."""
+    row = again(seq=7)
+    assert not judged(row, heard=Heard((20, 6), 20)).need
+    assert judged(row).need
+    refused = replace(row)
+    rules.refused(refused, 2)
+    assert judged(refused, session="c1").need
+    rules.acknowledged(row, 2, 8)
+    assert judged(row, heard=Heard((20, 6), 20), session="c1").need
+    assert judged(again(seq=7), replace(END, present=False), session="c1").need
+
+
 def test_a_lost_session_has_everything_unanswered_published_again():
     lost = replace(END, present=False, drained=False)
     assert judged(SENT, lost).need
@@ -130,7 +171,7 @@ def test_a_late_answer_wins_over_a_guess_and_never_over_an_answer():
 
 def test_a_refused_publish_counts_as_not_sent():
     row = replace(SENT, status="publishing", puback=0)
-    rules.refused(row)
+    rules.refused(row, 1)
     assert judged(row, session="c1").need
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import event
 
 from dormouse import protocol
 from dormouse_host.ledger.entry import Order
+from dormouse_host.ledger.outward import Ack
 from dormouse_host.ledger.store import Incoming, Ledger
 from needs import need_mosquitto
 from scale.plant import Settings
@@ -72,7 +73,7 @@ def whole_way(ledger: Ledger, devices: list[str], each: int) -> None:
     while outgoing := ledger.claim("r1", "c1", 500):
         for one in outgoing:
             published[one.device].append(one.payload)
-        ledger.acknowledged([(one.n, True) for one in outgoing])
+        ledger.acknowledged([Ack(one.n, one.times, True) for one in outgoing])
     for at in range(0, len(devices), 100):
         said = []
         for name in devices[at : at + 100]:

@@ -5,8 +5,10 @@ has it on lease; what can't go now is not looked at again until something about 
 """
 
 import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, or_, select
 
@@ -22,12 +24,23 @@ _EXPIRING = 1000
 
 @dataclass(frozen=True)
 class Outgoing:
-    """One publish. `n` is the command's key; `lifetime` in seconds is for the broker, None without an expiry."""
+    """One publish. `n` is the command's key, `times` how often it has been published with this one; `lifetime` in
+    seconds is for the broker, None without an expiry.
+    """
 
     n: int
+    times: int
     device: str
     payload: bytes
     lifetime: int | None
+
+
+class Ack(NamedTuple):
+    """One PUBACK: to which command (its key), to which of its publishes, and whether the broker took it."""
+
+    n: int
+    times: int
+    taken: bool
 
 
 def expire(connection: Connection, now: float) -> None:
@@ -123,7 +136,7 @@ def _claim(
     rules.claim(row, device.seq, relay, session, state)
     lifetime = None if row.void or row.expires is None else max(1, int(row.expires - now))
     payload = signatures.signed(device.id, rules.payload(row, state, row.void))
-    return Outgoing(row.n, device.id, payload, lifetime)
+    return Outgoing(row.n, row.published, device.id, payload, lifetime)
 
 
 def _settled(connection: Connection, found: Sequence[rules.Row]) -> set[str]:
@@ -134,9 +147,11 @@ def _settled(connection: Connection, found: Sequence[rules.Row]) -> set[str]:
     return settled
 
 
-def acknowledged(connection: Connection, acks: Sequence[tuple[int, bool]], now: float) -> None:
-    """PUBACKs: the commands' keys, and whether the broker took each."""
-    taken = dict(acks)
+def acknowledged(connection: Connection, acks: Sequence[Ack], now: float) -> None:
+    """The broker's PUBACKs."""
+    taken: dict[int, list[Ack]] = defaultdict(list)
+    for ack in acks:
+        taken[ack.n].append(ack)
     devices: set[str] = set()
     for keys in rows.chunks(taken):
         devices.update(connection.execute(select(C.device).where(C.n.in_(keys)).distinct()).scalars())
@@ -146,8 +161,9 @@ def acknowledged(connection: Connection, acks: Sequence[tuple[int, bool]], now: 
         changes = Changes(found)
         for row in found:
             device = locked.get(row.device)
-            if not taken[row.n]:
-                rules.refused(row)
-            elif device:
-                rules.acknowledged(row, device.seq)
+            for ack in taken[row.n]:
+                if not ack.taken:
+                    rules.refused(row, ack.times)
+                elif device:
+                    rules.acknowledged(row, ack.times, device.seq)
         changes.save(connection, now)

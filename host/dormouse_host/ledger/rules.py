@@ -147,8 +147,10 @@ def publishable(rows: Iterable[Row], settled: frozenset[str] | set[str], window:
 
 
 def claim(row: Row, seq: int, relay: str, session: str, state: str) -> None:
-    """It is about to be published: committed before the first byte leaves."""
-    row.claimed = row.claimed or seq
+    """It is about to be published: committed before the first byte leaves. What was published of it before says nothing
+    of this publish: it is missing by its own PUBACK, or by its own age.
+    """
+    row.claimed, row.puback = seq, 0
     row.state = row.state or state
     row.relay, row.session, row.need = relay, session, False
     row.published += 1
@@ -156,16 +158,18 @@ def claim(row: Row, seq: int, relay: str, session: str, state: str) -> None:
         row.status = PUBLISHING
 
 
-def acknowledged(row: Row, seq: int) -> None:
-    """The broker's PUBACK: not a proof, but what the rule for missing commands counts from."""
-    row.puback = seq
+def acknowledged(row: Row, times: int, seq: int) -> None:
+    """The PUBACK to publish number `times`: not a proof, but what the rule for missing commands counts from."""
+    if row.published == times:
+        row.puback = seq
     if row.status == PUBLISHING:
         row.status = SENT
 
 
-def refused(row: Row) -> None:
-    """A PUBACK with an error reason: not sent, and no connection holds it any more."""
-    row.session = None
+def refused(row: Row, times: int) -> None:
+    """A PUBACK with an error reason to publish number `times`: not sent, and no connection holds it any more."""
+    if row.published == times:
+        row.session = None
 
 
 def settle(row: Row, status: str, *, guess: bool = False) -> bool:

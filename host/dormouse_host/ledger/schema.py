@@ -97,10 +97,10 @@ commands = Table(
     Column("open", Boolean, nullable=False),  # no final status yet
     Column("guess", Boolean, nullable=False, server_default=text("false")),  # final, but a late answer wins
     Column("alone", Boolean, nullable=False, server_default=text("false")),  # settled without ever being published
-    Column("claimed", BigInteger, nullable=False, server_default="0"),  # seq of the first "publishing"
+    Column("claimed", BigInteger, nullable=False, server_default="0"),  # seq of the last "publishing"
     Column("relay", Text),
     Column("session", Text),  # the relay's connection that published it last
-    Column("puback", BigInteger, nullable=False, server_default="0"),  # seq of the last one
+    Column("puback", BigInteger, nullable=False, server_default="0"),  # seq of its PUBACK
     Column("wake", BigInteger, nullable=False, server_default="-1"),  # the wake for which it was published again
     Column("need", Boolean, nullable=False, server_default=text("false")),  # is to be published (again)
     Column("void", Text),  # cancelled or expired: what its tombstone says

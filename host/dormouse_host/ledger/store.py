@@ -33,7 +33,7 @@ from dormouse_host.ledger import (
 )
 from dormouse_host.ledger.database import Database
 from dormouse_host.ledger.entry import Order
-from dormouse_host.ledger.outward import Outgoing
+from dormouse_host.ledger.outward import Ack, Outgoing
 from dormouse_host.ledger.records import LogLine
 from dormouse_host.ledger.rows import D
 from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
@@ -274,8 +274,8 @@ class Ledger:
         with self._writing() as c:
             return outward.claim(c, relay, session, now, room, window)
 
-    def acknowledged(self, acks: Sequence[tuple[int, bool]]) -> None:
-        """PUBACKs: the keys of commands, and whether the broker took each."""
+    def acknowledged(self, acks: Sequence[Ack]) -> None:
+        """The broker's PUBACKs."""
         with self._writing() as c:
             outward.acknowledged(c, acks, self._clock())
 

@@ -18,7 +18,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from dormouse import protocol
 from dormouse_host import tls
 from dormouse_host.errors import HostError
-from dormouse_host.ledger.outward import Outgoing
+from dormouse_host.ledger.outward import Ack, Outgoing
 from dormouse_host.ledger.store import Incoming
 from dormouse_host.url import BrokerAddress
 
@@ -57,8 +57,8 @@ class Connection:
         self._suback: ReasonCode | None = None
         self._ended, self._cut = "", False
         self._came: list[tuple[int, Incoming]] = []
-        self._acks: list[tuple[int, bool]] = []
-        self._flying: dict[int, int] = {}  # paho's message id -> the command's key
+        self._acks: list[Ack] = []
+        self._flying: dict[int, Outgoing] = {}  # by paho's message id
         how = {} if mqtt5 else {"clean_session": False}
         version = paho.MQTTv5 if mqtt5 else paho.MQTTv311
         self._client = paho.Client(
@@ -140,9 +140,9 @@ class Connection:
         self._came.append((message.mid if message.qos else 0, came))
 
     def _on_publish(self, _client: object, _data: object, mid: int, reason: ReasonCode, _more: object) -> None:
-        n = self._flying.pop(mid, None)
-        if n is not None:
-            self._acks.append((n, not reason.is_failure))
+        sent = self._flying.pop(mid, None)
+        if sent is not None:
+            self._acks.append(Ack(sent.n, sent.times, not reason.is_failure))
 
     def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: ReasonCode, _more: object) -> None:
         taken_over = reason.value == _TAKEN_OVER
@@ -156,7 +156,7 @@ class Connection:
         """Publishes without a PUBACK."""
         return len(self._flying)
 
-    def wait(self, seconds: float) -> tuple[Sequence[tuple[int, Incoming]], Sequence[tuple[int, bool]]]:
+    def wait(self, seconds: float) -> tuple[Sequence[tuple[int, Incoming]], Sequence[Ack]]:
         """What came in, with the ids to confirm, and the PUBACKs, after at most so long without any. Lost if it is.
 
         What follows within _GROUP is one group with the first, and stored with one COMMIT. No device waits for that:
@@ -189,7 +189,7 @@ class Connection:
                 expiry.MessageExpiryInterval = min(one.lifetime, 0xFFFFFFFF)
             topic = protocol.topic(self._root, one.device, protocol.CMD)
             sent = self._client.publish(topic, one.payload, 1, properties=expiry)
-            self._flying[sent.mid] = one.n
+            self._flying[sent.mid] = one
 
     def close(self) -> None:
         """Disconnect in order; the broker keeps the session."""

@@ -172,9 +172,9 @@ class Relay:
             counts.stored += len(came)
         if acks:  # after the reports that came with them: judged too late costs a wake, too early a repetition
             self._ledger.acknowledged(acks)
-            for n, taken in acks:
-                if not taken:
-                    log.warning("refused by the broker", command=n)
+            for ack in acks:
+                if not ack.taken:
+                    log.warning("refused by the broker", command=ack.n)
 
     def _publish(self, connection: Connection, session: str, counts: _Counts) -> None:
         room = connection.room - connection.flying
