@@ -9,31 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from attack.bench import Bench
 from dormouse_host import Fleet
 from dormouse_host.door import passwords, provision
-from dormouse_host.door.rotate import Rotated, rotate
+from dormouse_host.door.rotate import Rotated
 from dormouse_host.errors import HostError
+from rotating import begin, bench_fixture, not_yet, opened_fixture, wakes  # noqa: F401  (fixtures, found by being here)
 
 pytestmark = pytest.mark.xdist_group("rotate")
-
-
-@pytest.fixture(scope="module")
-def opened():
-    with Bench() as made:
-        yield made
-
-
-@pytest.fixture
-def bench(opened, interpreter):
-    opened.interpreter = interpreter
-    return opened
-
-
-def begin(bench, device, seconds=0.0):
-    """As `dormouse rotate` does until it is killed, or with more time to its end."""
-    with bench.fleet as fleet:
-        return rotate(bench.made, fleet, device.config["id"], bench.folder, seconds)
 
 
 def on_its_way(bench, device=None):
@@ -41,9 +23,7 @@ def on_its_way(bench, device=None):
     if device is None:
         device = bench.device()
         bench.meet(device)
-    with pytest.raises(HostError, match="has not answered yet"):
-        begin(bench, device)
-    said = bench.under_way(device)
+    said = not_yet(bench, device)
     return device, said["password"], said["command"]
 
 
@@ -51,14 +31,6 @@ def ways_in(bench, device, new):
     """Which of the old and the new password the broker accepts."""
     old = bench.of_device(device)
     return bench.refused(old) is None, bench.refused(replace(old, password=new)) is None
-
-
-def wakes(bench, device):
-    """A wake that must finish. How many connections it took."""
-    ran = bench.wake(device)
-    assert ran.code == 0, ran.output
-    assert len(ran.all("connected")) == 1
-    return len(ran.all("connecting"))
 
 
 def test_new_password_is_taken_once_the_device_has_both_and_then_it_alone(bench):
@@ -104,9 +76,7 @@ def test_it_can_be_done_again_and_again_and_flashed_over(bench):
 def test_device_that_never_comes_is_let_in_with_the_old_one(bench):
     device, new, name = on_its_way(bench)
     assert ways_in(bench, device, new) == (True, False)
-    with pytest.raises(HostError, match="has not answered yet"):
-        begin(bench, device)
-    assert bench.under_way(device) == {"password": new, "command": name}
+    assert not_yet(bench, device) == {"password": new, "command": name}
 
 
 def test_each_state_of_file_and_broker_lets_the_device_in(bench):

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 import made_broker
-from attack.bench import Bench
 from certificates import Pair, server_context
 from dormouse_host.door import files, provision
 from dormouse_host.door import rotate as work
-from dormouse_host.door.rotate import Rotated, rotate
+from dormouse_host.door.rotate import Rotated
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.entry import Order
 from peer import Peer
+from rotating import begin, bench_fixture, not_yet, opened_fixture, wakes  # noqa: F401  (fixtures, found by being here)
 
 pytestmark = pytest.mark.xdist_group("rotate-certificate")
 
@@ -29,43 +29,10 @@ class Killed(BaseException):
     """What ends the host between two steps."""
 
 
-@pytest.fixture(scope="module")
-def opened():
-    with Bench() as made:
-        yield made
-
-
-@pytest.fixture
-def bench(opened, interpreter):
-    opened.interpreter = interpreter
-    return opened
-
-
-def begin(bench, device, seconds=0.0):
-    """As `dormouse rotate` does until it is killed, or with more time to its end."""
-    with bench.fleet as fleet:
-        return rotate(bench.made, fleet, device.config["id"], bench.folder, seconds)
-
-
-def not_yet(bench, device):
-    """The call ends with a command on its way, which the broker has. Returns what is under way."""
-    with pytest.raises(HostError, match="has not answered yet"):
-        begin(bench, device)
-    return bench.under_way(device)
-
-
 def met(bench):
     device = bench.device(cert=True)
     bench.meet(device)
     return device
-
-
-def wakes(bench, device):
-    """A wake that must finish. How many connections it took."""
-    ran = bench.wake(device)
-    assert ran.code == 0, ran.output
-    assert len(ran.all("connected")) == 1
-    return len(ran.all("connecting"))
 
 
 def answer(bench, name):

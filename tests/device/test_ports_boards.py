@@ -214,11 +214,22 @@ def test_pretended_date_is_no_time():
 
 
 class Asked:
-    """dormouse.ports.sntp."""
+    """dormouse.ports.sntp, inside a `with`."""
+
+    NAME = "dormouse.ports.sntp"
 
     def __init__(self, world):
         self.world = world
         self.Question = self.ask  # MicroPython imports no method
+
+    def __enter__(self):
+        self.before = sys.modules.get(self.NAME)
+        sys.modules[self.NAME] = self  # type: ignore[assignment]
+
+    def __exit__(self, *error):
+        sys.modules.pop(self.NAME)
+        if self.before:
+            sys.modules[self.NAME] = self.before
 
     def ask(self, server):
         self.world.tell("ask", server)
@@ -231,10 +242,8 @@ def test_time_is_asked_for_once_a_day_and_hourly_while_nobody_answers():
     """The name is looked up once; later questions go to the address that answered."""
     for kind in BOARDS:
         world = bench.World()
-        before = sys.modules.get("dormouse.ports.sntp")
-        sys.modules["dormouse.ports.sntp"] = Asked(world)  # type: ignore[assignment]
         asked = []
-        try:
+        with Asked(world):
             for hours, seconds in ((0, None), (0.5, None), (0.6, None), (1.1, 1800000000), (5, None), (23, None)):
                 world.seconds += int(hours * 3600)
                 port, _ = make(world, kind)
@@ -248,10 +257,6 @@ def test_time_is_asked_for_once_a_day_and_hourly_while_nobody_answers():
             port, _ = make(world, kind)
             port.join(dict(CONFIG, clock="ntp", ntp="broken.example"), SECRETS, 20000)
             assert port.time() is not None, "a resolver that fails costs no wake"
-        finally:
-            sys.modules.pop("dormouse.ports.sntp")
-            if before:
-                sys.modules["dormouse.ports.sntp"] = before
         assert asked == [["time.example"], [], ["time.example"], ["time.example"], [], ["10.0.0.1"]], asked
 
 
@@ -259,10 +264,8 @@ def test_time_first_is_asked_for_at_each_wake_that_does_not_know_it():
     """Without it the wake can't connect: an hour's pause would be an hour's silence."""
     for kind in BOARDS:
         world = bench.World()
-        before = sys.modules.get("dormouse.ports.sntp")
-        sys.modules["dormouse.ports.sntp"] = Asked(world)  # type: ignore[assignment]
         asked = []
-        try:
+        with Asked(world):
             for seconds in (None, None, 1800000000, None, None):
                 world.seconds += 60
                 port, _ = make(world, kind)
@@ -272,10 +275,6 @@ def test_time_first_is_asked_for_at_each_wake_that_does_not_know_it():
                     port._question.seconds = seconds
                     port.time()
                 end(port.sleep, 1000)
-        finally:
-            sys.modules.pop("dormouse.ports.sntp")
-            if before:
-                sys.modules["dormouse.ports.sntp"] = before
         assert asked == [1, 1, 1, 0, 0], asked
 
 
