@@ -5,14 +5,26 @@ over is refused. That the agent's own bundle works is tested wherever MicroPytho
 """
 
 import ast
+import binascii
+import io
+import json
+import os
+import re
+import select
+import socket
+import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from dormouse_host import build
-from dormouse_host.bundle import constants, merge, scopes, shorten, sources
+import dormouse.ports
+from dormouse.wake import Wake
+from dormouse_host import build, toolchain
+from dormouse_host.bundle import constants, merge, prune, scopes, shorten, sources
+from needs import need_stubs
 
 PORT = "class Port:\n    pass\n"
 
@@ -32,6 +44,7 @@ def merged(modules: scopes.Modules, *first: str) -> dict[str, str]:
     kept = {merge.label(scopes.Symbol(module, "answer")): "answer" for module in modules}
     found = constants.take_out(modules, names)
     files = merge.merge(modules, names, found, merge.plan(modules, first))
+    prune.prune(files, kept)
     shorten.shorten(files, kept)
     return {name: ast.unparse(tree) for name, tree in files.items()}
 
@@ -86,6 +99,21 @@ TRICKY = [
     pytest.param("try:\n        1 // 0\n    except ArithmeticError as name:\n        return str(name)", id="except as"),
     pytest.param("from dormouse.late import answer as name\n    return name()", id="an import inside a function"),
     pytest.param("return {name: both(name) for name in {'a': 1} if helpers.A == 0}", id="a dict comprehension"),
+    pytest.param("return Base(1).shown(), Child(2).shown(), Child(3).count", id="attributes of a class and its base"),
+    pytest.param("return Thing().adopt(Base(4)), Base(5).swap(Child(6))", id="attributes of another object"),
+    pytest.param("return getattr(Base(7), 'count'), hasattr(Base(8), 'total')", id="an attribute named by a text"),
+    pytest.param("return given(second=1, first=2), options(a=1, count=2)", id="arguments given by name"),
+    pytest.param("return sorted(vars(options(total=3)))", id="names of options"),
+    pytest.param("return closure(2)(3), [f(1) for f in (closure(n) for n in (4, 5))]", id="closures"),
+    pytest.param("return Thing().total(3), Base(2).total(3)", id="one name in two classes"),
+    pytest.param(
+        "first = [1]\n    def inner():\n        nonlocal first\n        first = 2\n    inner()\n    return first",
+        id="nonlocal",
+    ),
+    pytest.param(
+        "count, total = given(1, 2)\n    return count, total, Base(count).count", id="locals named as attributes"
+    ),
+    pytest.param("return Child(1).both, Child.limit, Child(2).limited()", id="a property and a class's constant"),
 ]
 
 MAIN = """
@@ -95,7 +123,64 @@ from dormouse.helpers import C, both, name
 def _same(x):
     return "main"
 
+class Base:
+    limit = 3
+
+    def __init__(self, count):
+        self.count = count
+        self._total = count * 10
+
+    def shown(self):
+        return self.count, self._total
+
+    def total(self, by):
+        return self._total * by
+
+    def swap(self, other):
+        self.count, other.count = other.count, self.count
+        return self.count, other.count, other._total
+
+class Child(Base):
+    def __init__(self, count):
+        super().__init__(count + 100)
+        self._extra = 1
+
+    def shown(self):
+        return super().shown(), self._extra, self._total
+
+    @property
+    def both(self):
+        return self.count + self._extra
+
+    def limited(self):
+        return [self.limit for _ in range(self.limit)]
+
+class Options:
+    pass
+
+def options(**given):
+    made = Options()
+    for key in given:
+        setattr(made, key, given[key])
+    return made if "total" in given else sorted(given)
+
+def given(first, second):
+    return first, second
+
+def closure(by):
+    def inner(count, more=by):
+        return count * by + more
+    return inner
+
 class Thing:
+    def adopt(self, base):
+        self.count = base.count
+        return self.count, base.shown()
+
+    def total(self, count):
+        self._total = count
+        return self._total, count
+
     name = "attribute"
     other = name + "!"
 
@@ -138,6 +223,61 @@ def test_anothers_private_attribute_keeps_its_name(tmp_path):
     files = merged(package(tmp_path, main=text), "dormouse.main")
     assert "sys._getframe()" in files["dormouse.main"]
     assert "_own" not in files["dormouse.main"]
+
+
+def test_names_are_short_wherever_nobody_else_says_them(tmp_path):
+    """And none of the three kinds needs names of its own."""
+    body = "return Base(1).shown(), given(first=1, second=2), options(total=1), closure(1)(2), Thing().total(1)"
+    files = merged(package(tmp_path, helpers=HELPERS, main=MAIN % body), "dormouse.main")
+    said = set(re.findall(r"[A-Za-z_]\w+", files["dormouse.main"]))
+    assert not said & {"Base", "Child", "shown", "_total", "count", "closure", "made", "by", "inner", "limited"}
+    assert {"first", "second", "total"} <= said
+
+
+def test_what_nothing_asks_for_is_left_out(tmp_path):
+    files = merged(package(tmp_path, helpers=HELPERS, main=MAIN % "return name(1)"), "dormouse.main")
+    assert "helpers.name" in files["dormouse.main"]
+    assert "helpers" not in files["dormouse.main"].replace("helpers.name", ""), "what only `both` used is there"
+
+
+def foreign(port):
+    """Names of attributes that the agent does not own: of MicroPython, of the board, of umqtt.simple, of apps."""
+    lives = [b"", bytearray(), memoryview(b""), "", 0, 0.0, [], {}, (), set(), OSError(), (n for n in ""), object, len]
+    lives += [io.FileIO, socket.socket, select.poll(), select, socket, struct, time, os, sys, json, binascii]
+    names = {name for thing in lives for name in dir(thing)}
+    stubs = need_stubs(port)
+    for module in (
+        "machine",
+        "network",
+        "time",
+        "os",
+        "sys",
+        "gc",
+        "socket",
+        "select",
+        "tls",
+        "vfs",
+        "esp32",
+        "hashlib",
+    ):
+        for path in [*stubs.rglob(f"{module}.pyi"), *stubs.rglob(f"{module}/**/*.pyi")]:
+            for node in ast.walk(ast.parse(path.read_text())):
+                match node:
+                    case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.AnnAssign(target=ast.Name(id=name)):
+                        names.add(name)
+    client = ast.parse((toolchain.umqtt_folder() / "umqtt" / "simple.py").read_text())
+    names |= {node.attr for node in ast.walk(client) if isinstance(node, ast.Attribute)}
+    names |= {node.name for node in ast.walk(client) if isinstance(node, ast.FunctionDef)}
+    names |= set(re.findall(r"^ {4,8}([a-z]+)(?:\(|  )", str(dormouse.ports.__doc__), re.M))
+    return names | {name for name in (*vars(Wake), *Wake.__init__.__code__.co_names) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("port", ["esp32", "rp2"])
+def test_no_name_is_renamed_that_is_not_the_agent_s_alone(port):
+    """What an attribute belongs to can't be told from the source: `x.read()` may be ours, or a file's."""
+    renamed = shorten.shorten(*build.merged(port))
+    assert len(renamed) > 200
+    assert sorted(renamed & foreign(port)) == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from dormouse_host.bundle import constants, merge, scopes, shorten, sources
+from dormouse_host.bundle import constants, merge, prune, scopes, shorten, sources
 from dormouse_host.compiled import compiler
 from dormouse_host.device_process import agent_folder
 from dormouse_host.errors import HostError
@@ -35,6 +35,13 @@ def agent_files(port: str, folder: Path | None = None) -> dict[str, bytes]:
 
 def bundled(port: str, folder: Path | None = None) -> dict[str, str]:
     """Dotted name of a file of the bundle -> its source."""
+    files, public = merged(port, folder)
+    shorten.shorten(files, public)
+    return {name: ast.unparse(tree) + "\n" for name, tree in files.items()}
+
+
+def merged(port: str, folder: Path | None = None) -> tuple[scopes.Modules, dict[str, str]]:
+    """The bundle's files before their names are made short, and the labels that keep a plain name."""
     modules = sources.modules((folder or agent_folder()) / PACKAGE, port)
     port_module = f"{PACKAGE}.ports.{port}"
     if port_module not in modules:
@@ -43,8 +50,8 @@ def bundled(port: str, folder: Path | None = None) -> dict[str, str]:
     public = _public(modules, names, port_module)
     found = constants.take_out(modules, names)
     files = merge.merge(modules, names, found, merge.plan(modules, (PACKAGE, f"{PACKAGE}.agent", port_module)))
-    shorten.shorten(files, public)
-    return {name: ast.unparse(tree) + "\n" for name, tree in files.items()}
+    prune.prune(files, public)
+    return files, public
 
 
 def _public(modules: scopes.Modules, names: scopes.Names, port_module: str) -> dict[str, str]:

@@ -1,70 +1,75 @@
-"""Private names made short: `_batches` is one or two letters on the board.
+"""Names made short: on a board each different one costs flash, and RAM for as long as the agent runs.
 
-Must stay true: only names that begin with an underscore and that the agent itself defines are touched, the same name
-everywhere in the same way; what others see or say (`command`, `limit`, a port's methods, JSON keys) keeps its name.
+Must stay true: two names that could meet never become one. Those of the files' top levels, attributes, and locals are
+three kinds that never meet (a local and a top level's do, in a function), so that one short name serves all three; so
+do attributes that only their own class's methods touch. What others see or say keeps its name (spoken.py).
 """
 
-import ast
 import itertools
-import keyword
 import string
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from dormouse_host.bundle.places import Found, Kind, Place, find
 from dormouse_host.bundle.scopes import Modules
+from dormouse_host.bundle.spoken import APPS, SPOKEN
 
-_FIELDS = (
-    (ast.Name, "id"),
-    (ast.Attribute, "attr"),
-    (ast.arg, "arg"),
-    (ast.keyword, "arg"),
-    (ast.FunctionDef, "name"),
-    (ast.ClassDef, "name"),
-    (ast.ExceptHandler, "name"),
-    (ast.alias, "name"),
-    (ast.alias, "asname"),
-)
+_MOST = 3000  # short names at hand
 
 
-def shorten(files: Modules, kept: dict[str, str]) -> dict[str, str]:
-    """Rename in place. `kept` says which names get a given one. Returns every old name's new one."""
-    uses = Counter(name for tree in files.values() for _, _, name in _identifiers(tree))
-    taken = {*uses, *kept.values(), *keyword.kwlist, *dir(__builtins__)}
-    short = (name for name in _names() if name not in taken)
-    own = {name for tree in files.values() for name in _defined(tree)}
-    new = {name: kept.get(name) or next(short) for name, _ in uses.most_common() if name in own and _private(name)}
-    for tree in files.values():
-        for node, field, name in list(_identifiers(tree)):
-            setattr(node, field, new.get(name, name))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Global):
-                node.names = [new.get(name, name) for name in node.names]
-    return new
+def shorten(files: Modules, kept: dict[str, str]) -> set[str]:
+    """Rename in place. `kept` says which labels of merge.py get a given name. Returns the attributes renamed."""
+    found = find(files, {*kept, *APPS})
+    common, private = _attributes(found)
+    old = {place.name for place in (*common, *private)}
+    renamed = {id(place) for place in (*common, *private)}
+    for place in found.places:
+        if place.kind is Kind.ATTRIBUTE and id(place) not in renamed:
+            found.fixed.add(place.name)
+    taken = found.fixed | set(kept.values())
+    short = [name for name in itertools.islice(_names(), _MOST) if name not in taken]
+    beyond = _by_owner(private, short)
+    _rename(common, short[beyond:])
+    beyond = _by_owner([place for place in found.places if place.kind is Kind.LOCAL], short)
+    _rename([place for place in found.places if place.kind is Kind.TOP], short[beyond:], kept)
+    return old
 
 
-def _private(name: str) -> bool:
-    return name.startswith("_") and not name.endswith("__")
+def _attributes(found: Found) -> tuple[list[Place], list[Place]]:
+    """Those of several classes, or of things that are not `self`; and those of one class each, with it as owner."""
+    places = [place for place in found.places if place.kind is Kind.ATTRIBUTE and _free(place.name, found)]
+    family = {name: name for name in found.bases}
+    for name, bases in found.bases.items():
+        for base in bases:
+            old = family[name]
+            family = {n: family.get(base, f) if f == old else f for n, f in family.items()}
+    shared = {place.name for place in places if place.owner is None}
+    for place in places:
+        place.owner = family.get(str(place.owner))
+    return [p for p in places if p.name in shared], [p for p in places if p.name not in shared]
 
 
-def _identifiers(tree: ast.Module) -> Iterator[tuple[ast.AST, str, str]]:
-    for node in ast.walk(tree):
-        for kind, field in _FIELDS:
-            if isinstance(node, kind) and isinstance(name := getattr(node, field), str):
-                yield node, field, name
+def _free(name: str, found: Found) -> bool:
+    return name in found.own and name not in found.fixed and name not in SPOKEN and not name.startswith("__")
 
 
-def _defined(tree: ast.Module) -> Iterator[str]:
-    """Names that the agent gives to something of its own: another's private attribute is not among them."""
-    for node in ast.walk(tree):
-        match node:
-            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
-                yield name
-            case ast.Name(id=name, ctx=ast.Store()):
-                yield name
-            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
-                yield name
-            case ast.alias(name=name, asname=asname) if _private(asname or name):
-                yield asname or name
+def _by_owner(places: Iterable[Place], short: list[str]) -> int:
+    """Rename each owner's places by themselves. Returns how many short names that took at most."""
+    owners: dict[object, list[Place]] = {}
+    for place in places:
+        owners.setdefault(place.owner, []).append(place)
+    return max((_rename(each, short) for each in owners.values()), default=0)
+
+
+def _rename(places: list[Place], short: Iterable[str], kept: dict[str, str] | None = None) -> int:
+    """Give each name of `places`, the most frequent first, one of `short`, or what `kept` says."""
+    names = iter(short)
+    new = dict(kept or {})
+    for name, _ in Counter(place.name for place in places).most_common():
+        new[name] = new.get(name) or next(names)
+    for place in places:
+        place.name = new[place.name]
+    return len(new)
 
 
 def _names() -> Iterator[str]:

@@ -1,0 +1,194 @@
+"""Every place in the files where a name stands, and what kind of name it is there.
+
+Must stay true: a name is of the kind that Python's rules of scope give it; where they leave a doubt (a name that is
+also a text, a built-in, a module, or given as an argument's name) it is of none, and stays.
+"""
+
+import ast
+import builtins
+import itertools
+import keyword
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from dormouse_host.bundle.scopes import Modules, bound
+
+_PREFIX = "_dormouse", "_foreign"  # of merge.py's labels
+
+
+class Kind(Enum):
+    """TOP: of a file's top level, the same in all files. ATTRIBUTE, LOCAL: to a function and what is in it."""
+
+    TOP = auto()
+    ATTRIBUTE = auto()
+    LOCAL = auto()
+
+
+@dataclass
+class Place:
+    """The name in `field` of `node` (in a list there: number `at`). `owner`: of an attribute the class, where it is
+    one of `self`; of a local the outermost function, as a number.
+    """
+
+    node: ast.AST
+    field: str
+    kind: Kind
+    owner: str | int | None = None
+    at: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What stands there now."""
+        value = getattr(self.node, self.field)
+        return str(value if self.at is None else value[self.at])
+
+    @name.setter
+    def name(self, name: str) -> None:
+        if self.at is None:
+            setattr(self.node, self.field, name)
+        else:
+            getattr(self.node, self.field)[self.at] = name
+
+
+@dataclass
+class Found:
+    """All places of all files; what the agent's classes define; their bases; and every name that stays as it is."""
+
+    places: list[Place] = field(default_factory=list)
+    own: set[str] = field(default_factory=set)
+    bases: dict[str, list[str]] = field(default_factory=dict)
+    fixed: set[str] = field(default_factory=lambda: {*keyword.kwlist, *dir(builtins)})
+
+
+def find(files: Modules, spoken: Iterable[str]) -> Found:
+    """Look through `files`. The parameters of functions that `spoken` names stay: a caller may name them."""
+    found = Found()
+    every = [node for tree in files.values() for node in ast.walk(tree)]
+    for node in every:
+        match node:
+            case ast.keyword(arg=str(name)) | ast.Constant(value=str(name)):
+                found.fixed.add(name)
+            case ast.Import(names=aliases):
+                found.fixed.update(alias.name for alias in aliases)
+    functions = [node for node in every if isinstance(node, ast.FunctionDef) and node.name in set(spoken)]
+    for function in functions:
+        found.fixed.update(a.arg for a in _arguments(function.args))
+    walker = _Walker(found)
+    for tree in files.values():
+        walker.visit(tree)
+    return found
+
+
+def _arguments(arguments: ast.arguments) -> Iterator[ast.arg]:
+    for a in (*arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg):
+        if a is not None:
+            yield a
+
+
+def _locals(nodes: Iterable[ast.AST]) -> set[str]:
+    """What is local anywhere in a function, the functions in it included."""
+    names: set[str] = set()
+    for node in itertools.chain.from_iterable(map(ast.walk, nodes)):
+        match node:
+            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.FunctionDef(name=name):
+                names.add(name)
+            case ast.ExceptHandler(name=str(name)) | ast.alias(asname=str(name)):
+                names.add(name)
+    return names
+
+
+class _Walker(ast.NodeVisitor):
+    """Files what it visits in `found`."""
+
+    def __init__(self, found: Found) -> None:
+        self.found = found
+        self.owner: str | None = None  # the class that this is in
+        self.me = ""  # what its method calls `self`
+        self.members: set[str] = set()  # its attributes, where this is in its body and in no method
+        self.function = 0  # number of the outermost function that this is in; 0: none
+        self.functions = 0  # numbers given
+        self.names: set[str] = set()  # local to it
+
+    def _file(self, node: ast.AST, field: str, name: str, at: int | None = None) -> None:
+        if name.startswith(_PREFIX):
+            self.found.places.append(Place(node, field, Kind.TOP, at=at))
+        elif name in self.names and name not in self.found.fixed:
+            self.found.places.append(Place(node, field, Kind.LOCAL, self.function, at))
+        elif name in self.members:
+            self._attribute(node, field, self.owner)
+        else:
+            self.found.fixed.add(name)
+
+    def _attribute(self, node: ast.AST, field: str, owner: str | None) -> None:
+        self.found.places.append(Place(node, field, Kind.ATTRIBUTE, owner))
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self._file(node, "name", node.name)
+        self.found.bases[node.name] = [ast.unparse(base) for base in node.bases]
+        for base in node.bases:
+            self.visit(base)
+        self.owner, self.members = node.name, bound(node.body)
+        self.found.own |= self.members
+        for statement in node.body:
+            self.visit(statement)
+        self.owner, self.members = None, set()
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self._file(node, "name", node.name)
+        if self.members:
+            self.me = node.args.args[0].arg
+        for outside in (*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)):
+            self.visit(outside)
+        self._scope([*_arguments(node.args)], node.body)
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        for outside in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
+            self.visit(outside)
+        self._scope([*_arguments(node.args)], [node.body])
+
+    def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> None:
+        self._scope([], list(ast.iter_child_nodes(node)))
+
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension
+
+    def _scope(self, arguments: list[ast.arg], body: list[ast.stmt] | list[ast.expr] | list[ast.AST]) -> None:
+        if self.function:
+            for inside in (*arguments, *body):
+                self.visit(inside)
+            return
+        self.functions += 1
+        self.function, self.names = self.functions, _locals([*arguments, *body])
+        members, self.members = self.members, set()
+        for inside in (*arguments, *body):
+            self.visit(inside)
+        self.function, self.names, self.members = 0, set(), members
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        mine = self.owner is not None and isinstance(node.value, ast.Name) and node.value.id == self.me
+        if mine and isinstance(node.ctx, ast.Store):
+            self.found.own.add(node.attr)
+        self._attribute(node, "attr", self.owner if mine else None)
+        self.visit(node.value)
+
+    def visit_Name(self, node: ast.Name) -> None:
+        self._file(node, "id", node.id)
+
+    def visit_arg(self, node: ast.arg) -> None:
+        self._file(node, "arg", node.arg)
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
+        if node.name:
+            self._file(node, "name", node.name)
+        self.generic_visit(node)
+
+    def visit_alias(self, node: ast.alias) -> None:
+        self._file(node, "name", node.name)
+        if node.asname:
+            self._file(node, "asname", node.asname)
+
+    def visit_Global(self, node: ast.Global | ast.Nonlocal) -> None:
+        for at, name in enumerate(node.names):
+            self._file(node, "names", name, at)
+
+    visit_Nonlocal = visit_Global

@@ -1,0 +1,49 @@
+"""What nothing on the board asks for is left out: the host's half of a shared module, say.
+
+Must stay true: only what is defined at the top level of a file, without a side effect, and named nowhere else goes.
+"""
+
+import ast
+from collections import Counter
+from collections.abc import Container
+
+from dormouse_host.bundle.scopes import Modules
+
+
+def prune(files: Modules, kept: Container[str]) -> None:
+    """Remove in place, again and again until everything that is left is asked for or in `kept`."""
+    uses = Counter(name for tree in files.values() for name in _used(tree))
+    gone = True
+    while gone:
+        gone = False
+        for tree in files.values():
+            for statement in list(tree.body):
+                name = _defines(statement)
+                if name is not None and name not in kept and not uses[name]:
+                    tree.body.remove(statement)
+                    uses.subtract(_used(ast.Module([statement], [])))
+                    gone = True
+
+
+def _used(tree: ast.Module) -> list[str]:
+    """Names read, once for each time; what a definition says of itself (a recursion) does not count."""
+    names = []
+    for statement in tree.body:
+        own = _defines(statement)
+        for node in ast.walk(statement):
+            match node:
+                case ast.Name(id=name, ctx=ast.Load()) | ast.alias(name=name) if name != own:
+                    names.append(name)
+    return names
+
+
+def _defines(statement: ast.stmt) -> str | None:
+    """The one name that the statement gives a meaning, where that is all it does."""
+    match statement:
+        case ast.FunctionDef(name=name, decorator_list=[]) | ast.ClassDef(name=name, decorator_list=[]):
+            return name
+        case ast.Assign(targets=[ast.Name(id=name)], value=value) if not any(
+            isinstance(node, ast.Call) for node in ast.walk(value)
+        ):
+            return name
+    return None
