@@ -11,7 +11,7 @@ from typing import NamedTuple
 # Imports point to the left: a module imports from its own group or an earlier one (DESIGN.md, "Layout").
 # A new module of the agent says here where it belongs.
 GROUPS = (
-    {"errors", "protocol", "payloads", "signing", "schedule", "journal", "config", "catalogue"},
+    {"errors", "protocol", "payloads", "signing", "schedule", "groups", "journal", "config", "settings", "catalogue"},
     {"mark", "windows", "details", "waiting", "ring", "state", "wake"},
     {"inbox", "outbox", "intake", "report", "standard", "work"},
     {"link", "session", "tls"},

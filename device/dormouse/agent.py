@@ -8,7 +8,7 @@ session.
 import gc
 import sys
 
-from dormouse import catalogue, config, payloads, protocol, schedule
+from dormouse import catalogue, payloads, protocol, schedule, settings
 from dormouse.errors import ConfigError, DormouseError, LinkError
 from dormouse.outbox import Outbox
 from dormouse.report import Log, describe, end_record, last_wake, wake_report
@@ -32,6 +32,18 @@ def find_port(*cause):
     module = "dormouse.ports." + name
     __import__(module)
     return sys.modules[module].Port(*cause)
+
+
+def _checked(values, over=None):
+    """The full configuration of `values`, or with them; the table of all keys is let go, big as it is."""
+    from dormouse.config import check
+
+    try:
+        return check(values, over)
+    finally:
+        if sys.implementation.name == "micropython":
+            sys.modules.pop("dormouse.config")
+            setattr(sys.modules["dormouse"], "config", None)  # noqa: B010 (mypy knows no such attribute)
 
 
 class Agent:
@@ -76,11 +88,11 @@ class Agent:
 
     def _live(self, app):
         texts = self.port.config()
-        base = config.load(texts[0], "config.json")
-        secrets = config.load(texts[1], "secrets.json")
+        base = settings.load(texts[0], "config.json")
+        secrets = settings.load(texts[1], "secrets.json")
         self.state = State(self.port.storage)
-        self.settings = config.Overlay(self.port.storage)
-        self.config = config.check(self.settings.over(base))
+        self.settings = settings.Overlay(self.port.storage)
+        self.config = _checked(self.settings.over(base))
         self.port.start(self.config)
         self.last = last_wake(self.state, self.log)
         broken = self.state.begin(self.config["id"])
@@ -175,20 +187,15 @@ class Agent:
 
     def change(self, values):
         """Keep changed settings from now on. ConfigError names the first wrong key."""
-        self.config.update(self._checked(values))
+        self.config.update(_checked(values, self.config))
         self.settings.keep(values)
         self._plan()
 
     def try_out(self, values):
         """Let the next wake begin with changed settings, and keep them if it finishes."""
-        self._checked(values)
+        _checked(values, self.config)
         if values:
             self.settings.put_on_trial(values)
-
-    def _checked(self, values):
-        full = {key: self.config[key] for key in self.config if key in config.KEYS}
-        full.update(values)
-        return config.check(full)
 
     def finished(self, inbox, session):
         """Everything is confirmed. Remembers it, and then returns the end record."""

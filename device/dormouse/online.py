@@ -6,14 +6,13 @@ fence says so, and never because a guessed pause went by, but where no fence can
 
 from binascii import hexlify
 
-from dormouse import payloads, protocol
-from dormouse.config import Credentials
+from dormouse import catalogue, payloads, protocol
 from dormouse.errors import ConfigError, LinkError, ProtocolError
 from dormouse.inbox import Inbox
 from dormouse.intake import Intake
 from dormouse.link import Link, resolve
 from dormouse.session import Session
-from dormouse.standard import Standard
+from dormouse.settings import Credentials
 from dormouse.state import FENCE_DEAD, FENCE_WORKS
 from dormouse.work import Work
 
@@ -40,7 +39,8 @@ class Online:
         self.budget = self.port.ms() + int(self.config["budget"] * 1000)
         self.cap = self.port.ms() + int(self.config["total"] * 1000)  # and not even handlers go past this
         self.link.deadline = self.budget
-        self.inbox = Inbox(self.port.storage, self.port.random, self.config["inbox"], Standard(agent, self).find)
+        self.security = self.session = self.credentials = self.standard = None
+        self.inbox = Inbox(self.port.storage, self.port.random, self.config["inbox"], self._find)
         self.intake = Intake(self.inbox, self.config["payload"], self.outbox.answer, self.log)
         key = secrets.get("command_key")
         if key is not None:
@@ -50,7 +50,6 @@ class Online:
         longest = self.config["total"] - self.config["budget"]
         self.work = Work(self.port, self.inbox, self.outbox.answer, self.log, self.cap, longest)
         self.link.before_send = self.inbox.commit
-        self.security = self.session = self.credentials = None
         self.was_up = False  # has a connection of this wake had its CONNACK?
         self.turns = 0  # round trips
         self.mute = False  # no fence is sent, because connections with one were cut
@@ -78,6 +77,18 @@ class Online:
         finally:
             self.link.close()
 
+    def _find(self, name):
+        """The Handler of a command, built in or the app's, or None. ProtocolError where memory does not suffice."""
+        if name not in protocol.STANDARD:
+            return catalogue.commands.get(name)
+        if self.standard is None:
+            try:
+                from dormouse.standard import Standard
+            except MemoryError:  # else it would come again at every wake
+                raise ProtocolError("too big for the memory there is")
+            self.standard = Standard(self.agent, self)
+        return self.standard.handlers[name]
+
     def stay(self, seconds):
         """Go on for so long though everything is done; new commands run as they come."""
         self.until = self.port.ms() + seconds * 1000
@@ -85,14 +96,6 @@ class Online:
         self.cap = self.work.cap = max(self.cap, self.budget)
         self._extend()
         self.staying = True
-
-    def hold(self, credential, cert):
-        """Take a new certificate with its key, or a new password. Says how it stands; ConfigError where it can't be."""
-        if cert != bool(self.config["cert"]):
-            raise ConfigError("this device comes in with a " + ("password" if cert else "certificate"))
-        if cert:
-            self.security.context(credential)
-        return self.credentials.add(credential)
 
     def _extend(self):
         """Time spent in handlers is not taken from the network's budget."""

@@ -37,10 +37,6 @@ class Standard:
             "reset": Handler(self.reset, 5, True, {}),
         }
 
-    def find(self, name):
-        """The Handler of a command, built in or the app's, or None."""
-        return self.handlers.get(name) or catalogue.commands.get(name)
-
     def ping(self, wake):
         return {"ms": self.agent.port.ms(), "time": wake.time()}
 
@@ -82,10 +78,19 @@ class Standard:
         return {"forgotten": ledger}
 
     def set_password(self, wake, password):
-        return self.online.hold(password, False)
+        return self._hold(password, False)
 
     def set_certificate(self, wake, cert, key):
-        return self.online.hold(cert + " " + key, True)
+        return self._hold(cert + " " + key, True)
+
+    def _hold(self, credential, cert):
+        """Try a new password, or a new certificate with its key. Says how it stands."""
+        online = self.online
+        if cert != bool(online.config["cert"]):
+            raise ConfigError("this device comes in with a " + ("password" if cert else "certificate"))
+        if cert:
+            online.security.context(credential)
+        return online.credentials.add(credential)
 
     def log(self, wake):
         text = self.agent.log.kept()

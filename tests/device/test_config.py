@@ -3,10 +3,10 @@
 from desk import reason
 from runner import folder
 
-from dormouse import config
-from dormouse.config import KEYS, Credentials, Overlay, check, load, split_broker
+from dormouse.config import KEYS, check, split_broker
 from dormouse.errors import ConfigError, StorageError
 from dormouse.ports.storage import Storage
+from dormouse.settings import Credentials, Overlay, load
 
 
 def full(**more):
@@ -264,7 +264,7 @@ def test_kept_settings_in_any_script_are_read_again():
     overlay = Overlay(storage)
     overlay.begin()
     assert overlay.kept["broker"] == "mqtt://b\xfccher-\U0001f600"
-    assert config.Overlay(storage).undone == ["broker"]
+    assert Overlay(storage).undone == ["broker"]
 
 
 # ---- credentials

@@ -16,6 +16,7 @@ from struct import pack
 
 import dormouse.ports.posix  # noqa: F401  (on CPython it gives umqtt.simple the module names that it imports)
 from dormouse import config, payloads, protocol
+from dormouse import settings as settings_
 from dormouse.catalogue import Handler
 from dormouse.errors import ConfigError, LinkError, ProtocolError
 from dormouse.inbox import Inbox
@@ -42,10 +43,10 @@ class Memory:
     def read(self, name):
         return self.files.get(name)
 
-    def chunks(self, name):
+    def chunks(self, name, most=256):
         data = self.files.get(name, b"")
-        for at in range(0, len(data), 512):
-            yield data[at : at + 512]
+        for at in range(0, len(data), most):
+            yield data[at : at + most]
 
     def size(self, name):
         return len(self.files.get(name, b""))
@@ -53,8 +54,8 @@ class Memory:
     def replace(self, name, data):
         self.files[name] = bytes(data) if isinstance(data, (bytes, bytearray)) else b"".join(data)
 
-    def append(self, name, data):
-        self.files[name] = self.files.get(name, b"") + bytes(data)
+    def append(self, name, pieces):
+        self.files[name] = self.files.get(name, b"") + b"".join(pieces)
 
     def rename(self, old, new):
         self.files[new] = self.files.pop(old)
@@ -239,8 +240,8 @@ def settings(data):
     found = []
     for files in ({}, {"kept": data}, {"trial": data}):
         try:
-            base = config.load(data if not files else b'{"id":"d","broker":"mqtt://h"}', "config.json")
-            found.append(len(config.check(config.Overlay(Memory(files)).over(base))))
+            base = settings_.load(data if not files else b'{"id":"d","broker":"mqtt://h"}', "config.json")
+            found.append(len(config.check(settings_.Overlay(Memory(files)).over(base))))
         except ConfigError as e:
             found.append(e.reason)
     return repr(found)
