@@ -77,8 +77,8 @@ class Details:
         """Drop the oldest of this rank, or of this ledger. False where there is none."""
         for at, i, number, n in self._heads():
             if i == index if rank is None else self._rank(i, number) == rank:
-                end = at + n
-                self._buffer[at - _HEAD_SIZE : self._used - _HEAD_SIZE - n] = self._buffer[end : self._used]
+                rest = memoryview(self._buffer)  # which moves it in place: a copy would need a hole as big
+                rest[at - _HEAD_SIZE : self._used - _HEAD_SIZE - n] = rest[at + n : self._used]
                 self._used -= _HEAD_SIZE + n
                 return True
         return False

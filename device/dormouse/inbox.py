@@ -43,7 +43,7 @@ class Inbox:
         self.windows = []
         self.forgotten = []  # (index, name)
         self.indexes = 0  # indexes given out so far
-        self.waiting = Waiting(self._accepted)
+        self.waiting = Waiting(self._accepted, limit)
         self.details = Details(self._rank)
         self.unnamed = 0
         self.started = None  # (index, number, attempt)
@@ -95,7 +95,8 @@ class Inbox:
             yield _FORGET, bytes((index,)) + name.encode()
         for w in self.windows:
             yield _LEDGER, bytes((w.index,)) + w.name.encode()
-            yield _WINDOW, w.snapshot()
+            for data in w.snapshot():
+                yield _WINDOW, data
         for index, number, payload in self._accepted():
             if self.waiting.has(index, number):
                 yield _ACCEPT, struct.pack("<BI", index, number) + payload
@@ -153,10 +154,9 @@ class Inbox:
 
     def _accepted(self):
         """Every (index, number, payload) that the journal holds, in order."""
-        for kind, data in self.journal.records():
-            if kind == _ACCEPT:
-                index, number = struct.unpack_from("<BI", data)
-                yield index, number, data[5:]
+        for data in self.journal.records(_ACCEPT):
+            index, number = struct.unpack_from("<BI", data)
+            yield index, number, data[5:]
 
     # ---- what the intake decides
 

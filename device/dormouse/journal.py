@@ -4,8 +4,7 @@ Must stay true: when commit() returns, a power cut takes nothing of it away; bef
 there or none. Nothing is believed without its checksum, and no length read from flash is allocated unchecked.
 
 Little-endian; crc is CRC-32. seed = generation << 16 | base, where base is the length of the main file it follows.
-    record      kind u8, length u16, data (at most 4096 bytes)
-    group       length u16, crc of body u32, body
+    record, group: groups.py
     <name>      the main file: a group (seed 77) with the generation u16, then groups (seed) of records
     <name>.t<i> the tail, i = 0, 1, …, each at most storage.inline bytes:
                 crc of what follows (seed) u32, more u8 (1: the tail goes on in i + 1), a piece of the records
@@ -15,30 +14,14 @@ tail written before has the right seed: it is void without another write (device
 """
 
 from binascii import crc32
-from struct import pack, pack_into, unpack_from
+from struct import pack, unpack_from
 
 from .errors import StorageError
+from .groups import SEED, group, head, records, wanted_of
 
 _GROUP = 4099  # bytes of records in one commit, at most: one record of 4096 bytes
+_PIECE = 256  # bytes of them in one object, if they are several
 _BODY = 6144  # bytes of one group in the main file, at most: a commit and the tail before it
-_SEED = 77
-
-
-def _records(b, i, end):
-    while i < end - 2:
-        kind, n = unpack_from("<BH", b, i)
-        i += 3 + n
-        yield kind, bytes(b[i - n : i])
-
-
-def _group(b, seed):
-    """Fill in the six bytes that the records in `b` were put behind."""
-    pack_into("<HI", b, 0, len(b) - 6, crc32(memoryview(b)[6:], seed))
-    return b
-
-
-def _head(gen):
-    return _group(bytearray(6) + pack("<H", gen), _SEED)
 
 
 class Journal:
@@ -74,11 +57,11 @@ class Journal:
                 n += 6
                 if len(buf) < n <= _BODY:
                     break
-                if n > _BODY or crc != crc32(memoryview(buf)[6:n], self._seed(end) if end else _SEED):
+                if n > _BODY or crc != crc32(memoryview(buf)[6:n], self._seed(end) if end else SEED):
                     pieces.close()  # which ends the outer loop, too
                     break
                 if end:
-                    yield from _records(buf, 6, n)
+                    yield from records(buf, 6, n)
                 else:
                     self._gen = unpack_from("<H", buf, 6)[0]
                 buf = buf[n:]
@@ -90,7 +73,7 @@ class Journal:
             if self._gen is None:
                 self._gen = 1
                 s.remove(self._slot(0))
-            s.replace(self._file, _head(self._gen))
+            s.replace(self._file, b"".join(head(self._gen)))
             end = 8
             self._doubt = False
         self._void()
@@ -109,39 +92,39 @@ class Journal:
             tail = b""
             self._void()
         self._tail = tail
-        yield from _records(tail, 0, len(tail))
+        yield from records(tail, 0, len(tail))
         self.lost = lost
         self._base = end
 
-    def records(self):
-        """Iterate over what is committed once more. Commit nothing while a part of it is still to be read."""
-        buf = b""
-        for piece in self._whole():
-            buf += piece
-            while len(buf) > 5:
-                n = unpack_from("<H", buf)[0] + 6
-                if len(buf) < n:
-                    break
-                yield from _records(buf, 6, n)
-                buf = buf[n:]
-        yield from _records(self._tail, 0, len(self._tail))
+    def records(self, wanted):
+        """Iterate over the data of what is committed, of the one kind that is wanted. Commit nothing meanwhile."""
+        yield from wanted_of(self._whole(), wanted)
+        for kind, data in records(self._tail, 0, len(self._tail)):
+            if kind == wanted:
+                yield data
 
     def add(self, kind, data):
         """Take a record into the group, in RAM only. StorageError when group, record or journal would be too long."""
         n = len(data) + 3
-        if n + len(self._new) > _GROUP or n > self.room():
+        if n + self._size > _GROUP or n > self.room():
             raise StorageError("%s: no room for %d bytes" % (self._file, n))
-        self._new += pack("<BH", kind, n - 3) + data
+        record = pack("<BH", kind, n - 3) + data
+        if self._new and len(self._new[-1]) + n <= _PIECE:
+            self._new[-1] += record
+        else:
+            self._new.append(record)
+        self._size += n
 
     def drop(self):
         """Forget what was added and not committed."""
-        self._new = bytearray()
+        self._new = []  # in pieces, and never in one: memory may be in small pieces, too
+        self._size = 0
 
     def room(self):
         """Bytes of records, with 3 more than its data for each, that can still be added."""
         if not self._base:
             raise StorageError("%s is not open" % self._file)
-        return self._limit - self._base - 6 - len(self._tail) - len(self._new)
+        return self._limit - self._base - 6 - len(self._tail) - self._size
 
     def commit(self, seal=False):
         """Make what was added durable, as one group; `seal`: in the main file, and the tail with it.
@@ -154,18 +137,18 @@ class Journal:
             return
         seed = self._seed(self._base)
         step = self._s.inline - 5
-        body = self._tail[self._cut :] + new
-        more = (len(body) - 1) // step  # slots after the one that is written again
+        more = (len(self._tail) - self._cut + self._size - 1) // step  # slots after the one that is written again
         spill = seal or self._doubt or self._last + more >= self._slots
         if self._doubt:
             self._copy(self._whole())
         self._doubt = True  # a write that fails may have been done, or in part
         if spill:
-            b = _group(bytearray(6) + self._tail + new, seed)
-            self._s.append(self._file, b)
-            self._base += len(b)
+            self._s.append(self._file, group([self._tail] + new, seed))
+            self._base += 6 + len(self._tail) + self._size
             self._void()
         else:
+            new = b"".join(new)
+            body = self._tail[self._cut :] + new
             for i in range(more, -1, -1):  # the first one last: until it is written, nobody reads on to the others
                 b = bytes([i < more]) + body[i * step : i * step + step]
                 self._s.replace(self._slot(self._last + i), pack("<I", crc32(b, seed)) + b)
@@ -186,10 +169,8 @@ class Journal:
         try:
             self._copy(self._image(gen, records))
         except StorageError:
-            new = self._new
             for _ in self.open():  # whether the new one got the name, only the file system knows
                 pass
-            self._new = new
             raise
         self._gen = gen
         self._base = self._end
@@ -197,25 +178,26 @@ class Journal:
         self._void()
 
     def _image(self, gen, records):
-        yield _head(gen)
+        yield from head(gen)
         self._end = 8
-        b = bytearray(6)
+        pieces, size = [], 6
         for kind, data in records:
-            if len(data) > 4096 or self._end + len(b) + len(data) + 9 + len(self._new) > self._limit:
+            if len(data) > 4096 or self._end + size + len(data) + 9 + self._size > self._limit:
                 raise StorageError("%s: no room for what is to stay" % self._file)
-            b += pack("<BH", kind, len(data)) + data
-            if len(b) > 512:
-                yield _group(b, gen << 16 | self._end)
-                self._end += len(b)
-                b = bytearray(6)
-        if len(b) > 6:
-            yield _group(b, gen << 16 | self._end)
-            self._end += len(b)
+            pieces += (pack("<BH", kind, len(data)), data)
+            size += 3 + len(data)
+            if size > 512:
+                yield from group(pieces, gen << 16 | self._end)
+                self._end += size
+                pieces, size = [], 6
+        if pieces:
+            yield from group(pieces, gen << 16 | self._end)
+            self._end += size
 
     def _whole(self):
         left = self._base
-        for piece in self._s.chunks(self._file):
-            yield piece[:left]
+        for piece in self._s.chunks(self._file, 128):
+            yield piece if len(piece) <= left else piece[:left]
             left = max(0, left - len(piece))
 
     def _copy(self, pieces):
@@ -236,7 +218,8 @@ class Journal:
             n = min(self._limit + 8192, s.free()) // 512 - 1  # what the last block has left is littlefs' pointers
             if n * 512 > size:
                 try:
-                    s.replace(name, (bytes(512) for _ in range(n)))
+                    empty = bytes(128)
+                    s.replace(name, (empty for _ in range(n * 4)))
                 except StorageError:
                     pass  # asked again at the next open
 

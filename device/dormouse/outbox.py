@@ -86,7 +86,11 @@ class Outbox:
                 return
 
     def _publish(self, session, leaf, head, entries, confirmed):
-        session.publish(leaf, head + b",".join(entries) + (b"]" if head == b"[" else b"]}"), confirmed=confirmed)
+        pieces = [head]
+        for entry in entries:
+            pieces += (entry, b",")
+        pieces[-1] = b"]" if head == b"[" else b"]}"
+        session.publish(leaf, pieces, confirmed=confirmed)
         return True
 
     def _send_results(self, session, inbox):

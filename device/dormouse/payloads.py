@@ -189,7 +189,7 @@ def fits(value, most=VALUE_LIMIT):
     """May a result carry this value: plain JSON, and at most so many bytes of it?"""
     try:
         return len(encode(value)) <= most
-    except ProtocolError:
+    except (ProtocolError, MemoryError):  # what memory can't hold as text is too long in any case
         return False
 
 

@@ -154,11 +154,15 @@ class Session(simple.MQTTClient):
         return connack
 
     def publish(self, leaf, payload, qos=1, retain=False, confirmed=None):
-        """Put one PUBLISH into the flight; at QoS 1 `confirmed` is (function, arguments…), called at PUBACK."""
+        """Put one PUBLISH into the flight; at QoS 1 `confirmed` is (function, arguments…), called at PUBACK.
+
+        `payload` is bytes, or a list of them.
+        """
         topic = self.prefix + leaf.encode()
+        pieces = payload if isinstance(payload, list) else [payload]
         if self.signer and leaf != FENCE:
-            payload = self.signer.sign(payload)
-        size = 2 + len(topic) + (2 if qos else 0) + len(payload)
+            pieces = pieces + [self.signer.signature(pieces)]
+        size = 2 + len(topic) + (2 if qos else 0) + sum(map(len, pieces))
         head = bytearray((0x30 | qos << 1 | retain,))
         while size > 127:
             head.append(size & 127 | 128)
@@ -174,7 +178,8 @@ class Session(simple.MQTTClient):
                 self.pid = self.pid % 65535 + 1
             self.unacked[self.pid] = confirmed
             self.link.write(bytes((self.pid >> 8, self.pid & 255)))
-        self.link.write(payload)
+        for piece in pieces:
+            self.link.write(piece)
         self.packets += 1
 
     def fits(self, size):

@@ -24,21 +24,26 @@ class Signer:
             raise ConfigError("secrets: command_key is 64 hex digits")
         self._inner, self._outer = (bytes(b ^ pad for b in key) + bytes((pad,)) * 32 for pad in (0x36, 0x5C))
 
-    def _mac(self, data):
+    def _mac(self, pieces):
         inner = sha256(self._inner)
-        inner.update(data)
+        for data in pieces:
+            inner.update(data)
         outer = sha256(self._outer)
         outer.update(inner.digest())
         return hexlify(outer.digest())
 
+    def signature(self, pieces):
+        """What goes behind the bytes in `pieces`."""
+        return b"\n" + self._mac(pieces)
+
     def sign(self, data):
         """`data` with its signature behind it."""
-        return data + b"\n" + self._mac(data)
+        return data + self.signature((data,))
 
     def check(self, data):
         """What was signed, or None where the signature is missing or not this key's."""
         end = max(0, len(data) - SIZE)
         wrong = len(data) <= SIZE or data[end] ^ 10
-        for a, b in zip(self._mac(memoryview(data)[:end]), data[end + 1 :]):
+        for a, b in zip(self._mac((memoryview(data)[:end],)), data[end + 1 :]):
             wrong |= a ^ b
         return None if wrong else bytes(data[:end])

@@ -13,20 +13,23 @@ _RECORD = 8  # bytes of a record in the journal besides the payload
 
 
 class Waiting:
-    """`read()` iterates over (index, number, payload) of all that was ever accepted and is still on flash, in order."""
+    """`read()` iterates over (index, number, payload) of all that was ever accepted and is still on flash, in order.
+    `limit`: commands that wait at once.
+    """
 
-    def __init__(self, read):
+    def __init__(self, read, limit):
         self._read = read
-        self._order = bytearray()
+        self._order = bytearray(limit * _SIZE)  # made once: one that grows needs a hole for its copy
+        self._end = 0  # what of it is used
         self._cache = []  # (index, number, payload)
         self._cached = 0
         self.space = 0  # bytes of the journal that they take
 
     def __len__(self):
-        return len(self._order) // _SIZE
+        return self._end // _SIZE
 
     def __iter__(self):
-        for at in range(0, len(self._order), _SIZE):
+        for at in range(0, self._end, _SIZE):
             yield struct.unpack_from(_ENTRY, self._order, at)
 
     def has(self, index, number):
@@ -35,7 +38,10 @@ class Waiting:
 
     def add(self, index, number, payload):
         """One more, at the end."""
-        self._order += struct.pack(_ENTRY, index, number, len(payload))
+        if self._end == len(self._order):  # found on flash: the limit was higher once
+            self._order += bytes(_SIZE)
+        struct.pack_into(_ENTRY, self._order, self._end, index, number, len(payload))
+        self._end += _SIZE
         self.space += len(payload) + _RECORD
         if self._cached + len(payload) <= _CACHE:
             self._keep(index, number, payload)
@@ -45,7 +51,9 @@ class Waiting:
         at = self._find(index, number)
         if at >= 0:
             self.space -= struct.unpack_from(_ENTRY, self._order, at)[2] + _RECORD
-            self._order = self._order[:at] + self._order[at + _SIZE :]
+            rest = memoryview(self._order)
+            rest[at : self._end - _SIZE] = rest[at + _SIZE : self._end]
+            self._end -= _SIZE
         for entry in self._cache:
             if entry[0] == index and entry[1] == number:
                 self._cache.remove(entry)
@@ -80,7 +88,7 @@ class Waiting:
         records.close()
 
     def _find(self, index, number):
-        for at in range(0, len(self._order), _SIZE):
+        for at in range(0, self._end, _SIZE):
             i, n, _ = struct.unpack_from(_ENTRY, self._order, at)
             if i == index and n == number:
                 return at

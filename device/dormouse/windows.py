@@ -12,6 +12,7 @@ from dormouse.protocol import FINAL, STATUSES, WINDOW, pack_window
 LEDGERS = 4
 STALE = 255  # code of a number below the window
 OPEN = 1  # code of a number that was taken and is not settled
+_PIECE = 32  # places in one piece of a snapshot: whole, it would need a hole of 1.3 KiB in a full heap
 _CODE = 0x0F
 _OWED = 0x80  # settled, and its result is not confirmed yet
 _TOLD = 0x40  # its result is under way over this connection
@@ -91,14 +92,18 @@ class Window:
         return pack_window(self.code(n) for n in range(self.high, max(0, self.high - WINDOW), -1))
 
     def snapshot(self):
-        """The whole window as bytes, for the journal: index u8, high u32, 256 statuses, 256 CRCs u32."""
-        return struct.pack("<BI", self.index, self.high) + self.status + self.crcs
+        """The whole window for the journal, in pieces: index u8, high u32, the piece's first place u8, so many
+        statuses, as many CRCs u32.
+        """
+        for at in range(0, WINDOW, _PIECE):
+            head = struct.pack("<BIB", self.index, self.high, at)
+            yield head + self.status[at : at + _PIECE] + self.crcs[4 * at : 4 * (at + _PIECE)]
 
     def restore(self, data):
-        """Take over a snapshot."""
-        self.high = struct.unpack_from("<I", data, 1)[0]
-        self.status[:] = data[5 : 5 + WINDOW]
-        self.crcs[:] = data[5 + WINDOW : 5 + 5 * WINDOW]
+        """Take over one piece of a snapshot."""
+        self.high, at = struct.unpack_from("<IB", data, 1)
+        self.status[at : at + _PIECE] = data[6 : 6 + _PIECE]
+        self.crcs[4 * at : 4 * (at + _PIECE)] = data[6 + _PIECE :]
         self.untell()
 
 

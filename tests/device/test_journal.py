@@ -299,9 +299,9 @@ def test_storage_reads_what_it_wrote_and_tells_absent_from_empty():
     assert (storage.size("x"), list(storage.chunks("x"))) == (0, [])
     storage.replace("x", b"")
     assert storage.read("x") == b""
-    storage.append("x", b"ab")
-    storage.append("x", b"c" * 1100)
-    assert [len(piece) for piece in storage.chunks("x")] == [512, 512, 78]
+    storage.append("x", (b"a", b"b"))
+    storage.append("x", iter([b"c" * 1100]))
+    assert [len(piece) for piece in storage.chunks("x")] == [256, 256, 256, 256, 78]
     storage.replace("y", iter([b"1", b"2"]))
     storage.rename("y", "x")
     assert (storage.read("x"), storage.names()) == (b"12", ["x"])

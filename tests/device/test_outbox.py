@@ -20,7 +20,8 @@ class Session:
         assert size == protocol.BATCH
         return len(self.sent) < self.room
 
-    def publish(self, leaf, data, confirmed=None):
+    def publish(self, leaf, pieces, confirmed=None):
+        data = b"".join(pieces)
         assert len(data) <= protocol.BATCH
         self.sent.append((leaf, json.loads(data), confirmed))
 
@@ -349,7 +350,8 @@ def test_a_value_too_long_for_a_batch_goes_by_itself():
     sizes = []
 
     class Long(Session):
-        def publish(self, leaf, data, confirmed=None):
+        def publish(self, leaf, pieces, confirmed=None):
+            data = b"".join(pieces)
             sizes.append(len(data))
             self.sent.append((leaf, json.loads(data), confirmed))
 

@@ -62,8 +62,8 @@ BUGS = {
         "hand",
     ),
     "window not persisted": Bug(
-        "_WINDOW, w.snapshot()",
-        "_WINDOW, Window(w.index, w.name).snapshot()",
+        "in w.snapshot()",
+        "in Window(w.index, w.name).snapshot()",
         "twice",
         "long",
         "compacting",

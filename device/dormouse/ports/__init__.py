@@ -34,11 +34,12 @@ guard.py comes first: it lets the owner in, sleeps what is still owed, and makes
     storage                 the agent's folder on flash, a Storage:
 
         read(name)              bytes of the whole file, or None where there is none
-        chunks(name)            iterator over the file in pieces of at most 512 bytes (nothing where there is none)
+        chunks(name, most=256)  iterator over the file in pieces of at most so many bytes (nothing where there is none)
         size(name)              int, bytes; 0 where there is none
         replace(name, data)     the file holds all of `data` (bytes, or an iterator of pieces), or what it held
                                 before: never a mixture, never nothing
-        append(name, data)      durable when it returns; after a power cut the file may hold a part of `data`
+        append(name, pieces)    an iterable of bytes; durable when it returns; after a power cut the file may hold a
+                                part of them
         rename(old, new)        atomic; `new` is replaced
         remove(name)            no error where there is none
         names()                 list of file names

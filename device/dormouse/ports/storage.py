@@ -66,13 +66,13 @@ class Storage:
     def read(self, name):
         return b"".join(self.chunks(name)) if self._stat(name) else None
 
-    def chunks(self, name):
+    def chunks(self, name, most=256):
         if not self._stat(name):
             return
         f = _call(open, self._dir + name, "rb")
         try:
             while True:
-                piece = _call(f.read, 512)
+                piece = _call(f.read, most)
                 if not piece:
                     return
                 yield piece
@@ -109,9 +109,9 @@ class Storage:
             raise
         self.rename(aside, name)
 
-    def append(self, name, data):
-        self.erases += 1 + len(data) // 4096
-        self._write(name, "ab", data, ())
+    def append(self, name, pieces):
+        self.erases += 1  # more only where a journal's group is longer than a block, which is rare
+        self._write(name, "ab", b"", pieces)
         self._sync()
 
     def _write(self, name, mode, data, rest):
