@@ -10,8 +10,8 @@ from dormouse.errors import ProtocolError
 from dormouse.ring import LOCAL, UNIX, Ring
 from dormouse.windows import status_of
 
-_ANSWERS = 32  # answers not yet under way above which they are sent before more is taken
-_MOST = 64  # … and at all: past that the oldest go, and their senders have to ask again
+_ANSWERS = 16  # answers not yet under way above which they are sent before more is taken
+_MOST = 32  # … and at all: past that the oldest go, and their senders have to ask again
 _RANGES = 4  # of records, that can be asked for again in one wake
 _FLYING = 2  # batches of answers under way that are kept in case the connection breaks
 
@@ -129,7 +129,7 @@ class Outbox:
             return False
         self.flying.append(entries)
         if len(self.flying) > _FLYING:
-            self.flying.pop(0)
+            self.flying.pop(0).clear()  # its PUBACK may be long in coming, and would hold them all that time
         return self._publish(session, protocol.RESULT, b"[", entries, (self._landed, entries))
 
     def _landed(self, entries):

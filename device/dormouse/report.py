@@ -24,9 +24,16 @@ class Log:
     def __init__(self, port):
         self.port = port
         self.wake = 0  # number of this wake, once it is known
-        self._lines = ""
+        self._lines = []  # of what is kept
+        self._size = 0  # characters of them
 
     def __call__(self, event, **fields):
+        try:
+            self._tell(event, fields)
+        except MemoryError:
+            pass  # a line less; the wake ends as it would have
+
+    def _tell(self, event, fields):
         fields = {key: fields[key] for key in fields if fields[key] is not None}
         line = "dormouse %d %s" % (self.port.ms(), event)
         if fields:
@@ -35,20 +42,23 @@ class Log:
             except ProtocolError as e:
                 line += ' {"why":"%s"}' % e.reason
         self.port.emit(line)
-        if event in _KEPT and (event == "error" or len(self._lines) < _RAM):
-            if len(self._lines) >= _RAM:  # the last error is the one that ended the wake
-                self._lines = self._lines[: self._lines.rfind("\n", 0, -1) + 1]
-            self._lines += "%d %s\n" % (self.wake, line[9 : 9 + 2 * protocol.TEXT_LIMIT])
+        if event in _KEPT and (event == "error" or self._size < _RAM):
+            line = "%d %s\n" % (self.wake, line[9 : 9 + 2 * protocol.TEXT_LIMIT])
+            if self._size >= _RAM:  # the last error is the one that ended the wake
+                self._size -= len(self._lines.pop())
+            self._lines.append(line)
+            self._size += len(line)
 
     def kept(self):
         """What is kept, the oldest first: `<wake> <ms> <event> …`, a line each."""
-        text = (self.port.storage.read("log") or b"") + self._lines.encode()
+        lines = "".join(self._lines)
+        text = (self.port.storage.read("log") or b"") + lines.encode()
         if len(text) > _FLASH:  # whole lines only: half a character can't be decoded
             text = text[text.find(b"\n", len(text) - _FLASH - 1) + 1 :]
         try:
             return text.decode()
         except UnicodeError:  # flash was damaged
-            return self._lines
+            return lines
 
     def last(self, wake):
         """What the last line that is kept of this wake tells: `<event> …`, or None."""
@@ -59,8 +69,11 @@ class Log:
     def keep(self):
         """Put this wake's part on flash."""
         if self._lines:
-            text = self.kept().encode()
-            self._lines = ""
+            try:
+                text = self.kept().encode()
+            except MemoryError:
+                return  # sleep is worth more than a log
+            self._lines, self._size = [], 0
             self.port.storage.replace("log", text)
 
 

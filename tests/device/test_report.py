@@ -40,6 +40,29 @@ def test_a_field_that_is_no_json_is_a_line_all_the_same():
     assert log.kept()
 
 
+def test_memory_that_is_full_costs_the_line_and_not_the_wake():
+    """Whatever ends a wake is logged before sleep is planned."""
+
+    class Full(Storage):
+        def read(self, name):
+            raise MemoryError
+
+    log = log_over(Full(folder()))
+    log("error", why="first")
+    said = log.port.emit
+
+    def emit(line):
+        raise MemoryError
+
+    log.port.emit = emit
+    log("error", why="no room for this one")
+    log.port.emit = said
+    log.keep()
+    log.port.storage = Storage(folder())
+    log.keep()
+    assert log.kept() == '1 0 error {"why":"first"}\n'
+
+
 def test_what_went_wrong_is_kept_and_everything_else_costs_no_flash():
     """`error`, `rejected` and `rejoin`."""
     storage = Storage(folder())
