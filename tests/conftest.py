@@ -34,10 +34,10 @@ class DeviceInterpreter:
         self.kind = kind
 
     def command(
-        self, device_dir: str | Path, heap: str = device_process.BOARD_HEAP
+        self, device_dir: str | Path, heap: str = device_process.BOARD_HEAP, *, rom: bool = False
     ) -> tuple[list[str], dict[str, str]]:
-        """argv and environment of one wake of the device in that folder."""
-        return device_process.command(self.kind, device_dir, heap)
+        """argv and environment of one wake of the device in that folder; `rom`: from a ROMFS image."""
+        return device_process.command(self.kind, device_dir, heap, rom=rom)
 
 
 @pytest.fixture(params=["cpython", "micropython"])

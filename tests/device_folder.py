@@ -98,9 +98,13 @@ class Device:
     def secrets(self, **values: str) -> None:
         (self.folder / "secrets.json").write_text(json.dumps(values))
 
-    def start(self, cause: str = "power", heap: str = device_process.BOARD_HEAP, then: str = "") -> "Process":
-        """A wake that runs on. `cause` is the boot's; `then` is Python for the same process when the wake is over."""
-        argv, environment = self.interpreter.command(self.folder, heap)
+    def start(
+        self, cause: str = "power", heap: str = device_process.BOARD_HEAP, then: str = "", *, rom: bool = False
+    ) -> "Process":
+        """A wake that runs on. `cause` is the boot's; `then` is Python for the same process when the wake is over;
+        `rom`: with the agent in a ROMFS image.
+        """
+        argv, environment = self.interpreter.command(self.folder, heap, rom=rom)
         if then:
             run = f"import sys; from dormouse.ports.posix import main; code = main({str(self.folder)!r})"
             argv = [*argv[: argv.index("-m")], "-c", f"{run}; {then}; sys.exit(code)"]

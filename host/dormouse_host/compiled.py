@@ -1,8 +1,8 @@
 """The agent as it lies on a board: compiled to .mpy, with umqtt.simple beside it.
 
 Must stay true: what is in a folder of the cache was compiled from exactly the sources that its name is the digest
-of; a folder is whole or absent, however many processes make it at once. `library` and `bundle` are filled differently,
-and their digests differ, the bundle's being of its maker too.
+of; a folder is whole or absent, however many processes make it at once. `library`, `bundle` and
+`rom` are filled differently, and their digests differ, the makers being among the sources.
 """
 
 import hashlib
@@ -54,6 +54,22 @@ def bundle(agent: Path) -> Path:
             compile_file(source, (folder / path).with_suffix(".mpy"))
 
     return made([*_agent(agent), *umqtt(), *makers], fill)
+
+
+def rom(agent: Path) -> Path:
+    """The same in one file, a ROMFS image: MicroPython runs it where it lies."""
+    flashed = bundle(agent)
+    paths = sorted(path for path in flashed.rglob("*") if path.is_file())
+
+    def fill(folder: Path) -> None:
+        from dormouse_host.romfs import image
+
+        files = {f"lib/{path.relative_to(flashed)}": path.read_bytes() for path in paths}
+        (folder / "agent.romfs").write_bytes(image(files))
+
+    maker = Path(__file__).parent / "romfs" / "__init__.py"
+    sources = [*((path, path.relative_to(flashed)) for path in paths), (maker, Path("romfs"))]
+    return made(sources, fill) / "agent.romfs"
 
 
 def _agent(folder: Path) -> Sources:

@@ -19,8 +19,20 @@ Kind = Literal["cpython", "micropython"]
 BOARD_HEAP = "192k"  # what an ESP32 or a Pico W leaves free after its start, 32 bit
 
 
-def command(kind: Kind, device_dir: str | Path, heap: str = BOARD_HEAP) -> tuple[list[str], dict[str, str]]:
-    """argv and environment of one wake of the device in `device_dir`. NoMicropython where that is asked for in vain."""
+def command(
+    kind: Kind, device_dir: str | Path, heap: str = BOARD_HEAP, *, rom: bool = False
+) -> tuple[list[str], dict[str, str]]:
+    """argv and environment of one wake of the device in `device_dir`. NoMicropython where that is asked for in vain.
+
+    `rom`: on MicroPython the agent is run from a ROMFS image, not copied into the heap.
+    """
+    if rom and kind == "micropython":
+        arguments = [
+            str(Path(__file__).parent / "romfs" / "wake.py"),
+            str(compiled.rom(agent_folder())),
+            str(device_dir),
+        ]
+        return interpreter(kind, arguments, [], heap)
     library = compiled.bundle(agent_folder()) if kind == "micropython" else agent_folder()
     return interpreter(kind, ["-m", "dormouse.ports.posix", str(device_dir)], [library], heap)
 

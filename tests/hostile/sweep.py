@@ -107,7 +107,7 @@ class Cutter:
         if self._forks:
             return self._forks.wake(self._device.folder)
         with self._world.lock:
-            process = self._device.start(heap=HEAP)
+            process = self._device.start(heap=HEAP, rom=True)
         with process:
             return process.end()
 
