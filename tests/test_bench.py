@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dormouse_host.bench import cases, table
+from dormouse_host.bench import cases, measure, table
 from needs import need_micropython, need_mosquitto
 
 PROGRAM = [sys.executable, "-m", "dormouse_host.cli", "bench", "--no-heap", "--runs", "1"]
@@ -60,6 +60,16 @@ def test_flash_of_a_wake_is_counted(measured):
     assert 1 <= rows["ours"]["erases"] <= 4
     assert rows["ours"]["flash_ms"] >= 50 * rows["ours"]["erases"]
     assert rows["tuned"]["erases"] is None
+
+
+@pytest.mark.parametrize("case", cases.CASES, ids=str)
+def test_a_heap_of_64_kib_is_enough_with_the_agent_in_romfs(case):
+    """For every case, a thousand queued commands included: memory is bounded, whatever waits at the broker."""
+    if need_micropython().bits != 32:
+        pytest.skip("a board's objects are those of a 32-bit interpreter")
+    with measure.Bench(need_mosquitto()) as bench:
+        assert measure.passes(bench, "ours", case, cases.HEAP, rom=True)
+        assert not measure.passes(bench, "ours", case, cases.HEAP // 2, rom=True), "this test could not fail"
 
 
 def test_tls_costs_the_handshake_and_one_record_a_flight(measured):

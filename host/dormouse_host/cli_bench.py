@@ -60,6 +60,8 @@ def bench(
                     row.erases, row.flash_ms, row.peak = measure.flash_and_memory(ground, each)
                 if heap and style in cases.STYLES:  # this interpreter keeps TLS outside of its heap, a board does not
                     row.smallest = measure.smallest_heap(ground, style, each)
+                if heap and style == "ours":
+                    row.in_place = measure.smallest_heap(ground, style, each, rom=True)
                 rows.append(row)
     if as_json:
         sys.stdout.write(json.dumps([row.plain() for row in rows], indent=1) + "\n")

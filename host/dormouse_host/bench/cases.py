@@ -12,6 +12,8 @@ CASES = ((0, 1), (3, 1), (10, 10), (100, 10), (1000, 10))  # commands queued, te
 TARGETS = {(0, 1): 2.1, (3, 1): 3.1, (10, 10): 3.1, (100, 10): 4.2}  # round trips until the last useful packet
 SEGMENTS = 4  # TCP segments up that (10, 10) may take
 BYTES = 1.3  # times the bytes of the bare protocol that (10, 10) may take
+HEAP = 64  # KiB of heap that any case may take
+GROWTH = 2  # KiB that (1000, 10) may take above (10, 10)
 DELAY = 0.1  # seconds, one way
 STYLES: tuple[Style, ...] = ("ours", "plain", "tuned")
 # where ours is measured once more, the broker proving who it is
@@ -36,7 +38,8 @@ class Row:
     writes: int
     erases: int | None = None
     flash_ms: float | None = None
-    smallest: int | None = None  # KiB of heap
+    smallest: int | None = None  # KiB of heap, the code copied into it as from littlefs
+    in_place: int | None = None  # KiB of heap, the code run where it lies, in ROMFS
     peak: int | None = None  # bytes in use
     flights: list[tuple[float, bool, int]] = field(default_factory=list)
 

@@ -115,23 +115,26 @@ def flash_and_memory(bench: Bench, case: tuple[int, int]) -> tuple[int, float, i
     return sum(e for e, _, _ in lived), sum(ms for _, ms, _ in lived), lived[-1][2]
 
 
-def smallest_heap(bench: Bench, style: Style, case: tuple[int, int]) -> int | None:
-    """KiB of heap with which a wake gets all of it done; None where half a MiB is not enough."""
+def smallest_heap(bench: Bench, style: Style, case: tuple[int, int], *, rom: bool = False) -> int | None:
+    """KiB of heap with which a wake gets all of it done, with `rom` run from ROMFS; None where half a MiB is not
+    enough.
+    """
     least, most = _LEAST, _MOST
-    if not _passes(bench, style, case, most):
+    if not passes(bench, style, case, most, rom):
         return None
     while most - least > 1:
         middle = (least + most) // 2
-        least, most = (least, middle) if _passes(bench, style, case, middle) else (middle, most)
+        least, most = (least, middle) if passes(bench, style, case, middle, rom) else (middle, most)
     return most
 
 
-def _passes(bench: Bench, style: Style, case: tuple[int, int], heap: int) -> bool:
+def passes(bench: Bench, style: Style, case: tuple[int, int], heap: int, rom: bool) -> bool:
+    """Does a wake with `heap` KiB get all of it done?"""
     subject = _new(bench, style)
     with Collector(bench.address, subject.id) as collector:
         subject.prime(bench.address, case[1])
         collector.publish(subject.id, case[0])
-        subject.heap = f"{heap}k"
+        subject.heap, subject.rom = f"{heap}k", rom
         try:
             subject.wake(bench.address)
             collector.wait(case[0], case[1] + subject.ours)

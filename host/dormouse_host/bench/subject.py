@@ -93,6 +93,7 @@ class Subject:
     def __init__(self, folder: Path, style: Style, device: str) -> None:
         self.folder, self.style, self.id = folder, style, device
         self.heap = device_process.BOARD_HEAP
+        self.rom = False  # is the agent run from a ROMFS image?
         self._records = 0
         folder.mkdir(parents=True)
         self.ours = style in OURS
@@ -135,7 +136,7 @@ class Subject:
         return int(self._script(address, self._records).split()[-1])
 
     def _ours(self, cause: str) -> str:
-        argv, environment = device_process.command("micropython", self.folder, self.heap)
+        argv, environment = device_process.command("micropython", self.folder, self.heap, rom=self.rom)
         return run(argv, {**environment, "DORMOUSE_CAUSE": cause})
 
     def _script(self, address: BrokerAddress, records: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from dormouse_host.bench.cases import BYTES, OURS, SEGMENTS, TARGETS, Row
+from dormouse_host.bench.cases import BYTES, GROWTH, HEAP, OURS, SEGMENTS, TARGETS, Row
 
 _COLUMNS = (
     "commands, records",
@@ -21,6 +21,7 @@ _COLUMNS = (
     "erases",
     "flash ms",
     "heap KiB",
+    "in ROMFS",
     "in use KiB",
 )
 
@@ -38,6 +39,7 @@ def table(rows: Sequence[Row]) -> Table:
             _or_dash(row.erases),
             _or_dash(None if row.flash_ms is None else round(row.flash_ms)),
             _or_dash(row.smallest),
+            _or_dash(row.in_place),
             _or_dash(None if row.peak is None else round(row.peak / 1024)),
             end_section=row is rows[-1] or (row.commands, row.records) != (after.commands, after.records),
         )
@@ -83,4 +85,15 @@ def judged(rows: Sequence[Row]) -> list[tuple[str, bool]]:
             found.append(
                 (f"(10, 10): {share:.2f} times the bytes of the bare protocol, at most {BYTES}", share <= BYTES)
             )
+    return found + _judged_heaps({case: row.in_place for case, row in ours.items() if row.in_place is not None})
+
+
+def _judged_heaps(heaps: dict[tuple[int, int], int]) -> list[tuple[str, bool]]:
+    found = [
+        (f"{case}: a heap of {kib} KiB with the agent in ROMFS, at most {HEAP}", kib <= HEAP)
+        for case, kib in heaps.items()
+    ]
+    if {(10, 10), (1000, 10)} <= set(heaps):
+        more = heaps[1000, 10] - heaps[10, 10]
+        found.append((f"(1000, 10): {more} KiB more heap than (10, 10), at most {GROWTH}", more <= GROWTH))
     return found
