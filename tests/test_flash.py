@@ -156,6 +156,25 @@ def test_what_is_not_ours_stays_and_a_source_that_would_hide_what_was_flashed_go
     assert "/lib/dormouse/__init__.py" not in ["/" + name.lstrip("/") for name in here.board.files()]
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "with a file of another version"])
+def test_an_agent_that_lies_in_rom_is_not_sent_unless_it_is_another(bench, whole, tmp_path):
+    """A virtual board has no ROM partition: a folder stands for it, and boot.py for MicroPython, which searches it.
+    Half an agent in lib would hide the other half.
+    """
+    here = bench("ESP32_GENERIC")
+    agent = build.agent_files("esp32")
+    rom = tmp_path / "rom"
+    for name, data in agent.items():
+        (rom / name).parent.mkdir(parents=True, exist_ok=True)
+        (rom / name).write_bytes(data if whole or "online" not in name else b"M\x06 of another version")
+    (tmp_path / "boot.py").write_text("import sys\nsys.path.append('/rom/lib')\n")
+    here.board.mpremote("cp", "-r", str(rom), ":", "+", "cp", str(tmp_path / "boot.py"), ":boot.py")
+    done = here.flash(connect_every=3600)
+    assert done.wake.succeeded, here.text()
+    assert ("the agent is in the board's ROM" in here.said) == whole
+    assert set(agent) & set(done.written) == (set() if whole else set(agent))
+
+
 # ---- what is refused, before a byte is sent
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from dormouse_host import flash_files, flash_wake
 from dormouse_host.boards import Board
 from dormouse_host.errors import HostError
-from dormouse_host.flash_board import Who, hand_back, identify, look, put
+from dormouse_host.flash_board import Who, hand_back, identify, look, lying_in_rom, put
 from dormouse_host.flash_files import STATE
 from dormouse_host.flash_link import LostBoard, Refused, Wire, catch
 from dormouse_host.flash_ports import Place, is_loopback, lan_addresses
@@ -121,6 +121,10 @@ def _bring(wire: Wire, board: Board, files: dict[str, bytes], say: Say) -> Flash
     say(f"found {done.who}")
     marker = f"{STATE}/cmd"
     found = look(wire, [*files, marker])
+    in_rom = lying_in_rom(wire, files, found)
+    if in_rom:
+        say("the agent is in the board's ROM")
+        files = {name: data for name, data in files.items() if name not in in_rom}
     different = {name: files[name] for name in flash_files.differing(files, found.hashes)}
     new: dict[str, bytes] = {}
     if not found.umqtt:

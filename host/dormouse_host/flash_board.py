@@ -16,6 +16,8 @@ from dormouse_host.flash_files import digest
 from dormouse_host.flash_link import LostBoard, Wire
 
 ASIDE = "~"  # appended to a path while its file is being sent
+_AGENT = "lib/dormouse/"
+_ROM = "rom/"  # where MicroPython mounts a ROM partition; rom/lib is searched after lib
 _SLACK = 16384  # bytes that stay free: a file takes up to a block more than it is long
 _HASH_SECONDS = 60.0  # without a byte: a board hashes some 200 KB a second
 
@@ -141,6 +143,15 @@ def look(wire: Wire, names: Iterable[str]) -> Found:
             f"the board's file system is {said['fs'] or 'missing'}: littlefs 2 is wanted (vfs.VfsLfs2.mkfs)", 3
         )
     return Found(said["free"], said["umqtt"], hashes(wire, names))
+
+
+def lying_in_rom(wire: Wire, files: Mapping[str, bytes], found: Found) -> set[str]:
+    """The agent's files, where all of them are in the board's ROMFS as they are in `files`, and none hides them."""
+    agent = {name: digest(data) for name, data in files.items() if name.startswith(_AGENT)}
+    if any(found.hashes[name] is not None for name in agent):
+        return set()
+    there = hashes(wire, [_ROM + name for name in agent])
+    return set(agent) if all(there[_ROM + name] == wanted for name, wanted in agent.items()) else set()
 
 
 def hashes(wire: Wire, names: Iterable[str]) -> dict[str, str | None]:
