@@ -25,6 +25,7 @@ _LIMIT = 24576  # bytes of the journal; the snapshot that compaction writes is a
 _SPACE = 8192  # bytes of records of commands held at once
 _GROUP = 1024  # bytes of records in one commit, if it is of more than one; its copy in RAM is as big again
 _RUN = "<BIBB"  # index, first number, how many, status code (or, of the one started, its attempt)
+_RUN_SIZE = 7
 _RUNS = 14  # of them beside the one started: what a mark holds
 _FORGOTTEN = 16  # ledgers that can be forgotten
 
@@ -47,7 +48,7 @@ class Inbox:
         self.details = Details(self._rank)
         self.unnamed = 0
         self.started = None  # (index, number, attempt)
-        self.done = []  # (index, first number, how many, code) of what ended since the last commit
+        self.done = b""  # runs of what ended since the last commit
         self.untold = False  # does the journal hold a settled command that it does not know to be confirmed?
         self._added = 0
         for kind, data in self.journal.open():
@@ -75,7 +76,7 @@ class Inbox:
         """Everything so far is on flash when this returns. The link calls it before it sends."""
         self.journal.commit()
         self._added = 0
-        self.done = []
+        self.done = b""
 
     def _put(self, kind, data):
         size = len(data) + 3
@@ -83,6 +84,7 @@ class Inbox:
             self.commit()
         if size > self.journal.room():
             self.commit()
+            self.waiting.release()  # compaction takes as much RAM
             self.journal.compact(self._snapshot())
         self.journal.add(kind, data)
         self._apply(kind, data)
@@ -210,10 +212,10 @@ class Inbox:
     def start(self, index, number):
         """A handler is about to begin: on flash when this returns, and with it what ended before."""
         attempt = self.started[2] + 1 if self.ever_started(index, number) else 1
-        if len(self.done) > _RUNS:
+        if len(self.done) > _RUNS * _RUN_SIZE:
             self.commit()
         self.started = (index, number, attempt)
-        self.mark.save(b"".join(struct.pack(_RUN, *run) for run in [(index, number, 1, attempt)] + self.done))
+        self.mark.save(struct.pack(_RUN, index, number, 1, attempt) + self.done)
 
     def finish(self, index, number, status, detail=b""):
         """The command has ended; on flash with the next `start` or `commit`, whichever comes first."""
@@ -222,11 +224,13 @@ class Inbox:
         code = code_of(status)
         kept = detail if len(detail) <= LONG else b""
         self._put(_DONE, struct.pack("<BIB", index, number, code) + kept)
-        last = self.done[-1] if self.done else (None, 0, 0, 0)
-        if last[0] == index and last[1] + last[2] == number and last[3] == code and last[2] < 255:
-            self.done[-1] = (index, last[1], last[2] + 1, code)
-        else:
-            self.done.append((index, number, 1, code))
+        first, count = number, 1
+        if self.done:
+            last = struct.unpack(_RUN, self.done[-_RUN_SIZE:])
+            if last[0] == index and last[1] + last[2] == number and last[3] == code and last[2] < 255:
+                self.done = self.done[:-_RUN_SIZE]
+                first, count = last[1], last[2] + 1
+        self.done += struct.pack(_RUN, index, first, count, code)
         if kept != detail:
             self.details.keep(index, number, detail)
 
@@ -239,8 +243,7 @@ class Inbox:
     def _recover(self):
         """Settle what the last wake left: done but not in the journal, or started and never done."""
         data = self.mark.load() or b""
-        size = struct.calcsize(_RUN)
-        runs = [struct.unpack_from(_RUN, data, at) for at in range(0, len(data) - size + 1, size)]
+        runs = [struct.unpack_from(_RUN, data, at) for at in range(0, len(data) - _RUN_SIZE + 1, _RUN_SIZE)]
         for index, first, count, code in runs[1:]:
             for number in range(first, first + count):
                 if self.waiting.has(index, number):

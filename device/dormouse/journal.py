@@ -186,7 +186,7 @@ class Journal:
                 raise StorageError("%s: no room for what is to stay" % self._file)
             pieces += (pack("<BH", kind, len(data)), data)
             size += 3 + len(data)
-            if size > 512:
+            if size > 256:
                 yield from group(pieces, gen << 16 | self._end)
                 self._end += size
                 pieces, size = [], 6

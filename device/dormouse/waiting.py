@@ -8,7 +8,7 @@ import struct
 
 _ENTRY = "<BIH"  # index, number, bytes of the payload
 _SIZE = 7
-_CACHE = 768  # bytes of payloads kept in RAM: those of a small wake need not be read again
+_CACHE = 640  # bytes of payloads kept in RAM: those of a small wake need not be read again
 _RECORD = 8  # bytes of a record in the journal besides the payload
 
 
@@ -21,8 +21,7 @@ class Waiting:
         self._read = read
         self._order = bytearray(limit * _SIZE)  # made once: one that grows needs a hole for its copy
         self._end = 0  # what of it is used
-        self._cache = []  # (index, number, payload)
-        self._cached = 0
+        self.release()  # _cache: [(index, number, payload)]; _cached: bytes of them
         self.space = 0  # bytes of the journal that they take
 
     def __len__(self):
@@ -70,13 +69,17 @@ class Waiting:
                     return entry[2]
         return None
 
+    def release(self):
+        """Let go of the payloads in RAM; they are on flash."""
+        self._cache, self._cached = [], 0
+
     def _keep(self, index, number, payload):
         self._cache.append((index, number, payload))
         self._cached += len(payload)
 
     def _fill(self, index, number):
         """Read this one's payload, and those behind it as far as the cache goes."""
-        self._cache, self._cached = [], 0
+        self.release()
         found = False
         records = self._read()
         for i, n, payload in records:

@@ -12,7 +12,7 @@ from dormouse.protocol import FINAL, STATUSES, WINDOW, pack_window
 LEDGERS = 4
 STALE = 255  # code of a number below the window
 OPEN = 1  # code of a number that was taken and is not settled
-_PIECE = 32  # places in one piece of a snapshot: whole, it would need a hole of 1.3 KiB in a full heap
+_PIECE = 32  # places in one piece of the CRCs, and of a snapshot: a heap that is nearly full has no hole of a KiB
 _CODE = 0x0F
 _OWED = 0x80  # settled, and its result is not confirmed yet
 _TOLD = 0x40  # its result is under way over this connection
@@ -26,7 +26,7 @@ class Window:
         self.name = name
         self.high = 0
         self.status = bytearray(WINDOW)
-        self.crcs = bytearray(4 * WINDOW)
+        self.crcs = [bytearray(4 * _PIECE) for _ in range(WINDOW // _PIECE)]
 
     def code(self, number):
         """0: never seen; an index into protocol.STATUSES; or STALE."""
@@ -38,7 +38,8 @@ class Window:
 
     def crc(self, number):
         """CRC-32 of the bytes first accepted under a number that has been seen."""
-        return struct.unpack_from("<I", self.crcs, number % WINDOW * 4)[0]
+        at = number % WINDOW
+        return struct.unpack_from("<I", self.crcs[at // _PIECE], at % _PIECE * 4)[0]
 
     def mark(self, number, code, crc=None):
         """Number `number`, not below the window, has this status now; a final one is owed to the host."""
@@ -49,7 +50,7 @@ class Window:
         at = number % WINDOW
         self.status[at] = code | (_OWED if code > OPEN else 0)
         if crc is not None:
-            struct.pack_into("<I", self.crcs, at * 4, crc)
+            struct.pack_into("<I", self.crcs[at // _PIECE], at % _PIECE * 4, crc)
 
     def owed(self):
         """The numbers whose results are owed and not under way, in order."""
@@ -97,13 +98,13 @@ class Window:
         """
         for at in range(0, WINDOW, _PIECE):
             head = struct.pack("<BIB", self.index, self.high, at)
-            yield head + self.status[at : at + _PIECE] + self.crcs[4 * at : 4 * (at + _PIECE)]
+            yield head + self.status[at : at + _PIECE] + self.crcs[at // _PIECE]
 
     def restore(self, data):
         """Take over one piece of a snapshot."""
         self.high, at = struct.unpack_from("<IB", data, 1)
         self.status[at : at + _PIECE] = data[6 : 6 + _PIECE]
-        self.crcs[4 * at : 4 * (at + _PIECE)] = data[6 + _PIECE :]
+        self.crcs[at // _PIECE][:] = data[6 + _PIECE :]
         self.untell()
 
 

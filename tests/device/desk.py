@@ -175,7 +175,7 @@ class Desk:
         inbox = self.inbox
         return (
             inbox.state,
-            [(w.index, w.name, w.high, w.text(), crc32(w.crcs), list(w.owed())) for w in inbox.windows],
+            [(w.index, w.name, w.high, w.text(), crc32(b"".join(w.crcs)), list(w.owed())) for w in inbox.windows],
             inbox.forgotten,
             list(inbox.waiting),
             inbox.waiting.space,

@@ -120,14 +120,15 @@ def smallest_heap(bench: Bench, commands: int) -> int:
     least, most = _LEAST, _MOST
     while most - least > 1:
         middle = (least + most) // 2
-        if _passes(bench, commands, middle):
+        if passes(bench, commands, middle):
             most = middle
         else:
             least = middle
     return most
 
 
-def _passes(bench: Bench, commands: int, heap: int) -> bool:
+def passes(bench: Bench, commands: int, heap: int) -> bool:
+    """Does a wake with `heap` KiB, the harness's own part included, get through that many queued commands?"""
     bench.heap_of(f"{_MOST}k")
     _new_device(bench)
     _queue_from_four(bench, commands)

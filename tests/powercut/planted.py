@@ -44,8 +44,8 @@ BUGS = {
         "send:2:after",
     ),
     "`started` not written": Bug(
-        "[(index, number, 1, attempt)] + self.done",
-        "[(UNNAMED, 0, 1, 1)] + self.done",
+        "index, number, 1, attempt) + self.done",
+        "UNNAMED, 0, 1, 1) + self.done",
         "twice",
         "short",
         "starting",
