@@ -5,12 +5,13 @@ from binascii import crc32
 
 import pytest
 
+from conftest import DeviceInterpreter
 from device_folder import APP, Device
 from dormouse import protocol
 from dormouse_host import Fleet
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.store import Incoming
-from test_relay import Interpreter, Running, until
+from test_relay import Running, until
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_a_question_that_somebody_has_asked_already_is_not_doubled(fleet):
 
 
 def test_a_real_device_is_asked_at_its_first_wake_and_after_its_app_changed(tmp_path, fleet, mosquitto):
-    device = Device(tmp_path / "dev", Interpreter("cpython"), mosquitto.address.url)
+    device = Device(tmp_path / "dev", DeviceInterpreter("cpython"), mosquitto.address.url)
     db = str(tmp_path / "ledger.db")
     with Running(db, mosquitto):
         device.wake()

@@ -21,6 +21,7 @@ import pytest
 from sqlalchemy import func, select
 
 from acceptor import Acceptor
+from conftest import DeviceInterpreter
 from device_folder import APP, Device
 from dormouse import protocol
 from dormouse_host import Fleet, device_process
@@ -33,16 +34,6 @@ from needs import need_micropython, need_mosquitto
 
 WITH_TELEMETRY = APP + "\n@telemetry()\ndef climate(wake):\n    return {'v': 1}\n"
 WITHIN = 20  # seconds for what takes one on an idle machine
-
-
-class Interpreter:
-    """CPython or MicroPython, for devices."""
-
-    def __init__(self, kind: device_process.Kind = "micropython") -> None:
-        self.kind = kind
-
-    def command(self, folder, heap=device_process.BOARD_HEAP):
-        return device_process.command(self.kind, folder, heap)
 
 
 class Running(logging.Handler):
@@ -96,7 +87,7 @@ def fleet(db):
 def make_device(tmp_path, broker, kind: device_process.Kind = "micropython", **how) -> Device:
     if kind == "micropython":
         need_micropython()
-    return Device(tmp_path / "dev", Interpreter(kind), broker.address.url, **how)
+    return Device(tmp_path / "dev", DeviceInterpreter(kind), broker.address.url, **how)
 
 
 def greet(fleet: Fleet, device: Device) -> None:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 import made_broker
+from conftest import DeviceInterpreter
 from device_folder import Device, Ran
-from dormouse_host import Fleet, children, cli, device_process, toolchain
+from dormouse_host import Fleet, children, cli, toolchain
 from dormouse_host.door import provision
 from dormouse_host.door.broker import add_relay
 from dormouse_host.door.probe import Client, NoAnswer
@@ -40,16 +41,6 @@ def climate(wake):
 WITHIN = 40.0  # seconds for what takes one on an idle machine
 
 
-class Interpreter:
-    """MicroPython where there is one."""
-
-    def __init__(self) -> None:
-        self.kind: device_process.Kind = "micropython" if toolchain.micropython() else "cpython"
-
-    def command(self, folder: Path, heap: str = device_process.BOARD_HEAP) -> tuple[list[str], dict[str, str]]:
-        return device_process.command(self.kind, folder, heap)
-
-
 class Bench:
     """A context manager."""
 
@@ -67,7 +58,7 @@ class Bench:
         self.said: list[str] = []  # what commands of the line and devices printed
         self.arguments: list[str] = []  # what processes were started with, as /proc has it
         self.secrets: dict[str, str] = {}  # secret -> whose
-        self.interpreter = Interpreter()
+        self.interpreter = DeviceInterpreter("micropython" if toolchain.micropython() else "cpython")
         self._relay: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
