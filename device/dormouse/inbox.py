@@ -84,7 +84,7 @@ class Inbox:
             self.commit()
         if size > self.journal.room():
             self.commit()
-            self.waiting.release()  # compaction takes as much RAM
+            self.waiting.let_go()  # compaction takes as much RAM
             self.journal.compact(self._snapshot())
         self.journal.add(kind, data)
         self._apply(kind, data)

@@ -21,7 +21,7 @@ class Waiting:
         self._read = read
         self._order = bytearray(limit * _SIZE)  # made once: one that grows needs a hole for its copy
         self._end = 0  # what of it is used
-        self.release()  # _cache: [(index, number, payload)]; _cached: bytes of them
+        self.let_go()  # _cache: [(index, number, payload)]; _cached: bytes of them
         self.space = 0  # bytes of the journal that they take
 
     def __len__(self):
@@ -69,7 +69,7 @@ class Waiting:
                     return entry[2]
         return None
 
-    def release(self):
+    def let_go(self):
         """Let go of the payloads in RAM; they are on flash."""
         self._cache, self._cached = [], 0
 
@@ -79,7 +79,7 @@ class Waiting:
 
     def _fill(self, index, number):
         """Read this one's payload, and those behind it as far as the cache goes."""
-        self.release()
+        self.let_go()
         found = False
         records = self._read()
         for i, n, payload in records:
