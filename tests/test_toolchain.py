@@ -273,3 +273,29 @@ def test_heap_without_a_unit_is_refused():
     """MicroPython would take 192 as bytes and die."""
     with pytest.raises(HostError, match="not a size"):
         heap_size("192", 32)
+
+
+@pytest.mark.parametrize(
+    "said, tries",
+    [
+        ("Failed to fetch …/Packages.xz  File has unexpected size (1 != 2). Mirror sync in progress?", 3),
+        ("Could not resolve the mirror's name", 1),
+    ],
+)
+def test_a_mirror_that_is_being_brought_up_to_date_is_asked_again(said, tries, monkeypatch):
+    """And one that is not there is not."""
+    asked = []
+
+    def run(argv, environment):
+        asked.append(argv)
+        if len(asked) < 3:
+            raise newer_release.Unavailable(f"apt-get: {said}")
+
+    monkeypatch.setattr(newer_release, "_run", run)
+    monkeypatch.setattr(newer_release, "_PAUSE", 0)
+    if tries == 1:
+        with pytest.raises(newer_release.Unavailable):
+            newer_release._update({})
+    else:
+        newer_release._update({})
+    assert len(asked) == tries

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 # Newest first: the releases with MicroPython 1.25 or newer. bookworm has none, jammy and noble have too old ones.
@@ -17,6 +18,8 @@ RELEASES = {"debian": ("trixie",), "ubuntu": ("resolute", "questing")}
 _THIRTY_TWO_BIT = {"amd64": "i386"}
 _OWN_SOURCES = ("sources.list", "sources.list.d/debian.sources", "sources.list.d/ubuntu.sources")
 _APT_TIMEOUT = 300  # seconds for one apt-get: a slow mirror is waited for, a dead one is not
+_TRIES, _PAUSE = 4, 20.0  # of a mirror that is just being brought up to date, and seconds between them
+_CHANGING = ("unexpected size", "Hash Sum mismatch")  # what apt says of one
 _WRAPPER = """#!/bin/sh
 root=${{0%/*}}/root
 exec "$root/{loader}" --library-path "{libraries}" "$root/usr/bin/micropython" "$@"
@@ -94,9 +97,21 @@ def _download(state: Path, release: str, architecture: str) -> list[Path]:
     if not any(parts.iterdir()):
         raise Unavailable("/etc/apt names no source of the distribution's own")
     environment = {**os.environ, "APT_CONFIG": str(_write_config(state, architecture)), "LC_ALL": "C"}
-    _run(["apt-get", "-qq", "update"], environment)
+    _update(environment)
     _run(["apt-get", "-qq", "--yes", "--download-only", "install", "micropython"], environment)
     return sorted((state / "cache" / "archives").glob("*.deb"))
+
+
+def _update(environment: dict[str, str]) -> None:
+    """apt's lists; again where the mirror was changing meanwhile."""
+    for left in reversed(range(_TRIES)):
+        try:
+            _run(["apt-get", "-qq", "update"], environment)
+            return
+        except Unavailable as error:
+            if not left or not any(words in str(error) for words in _CHANGING):
+                raise
+            time.sleep(_PAUSE)
 
 
 def _write_config(state: Path, architecture: str) -> Path:

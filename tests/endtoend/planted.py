@@ -70,7 +70,7 @@ BUGS = {
         HOST, "    if device.state not in (None, said.state):\n", "    if False:\n", "device wiped", LOST, 0.5
     ),
     "`started` not written": Bug(
-        DEVICE, "[(index, number, 1, attempt)] + self.done", "[(UNNAMED, 0, 1, 1)] + self.done", "device cut", TWICE, 1
+        DEVICE, "index, number, 1, attempt) + self.done", "UNNAMED, 0, 1, 1) + self.done", "device cut", TWICE, 1
     ),
     "a number that was done is done again": Bug(
         DEVICE,
