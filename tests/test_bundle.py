@@ -81,6 +81,13 @@ def bump():
 
 def both(x):
     return _same(x) + name(x)
+
+_noted = 0
+
+def note():
+    global _noted
+    _noted += 1
+    return "noted"
 """
 
 TRICKY = [
@@ -113,6 +120,14 @@ TRICKY = [
     pytest.param(
         "count, total = given(1, 2)\n    return count, total, Base(count).count", id="locals named as attributes"
     ),
+    pytest.param(
+        "try:\n        from binascii import crc32\n    except ImportError:\n        crc32 = 0\n    return crc32(b'x')",
+        id="a foreign import in a function",
+    ),
+    pytest.param("return helpers.note(), helpers.note()", id="a global that is counted and never read"),
+    pytest.param("return [f(1) for f in Many.table], Many().m7()", id="functions in a class's body"),
+    pytest.param("return Thing.of(Base(3)), Thing.none(), Thing.adopted(Base(4))", id="a static method"),
+    pytest.param("return '{0.count}'.format(Base(9)), '%s' % Base(2).count", id="an attribute in a format"),
     pytest.param("return Child(1).both, Child.limit, Child(2).limited()", id="a property and a class's constant"),
 ]
 
@@ -172,7 +187,24 @@ def closure(by):
         return count * by + more
     return inner
 
+class Many:
+%s
+    table = [name, both, _same]
+
 class Thing:
+    @staticmethod
+    def of(other):
+        return other.count, other._total
+
+    @staticmethod
+    def none():
+        return 0
+
+    def adopted(self):
+        def inner(self):
+            return self.count
+        return inner(self), (lambda self: self._total)(self)
+
     def adopt(self, base):
         self.count = base.count
         return self.count, base.shown()
@@ -195,12 +227,19 @@ def answer():
     %s
 """
 
+
+def main(body: str) -> str:
+    """The module with `answer`; a class in it has more methods than there are short names of one letter."""
+    methods = "\n".join(f"    def m{n}(self):\n        return {n}" for n in range(70))
+    return MAIN % (methods, body)
+
+
 LATE = "from dormouse.helpers import both\n\ndef answer():\n    return both('late')\n"
 
 
 @pytest.mark.parametrize("body", TRICKY)
 def test_bundle_says_what_the_modules_say(body, tmp_path):
-    modules = package(tmp_path / "plain", helpers=HELPERS, main=MAIN % body, late=LATE)
+    modules = package(tmp_path / "plain", helpers=HELPERS, main=main(body), late=LATE)
     for name, text in merged(modules, "dormouse", "dormouse.main").items():
         place = tmp_path / "bundle" / Path(*name.split("."))
         target = place / "__init__.py" if name == "dormouse" else place.with_suffix(".py")
@@ -212,7 +251,7 @@ def test_bundle_says_what_the_modules_say(body, tmp_path):
 
 
 def test_constants_and_private_names_are_gone(tmp_path):
-    files = merged(package(tmp_path, helpers=HELPERS, main=MAIN % "return helpers.NEXT"), "dormouse.main")
+    files = merged(package(tmp_path, helpers=HELPERS, main=main("return helpers.NEXT")), "dormouse.main")
     assert "return 4" in files["dormouse.main"]
     assert "_count" not in files["dormouse.main"]
     assert "LIMIT" not in files["dormouse.main"]
@@ -228,14 +267,14 @@ def test_anothers_private_attribute_keeps_its_name(tmp_path):
 def test_names_are_short_wherever_nobody_else_says_them(tmp_path):
     """And none of the three kinds needs names of its own."""
     body = "return Base(1).shown(), given(first=1, second=2), options(total=1), closure(1)(2), Thing().total(1)"
-    files = merged(package(tmp_path, helpers=HELPERS, main=MAIN % body), "dormouse.main")
+    files = merged(package(tmp_path, helpers=HELPERS, main=main(body)), "dormouse.main")
     said = set(re.findall(r"[A-Za-z_]\w+", files["dormouse.main"]))
     assert not said & {"Base", "Child", "shown", "_total", "count", "closure", "made", "by", "inner", "limited"}
     assert {"first", "second", "total"} <= said
 
 
 def test_what_nothing_asks_for_is_left_out(tmp_path):
-    files = merged(package(tmp_path, helpers=HELPERS, main=MAIN % "return name(1)"), "dormouse.main")
+    files = merged(package(tmp_path, helpers=HELPERS, main=main("return name(1)")), "dormouse.main")
     assert "helpers.name" in files["dormouse.main"]
     assert "helpers" not in files["dormouse.main"].replace("helpers.name", ""), "what only `both` used is there"
 
@@ -286,7 +325,13 @@ def test_no_name_is_renamed_that_is_not_the_agent_s_alone(port):
 )
 def test_what_merging_could_change_is_refused(body, tmp_path):
     with pytest.raises(merge.Refused, match=r"dormouse\.main, line"):
-        merged(package(tmp_path, helpers=HELPERS, main=MAIN % body), "dormouse.main")
+        merged(package(tmp_path, helpers=HELPERS, main=main(body)), "dormouse.main")
+
+
+def test_a_local_that_would_hide_a_kept_name_is_refused(tmp_path):
+    text = "def answer():\n    def inner(answer):\n        return answer\n    return inner('answer'), answer\n"
+    with pytest.raises(merge.Refused, match="a local hides answer"):
+        merged(package(tmp_path, main=text), "dormouse.main")
 
 
 @pytest.mark.parametrize("port", ["posix"])

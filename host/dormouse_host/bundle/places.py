@@ -8,10 +8,12 @@ import ast
 import builtins
 import itertools
 import keyword
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from dormouse_host.bundle.merge import Refused
 from dormouse_host.bundle.scopes import Modules, bound
 
 _PREFIX = "_dormouse", "_foreign"  # of merge.py's labels
@@ -57,24 +59,35 @@ class Found:
 
     places: list[Place] = field(default_factory=list)
     own: set[str] = field(default_factory=set)
+    in_classes: set[str] = field(default_factory=set)  # of TOP, those that a class's body reads
     bases: dict[str, list[str]] = field(default_factory=dict)
     fixed: set[str] = field(default_factory=lambda: {*keyword.kwlist, *dir(builtins)})
 
 
-def find(files: Modules, spoken: Iterable[str]) -> Found:
-    """Look through `files`. The parameters of functions that `spoken` names stay: a caller may name them."""
+def find(files: Modules, kept: dict[str, str], spoken: Iterable[str]) -> Found:
+    """Look through `files`. The parameters of functions that `kept` or `spoken` name stay: a caller may name them.
+    Refused where a local would hide what gets its name from `kept`.
+    """
     found = Found()
     every = [node for tree in files.values() for node in ast.walk(tree)]
     for node in every:
         match node:
-            case ast.keyword(arg=str(name)) | ast.Constant(value=str(name)):
+            case ast.keyword(arg=str(name)):
                 found.fixed.add(name)
+            case ast.Constant(value=str(text)):
+                found.fixed.add(text)
+                if "{" in text:  # "{0.name}".format(…)
+                    found.fixed.update(re.findall(r"\w+", text))
             case ast.Import(names=aliases):
                 found.fixed.update(alias.name for alias in aliases)
-    functions = [node for node in every if isinstance(node, ast.FunctionDef) and node.name in set(spoken)]
+            case ast.ImportFrom(names=aliases):
+                names = (alias.asname or alias.name for alias in aliases if not alias.name.startswith(_PREFIX))
+                found.fixed.update(name for name in names if not name.startswith(_PREFIX))
+    said = {*kept, *spoken}
+    functions = [node for node in every if isinstance(node, ast.FunctionDef) and node.name in said]
     for function in functions:
         found.fixed.update(a.arg for a in _arguments(function.args))
-    walker = _Walker(found)
+    walker = _Walker(found, kept)
     for tree in files.values():
         walker.visit(tree)
     return found
@@ -98,11 +111,16 @@ def _locals(nodes: Iterable[ast.AST]) -> set[str]:
     return names
 
 
+def _is_static(function: ast.FunctionDef) -> bool:
+    return any(ast.unparse(decorator) in ("staticmethod", "classmethod") for decorator in function.decorator_list)
+
+
 class _Walker(ast.NodeVisitor):
     """Files what it visits in `found`."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: Found, kept: dict[str, str]) -> None:
         self.found = found
+        self.kept = kept
         self.owner: str | None = None  # the class that this is in
         self.me = ""  # what its method calls `self`
         self.members: set[str] = set()  # its attributes, where this is in its body and in no method
@@ -112,6 +130,10 @@ class _Walker(ast.NodeVisitor):
 
     def _file(self, node: ast.AST, field: str, name: str, at: int | None = None) -> None:
         if name.startswith(_PREFIX):
+            if self.kept.get(name) in self.names:
+                raise Refused(f"a local hides {self.kept[name]}")
+            if self.members:
+                self.found.in_classes.add(name)
             self.found.places.append(Place(node, field, Kind.TOP, at=at))
         elif name in self.names and name not in self.found.fixed:
             self.found.places.append(Place(node, field, Kind.LOCAL, self.function, at))
@@ -136,16 +158,24 @@ class _Walker(ast.NodeVisitor):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._file(node, "name", node.name)
+        me = self.me
         if self.members:
-            self.me = node.args.args[0].arg
+            self.me = node.args.args[0].arg if node.args.args and not _is_static(node) else ""
+        elif any(a.arg == me for a in _arguments(node.args)):
+            self.me = ""  # another's
         for outside in (*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)):
             self.visit(outside)
         self._scope([*_arguments(node.args)], node.body)
+        self.me = me
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         for outside in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
             self.visit(outside)
+        me = self.me
+        if any(a.arg == me for a in _arguments(node.args)):
+            self.me = ""
         self._scope([*_arguments(node.args)], [node.body])
+        self.me = me
 
     def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> None:
         self._scope([], list(ast.iter_child_nodes(node)))

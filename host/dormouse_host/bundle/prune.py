@@ -26,13 +26,13 @@ def prune(files: Modules, kept: Container[str]) -> None:
 
 
 def _used(tree: ast.Module) -> list[str]:
-    """Names read, once for each time; what a definition says of itself (a recursion) does not count."""
+    """Names that occur, once for each time; what a definition says of itself (a recursion) does not count."""
     names = []
     for statement in tree.body:
         own = _defines(statement)
         for node in ast.walk(statement):
             match node:
-                case ast.Name(id=name, ctx=ast.Load()) | ast.alias(name=name) if name != own:
+                case ast.Name(id=name) | ast.alias(name=name) if name != own:
                     names.append(name)
     return names
 

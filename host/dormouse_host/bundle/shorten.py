@@ -1,8 +1,8 @@
 """Names made short: on a board each different one costs flash, and RAM for as long as the agent runs.
 
-Must stay true: two names that could meet never become one. Those of the files' top levels, attributes, and locals are
-three kinds that never meet (a local and a top level's do, in a function), so that one short name serves all three; so
-do attributes that only their own class's methods touch. What others see or say keeps its name (spoken.py).
+Must stay true: two names that could meet never become one. Attributes meet neither a file's top level, but in a class's
+body, nor locals, so that one short name serves two; locals of two functions never meet, nor do attributes that only the
+methods of their own class touch. What others see or say keeps its name (spoken.py).
 """
 
 import itertools
@@ -19,7 +19,7 @@ _MOST = 3000  # short names at hand
 
 def shorten(files: Modules, kept: dict[str, str]) -> set[str]:
     """Rename in place. `kept` says which labels of merge.py get a given name. Returns the attributes renamed."""
-    found = find(files, {*kept, *APPS})
+    found = find(files, kept, APPS)
     common, private = _attributes(found)
     old = {place.name for place in (*common, *private)}
     renamed = {id(place) for place in (*common, *private)}
@@ -31,7 +31,8 @@ def shorten(files: Modules, kept: dict[str, str]) -> set[str]:
     beyond = _by_owner(private, short)
     _rename(common, short[beyond:])
     beyond = _by_owner([place for place in found.places if place.kind is Kind.LOCAL], short)
-    _rename([place for place in found.places if place.kind is Kind.TOP], short[beyond:], kept)
+    apart = {name: short.pop() for name in sorted(found.in_classes) if name not in kept}  # no attribute is as far down
+    _rename([place for place in found.places if place.kind is Kind.TOP], short[beyond:], {**apart, **kept})
     return old
 
 
