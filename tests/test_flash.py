@@ -175,6 +175,19 @@ def test_an_agent_that_lies_in_rom_is_not_sent_unless_it_is_another(bench, whole
     assert set(agent) & set(done.written) == (set() if whole else set(agent))
 
 
+def test_an_agent_in_rom_that_a_folder_hides_is_sent(bench, tmp_path):
+    """MicroPython takes the first folder of the name that it comes to, be it empty."""
+    here = bench("ESP32_GENERIC")
+    agent = build.agent_files("esp32")
+    for name, data in agent.items():
+        (tmp_path / "rom" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "rom" / name).write_bytes(data)
+    here.board.mpremote("cp", "-r", str(tmp_path / "rom"), ":", "+", "mkdir", ":lib", "+", "mkdir", ":lib/dormouse")
+    done = here.flash(connect_every=3600)
+    assert set(agent) <= set(done.written)
+    assert done.wake.succeeded, here.text()
+
+
 # ---- what is refused, before a byte is sent
 
 

@@ -153,6 +153,8 @@ def romfs(
     kind = boards.load(board)
     if kind.firmware.tool == "none":
         raise HostError("this machine needs no image: dormouse agent run app.py", 2)
+    if out.suffix not in (".romfs", ".img"):
+        raise HostError(f"--out {out}: mpremote knows an image by its name: {out.with_suffix('.romfs').name}", 2)
     data = image({**build.agent_files(kind.port), **flash_files.umqtt()})
     try:
         out.write_bytes(data)

@@ -121,7 +121,7 @@ def _bring(wire: Wire, board: Board, files: dict[str, bytes], say: Say) -> Flash
     say(f"found {done.who}")
     marker = f"{STATE}/cmd"
     found = look(wire, [*files, marker])
-    in_rom = lying_in_rom(wire, files, found)
+    in_rom = lying_in_rom(wire, files)
     if in_rom:
         say("the agent is in the board's ROM")
         files = {name: data for name, data in files.items() if name not in in_rom}

@@ -17,6 +17,7 @@ from dormouse_host.flash_link import LostBoard, Wire
 
 ASIDE = "~"  # appended to a path while its file is being sent
 _AGENT = "lib/dormouse/"
+_HIDES = [f"{folder}/dormouse{end}" for folder in ("", "/lib") for end in ("", ".py", ".mpy")]  # found before ROM
 _ROM = "rom/"  # where MicroPython mounts a ROM partition; rom/lib is searched after lib
 _SLACK = 16384  # bytes that stay free: a file takes up to a block more than it is long
 _HASH_SECONDS = 60.0  # without a byte: a board hashes some 200 KB a second
@@ -61,6 +62,17 @@ def _hash(name):
 def _hashes(names):
     for name in names:
         print(json.dumps([name, _hash("/" + name)]))
+"""
+
+_ANY = """
+import os, json
+def _there(name):
+    try:
+        os.stat(name)
+        return True
+    except OSError:
+        return False
+print(json.dumps(any([_there(name) for name in {names!r}])))
 """
 
 _FOLDERS = """
@@ -145,10 +157,12 @@ def look(wire: Wire, names: Iterable[str]) -> Found:
     return Found(said["free"], said["umqtt"], hashes(wire, names))
 
 
-def lying_in_rom(wire: Wire, files: Mapping[str, bytes], found: Found) -> set[str]:
-    """The agent's files, where all of them are in the board's ROMFS as they are in `files`, and none hides them."""
+def lying_in_rom(wire: Wire, files: Mapping[str, bytes]) -> set[str]:
+    """The agent's files, where all of them are in the board's ROMFS as they are in `files`, and nothing hides them: an
+    empty folder would be enough.
+    """
     agent = {name: digest(data) for name, data in files.items() if name.startswith(_AGENT)}
-    if any(found.hashes[name] is not None for name in agent):
+    if wire.ask(_ANY.format(names=_HIDES)):
         return set()
     there = hashes(wire, [_ROM + name for name in agent])
     return set(agent) if all(there[_ROM + name] == wanted for name, wanted in agent.items()) else set()
