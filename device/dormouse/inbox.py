@@ -20,8 +20,7 @@ from dormouse.windows import OPEN, STALE, Window, code_of
 
 ATTEMPTS = 3
 UNNAMED = 255  # the index of commands without an id; their number only counts them
-_LIMIT = 24576  # bytes of the journal; the snapshot that compaction writes is at most 23 KiB of them: 4 windows of
-# 1.3 KiB, _SPACE and one payload more, details, names
+_LIMIT = 24576  # bytes of the journal, of which compaction leaves 21 KiB at most: windows, _SPACE and one payload more
 _SPACE = 8192  # bytes of records of commands held at once
 _GROUP = 1024  # bytes of records in one commit, if it is of more than one; its copy in RAM is as big again
 _RUN = "<BIBB"  # index, first number, how many, status code (or, of the one started, its attempt)
@@ -258,6 +257,9 @@ class Inbox:
 
     def _is_repeatable(self, index, number):
         command = Command(0)
-        command.parse(self.waiting.payload(index, number))
-        handler = self.find(command.do)
+        try:
+            command.parse(self.waiting.payload(index, number))
+            handler = self.find(command.do)
+        except ProtocolError:  # memory does not suffice, now
+            return False
         return bool(handler and handler.repeatable)

@@ -36,9 +36,8 @@ class Online:
         self.secrets = secrets
         self.outbox = agent.outbox
         self.link = Link(self.port.ms, self.config["patience"])
-        self.budget = self.port.ms() + int(self.config["budget"] * 1000)
+        self.budget = self.link.deadline = self.port.ms() + int(self.config["budget"] * 1000)
         self.cap = self.port.ms() + int(self.config["total"] * 1000)  # and not even handlers go past this
-        self.link.deadline = self.budget
         self.security = self.session = self.credentials = self.standard = None
         self.inbox = Inbox(self.port.storage, self.port.random, self.config["inbox"], self._find)
         self.intake = Intake(self.inbox, self.config["payload"], self.outbox.answer, self.log)
@@ -81,12 +80,13 @@ class Online:
         """The Handler of a command, built in or the app's, or None. ProtocolError where memory does not suffice."""
         if name not in protocol.STANDARD:
             return catalogue.commands.get(name)
-        if self.standard is None:
-            try:
+        try:
+            if not self.standard:
                 from dormouse.standard import Standard
-            except MemoryError:  # else it would come again at every wake
-                raise ProtocolError("too big for the memory there is")
-            self.standard = Standard(self.agent, self)
+
+                self.standard = Standard(self.agent, self)
+        except MemoryError:  # else it would come again at every wake
+            raise ProtocolError("too big for the memory there is")
         return self.standard.handlers[name]
 
     def stay(self, seconds):

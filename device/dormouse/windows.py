@@ -7,6 +7,7 @@ IPsec's anti-replay window (RFC 4303, section 3.4.3; RFC 6479).
 
 import struct
 
+from dormouse.errors import StorageError
 from dormouse.protocol import FINAL, STATUSES, WINDOW, pack_window
 
 LEDGERS = 4
@@ -101,7 +102,9 @@ class Window:
             yield head + self.status[at : at + _PIECE] + self.crcs[at // _PIECE]
 
     def restore(self, data):
-        """Take over one piece of a snapshot."""
+        """Take over one piece of a snapshot. StorageError where it is none: an older version wrote windows whole."""
+        if len(data) != 6 + 5 * _PIECE:
+            raise StorageError("cmd: of an older version; remove the state folder")
         self.high, at = struct.unpack_from("<IB", data, 1)
         self.status[at : at + _PIECE] = data[6 : 6 + _PIECE]
         self.crcs[at // _PIECE][:] = data[6 + _PIECE :]

@@ -111,6 +111,20 @@ def test_a_command_that_is_no_longer_repeatable_is_interrupted():
         assert desk.status(1) == INTERRUPTED
 
 
+def test_a_command_whose_handler_finds_no_memory_is_interrupted_and_not_tried_at_every_boot():
+    """A built-in command's handlers are loaded when they are asked for."""
+    desk = offered(Desk(), payload(1, "again"))
+    desk.inbox.start(0, 1)
+
+    class Full(dict):
+        def get(self, name, default=None):
+            raise ProtocolError("too big for the memory there is")
+
+    desk.handlers = Full()
+    desk.boot()
+    assert desk.status(1) == INTERRUPTED
+
+
 def test_a_command_without_an_id_is_run_at_least_once_and_three_times_at_most():
     """Nobody could be told that it was interrupted."""
     desk = offered(Desk(), b'{"do":"once"}')

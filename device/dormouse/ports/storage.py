@@ -146,7 +146,7 @@ class Storage:
     def free(self):
         """Bytes that the file system has left."""
         st = _call(os.statvfs, self._dir)
-        return st[1] * st[4] if st[4] <= st[2] else 0  # littlefs' count wraps around when a block is counted twice
+        return st[1] * st[4] if 0 < st[4] <= st[2] else 0  # littlefs counts a block twice, at times
 
     def _sync(self):
         if not _MICRO:
