@@ -132,7 +132,7 @@ def test_the_version_is_the_distribution_s():
 def test_the_monitor_shows_what_a_terminal_would_act_upon():
     board = Acceptor(lambda connection: connection.sendall(f"{ORDERS}\r\n".encode()))
     board.start()
-    done = run("monitor", f"socket://127.0.0.1:{board.port}", "--seconds", "2")
+    done = run("monitor", f"socket://127.0.0.1:{board.port}", "--seconds", "6")
     board.end()
     assert (done.returncode, done.stdout) == (0, "\\x1b]0;owned\\x07\\x1b[2Jhello\n")
 
