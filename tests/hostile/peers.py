@@ -148,13 +148,19 @@ def link_drops(stage: Stage):
 
 @contextmanager
 def taken_over(stage: Stage):
-    """Company: whenever the device has connected, a second client with its id does; it acknowledges nothing."""
+    """Company: whenever the device has connected, a second client with its id does; it acknowledges nothing. What the
+    broker had sent by then is too late.
+    """
     name = stage.id.encode()
     connect = packet(0x10, b"\x00\x04MQTT\x04\x00\x00\x3c" + struct.pack(">H", len(name)) + name)
     intruders: list[socket.socket] = []
+    taken: list[Link] = []
 
     def down(link: Link, found: Packet, data: bytes) -> bytes:
+        if link in taken:
+            return b""
         if found.kind == CONNACK:
+            taken.append(link)
             link.tell(data)
             intruder = socket.create_connection(("127.0.0.1", stage.broker.address.port))
             intruders.append(intruder)
