@@ -5,7 +5,6 @@ in a script (a thread of its own for each connection) fails the test that wrote 
 """
 
 import json
-import select
 import socket
 import ssl
 import struct
@@ -349,11 +348,7 @@ class Peer:
 
     def settled(self) -> Self:
         """Wait until whoever has connected is accepted and every script has ended; raise what went wrong in one."""
-        until = time.monotonic() + WAIT
-        while select.select([self._acceptor.listener], [], [], 0)[0] and time.monotonic() < until:
-            time.sleep(0.01)
-        time.sleep(0.05)  # from accept to the thread that plays the script
-        for thread in self._acceptor.serving:
+        for thread in self._acceptor.taken():
             thread.join(WAIT)
         if self._errors:
             raise self._errors[0]

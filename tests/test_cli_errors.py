@@ -130,7 +130,13 @@ def test_the_version_is_the_distribution_s():
 
 
 def test_the_monitor_shows_what_a_terminal_would_act_upon():
-    board = Acceptor(lambda connection: connection.sendall(f"{ORDERS}\r\n".encode()))
+    def says(connection: socket.socket) -> None:
+        with connection:
+            connection.sendall(f"{ORDERS}\r\n".encode())
+            while connection.recv(1024):  # open until the monitor leaves
+                pass
+
+    board = Acceptor(says)
     board.start()
     done = run("monitor", f"socket://127.0.0.1:{board.port}", "--seconds", "6")
     board.end()

@@ -129,7 +129,7 @@ def test_config_on_trial_is_undone_after_a_power_cut_too(interpreter, tmp_path):
         with device.start() as process:
             process.until("connecting")
             process.cut()
-        peer.scripts = [honest(present=True)]
+        peer.settled().scripts = [honest(present=True)]
         ran = device.wake()
     assert ran.code == 0, ran.output
     assert 850 < ran.one("asleep")["next"] < 950
