@@ -79,7 +79,7 @@ firmware: setup ## MicroPython itself onto a board: BOARD=… [PORT=…] [FIRMWA
 	@$(VENV)/bin/dormouse firmware --board "$(BOARD)" $(if $(PORT),--port "$(PORT)") $(if $(FIRMWARE),--file "$(FIRMWARE)") $(ARGS)
 
 .PHONY: romfs
-romfs: setup ## the agent as a ROMFS image, which a board runs where it lies, 34 KiB of RAM less: BOARD=… [OUT=agent.romfs]
+romfs: setup ## the agent as a ROMFS image, which a board runs where it lies, 35 KiB of RAM less: BOARD=… [OUT=agent.romfs]
 	@$(VENV)/bin/dormouse romfs --board "$(BOARD)" $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 .PHONY: monitor

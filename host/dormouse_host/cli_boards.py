@@ -144,7 +144,7 @@ def romfs(
 ) -> None:
     """Write the agent as a ROMFS image, to be run where it lies.
 
-    It takes 34 KiB less RAM then. For firmware with a ROM partition (MicroPython 1.25, MICROPY_VFS_ROM; `mpremote
+    It takes 35 KiB less RAM then. For firmware with a ROM partition (MicroPython 1.25, MICROPY_VFS_ROM; `mpremote
     romfs query` tells): `mpremote romfs deploy FILE`, then flash. Nobody has run this on hardware yet.
     """
     from dormouse_host import boards, build, flash_files
