@@ -225,6 +225,25 @@ def test_build_that_the_machine_cannot_run_is_fetched_once_and_kept(empty_cache,
     assert tried == ["i386", "amd64"]
 
 
+def test_the_next_release_is_taken_where_the_first_cannot_be_had(tmp_path, monkeypatch):
+    """A mirror whose list of one release is broken has others; 32 bits of a newer one are nearer to a board than 64."""
+    tried = []
+
+    def download(state, release, architecture):
+        tried.append((release, architecture))
+        state.mkdir(parents=True)
+        if release == "trixie":
+            raise newer_release.Unavailable("apt-get: Failed to fetch …  File has unexpected size")
+        return []
+
+    monkeypatch.setattr(newer_release, "_os_release", lambda: {"ID": "debian"})
+    monkeypatch.setattr(newer_release, "_download", download)
+    monkeypatch.setattr(newer_release, "_write_wrapper", lambda folder: folder / "micropython")
+    assert newer_release.unpack_micropython(tmp_path, "i386") == tmp_path / "micropython"
+    assert tried == [("trixie", "i386"), ("forky", "i386")]
+    assert not any(tmp_path.iterdir())
+
+
 def test_machine_without_micropython_gets_none_and_a_reason(empty_cache, monkeypatch):
     def unavailable():
         raise newer_release.Unavailable("MicroPython is fetched on Debian and Ubuntu only")

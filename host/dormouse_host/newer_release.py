@@ -12,8 +12,9 @@ import subprocess
 import time
 from pathlib import Path
 
-# Newest first: the releases with MicroPython 1.25 or newer. bookworm has none, jammy and noble have too old ones.
-RELEASES = {"debian": ("trixie",), "ubuntu": ("resolute", "questing")}
+# The releases with MicroPython 1.25 or newer, in the order in which they are tried: the next where a mirror has not the
+# first or is just being changed. bookworm has none, jammy and noble have too old ones.
+RELEASES = {"debian": ("trixie", "forky"), "ubuntu": ("resolute", "questing")}
 # Sizes of objects as on a board: the 32-bit build that the 64-bit processor runs natively goes first.
 _THIRTY_TWO_BIT = {"amd64": "i386"}
 _OWN_SOURCES = ("sources.list", "sources.list.d/debian.sources", "sources.list.d/ubuntu.sources")
