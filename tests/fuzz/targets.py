@@ -27,6 +27,10 @@ from dormouse.ring import Ring
 from dormouse.session import Session
 from dormouse.state import State
 
+try:
+    shown = ascii  # CPython's repr leaves what can be printed as it is; MicroPython's writes all but ASCII as numbers
+except NameError:
+    shown = repr
 MOST = 2048  # bytes of a payload that is read whole
 SETTINGS = {"id": "dev", "host": "h", "port": 1883, "total": 600, "payload": MOST, "clean_session": False}
 
@@ -106,7 +110,7 @@ def _desk(storage):
 def _told(inbox, answers):
     said = [sorted(json.loads(answer).items()) for answer in answers]
     windows = [(w.name, w.high, w.text()) for w in inbox.windows]
-    return "%s %s %d" % (repr(said), windows, len(inbox.waiting))
+    return "%s %s %d" % (shown(said), shown(windows), len(inbox.waiting))
 
 
 def packets(data):
@@ -198,7 +202,7 @@ def mark(data):
         state = State(storage)
         found.append((state.wake, state.failures, state.unfinished, state.ending, state.device))
         _desk(Memory({"work": content}))
-    return repr(found)
+    return shown(found)
 
 
 class Retained:
@@ -232,7 +236,7 @@ def retained(data):
     for content in (data, pack("<I", crc32(data, 77)) + data):
         board = Board("timer", Mark(Retained(content), "net"), None)
         found.append((board.net, board.bssid, board.channel, board.lan, board.leased))
-    return repr(found)
+    return shown(found)
 
 
 def settings(data):
@@ -244,7 +248,7 @@ def settings(data):
             found.append(len(config.check(settings_.Overlay(Memory(files)).over(base))))
         except ConfigError as e:
             found.append(e.reason)
-    return repr(found)
+    return shown(found)
 
 
 def texts(data):
@@ -253,13 +257,13 @@ def texts(data):
     try:
         text = data.decode()
     except UnicodeError:
-        return repr(found)
+        return shown(found)
     for parse in (protocol.split_id, protocol.unpack_window):
         try:
             found.append(parse(text))
         except ValueError:
             found.append(None)
-    return repr(found)
+    return shown(found)
 
 
 TARGETS = (packets, payload, journal, mark, retained, settings, texts)
