@@ -18,6 +18,7 @@ import pytest
 from dormouse_host import virtual_board_kind
 from dormouse_host.errors import HostError
 from dormouse_host.virtual_board import VirtualBoard, Wifi
+from dormouse_host.virtual_board_console import Console
 from needs import need_micropython
 
 KINDS = ["ESP32_GENERIC", "ESP32_GENERIC_C3", "ESP32_GENERIC_S3", "RPI_PICO2_W", "RPI_PICO_W"]
@@ -200,6 +201,21 @@ def test_native_usb_port_is_gone_while_the_board_sleeps(make, tmp_path):
         board.wait_event("awake", after=before)
         board.wait_boot(after=before + 3)
         assert board.mpremote("exec", "print(1)").strip() == "1"
+
+
+def test_what_is_written_just_before_the_port_goes_is_read(tmp_path):
+    """The line that says how the wake ended is the last before a Pico's reset, which takes the port with it."""
+    for _ in range(300):
+        console = Console(tmp_path / "port")
+        console.plug()
+        reader = os.open(tmp_path / "port", os.O_RDWR | os.O_NOCTTY)
+        console.write(b"asleep\n")
+        console.unplug()
+        assert os.read(reader, 100) == b"asleep\n"
+        console.flush()
+        assert not console.ending
+        os.close(reader)
+        console.close()
 
 
 def test_rp2040_locks_up_when_its_watchdog_expires_in_sleep(make):
