@@ -1,6 +1,7 @@
 """A short run of `make wakes` for both kinds of port, and that its judge sees what it should."""
 
 from dataclasses import replace
+from statistics import median
 
 import pytest
 
@@ -20,7 +21,9 @@ def test_no_message_is_lost_and_no_heap_in_thirty_wakes(kind):
     assert outcome.wakes >= 30
     assert len(outcome.said) == outcome.sent >= 30
     assert len(outcome.heap) >= 30
-    assert min(outcome.heap) > 0.95 * max(outcome.heap)
+    # Medians, as in `make wakes`: under MicroPython 1.26 one wake in a hundred measures 3 KB less, the next does
+    # not (the collector takes any word on the stack for a pointer). A leak of 40 bytes with each wake would show.
+    assert median(outcome.heap[-10:]) > 0.99 * median(outcome.heap[5:15])
 
 
 @pytest.mark.parametrize(
