@@ -5,6 +5,8 @@ POWERCUT_SEED chooses the sample, by default the day; `make powercut` tries ever
 
 import datetime
 import os
+import time
+from contextlib import nullcontext
 
 import pytest
 
@@ -52,6 +54,33 @@ def test_the_points_that_show_the_bugs_show_none_in_the_agent_itself():
         for bug in planted.BUGS.values():
             for point in list(planted.points(bug, bench))[:3]:
                 assert not sweep.attempt(bench, point).faults
+
+
+def test_every_result_of_the_whole_sweep_arrives(monkeypatch):
+    """A worker that has done its last point must not end before what it told of it has left: more than a pipe holds."""
+    points = [Point("long", 1, str(cut)) for cut in range(8)]
+    told: list[str] = []
+
+    def slowly(line: str) -> None:
+        time.sleep(0.3)
+        told.append(line)
+
+    monkeypatch.setattr(sweep, "new_bench", nullcontext)
+    monkeypatch.setattr(sweep, "points_of", lambda bench, story: points)
+    monkeypatch.setattr(sweep, "pairs", lambda bench, point, *rest: [sweep.Result(point, ("lost: " + "x" * 200000,))])
+    found = sweep.everything(slowly, ("long",))
+    assert {result.point for result in found} == set(points)
+    assert len(told) == 8
+
+
+def test_a_sweep_whose_workers_die_ends(monkeypatch):
+    """Killed by the kernel for their memory, for one; it would wait for ever."""
+    monkeypatch.setattr(sweep, "_LOOK", 0.2)
+    monkeypatch.setattr(sweep, "new_bench", nullcontext)
+    monkeypatch.setattr(sweep, "points_of", lambda bench, story: [Point("long", 1, "0")])
+    monkeypatch.setattr(sweep, "pairs", lambda *rest: os._exit(9))
+    with pytest.raises(sweep.Broken, match="have ended"):
+        sweep.everything(print, ("long",))
 
 
 def test_a_point_that_is_not_reached_fails_the_run():

@@ -6,6 +6,7 @@ chooses the same points; every failure comes with the command that shows it alon
 
 import multiprocessing
 import os
+import queue
 import random
 import signal
 import sys
@@ -22,6 +23,7 @@ from powercut.oracle import SLOW, judge
 from powercut.points import Point, all_in
 from powercut.stories import STORIES, not_shown, tell
 
+_LOOK = 10  # seconds between two looks whether the workers still live
 TRIES = 5  # where another grouping of what arrived has kept a run from its point
 PROMISES = ("lost", "twice", "stuck", "lies")
 
@@ -115,18 +117,32 @@ def end_tidily() -> None:
 def _work(jobs: Any, results: Any) -> None:
     """A worker: takes a point and whether to follow it with all second ones, until None, or its parent is gone."""
     end_tidily()
-    results.cancel_join_thread()  # or the end would wait for a reader that is gone
     parent = multiprocessing.parent_process()
     try:
         with new_bench() as bench:
             for point, doubly in iter(jobs.get, None):
                 for result in pairs(bench, point, None if doubly else 0, ""):
                     if parent and not parent.is_alive():
+                        results.cancel_join_thread()  # or the end would wait for a reader that is gone
                         return
                     results.put(result)
                 results.put(None)
+    except SystemExit:
+        results.cancel_join_thread()  # whoever ends this reads no more
+        raise
     except (Exception, KeyboardInterrupt) as error:
         results.put(error)
+
+
+def _next(results: Any, workers: list[multiprocessing.Process]) -> Any:
+    """What comes next from the workers. Broken where none is left from whom anything could come."""
+    while True:
+        ended = not any(worker.is_alive() for worker in workers)
+        try:
+            return results.get(timeout=_LOOK)
+        except queue.Empty:
+            if ended:
+                raise Broken("the workers have ended, and not all results have come") from None
 
 
 def everything(say: Callable[[str], None], stories: tuple[str, ...] = tuple(STORIES)) -> list[Result]:
@@ -145,7 +161,7 @@ def everything(say: Callable[[str], None], stories: tuple[str, ...] = tuple(STOR
     finished = 0
     try:
         while finished < len(points):
-            result = results.get()
+            result = _next(results, workers)
             if isinstance(result, BaseException):
                 raise result
             if result is None:
