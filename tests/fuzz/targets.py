@@ -254,14 +254,10 @@ def settings(data):
 def texts(data):
     """Ids, windows and what is left of a payload that could not be parsed."""
     found = [payloads.legible_id(data)]
-    try:
-        text = data.decode()
-    except UnicodeError:
-        return shown(found)
     for parse in (protocol.split_id, protocol.unpack_window):
         try:
-            found.append(parse(text))
-        except ValueError:
+            found.append(parse(data.decode()))
+        except ValueError:  # UnicodeError is one; MicroPython takes some bytes for text that are none
             found.append(None)
     return shown(found)
 
