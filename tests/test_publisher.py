@@ -121,3 +121,15 @@ def test_many_messages_are_all_published(mosquitto, qos):
     with Publisher(mosquitto.address) as client:
         assert client.publish("t", (b"%d" % n for n in range(1000)), qos) == 1000
         assert client.publish("t", [], qos) == 0
+
+
+def test_a_signal_in_the_middle_of_connecting_is_the_end_and_no_other_error(monkeypatch):
+    """paho's thread is made by then, and not started: there is nothing to join."""
+
+    def cut(thread: threading.Thread) -> None:
+        raise SystemExit(143)
+
+    with Mosquitto(need_mosquitto()) as broker:
+        monkeypatch.setattr(threading.Thread, "start", cut)
+        with pytest.raises(SystemExit, match="143"), Publisher(broker.address):
+            pass

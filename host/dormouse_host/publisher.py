@@ -5,6 +5,7 @@ written to the socket (QoS 0); a lost connection is an error and never a silent 
 and an error says in one line what the broker did, without the password.
 """
 
+import contextlib
 import select
 import socket
 import ssl
@@ -154,7 +155,8 @@ class Publisher:
     def close(self) -> None:
         """Disconnect; no error where the connection is gone already."""
         self._client.disconnect()
-        self._client.loop_stop()
+        with contextlib.suppress(RuntimeError):  # a signal came while paho was starting its thread
+            self._client.loop_stop()
 
     def __enter__(self) -> Self:
         try:
