@@ -22,7 +22,10 @@ from fresh import base, inside, machine
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "fresh"
-_CLONE = "rm -rf dormouse && git clone --quiet /srv/dormouse dormouse && cd dormouse"
+_CLONE = (
+    "rm -rf dormouse && git -c init.defaultBranch=main init --quiet dormouse && cd dormouse"
+    " && git fetch --quiet /srv/dormouse.bundle HEAD && git checkout --quiet FETCH_HEAD"
+)
 # What a person without root meets on such a machine: one line that names what to install, and exit code 2 of make.
 _TOLD = "{ make demo 2>told; code=$?; cat told >&2; [ $code = 2 ] && grep -q 'apt-get install' told && exit 3; }"
 
@@ -67,11 +70,10 @@ def run(suite: str, planned: list[dict[str, Any]]) -> int:
     root = base.make(CACHE, suite)
     with workspace() as work:
         plan, report = work / "plan", work / "report"
-        plan.write_text(
-            json.dumps(
-                {"base": str(root), "suite": suite, "repository": str(ROOT), "report": str(report), "steps": planned}
-            )
-        )
+        bundle = work / "bundle"
+        subprocess.run(["git", "-C", str(ROOT), "bundle", "create", "--quiet", str(bundle), "HEAD"], check=True)
+        told = {"base": str(root), "suite": suite, "bundle": str(bundle), "report": str(report), "steps": planned}
+        plan.write_text(json.dumps(told))
         argv = ["setpriv", "--pdeathsig", "KILL", "--", "unshare", "--mount", "--pid", "--ipc", "--uts", "--fork"]
         argv += ["--kill-child", sys.executable, "-m", "fresh.inside", str(plan)]
         path = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "host")])
@@ -82,8 +84,8 @@ def run(suite: str, planned: list[dict[str, Any]]) -> int:
         finally:
             child.kill()  # and the kernel everything below it
             child.wait()
-        told = [json.loads(line) for line in report.read_text().splitlines()] if report.is_file() else []
-    for row in told:
+        rows = [json.loads(line) for line in report.read_text().splitlines()] if report.is_file() else []
+    for row in rows:
         print(f"fresh {suite}: {row['name']:18} {row['seconds']:6.0f} s  exit code {row['code']}")
     return code
 

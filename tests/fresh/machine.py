@@ -75,8 +75,8 @@ def local_paths() -> list[Path]:
     for word in " ".join(texts).split():
         path = Path(urlsplit(word).path)
         if path.is_absolute() and not word.startswith(("http:", "https:")) and path.exists():
-            found.append(path)
-    return sorted(set(found))
+            found.append(path.parent if path.name == "simple" else path)  # such an index's files lie beside it
+    return sorted({path for path in found if not path.is_relative_to("/etc/ssl")})  # those are copied
 
 
 def copy_into(root: Path, suite: str, homes: list[str]) -> None:
