@@ -125,7 +125,7 @@ def main(plan_file: Path) -> int:
             code = run(root, step)
             report.write(json.dumps({"name": step["name"], "seconds": time.monotonic() - began, "code": code}) + "\n")
             report.flush()
-            if (code != 0) != step["fails"]:
+            if code != step["expected"]:
                 return code or 1
     return 0
 
