@@ -14,6 +14,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
 SUPPLY := .cache/supply
+STUBS := .cache/stubs-esp32 .cache/stubs-rp2
 ARGS ?=
 
 # $(call need,PROGRAMS,PACKAGES): where a program is missing its packages of Debian or Ubuntu are installed, as root or by
@@ -38,6 +39,7 @@ need_mosquitto = $(call need,mosquitto mosquitto_sub mosquitto_passwd,mosquitto 
 need_postgresql = $(call need,initdb,postgresql)
 need_tools = $(call need,openssl ps,openssl procps)
 need_brokers = $(call need,nats-server rabbitmq-server,nats-server rabbitmq-server)
+need_all = $(need_mosquitto); $(need_postgresql); $(need_brokers); $(need_tools)
 
 .PHONY: help
 help: ## list what can be done here
@@ -58,12 +60,19 @@ demo: setup ## the three phases with a real broker and a sleeping device; ARGS="
 	@rm -rf $@ && $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $@ -r $< && touch $@
 
 .PHONY: test
-test: setup .cache/stubs-esp32 .cache/stubs-rp2 ## every test, the device's on CPython and on MicroPython; ARGS="-k drain"
-	@$(need_mosquitto)
-	@$(need_postgresql)
-	@$(need_brokers)
-	@$(need_tools)
+test: setup $(STUBS) ## all tests that take six minutes together, on CPython and on MicroPython; ARGS="-k drain"
+	@$(need_all)
 	@$(RUN) -m pytest -n 4 --dist loadgroup $(ARGS)
+
+.PHONY: proof
+proof: setup $(STUBS) ## all that takes longer, in full, with a table at the end; ARGS="attack hostile" for some of its rows
+	@$(need_all)
+	@PYTHONPATH=tests $(RUN) -m proof $(ARGS)
+
+.PHONY: rotation
+rotation: setup $(STUBS) ## `make test` with the samples of this day instead of this commit's: over the days, all of it
+	@$(need_all)
+	@DORMOUSE_SEED=$$(date -u +%F) $(RUN) -m pytest -n 4 --dist loadgroup $(ARGS)
 
 SUITE ?= bookworm
 .PHONY: fresh
@@ -94,8 +103,8 @@ brokers: setup ## try mosquitto, amqtt, NATS and RabbitMQ with `dormouse broker 
 	@PYTHONPATH=tests $(RUN) -m broker_table $(ARGS)
 
 .PHONY: test-flash
-test-flash: setup ## flash every kind of virtual board in every way; `make test` takes turns at them
-	@FLASH_ALL=1 $(RUN) -m pytest -n 2 tests/test_flash.py $(ARGS)
+test-flash: setup ## flash every kind of virtual board in every way; `make test` has a sample
+	@$(RUN) -m pytest -n 2 -m "" tests/test_flash.py $(ARGS)
 
 .PHONY: powercut
 powercut: setup ## cut the power at every instant, then at every second one too; ARGS="long/3:flash:17:torn" for one
