@@ -114,9 +114,7 @@ def test_process_1_reaps_what_has_lost_its_parent(tmp_path, little_root):
     assert run.returncode == 0, output
 
 
-@pytest.mark.parametrize(
-    "lacks, said", [("root", "sudo make fresh"), ("debootstrap", "apt-get install debootstrap")]
-)
+@pytest.mark.parametrize("lacks, said", [("root", "sudo make fresh"), ("debootstrap", "apt-get install debootstrap")])
 def test_what_is_missing_is_one_line_and_exit_code_2(monkeypatch, capsys, lacks, said):
     import fresh.__main__ as command
 

@@ -61,14 +61,14 @@ def furnish(root: Path) -> None:
     for name, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
         (dev / name).symlink_to(target)
     for path in machine.local_paths():
-        target = root / str(path).lstrip("/")
+        place = root / str(path).lstrip("/")
         if path.is_dir():
-            target.mkdir(parents=True, exist_ok=True)
+            place.mkdir(parents=True, exist_ok=True)
         else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.touch()
-        mount("--bind", str(path), str(target))
-        mount("-o", "remount,bind,ro", str(target))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch()
+        mount("--bind", str(path), str(place))
+        mount("-o", "remount,bind,ro", str(place))
 
 
 def run(root: Path, step: dict[str, Any]) -> int:
