@@ -31,7 +31,8 @@ DIFFERENCES = (
     # SUBSCRIBE goes in one more write
     (
         "        self.sock.write(pkt)\n        self._send_str(topic)\n        self.sock.write(qos.",
-        "        self.sock.write(pkt, 2)\n        self.sock.write(pkt[2:])\n        self._send_str(topic)\n        self.sock.write(qos.",
+        "        self.sock.write(pkt, 2)\n        self.sock.write(pkt[2:])\n"
+        "        self._send_str(topic)\n        self.sock.write(qos.",
     ),
     # wait_msg() returns the first byte of a PUBLISH, too
     (

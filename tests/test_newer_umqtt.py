@@ -1,4 +1,4 @@
-"""The agent, the demo and the bench on what boards carry: umqtt.simple 1.8.0, or its stand-in where that can't be had."""
+"""The agent, the demo and the bench on umqtt.simple 1.8.0, as boards carry it: on its stand-in."""
 
 import json
 import os
