@@ -10,6 +10,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,8 +21,10 @@ import pytest
 
 from dormouse_host import children
 from dormouse_host.broker import HOST, free_port
+from dormouse_host.ledger.database import Database
 
 USER = "nobody"  # root may not run PostgreSQL
+_TEMPLATE = "ledger"
 
 
 def need_postgresql() -> Path:
@@ -39,7 +43,7 @@ def _versions() -> list[str]:
 
 
 class PostgreSQL:
-    """A running server. `url` is its empty database's."""
+    """A running server. `url` is its empty database's; `fresh` makes more."""
 
     def __init__(self, programs: Path) -> None:
         self._programs = programs
@@ -49,7 +53,28 @@ class PostgreSQL:
         if os.geteuid() == 0:
             os.chown(self._folder, pwd.getpwnam(USER).pw_uid, -1)
             self._as = ["setpriv", "--reuid", USER, "--clear-groups", "--"]
-        self.url = f"postgresql://{USER}@{HOST}:{self._port}/postgres"
+        self.url = self._url("postgres")
+        self._made = 0
+
+    def _url(self, database: str) -> str:
+        return f"postgresql://{USER}@{HOST}:{self._port}/{database}"
+
+    @contextmanager
+    def fresh(self) -> Iterator[str]:
+        """The URL of a database that holds an empty ledger, for as long as the block lasts. It is a copy of a template,
+        which takes a fifth of the time that the migrations take.
+        """
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            if not self._made:
+                connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+                Database(self._url(_TEMPLATE)).close()
+            self._made += 1
+            name = f"ledger_{self._made}"
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+            try:
+                yield self._url(name)
+            finally:
+                connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def __enter__(self) -> Self:
         data = self._folder / "data"

@@ -12,7 +12,19 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Select, Update, bindparam, insert, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    Update,
+    bindparam,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from dormouse_host.ledger import schema
@@ -62,20 +74,32 @@ class Device:
     catalogue_hash: str | None
 
 
-def _insert(connection: Connection, table: Any) -> Any:
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+def _insert(dialect: str, table: Table) -> Any:
+    return (sqlite if dialect == "sqlite" else postgresql).insert(table)
 
 
-def insert_once(connection: Connection, table: Any, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> int:
-    """Insert what isn't there yet; how many rows that were."""
-    return connection.execute(_insert(connection, table).on_conflict_do_nothing(), values).rowcount
+@cache
+def _insert_once(dialect: str, table: Table) -> Any:
+    return _insert(dialect, table).on_conflict_do_nothing().returning(literal_column("1"))
 
 
-def insert_or_add(connection: Connection, table: Any, values: Sequence[Mapping[str, Any]], column: str) -> None:
-    """Insert rows, or add to `column` of those that are there."""
-    new = _insert(connection, table)
+@cache
+def _insert_or_add(dialect: str, table: Table, column: str) -> Any:
+    new = _insert(dialect, table)
     total = {column: table.c[column] + new.excluded[column]}
-    connection.execute(new.on_conflict_do_update(index_elements=list(table.primary_key), set_=total), values)
+    return new.on_conflict_do_update(index_elements=list(table.primary_key), set_=total)
+
+
+def insert_once(connection: Connection, table: Table, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> int:
+    """Insert the rows that are not there yet; returns how many those are. Counted from RETURNING: PostgreSQL's driver
+    has no rowcount here.
+    """
+    return len(connection.execute(_insert_once(connection.dialect.name, table), values).all())
+
+
+def insert_or_add(connection: Connection, table: Table, values: Sequence[Mapping[str, Any]], column: str) -> None:
+    """Insert rows, or add to `column` of those that are there."""
+    connection.execute(_insert_or_add(connection.dialect.name, table, column), values)
 
 
 _DEVICE = (D.id, D.seq, D.state, D.relay, D.relay_until, D.catalogue_hash)
