@@ -13,7 +13,7 @@ import sampling
 from dormouse_host import device_process, toolchain
 from dormouse_host.broker import Mosquitto
 from dormouse_host.errors import HostError
-from ledgers import postgresql_server, postgresql_url, sqlite_file, where  # noqa: F401  (fixtures, known by being here)
+from ledgers import backup, postgresql_server, postgresql_url, sqlite_file, where  # noqa: F401  (fixtures of all tests)
 from needs import need_micropython, need_mosquitto
 from on_device import pytest_pycollect_makemodule  # noqa: F401  (a hook, registered by being here)
 
