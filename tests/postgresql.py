@@ -96,6 +96,7 @@ class PostgreSQL:
         initdb = [*self._as, str(self._programs / "initdb"), "-D", str(data), "-A", "trust", "-U", USER, "--no-sync"]
         subprocess.run(initdb, check=True, capture_output=True, cwd=self._folder)
         settings = [f"port={self._port}", f"listen_addresses={HOST}", f"unix_socket_directories={self._folder}"]
+        settings.append("fsync=off")  # a test may end the server, but not the machine
         options = [word for setting in settings for word in ("-c", setting)]
         argv = [*self._as, str(self._programs / "postgres"), "-D", str(data), *options]
         with (self._folder / "log").open("wb") as log:

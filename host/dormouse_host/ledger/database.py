@@ -16,9 +16,10 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, SQLAlchemyError
 
 from dormouse_host.errors import HostError
+from dormouse_host.ledger import contention
 from dormouse_host.ledger.schema import HEAD, VERSION_TABLE
 
 _PATIENCE = 20  # seconds to wait for another process's transaction
@@ -35,6 +36,8 @@ _LIMITS = {  # of a connection to PostgreSQL, where its URL says nothing else
     "keepalives_count": 3,
     "options": f"-c lock_timeout={_PATIENCE}s -c idle_in_transaction_session_timeout={_IDLE}s",
 }
+_TOO_LONG = {"54000"}  # SQLSTATE of PostgreSQL: an index takes no text of thousands of characters
+_ONE_MOMENT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _LOCK = 0x646F726D  # of PostgreSQL's advisory locks, the one under which the format is changed
 
 
@@ -75,6 +78,10 @@ def missing(where: str | None) -> Path | None:
     url = _parse(where or default_url())
     path = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
     return path if path and not path.exists() else None
+
+
+class Unstorable(HostError):
+    """A value that this database does not take: a text with NUL or half a character, a number too big."""
 
 
 class Database:
@@ -124,7 +131,8 @@ class Database:
         """A transaction that sees one moment and writes nothing. `slowly`: it may pause, for as long as somebody reads
         what it has found so far.
         """
-        with self._errors(), self.engine.connect().execution_options(reading=True) as connection, connection.begin():
+        how = {"reading": True} if self.is_file else _ONE_MOMENT
+        with self._errors(), self.engine.connect().execution_options(**how) as connection, connection.begin():
             if slowly and not self.is_file:
                 connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             yield connection
@@ -137,7 +145,12 @@ class Database:
             why = (str(error.orig).strip().splitlines() or ["no reason given"])[0]
             if self.is_file and "not a database" in why:
                 raise _not_ours(self.name) from None
-            raise HostError(f"database {self.name}: {why}") from None
+            state = getattr(error.orig, "sqlstate", None)
+            if isinstance(error, DataError) or state in _TOO_LONG:
+                raise Unstorable(f"database {self.name}: {why}", 2) from None
+            raise contention.busy(self.name, state, why) or HostError(f"database {self.name}: {why}") from None
+        except (UnicodeError, OverflowError) as error:  # of the driver, which SQLAlchemy lets through
+            raise Unstorable(f"database {self.name}: {type(error).__name__}: {error}", 2) from None
         except SQLAlchemyError as error:
             raise HostError(f"database {self.name}: {type(error).__name__}") from None
 

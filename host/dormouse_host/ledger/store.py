@@ -6,7 +6,7 @@ of the constructor; no method sleeps.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -31,7 +31,8 @@ from dormouse_host.ledger import (
     upward,
     views,
 )
-from dormouse_host.ledger.database import Database
+from dormouse_host.ledger.contention import retried
+from dormouse_host.ledger.database import Database, Unstorable
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.outward import Ack, Outgoing
 from dormouse_host.ledger.records import LogLine
@@ -81,12 +82,13 @@ class Ledger:
 
     # ---- devices
 
-    def add_devices(self, devices: Iterable[str]) -> int:
+    @retried
+    def add_devices(self, devices: Collection[str]) -> int:
         """Make devices known. Returns how many were new."""
         with self._writing() as c:
-            new = [{"id": device, "added": self._clock()} for device in devices]
-            return sum(rows.insert_once(c, schema.devices, device) for device in new)
+            return rows.insert_devices(c, devices, self._clock())
 
+    @retried
     def remove_device(self, device: str) -> None:
         """Forget a device: its open commands are unknown, what came from it stays."""
         with self._writing() as c:
@@ -102,6 +104,7 @@ class Ledger:
             keys.remove(c, device)
             c.execute(delete(schema.devices).where(D.id == device))
 
+    @retried
     def set_key(self, device: str, key: str | None) -> None:
         """The key (64 hex digits) that this device and the ledger sign with; None: neither signs any more."""
         with self._writing() as c:
@@ -109,10 +112,13 @@ class Ledger:
                 raise _unknown(device)
             keys.remove(c, device) if key is None else keys.put(c, device, key)
 
+    @retried
     def set_group(self, group: str, devices: Sequence[str]) -> None:
         """The devices of a group from now on; none of them dissolves it."""
         with self._writing() as c:
-            missing = set(devices) - set(c.execute(select(D.id).where(D.id.in_(devices))).scalars())
+            rows.lock_name(c, f"group {group}")
+            before = c.execute(select(schema.groups.c.device).where(schema.groups.c.name == group)).scalars()
+            missing = set(devices) - rows.lock_all(c, {*devices, *before}).keys()
             if missing:
                 raise _unknown(min(missing))
             c.execute(delete(schema.groups).where(schema.groups.c.name == group))
@@ -138,19 +144,20 @@ class Ledger:
 
     # ---- commands
 
+    @retried
     def enter(self, orders: Sequence[Order], *, create: bool = False) -> list[str]:
         """Enter commands, all or none, if need be with their devices. Returns their names, in the same order."""
         if not orders:
             return []
         with self._writing() as c:
             if create:
-                for device in {order.device for order in orders}:
-                    rows.insert_once(c, schema.devices, {"id": device, "added": self._clock()})
+                rows.insert_devices(c, (order.device for order in orders), self._clock())
             for after in {order.after for order in orders if order.after}:
                 if views.command(c, after) is None:
                     raise HostError(f"no command {after} to wait for", 2)
             return entry.enter(c, orders, self._clock())
 
+    @retried
     def cancel(self, command: str) -> CommandView:
         """Cancel a command, or have it cancelled by the device; what is settled stays as it is."""
         with self._writing() as c:
@@ -188,6 +195,7 @@ class Ledger:
         """A consistent copy in a new file."""
         self.database.back_up(target)
 
+    @retried
     def restored(self) -> tuple[str, int]:
         """This is an older copy: take a new name. Returns it, and how many commands are unknown by that."""
         with self._writing() as c:
@@ -212,6 +220,7 @@ class Ledger:
         with self._reading() as c:
             return relays.found(c, self._clock())
 
+    @retried
     def forget_relay(self, relay: str) -> None:
         """A relay that will not come back: others may have its devices. HostError where it is alive."""
         with self._writing() as c:
@@ -219,21 +228,25 @@ class Ledger:
 
     # ---- for the relay
 
+    @retried
     def register(self, relay: str) -> str:
         """Be the only live relay of this name. Returns what proves it; HostError where another is."""
         with self._writing() as c:
             return relays.register(c, relay, self._clock())
 
+    @retried
     def keep_alive(self, relay: str, instance: str) -> bool:
         """A sign of life. False where another relay has taken the name."""
         with self._writing() as c:
             return relays.keep_alive(c, relay, instance, self._clock())
 
+    @retried
     def release(self, relay: str, instance: str) -> None:
         """This relay ends. Nothing where another has taken its name."""
         with self._writing() as c:
             relays.release(c, relay, instance)
 
+    @retried
     def take(self, incoming: Sequence[Incoming], session: str | None) -> list[str]:
         """Store messages of devices, all in one transaction. Returns what was wrong with what is not legible."""
         now = self._clock()
@@ -249,17 +262,34 @@ class Ledger:
             legible.append((message, said))
             if isinstance(said, messages.Results | messages.Telemetry) and said.wrong:
                 wrong.append(f"{message.device}/{message.leaf}: {said.wrong}")
+        try:
+            self._hear(legible, signatures, session, now)
+        except Unstorable as error:
+            if len(legible) == 1:
+                message = legible[0][0]
+                return [*wrong, f"{message.device}/{message.leaf}: {error}"]
+            for one in legible:  # by itself, so that it costs none of the others
+                wrong += self.take([one[0]], session)
+        return wrong
+
+    def _hear(
+        self,
+        legible: Sequence[tuple[Incoming, messages.Said]],
+        signatures: keys.Signatures,
+        session: str | None,
+        now: float,
+    ) -> None:
         if not legible:
-            return wrong
+            return
         with self._writing() as c:
-            signatures.save(c)
             devices = upward.known(c, (message.device for message, _ in legible), len(legible), now)
+            signatures.save(c)
             for message, said in legible:
                 device = devices[message.device]
                 upward.hear(c, device, said, session, now, retained=message.retained)
                 device.seq += 1
-        return wrong
 
+    @retried
     def claim(self, relay: str, session: str, room: int, window: int = protocol.WINDOW) -> list[Outgoing]:
         """At most `room` commands to publish now, marked as publishing."""
         now = self._clock()
@@ -274,6 +304,7 @@ class Ledger:
         with self._writing() as c:
             return outward.claim(c, relay, session, now, room, window)
 
+    @retried
     def acknowledged(self, acks: Sequence[Ack]) -> None:
         """The broker's PUBACKs."""
         with self._writing() as c:

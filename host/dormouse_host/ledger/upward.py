@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from dormouse import protocol
 from dormouse_host.ledger import catalogue, entry, messages, names, rows, rules, schema, telemetry
+from dormouse_host.ledger.contention import Busy
 from dormouse_host.ledger.rows import C, Changes, D, Device
 from dormouse_host.ledger.rules import End, Heard
 
@@ -32,16 +33,20 @@ _GIVEN = select(schema.ledger.c.name, N.number).select_from(
 _END = select(E.repeated).where(
     E.device == bindparam("device"), E.state == bindparam("state"), E.wake == bindparam("wake")
 )
+_THERE = select(D.id).where(D.id.in_(rows.some("names")))
 _NEW_END = insert(schema.ends)
 
 
 def known(connection: Connection, devices: Iterable[str], seqs: int, now: float) -> dict[str, Device]:
     """These devices, locked, with so many seqs for each. Whatever a broker lets speak on a device's topics is one."""
-    wanted = sorted(set(devices))
+    wanted = set(devices)
+    there: set[str] = set()
+    for some in rows.chunks(wanted):
+        there.update(connection.execute(_THERE, {"names": some}).scalars())
+    rows.insert_devices(connection, wanted - there, now)
     found = rows.lock_all(connection, wanted, seqs)
-    if missing := [{"id": device, "added": now} for device in wanted if device not in found]:
-        rows.insert_once(connection, schema.devices, missing)
-        found.update(rows.lock_all(connection, [str(device["id"]) for device in missing], seqs))
+    if len(found) < len(wanted):
+        raise Busy("a device was removed meanwhile: try again", at_once=True)
     return found
 
 
@@ -161,7 +166,7 @@ def report(
         telemetry.give_up(connection, device, now)
     if said.end:
         end(connection, replace(device, state=said.state), said.end, session, now, repeated=True)
-    catalogue.ask(connection, device, said.fields.get("catalogue"), now)
+    catalogue.ask(connection, device, messages.catalogue_hash(said.fields), now)
     device.state = said.state
 
 
