@@ -79,7 +79,9 @@ def export(connection: Connection, what: str, since: float) -> Generator[dict[st
     streaming = connection.execution_options(yield_per=1000)
     if what == "telemetry":
         query = select(t.device, t.state, t.number, t.time, t.at, t.record).where(t.at >= since)
-        for row in streaming.execute(query.order_by(t.at, *(rows.in_order(connection, name) for name in (t.device, t.state)), t.number)):
+        for row in streaming.execute(
+            query.order_by(t.at, *(rows.in_order(connection, name) for name in (t.device, t.state)), t.number)
+        ):
             head = {"device": row.device, "state": row.state, "number": row.number, "time": row.time, "at": row.at}
             yield {**head, "values": json.loads(row.record)}
     elif what == "results":

@@ -1,7 +1,7 @@
 """A ledger: each of its methods is one transaction, and the only door to its database.
 
 Must stay true: a method that returned has committed; one that raised has changed nothing. The clock is an argument
-of the constructor; no method sleeps.
+of the constructor; no method sleeps, but for `prune` between its transactions.
 """
 
 import time
@@ -39,7 +39,7 @@ from dormouse_host.ledger.records import LogLine
 from dormouse_host.ledger.rows import D
 from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
 
-_PRUNED_AT_ONCE = 20  # devices in one transaction: a relay that works on has its turn between two
+_TURN = 0.1  # seconds that others have at most between two slices of a pruning: as long as the slice took
 
 
 @dataclass(frozen=True)
@@ -202,18 +202,27 @@ class Ledger:
             return entry.restored(c, self._clock())
 
     def prune(self, before: float, *, dry: bool, on_progress: Callable[[int, int], object]) -> Counter[str]:
-        """Delete what is older and of no use any more, some devices at a time. `dry`: only count it."""
-        with self._reading() as c:
-            devices = pruning.devices(c, before)
-        pruned: Counter[str] = Counter(commands=0, results=0, telemetry=0, wakes=0)
-        for at in range(0, len(devices), _PRUNED_AT_ONCE):
-            with self._writing() as c:
-                for device in devices[at : at + _PRUNED_AT_ONCE]:
-                    pruned.update(pruning.prune(c, device, before))
-                if dry:
-                    c.rollback()
-            on_progress(min(at + _PRUNED_AT_ONCE, len(devices)), len(devices))
+        """Delete what is older and of no use any more, a slice at a time. `dry`: only count it."""
+        pruned: Counter[str] = Counter(dict.fromkeys(pruning.COUNTED, 0))
+        work = pruning.Pruning(before)
+        while kind := work.kind:
+            with self._reading() as c:
+                chosen = work.look(c)
+            count = len(chosen)
+            if chosen and not dry:
+                began = time.monotonic()
+                count = self._delete(work, chosen)
+                time.sleep(min(_TURN, time.monotonic() - began))
+            if kind in pruned:
+                pruned[kind] += count
+            work.step()
+            on_progress(work.done, pruning.STEPS)
         return pruned
+
+    @retried
+    def _delete(self, work: pruning.Pruning, chosen: Sequence[Any]) -> int:
+        with self._writing() as c:
+            return work.delete(c, chosen)
 
     def relays(self) -> list[RelayView]:
         """The relays that have worked on this ledger and were not stopped in order."""
