@@ -84,6 +84,10 @@ class Unstorable(HostError):
     """A value that this database does not take: a text with NUL or half a character, a number too big."""
 
 
+class Gone(HostError):
+    """The ledger's file is not the one that was opened: what is written to that nobody will ever read."""
+
+
 class Database:
     """An open database in this release's format."""
 
@@ -95,6 +99,7 @@ class Database:
         self.name = str(self.path) if self.path else url.render_as_string(hide_password=True)
         self.engine = self._engine(url)
         try:
+            self._file = self._identity()
             self._bring_up_to_date()
         except BaseException:
             self.close()
@@ -120,17 +125,37 @@ class Database:
         except ModuleNotFoundError:
             raise HostError("PostgreSQL needs a driver: pip install 'dormouse-mqtt[postgresql]'", 2) from None
 
+    def _identity(self) -> tuple[int, int] | None:
+        """Which file this is, whatever it is called; None on a server."""
+        if self.path is None:
+            return None
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            raise Gone(f"database {self.name}: the file was deleted while this was at work") from None
+        except OSError as error:
+            raise HostError(f"database {self.name}: {error.strerror}") from None
+        return found.st_dev, found.st_ino
+
+    def check_file(self) -> None:
+        """Gone where a SQLite ledger's file was deleted, or replaced by another, since it was opened."""
+        if self._identity() != self._file:
+            raise Gone(f"database {self.name}: the file was replaced while this was at work")
+
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that may write."""
+        """A transaction that may write. It commits nothing to a file that is not there any more."""
+        self.check_file()
         with self._errors(), self.engine.begin() as connection:
             yield connection
+            self.check_file()
 
     @contextmanager
     def reading(self, *, slowly: bool = False) -> Iterator[Connection]:
         """A transaction that sees one moment and writes nothing. `slowly`: it may pause, for as long as somebody reads
         what it has found so far.
         """
+        self.check_file()
         how = {"reading": True} if self.is_file else _ONE_MOMENT
         with self._errors(), self.engine.connect().execution_options(**how) as connection, connection.begin():
             if slowly and not self.is_file:

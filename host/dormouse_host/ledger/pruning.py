@@ -196,13 +196,13 @@ class Pruning:
     def _devices(self, connection: Connection, names: Collection[str]) -> dict[str, _Device]:
         """Of these devices those that are not removed."""
         found = connection.execute(select(D.id, D.state).where(D.id.in_(names)))
-        there: dict[str, str | None] = {name: state for name, state in found}
+        there: dict[str, str | None] = dict(tuple(row) for row in found)
         self._known = {name: device for name, device in self._known.items() if name in there or name not in names}
         new = there.keys() - self._known
         given: dict[str, dict[str, int]] = {name: {} for name in new}
         for name, ledger, number in connection.execute(select(N.device, N.ledger, N.number).where(N.device.in_(new))):
             given[name][ledger] = number
-        records: dict[str, str] = {name: record for name, record in connection.execute(_last_ends(new))}
+        records: dict[str, str] = dict(tuple(row) for row in connection.execute(_last_ends(new)))
         for name in new:
             shown = json.loads(records[name]).get("windows", {}) if name in records else {}
             self._known[name] = _Device(name, there[name], given[name], shown)

@@ -3,7 +3,7 @@
 Must stay true: what came in is committed before it is acknowledged, and "publishing" before the first byte leaves;
 between two steps nothing lives in memory that the ledger does not have and the broker believes delivered, so that a
 kill at any point loses nothing; no error of broker or database ends the loop, they make it connect again, later each
-time; a database that is busy costs no connection, the next turn tries again.
+time (but for a ledger's file that is gone); a database that is busy costs no connection, the next turn tries again.
 """
 
 import math
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.contention import Busy
+from dormouse_host.ledger.database import Gone
 from dormouse_host.ledger.outward import Ack
 from dormouse_host.ledger.relays import ALIVE
 from dormouse_host.ledger.store import Incoming, Ledger
@@ -73,7 +74,9 @@ class Relay:
         return self._stop.on(numbers)
 
     def run(self) -> None:
-        """Relay until `stop`. HostError where another relay has this name or the broker refuses the credentials."""
+        """Relay until `stop`. HostError where another relay has this name, the broker refuses the credentials or the
+        ledger's file is gone.
+        """
         instance = self._ledger.register(self._name)
         self._signed = time.monotonic()
         try:
@@ -97,7 +100,7 @@ class Relay:
                 self._mqtt5 = not error.older
                 why, cut = str(error), error.cut
             except HostError as error:
-                if error.code == 2:
+                if error.code == 2 or isinstance(error, Gone):
                     raise
                 why = str(error)
             if self._stop.is_set():
@@ -117,6 +120,8 @@ class Relay:
     def _release(self, instance: str) -> None:
         try:
             self._ledger.release(self._name, instance)
+        except Gone:  # why this relay ends
+            pass
         except HostError as error:  # what it had runs out by itself
             log.warning("not released", why=error)
 
