@@ -35,6 +35,11 @@ ROWS = {
         (*PYTEST, "-m", "", "tests/test_journal_cuts.py"),
         {"JOURNAL_CUTS": "all"},
     ),
+    "locks": Row(
+        "three processes' random work on one PostgreSQL ledger for a minute: no deadlock",
+        (*PYTEST, "-m", "", "tests/test_lock_order.py"),
+        {"LOCK_ORDER_SECONDS": "60"},
+    ),
     "attack": Row("each attack on devices, relay and broker", ("-m", "attack")),
     "brokers": Row("mosquitto, amqtt, NATS and RabbitMQ under `dormouse broker check`", ("-m", "broker_table")),
     "fuzz": Row("ten minutes of made-up bytes on both interpreters", ("-m", "fuzz", "--seconds", "600")),

@@ -76,7 +76,7 @@ class Pruning:
         self.done = 0
         self._before = before
         self._kinds = list(_KINDS)
-        self._after: tuple[Any, ...] | None = None  # the key of the last row that was looked at
+        self._after: tuple[Any, ...] | None = (0,)  # the key of the last row that was looked at
         self._first: float | None = None
         self._known: dict[str, _Device] = {}
         self._limits: dict[tuple[str, str], float | None] = {}
