@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, Select, Table, and_, delete, func, literal, select, tuple_, update
+from sqlalchemy import Column, Connection, Select, Table, and_, bindparam, delete, func, literal, select, tuple_, update
 
 from dormouse import protocol
 from dormouse_host.ledger import rows, schema
@@ -128,9 +128,11 @@ class Pruning:
             return connection.execute(delete(schema.results).where(R.n.in_([row.n for row in chosen]))).rowcount
         if kind.name == "telemetry":
             self._account_for(connection, chosen)
-        primary = list(kind.table.primary_key)
-        keys = [tuple(getattr(row, column.name) for column in primary) for row in chosen]
-        return connection.execute(delete(kind.table).where(tuple_(*primary).in_(keys))).rowcount
+        primary = list(kind.table.primary_key)  # row by row: SQLite reads the whole table for a list of such keys
+        one = and_(*(column == bindparam(f"its_{column.name}") for column in primary))
+        keys = [{f"its_{column.name}": getattr(row, column.name) for column in primary} for row in chosen]
+        connection.execute(delete(kind.table).where(one), keys)
+        return len(keys)
 
     # ---- what may go
 
