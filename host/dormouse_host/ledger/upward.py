@@ -135,10 +135,13 @@ def _take(connection: Connection, device: Device, row: rules.Row, answer: messag
     if row.do == catalogue.DESCRIBE:
         catalogue.learn(connection, device, value, row.value)
     if row.do == telemetry.RESEND:
-        first, dropped = json.loads(row.args or "{}").get("from", 0), value.get("dropped")
-        if isinstance(dropped, int) and 0 < dropped < 1 << 53:
-            gone = {"device": device.id, "state": answer.state, "first": max(1, first), "last": first + dropped - 1}
-            rows.insert_once(connection, schema.gone, gone)
+        asked, dropped = json.loads(row.args or "{}"), value.get("dropped")
+        if isinstance(dropped, int):
+            first = max(1, asked.get("from", 1))
+            last = min(asked.get("to", 0), first + dropped - 1)
+            if first <= last < 1 << 53:
+                gone = {"device": device.id, "state": answer.state, "first": first, "last": last}
+                rows.insert_once(connection, schema.gone, gone)
 
 
 # ---- reports and end records
