@@ -35,7 +35,7 @@ def need_postgresql() -> Path:
         if os.environ.get("CI") == "true":
             pytest.fail(missing, pytrace=False)
         pytest.skip(missing)
-    return Path(found).parent
+    return Path(found).resolve().parent
 
 
 def _versions() -> list[str]:
