@@ -7,13 +7,14 @@ import pytest
 
 from endtoend import planted
 from endtoend.cases import CASES
-from endtoend.runs import run
+from endtoend.runs import DATABASES, POSTGRESQL, databases, run
 from needs import need_micropython, need_mosquitto
 from sampling import choose, number, some
 
 SEED = number()
 SMALL = 0.15  # of a full run's faults
-SAMPLE = ["quiet", *choose([case for case in CASES if case != "quiet"], 1, "endtoend")]
+OTHERS = [(case, database) for case in CASES if case != "quiet" for database in databases(case)]
+SAMPLE = [*(("quiet", one) for one in choose(DATABASES, 1, "quiet")), *choose(OTHERS, 1, "endtoend")]
 
 pytestmark = pytest.mark.xdist_group("endtoend")
 
@@ -25,9 +26,10 @@ def machine():
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("case", SAMPLE)
-def test_each_command_has_one_final_state_and_it_is_the_true_one(case):
-    outcome = run(case, SEED, SMALL)
+@pytest.mark.parametrize(("case", "database"), SAMPLE)
+def test_each_command_has_one_final_state_and_it_is_the_true_one(case, database, request):
+    url = request.getfixturevalue("postgresql_url") if database == POSTGRESQL else None
+    outcome = run(case, SEED, SMALL, url=url)
     print(f"seed {SEED} {outcome.line}")
     assert not outcome.verdict.wrong, f"seed {SEED}"
     assert outcome.verdict.statuses.total() or outcome.verdict.records
