@@ -51,7 +51,8 @@ class Spoken:
                 if text.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT")
             }
         steps = {step for plan in plans.values() for step in plan}
-        return {step.split()[1] for step in steps if step.startswith("SCAN") and " USING INDEX devices_due" not in step}
+        read = {step for step in steps if step.startswith("SCAN") and not step.endswith("CONSTANT ROWS")}
+        return {step.split()[1] for step in read if " USING INDEX devices_due" not in step}
 
 
 def message(device: str, leaf: str, value: object) -> Incoming:
