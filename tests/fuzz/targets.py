@@ -30,7 +30,17 @@ from dormouse.state import State
 try:
     shown = ascii  # CPython's repr leaves what can be printed as it is; MicroPython's writes all but ASCII as numbers
 except NameError:
-    shown = repr
+
+    def shown(value):
+        """As CPython's `ascii`: MicroPython's repr does so by itself, up to 1.28."""
+        text = repr(value)
+        for c in set(text):
+            if ord(c) > 127:
+                n = ord(c)
+                text = text.replace(c, ("\\x%02x" if n < 256 else "\\u%04x" if n < 65536 else "\\U%08x") % n)
+        return text
+
+
 MOST = 2048  # bytes of a payload that is read whole
 SETTINGS = {"id": "dev", "host": "h", "port": 1883, "total": 600, "payload": MOST, "clean_session": False}
 

@@ -25,7 +25,7 @@ import vb_repl as repl
 import vb_socket
 import vb_time
 
-_MISSING = ("ffi", "jni", "termios")
+_MISSING = ("ffi", "jni", "termios", "argparse")  # the last one upstream freezes for its command line
 _FROZEN = "/.frozen.d"
 _OS = "chdir getcwd ilistdir listdir mkdir mount remove rename rmdir stat statvfs umount unlink urandom"
 _SYS = "argv byteorder exit maxsize modules path print_exception stderr stdin stdout version version_info"
