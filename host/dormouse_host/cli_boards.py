@@ -148,6 +148,7 @@ def romfs(
     romfs query` tells): `mpremote romfs deploy FILE`, then flash. Nobody has run this on hardware yet.
     """
     from dormouse_host import boards, build, flash_files
+    from dormouse_host.door import files
     from dormouse_host.romfs import image
 
     kind = boards.load(board)
@@ -156,10 +157,7 @@ def romfs(
     if out.suffix not in (".romfs", ".img"):
         raise HostError(f"--out {out}: mpremote knows an image by its name: {out.with_suffix('.romfs').name}", 2)
     data = image({**build.agent_files(kind.port), **flash_files.umqtt()})
-    try:
-        out.write_bytes(data)
-    except OSError as error:
-        raise HostError(f"--out {out}: {error.strerror}", 2) from None
+    files.write(out, data, files.PUBLIC)
     if json:
         show.json_line({"board": kind.name, "file": str(out), "bytes": len(data)})
     else:

@@ -153,7 +153,8 @@ class Authority:
     def revoke(self, *serials: int) -> bytes:
         """Add certificates to the list of the revoked, and return it as PEM."""
         path, now = self.folder / "revoked.pem", datetime.now(UTC)
-        before = x509.load_pem_x509_crl(path.read_bytes()) if path.exists() else ()
+        list_of_before = files.find(path)
+        before = x509.load_pem_x509_crl(list_of_before) if list_of_before else ()
         builder = x509.CertificateRevocationListBuilder().issuer_name(self._signed.certificate.subject)
         builder = builder.last_update(now - _EARLIER).next_update(now + timedelta(days=_LIST_DAYS))
         revoked = {entry.serial_number: entry.revocation_date_utc for entry in before}

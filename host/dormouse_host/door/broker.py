@@ -49,6 +49,11 @@ class BrokerFolder:
         return self.broker / "passwd"
 
     @property
+    def pid(self) -> Path:
+        """Where the broker writes its process's number down."""
+        return self.broker / "mosquitto.pid"
+
+    @property
     def ca(self) -> Path:
         """The CA's certificate, for whoever connects."""
         return self.path / "ca.crt"
@@ -108,9 +113,13 @@ class BrokerFolder:
 
 def open_folder(path: Path) -> BrokerFolder:
     """A folder that `init` made. HostError where it is none."""
-    if not (path / "mosquitto.conf").is_file() or not (path / "ca" / "ca.key").is_file():
+    made = BrokerFolder(path.resolve())
+    if not made.configuration.is_file() or not (made.path / "ca" / "ca.key").is_file():
         raise HostError(f"{path} is not a broker's folder: dormouse broker init {path}", 2)
-    return BrokerFolder(path.resolve())
+    if made.path.stat().st_uid == 0 and made.broker.stat().st_uid != 0:  # made before the broker's folder was root's
+        for user in made.said(r"^user (\S+)$"):
+            _let_broker_in(made, user)
+    return made
 
 
 def init(
@@ -172,18 +181,34 @@ def _check_vacant(path: Path) -> None:
 def _fill(made: BrokerFolder, names: Sequence[str], configuration: str, owner: str, root: str) -> None:
     files.folder(made.broker)
     files.folder(made.broker / "data")
-    for folder in (made.broker, made.broker / "data") if owner else ():
-        shutil.chown(folder, owner)
+    _let_broker_in(made, owner)
     authority = Authority.create(made.path / "ca")
     served = authority.server(names)
     files.write(made.ca, authority.pem, files.PUBLIC)
     files.write(made.broker / "revoked.pem", authority.revoke(), files.PUBLIC)
-    files.write(made.broker / "broker.key", served.key_pem)
+    files.write(made.broker / "broker.key", served.key_pem, files.SHARED)
     files.write(made.broker / "broker.crt", served.pem, files.PUBLIC)
-    files.write(made.passwd, "")
-    files.write(made.broker / "acl", texts.RIGHTS.format(root=root))
+    files.write(made.passwd, "", files.SHARED)
+    files.write(made.broker / "acl", texts.RIGHTS.format(root=root), files.SHARED)
     files.write(made.path / "names", "".join(f"{name.strip('[]')}\n" for name in names), files.PUBLIC)
     files.write(made.configuration, configuration, files.PUBLIC)
+
+
+def _let_broker_in(made: BrokerFolder, owner: str) -> None:
+    """Root's broker becomes `owner`: it reads what is here, and writes nothing but its data and its process's number.
+
+    In a folder of its own it could put a link in a file's place, to what only root can read.
+    """
+    if not owner or os.geteuid() != 0:
+        return
+    user = pwd.getpwnam(owner)
+    if user.pw_uid == 0:
+        return
+    files.give(made.broker, 0, user.pw_gid, 0o750)
+    files.give(made.broker / "data", user.pw_uid, user.pw_gid, 0o700)
+    if files.find(made.pid) is None:
+        files.write(made.pid, "", files.PUBLIC)
+        os.chown(made.pid, user.pw_uid, user.pw_gid, follow_symlinks=False)
 
 
 def check_root(root: str) -> None:
@@ -234,18 +259,19 @@ def remove_relay(made: BrokerFolder, name: str) -> None:
     with made.alone():
         remove_rights(made, RELAY_PREFIX + name)
         passwords.remove(made.passwd, RELAY_PREFIX + name)
-    made.relay_file(name).unlink(missing_ok=True)
+    files.remove(made.relay_file(name))
 
 
 def add_rights(made: BrokerFolder, user: str, lines: str) -> None:
     """Give a user rights of its own, instead of those it had of its own."""
     remove_rights(made, user)
     acl = made.broker / "acl"
-    files.write(acl, f"{files.read(acl)}\nuser {user}\n{lines}")
+    files.write(acl, f"{files.read(acl)}\nuser {user}\n{lines}", files.SHARED)
 
 
 def remove_rights(made: BrokerFolder, user: str) -> None:
     """Take a user's own rights, or denials, away; those by pattern stay."""
     acl = made.broker / "acl"
     blocks = files.read(acl).split("\nuser ")
-    files.write(acl, "\nuser ".join([blocks[0], *(b for b in blocks[1:] if b.partition("\n")[0] != user)]))
+    kept = [blocks[0], *(block for block in blocks[1:] if block.partition("\n")[0] != user)]
+    files.write(acl, "\nuser ".join(kept), files.SHARED)
