@@ -74,12 +74,13 @@ def init(
 
     names = name or [socket.gethostname(), *addresses(), "localhost"]
     made = door.init(folder, names, port=port, relay=relay, queue=queue, root=root, user=user)
-    told = {"names": names, "url": made.url(), "start": made.command, "relay": str(made.relay_file(relay))}
+    told = {"names": made.names, "url": made.url(), "start": made.command, "relay": str(made.relay_file(relay))}
+    relay_file, where = (shlex.quote(str(path)) for path in (made.relay_file(relay), folder))
     lines = (
-        f"a broker for {', '.join(names)}; devices will use {made.url()}",
+        f"a broker for {', '.join(made.names)}; devices will use {made.url()}",
         f"start it:   {made.command}",
-        f"the relay:  set -a; . {made.relay_file(relay)}; set +a; dormouse relay --name {relay}",
-        f"a device:   dormouse provision DEVICE --folder {folder}",
+        f"the relay:  set -a; . {relay_file}; set +a; dormouse relay --name {relay}",
+        f"a device:   dormouse provision DEVICE --folder {where}",
     )
     if json:
         show.json_line(told)

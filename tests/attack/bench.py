@@ -20,7 +20,7 @@ import made_broker
 from conftest import DeviceInterpreter
 from device_folder import Device, Ran
 from dormouse_host import Fleet, children, cli, toolchain
-from dormouse_host.door import provision
+from dormouse_host.door import environment, provision
 from dormouse_host.door.broker import add_relay
 from dormouse_host.door.probe import Client, NoAnswer
 from dormouse_host.publisher import Publisher
@@ -63,14 +63,14 @@ class Bench:
 
     def __enter__(self) -> Self:
         self.broker.start()
-        said = dict(line.split("=", 1) for line in self.made.relay_file("main").read_text().splitlines())
+        said = environment.read(self.made.relay_file("main").read_text())
         self.secrets[said["MQTT_PASSWORD"]] = "the relay's password"
         with Fleet(self.db, make=True):
             pass
-        environment = {**os.environ, **said, "DORMOUSE_DB": self.db}
+        around = {**os.environ, **said, "DORMOUSE_DB": self.db}
         argv = [sys.executable, "-m", "dormouse_host.cli", "relay", "--name", "main"]
         with (self.folder / "relay.log").open("wb") as log:
-            self._relay = children.start(argv, output=log, env=environment)
+            self._relay = children.start(argv, output=log, env=around)
         self.until(lambda: "info connected" in self.log("relay"))
         return self
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import pwd
 import re
+import shlex
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -18,8 +19,8 @@ from pathlib import Path
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
-from dormouse_host.door import files, passwords, running, texts
-from dormouse_host.door.authority import Authority, alternative
+from dormouse_host.door import environment, files, hosts, passwords, running, texts
+from dormouse_host.door.authority import Authority
 from dormouse_host.errors import HostError
 
 PORT = 8883  # IANA: MQTT over TLS
@@ -66,7 +67,7 @@ class BrokerFolder:
     @property
     def command(self) -> str:
         """What starts the broker."""
-        return f"mosquitto -c {self.configuration}"
+        return f"mosquitto -c {shlex.quote(str(self.configuration))}"
 
     def alone(self) -> AbstractContextManager[None]:
         """No other process changes the folder meanwhile; not to be nested."""
@@ -101,9 +102,14 @@ class BrokerFolder:
         return ports[0], ports[1]
 
     @property
+    def names(self) -> list[str]:
+        """The names and addresses under which the broker is reached."""
+        return [hosts.plain(name) for name in files.read(self.path / "names").splitlines()]
+
+    @property
     def host(self) -> str:
-        """The name or address that clients use: the first that was given."""
-        return files.read(self.path / "names").splitlines()[0]
+        """The one of them that clients use: the first that was given."""
+        return self.names[0]
 
     def url(self, *, cert: bool = False, user: str = "") -> str:
         """Where a client finds the broker, without a password."""
@@ -140,8 +146,7 @@ def init(
     """
     if not names:
         raise HostError("under which names and addresses is the broker reached? --name", 2)
-    for name in names:
-        alternative(name)
+    names = [hosts.plain(name) for name in names]
     _check_relay(relay)
     check_root(root)
     owner = _owner(user or _SERVICE_USER)
@@ -190,7 +195,7 @@ def _fill(made: BrokerFolder, names: Sequence[str], configuration: str, owner: s
     files.write(made.broker / "broker.crt", served.pem, files.PUBLIC)
     files.write(made.passwd, "", files.SHARED)
     files.write(made.broker / "acl", texts.RIGHTS.format(root=root), files.SHARED)
-    files.write(made.path / "names", "".join(f"{name.strip('[]')}\n" for name in names), files.PUBLIC)
+    files.write(made.path / "names", "".join(f"{name}\n" for name in names), files.PUBLIC)
     files.write(made.configuration, configuration, files.PUBLIC)
 
 
@@ -247,10 +252,10 @@ def _let_relay_in(made: BrokerFolder, name: str) -> Path:
     user, password = RELAY_PREFIX + name, passwords.fresh()
     add_rights(made, user, texts.RELAY_RIGHTS.format(root=made.root))
     passwords.put(made.passwd, user, password)
-    lines = [f"DORMOUSE_BROKER={made.url(user=user)}", f"MQTT_PASSWORD={password}", f"DORMOUSE_CA={made.ca}"]
+    values = {"DORMOUSE_BROKER": made.url(user=user), "MQTT_PASSWORD": password, "DORMOUSE_CA": str(made.ca)}
     if made.root != protocol.ROOT:
-        lines.append(f"DORMOUSE_ROOT={made.root}")
-    files.write(made.relay_file(name), "".join(f"{line}\n" for line in lines))
+        values["DORMOUSE_ROOT"] = made.root
+    files.write(made.relay_file(name), environment.text(values))
     return made.relay_file(name)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from dormouse import protocol
-from dormouse_host.door import passwords, provision
+from dormouse_host.door import environment, files, passwords, provision
 from dormouse_host.door.broker import BrokerFolder, add_relay, remove_relay
 from dormouse_host.door.probe import Client, NoAnswer, fresh
 from dormouse_host.errors import HostError
@@ -143,7 +143,7 @@ def trial(made: BrokerFolder, depth: int) -> Iterator[Case]:
     devices = [fresh(), fresh()]
     try:
         relay = add_relay(made, name)
-        host = _address(dict(line.split("=", 1) for line in relay.read_text().splitlines()))
+        host = _address(environment.read(files.read(relay)))
         for device in devices:
             told = provision.provision(made, device, project).told
         if not told:
