@@ -19,6 +19,7 @@ from pathlib import Path
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
+from dormouse_host import bounded
 from dormouse_host.door import environment, files, hosts, passwords, running, texts
 from dormouse_host.door.authority import Authority
 from dormouse_host.errors import HostError
@@ -26,7 +27,6 @@ from dormouse_host.errors import HostError
 PORT = 8883  # IANA: MQTT over TLS
 RELAY_PREFIX = "dormouse-relay-"  # no device's id begins so
 QUEUE = 100_000
-PACKET = 66_000  # bytes; the largest payload that the relay reads is 64 KiB
 _SERVICE_USER = "mosquitto"  # what a mosquitto that is started as root becomes
 
 
@@ -157,7 +157,7 @@ def init(
         broker=made.broker,
         user=f"user {owner}" if owner else "",
         queue=queue,
-        message=PACKET,
+        message=bounded.PACKET,
         port=port,
         cert_port=port + 1 if cert_port is None else cert_port,
     )
