@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from dormouse_host import show
-from dormouse_host.cli_words import Json
+from dormouse_host.cli_words import Json, ledger_here
 from dormouse_host.errors import HostError
 
 FIRST_WAKE_FAILED = 5
@@ -72,6 +72,9 @@ def flash(
     sleep = max(files.full["connect_every"], files.full["sample_every"])
     request = Request(here, kind, place, files, app, sleep * 1.25 + 60 if wait is None else wait, watch)
     done = run(request, partial(_echo, err=json))
+    with ledger_here(None) as fleet:
+        if fleet:
+            fleet.add(device)
     if done.wake is not None and not done.wake.succeeded:
         raise HostError(done.wake.explain(files.full), FIRST_WAKE_FAILED)
     awake = done.wake and done.wake.asleep.get("ms")

@@ -103,9 +103,9 @@ class Bench:
         """A new device that has been let in, as a folder like a board's flash."""
         name = f"d{secrets.token_hex(3)}"
         files = provision.provision(self.made, name, self.folder, cert=cert).folder
-        if key:
-            with self.fleet as fleet:
-                fleet.add(name)
+        with self.fleet as fleet:
+            fleet.add(name)
+            if key:
                 fleet.ledger.set_key(name, provision.sign(name, self.folder)[1])
         said = {**json.loads((files / "config.json").read_text()), **config}
         device = Device(self.folder / name, self.interpreter, said.pop("broker"), app=APP, **said)

@@ -24,7 +24,7 @@ from dormouse_host.url import BrokerAddress
 WITHIN = 10.0  # seconds that a broker has for an answer
 _LONGEST = 30.0  # seconds for all that is queued
 MOST = 20_000  # messages that one connection takes in beside those that were published to it
-_SIZE = 32 << 20  # bytes of them
+_SIZE = 16 << 20  # bytes of them, and 64 for each that was published
 _NEVER = 0xFFFFFFFF  # session expiry: MQTT 5, section 3.1.2.11.2
 
 
@@ -112,7 +112,7 @@ class Client:
             topic = ""
         self.came.append(Came(topic, bytes(message.payload), message.qos, bool(message.retain), message.mid))
         self._size += len(message.payload) + len(topic)
-        if len(self.came) > self._most or self._size > _SIZE:
+        if len(self.came) > self._most or self._size > _SIZE + 64 * self._most:
             self._client.broke = f"it sent {len(self.came)} messages of {self._size} bytes, more than it was given"
             self._client.full = True
             self.cut()

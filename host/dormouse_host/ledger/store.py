@@ -28,6 +28,7 @@ from dormouse_host.ledger import (
     rows,
     rules,
     schema,
+    strangers,
     upward,
     views,
 )
@@ -36,8 +37,10 @@ from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.outward import Ack, Outgoing
 from dormouse_host.ledger.records import LogLine
 from dormouse_host.ledger.rows import D
+from dormouse_host.ledger.strangers import Strangers
 from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
 
+_SHOWN = 80  # characters of a topic's parts in a line of what is wrong
 _PRUNED_AT_ONCE = 20  # devices in one transaction: a relay that works on has its turn between two
 
 
@@ -84,8 +87,7 @@ class Ledger:
     def add_devices(self, devices: Iterable[str]) -> int:
         """Make devices known. Returns how many were new."""
         with self._writing() as c:
-            new = [{"id": device, "added": self._clock()} for device in devices]
-            return sum(rows.insert_once(c, schema.devices, device) for device in new)
+            return strangers.register(c, devices, self._clock())
 
     def remove_device(self, device: str) -> None:
         """Forget a device: its open commands are unknown, what came from it stays."""
@@ -101,6 +103,7 @@ class Ledger:
             c.execute(delete(schema.groups).where(schema.groups.c.device == device))
             keys.remove(c, device)
             c.execute(delete(schema.devices).where(D.id == device))
+            strangers.remove(c, device, self._clock())
 
     def set_key(self, device: str, key: str | None) -> None:
         """The key (64 hex digits) that this device and the ledger sign with; None: neither signs any more."""
@@ -144,8 +147,7 @@ class Ledger:
             return []
         with self._writing() as c:
             if create:
-                for device in {order.device for order in orders}:
-                    rows.insert_once(c, schema.devices, {"id": device, "added": self._clock()})
+                strangers.register(c, {order.device for order in orders}, self._clock())
             for after in {order.after for order in orders if order.after}:
                 if views.command(c, after) is None:
                     raise HostError(f"no command {after} to wait for", 2)
@@ -234,8 +236,16 @@ class Ledger:
         with self._writing() as c:
             relays.release(c, relay, instance)
 
-    def take(self, incoming: Sequence[Incoming], session: str | None) -> list[str]:
-        """Store messages of devices, all in one transaction. Returns what was wrong with what is not legible."""
+    def strangers(self) -> Strangers:
+        """Ids that have sent something and are no devices."""
+        with self._reading() as c:
+            return strangers.found(c)
+
+    def take(self, incoming: Sequence[Incoming], session: str | None, *, accept_new: bool = True) -> list[str]:
+        """Store messages of devices, all in one transaction. Returns what was wrong with what is not legible.
+
+        `accept_new`: ids that are not registered become devices; without it their messages are counted and not stored.
+        """
         now = self._clock()
         wrong, legible = [], []
         with self._reading() as c:
@@ -244,7 +254,7 @@ class Ledger:
             try:
                 said = _read(message, signatures)
             except ValueError as error:
-                wrong.append(f"{message.device}/{message.leaf}: {error}")
+                wrong.append(f"{message.device[:_SHOWN]}/{message.leaf[:_SHOWN]}: {error}")
                 continue
             legible.append((message, said))
             if isinstance(said, messages.Results | messages.Telemetry) and said.wrong:
@@ -253,9 +263,16 @@ class Ledger:
             return wrong
         with self._writing() as c:
             signatures.save(c)
-            devices = upward.known(c, (message.device for message, _ in legible), len(legible), now)
+            names = (message.device for message, _ in legible)
+            devices = upward.known(c, names, len(legible), now, accept_new=accept_new)
+            others = Counter(message.device for message, _ in legible if message.device not in devices)
+            if others:
+                new = strangers.count(c, others, now)
+                wrong += [f"{name} is not registered: dormouse devices add {name}" for name in new]
             for message, said in legible:
-                device = devices[message.device]
+                device = devices.get(message.device)
+                if device is None:
+                    continue
                 upward.hear(c, device, said, session, now, retained=message.retained)
                 device.seq += 1
         return wrong

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from dormouse import protocol
-from dormouse_host.ledger import catalogue, entry, messages, names, rows, rules, schema, telemetry
+from dormouse_host.ledger import catalogue, entry, messages, names, rows, rules, schema, strangers, telemetry
 from dormouse_host.ledger.rows import C, Changes, D, Device
 from dormouse_host.ledger.rules import End, Heard
 
@@ -35,11 +35,17 @@ _END = select(E.repeated).where(
 _NEW_END = insert(schema.ends)
 
 
-def known(connection: Connection, devices: Iterable[str], seqs: int, now: float) -> dict[str, Device]:
-    """These devices, locked, with so many seqs for each. Whatever a broker lets speak on a device's topics is one."""
+def known(
+    connection: Connection, devices: Iterable[str], seqs: int, now: float, *, accept_new: bool = True
+) -> dict[str, Device]:
+    """These devices, locked, with so many seqs for each. `accept_new`: whatever a broker lets speak on a device's
+    topics becomes one, unless it was removed.
+    """
     wanted = sorted(set(devices))
     found = rows.lock_all(connection, wanted, seqs)
-    if missing := [{"id": device, "added": now} for device in wanted if device not in found]:
+    unknown = [device for device in wanted if device not in found] if accept_new else []
+    gone = strangers.removed(connection, unknown)
+    if missing := [{"id": device, "added": now} for device in unknown if device not in gone]:
         rows.insert_once(connection, schema.devices, missing)
         found.update(rows.lock_all(connection, [str(device["id"]) for device in missing], seqs))
     return found

@@ -26,6 +26,7 @@ _POLL = 0.1  # seconds between two looks at the ledger while nothing comes in
 _SHORTEST, _LONGEST = 0.5, 30.0  # seconds before connecting again
 _CATCH_UP = 5.0  # seconds that a new connection takes in at most before it publishes
 _FIRST, _ROUNDS = 1.0, 4  # seconds, and times the connection's making, that the first message of those may take
+_NAMED = 20  # messages of one batch that are named in the log
 _LAST_ACKS = 5.0  # seconds that an orderly end waits for PUBACKs
 
 
@@ -45,8 +46,13 @@ class _Counts:
 class Relay:
     """A relay between one ledger and one broker. `name` is part of its client id."""
 
-    def __init__(self, ledger: Ledger, address: BrokerAddress, root: str, name: str) -> None:
-        """Nothing runs until `run`."""
+    def __init__(
+        self, ledger: Ledger, address: BrokerAddress, root: str, name: str, *, accept_new: bool | None = None
+    ) -> None:
+        """Nothing runs until `run`. `accept_new`: do ids that are not registered become devices? By default where the
+        broker asks for no credential, so that nobody has registered them there either.
+        """
+        self._accept_new = address.user is None if accept_new is None else accept_new
         self._ledger = ledger
         self._address = address
         self._root = root
@@ -166,8 +172,11 @@ class Relay:
     def _store(self, connection: Connection, wait: float, session: str, counts: _Counts) -> None:
         came, acks = connection.wait(wait)
         if came:
-            for wrong in self._ledger.take([message for _, message in came], session):
-                log.warning("not understood", what=wrong)
+            wrong = self._ledger.take([message for _, message in came], session, accept_new=self._accept_new)
+            for what in wrong[:_NAMED]:
+                log.warning("not understood", what=what)
+            if len(wrong) > _NAMED:
+                log.warning("not understood", more=len(wrong) - _NAMED)
             connection.confirm(mid for mid, _ in came)
             counts.stored += len(came)
         if acks:  # after the reports that came with them: judged too late costs a wake, too early a repetition
