@@ -44,8 +44,11 @@ WITHIN = 40.0  # seconds for what takes one on an idle machine
 class Bench:
     """A context manager."""
 
-    def __init__(self, *, loose: bool = False) -> None:
-        """`loose`: the broker's two locks are off, rights by user and client ids tied to them."""
+    def __init__(self, db: str | None = None, *, loose: bool = False, accept_new: bool = False) -> None:
+        """`db`: a database's URL instead of a file. `loose`: the broker's two locks are off, rights by user and client
+        ids tied to them. `accept_new`: the relay makes devices of ids that nobody registered.
+        """
+        self._more = ["--accept-new"] if accept_new else []
         self._temporary = tempfile.TemporaryDirectory(prefix="dormouse-attack-")
         self.folder = Path(self._temporary.name)
         self.made = made_broker.make(self.folder / "broker")
@@ -54,7 +57,7 @@ class Bench:
             text = conf.read_text().replace("use_username_as_clientid true", "").replace("acl_file", "# acl_file")
             conf.write_text(text)
         self.broker = made_broker.MadeBroker(self.made)
-        self.db = str(self.folder / "ledger.db")
+        self.db = db or str(self.folder / "ledger.db")
         self.said: list[str] = []  # what commands of the line and devices printed
         self.arguments: list[str] = []  # what processes were started with, as /proc has it
         self.secrets: dict[str, str] = {}  # secret -> whose
@@ -68,7 +71,7 @@ class Bench:
         with Fleet(self.db, make=True):
             pass
         around = {**os.environ, **said, "DORMOUSE_DB": self.db}
-        argv = [sys.executable, "-m", "dormouse_host.cli", "relay", "--name", "main"]
+        argv = [sys.executable, "-m", "dormouse_host.cli", "relay", "--name", "main", *self._more]
         with (self.folder / "relay.log").open("wb") as log:
             self._relay = children.start(argv, output=log, env=around)
         self.until(lambda: "info connected" in self.log("relay"))
@@ -91,6 +94,12 @@ class Bench:
             if time.monotonic() > deadline:
                 raise AssertionError("it did not come to that")
             time.sleep(0.02)
+
+    @property
+    def relay(self) -> int:
+        """The process of the relay."""
+        assert self._relay
+        return self._relay.pid
 
     @property
     def fleet(self) -> Fleet:
