@@ -14,34 +14,32 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
 SUPPLY := .cache/supply
+STUBS := .cache/stubs-esp32 .cache/stubs-rp2
 ARGS ?=
 
-# $(call system_package,NAME): a package of Debian or Ubuntu, where it may be installed; fails in silence where not.
-define system_package
-	if [ "$$(id -u)" = 0 ]; then as=env; else as="sudo -n env"; $$as true 2>/dev/null || exit 1; fi; \
-	command -v apt-get >/dev/null || exit 1; \
-	echo "installing $(1)"; \
-	get="$$as DEBIAN_FRONTEND=noninteractive apt-get -qq -y"; \
-	$$get install $(1) >/dev/null 2>&1 || { $$get update && $$get install $(1); } >/dev/null 2>&1
+# $(call need,PROGRAMS,PACKAGES): where a program is missing its packages of Debian or Ubuntu are installed, as root or by
+# sudo; where they may not be, one line says what to install and the target fails. Services that come with them are
+# stopped: every broker and database here is started on a port of its own and stopped again.
+programs = PATH="$$PATH:/usr/sbin:/usr/local/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')"
+define need
+	missing=; for program in $(1); do $(programs) command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	[ -z "$$missing" ] || { $(call install,$(2)); \
+	for program in $(1); do $(programs) command -v $$program >/dev/null || \
+		{ echo "$$program is missing and may not be installed from here: apt-get install $(2)" >&2; exit 1; }; done; }
 endef
-
-# The system's own mosquitto service is not used: every broker here is started on a port of its own and stopped again.
-have_mosquitto = PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto >/dev/null
-stop_service = { $$as systemctl disable --now $(1) || $$as service $(1) stop; } >/dev/null 2>&1
-mosquitto_hint = apt-get install mosquitto
-
-# The same for PostgreSQL, which only the tests of a shared ledger need.
-have_postgresql = ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null
-postgresql_hint = apt-get install postgresql
-need_postgresql = $(have_postgresql) || ( $(call system_package,postgresql) && $(call stop_service,postgresql) ); \
-	$(have_postgresql) || echo "PostgreSQL is not installed and may not be, its tests can't run: $(postgresql_hint)" >&2
-
-# Two more brokers, which only `dormouse broker check` is tried on.
-have_brokers = PATH="$$PATH:/usr/sbin" command -v nats-server >/dev/null && PATH="$$PATH:/usr/sbin" command -v rabbitmq-server >/dev/null
-brokers_hint = apt-get install nats-server rabbitmq-server
-need_brokers = $(have_brokers) || ( $(call system_package,nats-server rabbitmq-server) && \
-	{ $(call stop_service,nats-server); $(call stop_service,rabbitmq-server); } ); $(have_brokers) || \
-	echo "NATS or RabbitMQ is not installed and may not be, their tests can't run: $(brokers_hint)" >&2
+define install
+	if [ "$$(id -u)" = 0 ]; then as=env; elif sudo -n true 2>/dev/null; then as="sudo -n env"; else as=; fi; \
+	if [ -n "$$as" ] && command -v apt-get >/dev/null; then \
+		echo "installing $(1)"; get="$$as DEBIAN_FRONTEND=noninteractive apt-get -qq -y"; \
+		$$get install $(1) >/dev/null 2>&1 || { $$get update && $$get install $(1); } >/dev/null 2>&1; \
+		for service in mosquitto postgresql nats-server rabbitmq-server; do case " $(1) " in *" $$service "*) \
+			{ $$as systemctl disable --now $$service || $$as service $$service stop; } >/dev/null 2>&1;; esac; done; fi
+endef
+need_mosquitto = $(call need,mosquitto mosquitto_sub mosquitto_passwd,mosquitto mosquitto-clients)
+need_postgresql = $(call need,initdb,postgresql)
+need_tools = $(call need,openssl ps,openssl procps)
+need_brokers = $(call need,nats-server rabbitmq-server,nats-server rabbitmq-server)
+need_all = $(need_mosquitto); $(need_postgresql); $(need_brokers); $(need_tools)
 
 .PHONY: help
 help: ## list what can be done here
@@ -51,8 +49,7 @@ help: ## list what can be done here
 .PHONY: setup
 setup: $(STAMP) ## make .venv; fetch umqtt.simple and MicroPython into .cache; install mosquitto
 	@$(RUN) -m dormouse_host.toolchain all >/dev/null
-	@$(have_mosquitto) || ( $(call system_package,mosquitto) && $(call stop_service,mosquitto) ); $(have_mosquitto) || \
-		echo "mosquitto is not installed and may not be: $(mosquitto_hint)" >&2
+	@( $(need_mosquitto) ) || true  # without it the demo takes amqtt
 
 .PHONY: demo
 demo: setup ## the three phases with a real broker and a sleeping device; ARGS="--messages 10 --clean"
@@ -63,11 +60,25 @@ demo: setup ## the three phases with a real broker and a sleeping device; ARGS="
 	@rm -rf $@ && $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $@ -r $< && touch $@
 
 .PHONY: test
-test: setup .cache/stubs-esp32 .cache/stubs-rp2 ## every test, the device's on CPython and on MicroPython; ARGS="-k drain"
-	@$(have_mosquitto) || { echo "make test needs mosquitto: $(mosquitto_hint)" >&2; exit 1; }
-	@$(need_postgresql)
-	@$(need_brokers)
+test: setup $(STUBS) ## all tests that take six minutes together, on CPython and on MicroPython; ARGS="-k drain"
+	@$(need_all)
 	@$(RUN) -m pytest -n 4 --dist loadgroup $(ARGS)
+
+.PHONY: proof
+proof: setup $(STUBS) ## all that takes longer, in full, with a table at the end; ARGS="attack hostile" for some of its rows
+	@$(need_all)
+	@PYTHONPATH=tests $(RUN) -m proof $(ARGS)
+
+.PHONY: rotation
+rotation: setup $(STUBS) ## `make test` with the samples of this day instead of this commit's: over the days, all of it
+	@$(need_all)
+	@DORMOUSE_SEED=$$(date -u +%F) $(RUN) -m pytest -n 4 --dist loadgroup $(ARGS)
+
+SUITE ?= bookworm
+.PHONY: fresh
+fresh: ## `make demo` and `make test` on a machine with nothing but git, make and python3: [SUITE=trixie]; needs root
+	@[ "$$(id -u)" != 0 ] || ( $(call need,debootstrap unshare,debootstrap util-linux) ) 2>/dev/null || true
+	@PYTHONPATH=tests:host $(PYTHON) -m fresh $(SUITE) $(ARGS)
 
 .PHONY: flash
 flash: setup ## onto a board: BOARD=RPI_PICO_W DEVICE=greenhouse [PORT=/dev/ttyACM0] [APP=app.py] [BROKER=mqtt://…] [SSID=…]
@@ -92,8 +103,8 @@ brokers: setup ## try mosquitto, amqtt, NATS and RabbitMQ with `dormouse broker 
 	@PYTHONPATH=tests $(RUN) -m broker_table $(ARGS)
 
 .PHONY: test-flash
-test-flash: setup ## flash every kind of virtual board in every way; `make test` takes turns at them
-	@FLASH_ALL=1 $(RUN) -m pytest -n 2 tests/test_flash.py $(ARGS)
+test-flash: setup ## flash every kind of virtual board in every way; `make test` has a sample
+	@$(RUN) -m pytest -n 2 -m "" tests/test_flash.py $(ARGS)
 
 .PHONY: powercut
 powercut: setup ## cut the power at every instant, then at every second one too; ARGS="long/3:flash:17:torn" for one
@@ -104,7 +115,7 @@ hostile: setup ## silent, slow, lying and breaking peers, plain and TLS, as a ta
 	@PYTHONPATH=tests $(RUN) -m hostile $(ARGS)
 
 .PHONY: endtoend
-endtoend: setup ## broker, relays and devices through every fault, each effect counted; ARGS="--seed 7 --case quiet"
+endtoend: setup ## broker, relays and devices through every fault, on both databases; ARGS="--case quiet --seeds 9 --jobs 4"
 	@$(need_postgresql)
 	@PYTHONPATH=tests $(RUN) -m endtoend $(ARGS)
 
@@ -139,7 +150,8 @@ wakes: setup ## 1000 wakes of each virtual board at 1000 times the speed: messag
 
 .PHONY: attack
 attack: setup ## attack devices, relay and broker for real, one row each; ARGS="forged sql" for some
-	@$(have_mosquitto) || { echo "make attack needs mosquitto: $(mosquitto_hint)" >&2; exit 1; }
+	@$(need_mosquitto)
+	@$(need_tools)
 	@PYTHONPATH=tests $(RUN) -m attack $(ARGS)
 
 .PHONY: lint
@@ -181,8 +193,9 @@ distclean: clean ## remove .venv and .cache too: back to a fresh clone
 
 $(STAMP): pyproject.toml requirements.lock
 	@[ -n "$(PYTHON)" ] || { echo "Dormouse needs Python 3.11 or newer: install it, or say where it is with PYTHON=" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || ( $(call system_package,python3-venv) ) || \
-		{ echo "$(PYTHON) cannot make a virtual environment: install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call install,python3-venv); }; \
+		$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make a virtual environment:" \
+		"apt-get install python3-venv mosquitto mosquitto-clients" >&2; exit 1; }
 	@echo "making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r requirements.lock

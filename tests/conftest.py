@@ -3,16 +3,33 @@
 Must stay true: every broker and every device of a test is a real one, ends with the test, and keeps nothing.
 """
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import sampling
 from dormouse_host import device_process, toolchain
 from dormouse_host.broker import Mosquitto
 from dormouse_host.errors import HostError
+from ledgers import backup, postgresql_server, postgresql_url, sqlite_file, where  # noqa: F401  (fixtures of all tests)
 from needs import need_micropython, need_mosquitto
 from on_device import pytest_pycollect_makemodule  # noqa: F401  (a hook, registered by being here)
+
+# What takes longest begins first, so that no worker is left with it at the end.
+LONG = ("hostile", "powercut", "endtoend", "ports_on_boards", "bench", "flash", "demo_boards", "broker_check", "attack")
+
+
+def pytest_configure() -> None:
+    """Ctrl-C does here and in every child what it does in a terminal, also where whoever started us ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests by how long their files take."""
+    order = {f"test_{name}": at for at, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 def pytest_report_header() -> list[str]:
@@ -24,7 +41,11 @@ def pytest_report_header() -> list[str]:
         found = str(error)
     except HostError as error:
         raise pytest.UsageError(str(error)) from error
-    return [f"device: {found}, umqtt.simple in {umqtt}", f"broker: {toolchain.mosquitto()}"]
+    return [
+        f"device: {found}, umqtt.simple in {umqtt}",
+        f"broker: {toolchain.mosquitto()}",
+        f"samples: DORMOUSE_SEED={sampling.seed()}",
+    ]
 
 
 class DeviceInterpreter:

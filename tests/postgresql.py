@@ -10,6 +10,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,8 +21,10 @@ import pytest
 
 from dormouse_host import children
 from dormouse_host.broker import HOST, free_port
+from dormouse_host.ledger.database import Database
 
 USER = "nobody"  # root may not run PostgreSQL
+_TEMPLATE = "ledger"
 
 
 def need_postgresql() -> Path:
@@ -31,7 +35,7 @@ def need_postgresql() -> Path:
         if os.environ.get("CI") == "true":
             pytest.fail(missing, pytrace=False)
         pytest.skip(missing)
-    return Path(found).parent
+    return Path(found).resolve().parent
 
 
 def _versions() -> list[str]:
@@ -39,7 +43,7 @@ def _versions() -> list[str]:
 
 
 class PostgreSQL:
-    """A running server. `url` is its empty database's."""
+    """A running server. `url` is its empty database's; `fresh` makes more."""
 
     def __init__(self, programs: Path) -> None:
         self._programs = programs
@@ -49,13 +53,50 @@ class PostgreSQL:
         if os.geteuid() == 0:
             os.chown(self._folder, pwd.getpwnam(USER).pw_uid, -1)
             self._as = ["setpriv", "--reuid", USER, "--clear-groups", "--"]
-        self.url = f"postgresql://{USER}@{HOST}:{self._port}/postgres"
+        self.url = self._url("postgres")
+        self._made = 0
+
+    def _url(self, database: str) -> str:
+        return f"postgresql://{USER}@{HOST}:{self._port}/{database}"
+
+    @contextmanager
+    def fresh(self) -> Iterator[str]:
+        """The URL of a database that holds an empty ledger, for as long as the block lasts. It is a copy of a template,
+        which takes a fifth of the time that the migrations take.
+        """
+        if not self._made:
+            with psycopg.connect(self.url, autocommit=True) as connection:
+                connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+            Database(self._url(_TEMPLATE)).close()
+        with self.copy(self._url(_TEMPLATE)) as url:
+            yield url
+
+    @contextmanager
+    def empty(self) -> Iterator[str]:
+        """The URL of a database that holds nothing, for as long as the block lasts."""
+        with self.copy(self._url("template0")) as url:
+            yield url
+
+    @contextmanager
+    def copy(self, url: str) -> Iterator[str]:
+        """The URL of a copy of a database, for as long as the block lasts. Ends the connections to the original."""
+        self._made += 1
+        name, original = f"ledger_{self._made}", url.rpartition("/")[2]
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            ended = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
+            connection.execute(ended, [original])
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {original}")
+            try:
+                yield self._url(name)
+            finally:
+                connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def __enter__(self) -> Self:
         data = self._folder / "data"
         initdb = [*self._as, str(self._programs / "initdb"), "-D", str(data), "-A", "trust", "-U", USER, "--no-sync"]
         subprocess.run(initdb, check=True, capture_output=True, cwd=self._folder)
         settings = [f"port={self._port}", f"listen_addresses={HOST}", f"unix_socket_directories={self._folder}"]
+        settings.append("fsync=off")  # a test may end the server, but not the machine
         options = [word for setting in settings for word in ("-c", setting)]
         argv = [*self._as, str(self._programs / "postgres"), "-D", str(data), *options]
         with (self._folder / "log").open("wb") as log:

@@ -3,17 +3,15 @@
 import asyncio
 import contextlib
 import inspect
-import json
 import threading
 import time
 
 import pytest
 from sqlalchemy import QueuePool
 
-from dormouse import protocol
 from dormouse_host import AsyncFleet, Fleet
 from dormouse_host.errors import HostError
-from dormouse_host.ledger.store import Incoming
+from dormouse_host.ledger import schema
 from test_relay import WITHIN, make_device, until
 
 
@@ -34,11 +32,11 @@ def test_every_call_of_fleet_is_there_with_the_same_arguments():
     assert arguments(AsyncFleet.__init__) == arguments(Fleet.__init__)
 
 
-def test_many_calls_at_once_leave_nothing_out(tmp_path):
+def test_many_calls_at_once_leave_nothing_out(where):
     """More calls than threads, in one ledger: each order has a number of its own."""
 
     async def work() -> None:
-        async with AsyncFleet(str(tmp_path / "ledger.db")) as fleet:
+        async with AsyncFleet(where) as fleet:
             await fleet.add("dev")
             sent = await asyncio.gather(*(fleet.send("dev", "ping") for _ in range(30)))
             views = await fleet.results([one.name for one in sent])
@@ -53,9 +51,9 @@ def test_many_calls_at_once_leave_nothing_out(tmp_path):
     asyncio.run(work())
 
 
-def test_the_loop_goes_on_while_a_command_is_waited_for_and_a_cancelled_wait_ends(tmp_path):
+def test_the_loop_goes_on_while_a_command_is_waited_for_and_a_cancelled_wait_ends(where):
     async def work() -> None:
-        async with AsyncFleet(str(tmp_path / "ledger.db")) as fleet:
+        async with AsyncFleet(where) as fleet:
             sent = await fleet.send("dev", "ping", create=True)
             seen: list[tuple[str, int]] = []
             waiting = asyncio.create_task(
@@ -77,9 +75,9 @@ def test_the_loop_goes_on_while_a_command_is_waited_for_and_a_cancelled_wait_end
     asyncio.run(work())
 
 
-def test_errors_are_those_of_fleet(tmp_path):
+def test_errors_are_those_of_fleet(tmp_path, where):
     async def work() -> None:
-        async with AsyncFleet(str(tmp_path / "ledger.db")) as fleet:
+        async with AsyncFleet(where) as fleet:
             with pytest.raises(HostError, match="device nobody is not known"):
                 await fleet.send("nobody", "ping")
         with pytest.raises(RuntimeError):
@@ -91,12 +89,12 @@ def test_errors_are_those_of_fleet(tmp_path):
     asyncio.run(work())
 
 
-def test_a_relay_and_a_device_the_whole_way(tmp_path, mosquitto):
+def test_a_relay_and_a_device_the_whole_way(tmp_path, where, mosquitto):
     """The relay runs until its task is cancelled, and ends in order: its name is free again."""
     device = make_device(tmp_path, mosquitto, "cpython")
 
     async def work() -> None:
-        async with AsyncFleet(str(tmp_path / "ledger.db")) as fleet:
+        async with AsyncFleet(where) as fleet:
             await fleet.add("dev")
             sent = await fleet.send("dev", "say", {"text": "a"})
             relay = asyncio.create_task(fleet.relay(mosquitto.address, "async"))
@@ -118,9 +116,17 @@ def test_a_relay_and_a_device_the_whole_way(tmp_path, mosquitto):
     until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("dormouse-fleet")])
 
 
-WAKES = [
-    Incoming("dev", protocol.WAKE, json.dumps({"wake": wake, "state": "s1"}).encode()) for wake in range(1, 2501)
-]  # more than a thread fetches at once
+WAKES = 2500  # more than a thread fetches at once
+
+
+def store_wakes(fleet: AsyncFleet) -> None:
+    """So many of one device."""
+    with fleet.fleet.ledger.database.writing() as connection:
+        wakes = [
+            {"device": "dev", "state": "s1", "wake": wake, "seq": wake, "at": wake, "report": f'{{"wake":{wake}}}'}
+            for wake in range(1, WAKES + 1)
+        ]
+        connection.execute(schema.reports.insert(), wakes)
 
 
 async def let_go(fleet: AsyncFleet) -> bool:
@@ -133,20 +139,20 @@ async def let_go(fleet: AsyncFleet) -> bool:
     return pool.checkedout() == 0
 
 
-def test_an_export_that_is_left_early_lets_the_ledger_go(tmp_path):
+def test_an_export_that_is_left_early_lets_the_ledger_go(where):
     async def work() -> None:
-        async with AsyncFleet(str(tmp_path / "ledger.db")) as fleet:
-            fleet.fleet.ledger.take(WAKES, None)
+        async with AsyncFleet(where) as fleet:
+            store_wakes(fleet)
             async for row in fleet.export("wakes"):
                 assert row["wake"] == 1
                 break
             assert await let_go(fleet)
-            assert len([row async for row in fleet.export("wakes")]) == len(WAKES)
+            assert len([row async for row in fleet.export("wakes")]) == WAKES
 
     asyncio.run(work())
 
 
-def test_an_export_that_is_cancelled_while_a_thread_fetches_ends_after_it(tmp_path, monkeypatch):
+def test_an_export_that_is_cancelled_while_a_thread_fetches_ends_after_it(where, monkeypatch):
     """Cancelled twice, as by who is impatient; the thread is in the middle of a row."""
     fetching, go_on = threading.Event(), threading.Event()
 
@@ -158,8 +164,8 @@ def test_an_export_that_is_cancelled_while_a_thread_fetches_ends_after_it(tmp_pa
                 yield row
 
     async def work() -> None:
-        async with AsyncFleet(str(tmp_path / "ledger.db")) as fleet:
-            fleet.fleet.ledger.take(WAKES, None)
+        async with AsyncFleet(where) as fleet:
+            store_wakes(fleet)
             export = fleet.fleet.export
             monkeypatch.setattr(fleet.fleet, "export", lambda *how: slowly(export(*how)))
             reading = asyncio.ensure_future(anext(fleet.export("wakes")))

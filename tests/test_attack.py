@@ -1,4 +1,4 @@
-"""Every attack of `make attack` is repelled; and each kind of them gets in where its door is left open."""
+"""A sample of the attacks of `make attack` is repelled; and each kind of them gets in where its door is left open."""
 
 import sys
 
@@ -14,6 +14,7 @@ from dormouse.signing import Signer
 from dormouse_host.door import hosts, places
 from dormouse_host.ledger import schema
 from postgresql import PostgreSQL, need_postgresql
+from sampling import some
 
 pytestmark = pytest.mark.xdist_group("attack")
 
@@ -30,7 +31,7 @@ def on_postgresql():
         yield made
 
 
-@pytest.mark.parametrize("one", ATTACKS, ids=[one.name for one in ATTACKS])
+@pytest.mark.parametrize("one", some(ATTACKS, 8, "attack"), ids=[one.name for one in ATTACKS])
 def test_attack_is_repelled(bench, one):
     outcome = one.run(bench)
     assert not outcome.let_in, outcome.seen
@@ -40,7 +41,7 @@ def test_attack_is_repelled(bench, one):
 TOUCHING = [one for one in ATTACKS if one.run.__module__ not in {module.__name__ for module in WITHOUT_LEDGER}]
 
 
-@pytest.mark.parametrize("one", TOUCHING, ids=[one.name for one in TOUCHING])
+@pytest.mark.parametrize("one", some(TOUCHING, 4, "attack on postgresql"), ids=[one.name for one in TOUCHING])
 def test_attack_is_repelled_on_postgresql(on_postgresql, one):
     outcome = one.run(on_postgresql)
     assert not outcome.let_in, outcome.seen
@@ -51,6 +52,7 @@ def test_groups_are_all_there():
     assert {one.run.__module__ for one in ATTACKS} == {module.__name__ for module in GROUPS}
 
 
+@pytest.mark.proof
 def test_a_server_that_is_believed_gets_to_read(bench):
     """Else the attacks on TLS would prove nothing."""
     assert encryption.right_certificate(bench).let_in
@@ -105,6 +107,7 @@ def test_names_that_are_not_checked_run_in_a_shell(bench, monkeypatch):
     assert folders.try_sourced(bench).let_in
 
 
+@pytest.mark.proof
 def test_a_client_that_keeps_all_is_found(bench):
     """Else the floods would prove nothing."""
     program = """
@@ -120,6 +123,7 @@ client.loop_forever()
     assert floods.judged(bench, ["huge"], argv=[sys.executable, "-c", program]).let_in
 
 
+@pytest.mark.proof
 def test_a_relay_that_accepts_all_makes_devices_of_strangers(monkeypatch):
     """Else the attacks by strangers would prove nothing."""
     monkeypatch.setattr(strangers, "COUNT", 1000)

@@ -7,11 +7,12 @@ import pytest
 
 import board_wakes
 from needs import need_micropython, need_mosquitto
+from sampling import each_board
 
 GOOD = board_wakes.Outcome("X", 3, 1.0, 3, (1, 2, 3), 3, (1, 2, 3, 4), tuple([9000] * 900), ())
 
 
-@pytest.mark.parametrize("kind", ["ESP32_GENERIC", "RPI_PICO_W"])
+@each_board
 def test_no_message_is_lost_and_no_heap_in_thirty_wakes(kind):
     """A thousand of each kind are `make wakes`."""
     need_micropython()

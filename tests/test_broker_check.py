@@ -95,6 +95,7 @@ def test_broker_of_init_keeps_everything_and_lets_nobody_else_in(tmp_path):
     assert [path.name for path in made.path.glob("relay-*")] == ["relay-main.env"]
 
 
+@pytest.mark.proof
 def test_amqtt_is_for_the_demo_only():
     with Embedded() as broker:
         rows = found(Case(broker.address, depth=DEPTH, slow=SLOW))
@@ -104,6 +105,7 @@ def test_amqtt_is_for_the_demo_only():
     assert rows["mqtt5"].grade == "note"
 
 
+@pytest.mark.proof
 def test_nats_withholds_what_a_power_cut_left():
     with Nats() as broker:
         rows = found(Case(broker.address, depth=DEPTH, slow=SLOW))
@@ -114,6 +116,7 @@ def test_nats_withholds_what_a_power_cut_left():
     assert rows["window"].seen == "all 60"
 
 
+@pytest.mark.proof
 def test_rabbitmq_keeps_all_but_the_retained_report():
     with Rabbit() as broker:
         rows = found(Case(broker.address, depth=DEPTH, slow=SLOW))

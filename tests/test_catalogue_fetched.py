@@ -15,8 +15,8 @@ from test_relay import Running, until
 
 
 @pytest.fixture
-def fleet(tmp_path):
-    with Fleet(str(tmp_path / "ledger.db")) as opened:
+def fleet(where):
+    with Fleet(where) as opened:
         yield opened
 
 
@@ -74,10 +74,9 @@ def test_a_question_that_somebody_has_asked_already_is_not_doubled(fleet):
     assert len(published(fleet)) == 1
 
 
-def test_a_real_device_is_asked_at_its_first_wake_and_after_its_app_changed(tmp_path, fleet, mosquitto):
+def test_a_real_device_is_asked_at_its_first_wake_and_after_its_app_changed(tmp_path, fleet, mosquitto, where):
     device = Device(tmp_path / "dev", DeviceInterpreter("cpython"), mosquitto.address.url)
-    db = str(tmp_path / "ledger.db")
-    with Running(db, mosquitto):
+    with Running(where, mosquitto):
         device.wake()
         until(lambda: fleet.ledger.counts().get("sent") == 1 or fleet.ledger.counts().get("succeeded") == 1)
         device.wake()

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from needs import need_micropython, need_mosquitto
+from sampling import each_board
 
 PROGRAM = [sys.executable, "-m", "dormouse_host.cli", "demo"]
 SLEEP = {
@@ -22,7 +23,7 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("kind", sorted(SLEEP))
+@each_board
 def test_three_phases_and_three_faults_on_a_virtual_board(kind):
     """Flashed with mpremote, asleep for real, and then Wi-Fi, access point and handler fail one after the other."""
     need_micropython()

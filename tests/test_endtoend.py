@@ -1,24 +1,20 @@
-"""The end-to-end proof's share for every change: a sample that rotates, and bugs that the proof must find.
+"""The end-to-end proof's share for every change: a sample of its cases, and a bug that the proof must find.
 
-ENDTOEND_SEED chooses the sample, by default the day; `make endtoend` runs every case in full.
+`make endtoend` runs every case in full, `make proof` plants every bug.
 """
-
-import datetime
-import os
-import random
 
 import pytest
 
 from endtoend import planted
 from endtoend.cases import CASES
-from endtoend.runs import run
+from endtoend.runs import DATABASES, POSTGRESQL, databases, run
 from needs import need_micropython, need_mosquitto
+from sampling import choose, number, some
 
-SEED = int(os.environ.get("ENDTOEND_SEED") or datetime.date.today().toordinal())
+SEED = number()
 SMALL = 0.15  # of a full run's faults
-_dice = random.Random(SEED)
-SAMPLE = ["quiet", *_dice.sample([case for case in CASES if case != "quiet"], 2)]
-BUGS = _dice.sample(list(planted.BUGS), 1)
+OTHERS = [(case, database) for case in CASES if case != "quiet" for database in databases(case)]
+SAMPLE = [*(("quiet", one) for one in choose(DATABASES, 1, "quiet")), *choose(OTHERS, 1, "endtoend")]
 
 pytestmark = pytest.mark.xdist_group("endtoend")
 
@@ -30,16 +26,17 @@ def machine():
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("case", SAMPLE)
-def test_each_command_has_one_final_state_and_it_is_the_true_one(case):
-    outcome = run(case, SEED, SMALL)
-    print(f"ENDTOEND_SEED={SEED} {outcome.line}")
-    assert not outcome.verdict.wrong, f"ENDTOEND_SEED={SEED}"
+@pytest.mark.parametrize(("case", "database"), SAMPLE)
+def test_each_command_has_one_final_state_and_it_is_the_true_one(case, database, request):
+    url = request.getfixturevalue("postgresql_url") if database == POSTGRESQL else None
+    outcome = run(case, SEED, SMALL, url=url)
+    print(f"seed {SEED} {outcome.line}")
+    assert not outcome.verdict.wrong, f"seed {SEED}"
     assert outcome.verdict.statuses.total() or outcome.verdict.records
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", BUGS)
+@pytest.mark.parametrize("name", some(list(planted.BUGS), 1, "endtoend bugs"))
 def test_the_proof_finds_a_planted_bug(name, tmp_path):
     """A proof that cannot fail proves nothing."""
     bug = planted.BUGS[name]

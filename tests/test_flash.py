@@ -2,10 +2,9 @@
 
 A virtual board is real MicroPython with a board's littlefs, resets, sleep and watchdog behind a pseudo-terminal.
 
-    make test-flash        all of it; `make test` takes turns at what takes long
+    make test-flash        all of it; `make test` takes a sample of what takes long
 """
 
-import datetime
 import json
 import os
 import shutil
@@ -26,19 +25,9 @@ from dormouse_host.flash_ports import Place, PortInfo
 from dormouse_host.monitor import monitor
 from dormouse_host.virtual_board import VirtualBoard, Wifi
 from needs import need_micropython
+from sampling import each_board, some
 
-ALL = os.environ.get("FLASH_ALL") == "1"  # `make test-flash`; else what takes long takes turns, another part each day
-SEED = int(os.environ.get("FLASH_SEED") or datetime.date.today().toordinal())
-
-
-def in_turn(cases, count):
-    """All of them, or `count` that are other ones tomorrow."""
-    first = SEED * count % len(cases)
-    return cases if ALL else (cases + cases)[first : first + count]
-
-
-TWO_KINDS = ["ESP32_GENERIC", "RPI_PICO_W"]
-KINDS = [*TWO_KINDS, *in_turn(["ESP32_GENERIC_C3", "ESP32_GENERIC_S3", "RPI_PICO2_W"], 1)]
+KINDS = ["ESP32_GENERIC", "RPI_PICO_W", "ESP32_GENERIC_C3", "ESP32_GENERIC_S3", "RPI_PICO2_W"]
 STAGES = [
     ("ap", "RPI_PICO_W", {"present": False}, None),
     ("password", "ESP32_GENERIC", {"password": "another"}, None),
@@ -49,8 +38,6 @@ STAGES = [
     ("address", "RPI_PICO_W", {"dhcp_ms": None}, None),
     ("address", "ESP32_GENERIC", {"dhcp_ms": None}, None),
 ]
-TWO = pytest.mark.parametrize("kind", TWO_KINDS)
-ONE = pytest.mark.parametrize("kind", in_turn(TWO_KINDS, 1))
 APP = "from dormouse import command\n\n@command('say', text=str)\ndef say(wake, text):\n    return text\n"
 
 pytestmark = pytest.mark.timeout(400)  # two cores, and other tests beside: a flash takes 5 s alone
@@ -111,7 +98,7 @@ def bench(tmp_path, mosquitto):
 # ---- from blank to the first wake, and again
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some(KINDS, 2, "blank board"))
 def test_a_blank_board_is_flashed_and_reports_its_first_wake(bench, kind):
     """What lies on it afterwards is read out of its flash by another implementation of littlefs."""
     here = bench(kind)
@@ -129,7 +116,7 @@ def test_a_blank_board_is_flashed_and_reports_its_first_wake(bench, kind):
     assert "virtual-password" not in here.text()
 
 
-@TWO
+@each_board
 def test_a_second_flash_of_the_same_sends_nothing_and_keeps_the_state(bench, kind):
     """Caught in its sleep or in a wake, whichever it is in; a changed key alone is one small file."""
     here = bench(kind)
@@ -215,7 +202,7 @@ def test_too_old_a_micropython_is_refused(bench, tmp_path):
 # ---- asleep, busy, gone
 
 
-@ONE
+@each_board
 def test_a_sleeping_board_is_caught_at_its_next_wake_and_what_is_waited_for_is_said(bench, kind):
     """At 5 times the speed an interval of 100 s passes in 20: the Pico's port is gone for that time."""
     here = bench(kind, speed=5)
@@ -241,7 +228,7 @@ def test_a_board_that_does_not_wake_in_time_is_given_up_with_an_exit_code_of_its
     assert time.monotonic() - began < 50, "and not in the 60 s that are the default"
 
 
-@ONE
+@each_board
 def test_a_board_in_the_middle_of_a_wake_is_interrupted(bench, kind, tmp_path):
     """An app that hangs on to the wake: Ctrl-C makes the agent write a mark and restart, and nothing bites then."""
     here = bench(kind)
@@ -301,7 +288,7 @@ def test_a_board_that_loses_power_in_the_middle_still_works_and_the_next_flash_f
 # ---- a first wake that fails, by its stage
 
 
-@pytest.mark.parametrize("stage, kind, wifi, broker", in_turn(STAGES, 3))
+@pytest.mark.parametrize("stage, kind, wifi, broker", some(STAGES, 2, "stages"))
 def test_a_first_wake_that_fails_is_named_by_its_stage(bench, stage, kind, wifi, broker):
     """Those of Wi-Fi on both ports, whose radios tell them in different ways."""
     here = bench(kind, wifi=Wifi(**wifi))

@@ -12,8 +12,8 @@ from board_device import APP, fields, install
 from device_folder import Host, command
 from dormouse_host.virtual_board import VirtualBoard, Wifi
 from needs import need_micropython
+from sampling import each_board
 
-TWO = pytest.mark.parametrize("kind", ["ESP32_GENERIC", "RPI_PICO_W"])
 Maker = Callable[..., tuple[VirtualBoard, int]]
 
 
@@ -63,7 +63,7 @@ def test_name_that_is_never_answered_ends_by_the_watchdog_and_the_next_boot_back
         host.some("up/wake", lambda report: report.get("last", {}).get("ended") == "cut off")
 
 
-@TWO
+@each_board
 def test_wifi_that_drops_in_a_wake_is_joined_again_and_nothing_is_done_or_told_twice(kind, make, mosquitto):
     """While a handler runs, the access point is gone for a moment; the session goes on over a new connection."""
     board, said = make(kind, Wifi())

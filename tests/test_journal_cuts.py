@@ -2,11 +2,10 @@
 
 A scenario is a list of steps. A run prints each step once it is durable; after a cut, what is found must be the
 state after the last printed step or after the next one, whole. JOURNAL_CUTS=all tries every cut point (minutes);
-otherwise a sample that changes with JOURNAL_SEED, by default with the day.
+otherwise a sample.
 """
 
 import ast
-import datetime
 import os
 import random
 import shutil
@@ -22,11 +21,11 @@ from dormouse.errors import StorageError
 from dormouse.journal import Journal
 from dormouse.mark import Mark
 from dormouse.ports.storage import Storage
+from sampling import seed, some
 
 SCRIPT = Path(__file__).with_name("journal_work.py")
 MODES = ("before", "half", "torn", "after")
 ALL = os.environ.get("JOURNAL_CUTS") == "all"
-SEED = int(os.environ.get("JOURNAL_SEED") or datetime.date.today().toordinal())
 EMPTY = ((), (), ())
 CUT = 75
 
@@ -149,7 +148,7 @@ def judge(lives, states):
 def choose(points, n, name, most=None):
     """`n` of the points, or with JOURNAL_CUTS=all `most` of them, or all."""
     n = (most or len(points)) if ALL else n
-    return points if len(points) <= n else random.Random(f"{SEED} {name}").sample(points, n)
+    return points if len(points) <= n else random.Random(f"{seed()} {name}").sample(points, n)
 
 
 def cuts(ops):
@@ -166,7 +165,7 @@ def sweep(bench, scenario, share, bug=""):
     points = choose(cuts(whole.ops), share, scenario)
     stories = bench.stories(image, [[(cut, scenario), ("-", "look")] for cut in points], bug)
     faults = [(cut, judge(lives, states)) for cut, lives in zip(points, stories, strict=True)]
-    return len(points), [f"{scenario}, cut {cut}, seed {SEED}: {why}" for cut, why in faults if why]
+    return len(points), [f"{scenario}, cut {cut}, seed {seed()}: {why}" for cut, why in faults if why]
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +188,7 @@ def test_a_cut_on_flash_programmed_in_whole_pages_leaves_the_old_state_or_the_ne
         assert not faults, "\n".join(faults[:5])
 
 
-@pytest.mark.parametrize("scenario", ["tails", "compact", "repair", "full"])
+@pytest.mark.parametrize("scenario", some(["tails", "compact", "repair", "full"], 1, "second cut"))
 def test_a_second_cut_during_recovery_leaves_no_less(bench, scenario):
     image, start = bench.begin(scenario)
     states = work.states(work.SCENARIOS[scenario], start)
@@ -204,19 +203,23 @@ def test_a_second_cut_during_recovery_leaves_no_less(bench, scenario):
     stories = bench.stories(image, [[(cut, scenario), (second, "again"), ("-", "look")] for cut, second, _ in points])
     for (cut, second, found), lives in zip(points, stories, strict=True):
         why = judge(lives, work.states(work.AGAIN, found))
-        assert why is None, f"{scenario}, cuts {cut} and {second}, seed {SEED}: {why}"
+        assert why is None, f"{scenario}, cuts {cut} and {second}, seed {seed()}: {why}"
 
 
 @pytest.mark.parametrize(
     ("bug", "scenario"),
-    [
-        ("no flush", "tail"),
-        ("no flush", "spill"),
-        ("overwrite", "compact"),
-        ("any tail", "spill"),
-        ("any generation", "same"),
-        ("first slot first", "tails"),
-    ],
+    some(
+        [
+            ("no flush", "tail"),
+            ("no flush", "spill"),
+            ("overwrite", "compact"),
+            ("any tail", "spill"),
+            ("any generation", "same"),
+            ("first slot first", "tails"),
+        ],
+        1,
+        "journal bugs",
+    ),
 )
 def test_the_sweep_catches_a_planted_bug(bench, bug, scenario):
     points, faults = sweep(bench, scenario, 50, bug)
@@ -225,7 +228,9 @@ def test_the_sweep_catches_a_planted_bug(bench, bug, scenario):
     assert 0 < len(wrong) < points + (bug == "no flush"), faults[:3]
 
 
-@pytest.mark.parametrize(("progsize", "bounds"), [(32, (0.04, 0.2, 2.0, 2.0)), (256, (0.1, 0.25, 2.0, 3.0))])
+@pytest.mark.parametrize(
+    ("progsize", "bounds"), some([(32, (0.04, 0.2, 2.0, 2.0)), (256, (0.1, 0.25, 2.0, 3.0))], 1, "erases")
+)
 def test_erases_stay_within_the_budget(tmp_path, micropython, progsize, bounds):
     # An erase takes about 50 ms, a mark or a small group 1 to 2 ms: erases are what a wake must not have many of.
     script = SCRIPT.with_name("journal_cost.py")
@@ -262,6 +267,7 @@ def test_fat_is_refused_with_the_reason(micropython):
 import sys, vfs
 sys.path.insert(0, {str(SCRIPT.parents[1] / "device")!r})
 from dormouse.ports.storage import Storage
+from sampling import seed, some
 from dormouse.errors import ConfigError
 class Ram:
     data = bytearray(100 * 512)

@@ -15,16 +15,12 @@ from dormouse_host.errors import HostError
 from dormouse_host.ledger import database, rows, schema
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.store import Incoming, Ledger
-from postgresql import PostgreSQL, need_postgresql
 from test_relay import WITHIN, Running, greet, make_device, say, until, until_sent, wake
-
-pytestmark = pytest.mark.xdist_group("postgresql")
 
 
 @pytest.fixture
-def url():
-    with PostgreSQL(need_postgresql()) as server:
-        yield server.url
+def url(postgresql_url):
+    return postgresql_url
 
 
 def _send_many(where: str, times: int) -> None:
@@ -34,8 +30,13 @@ def _send_many(where: str, times: int) -> None:
             mine.enter([Order("dev", "ping")])
 
 
-def test_several_writers_make_one_ledger_and_give_no_number_twice(url):
+def test_several_writers_make_one_ledger_and_give_no_number_twice(postgresql_server):
     """All of them come to an empty database at once."""
+    with postgresql_server.empty() as url:
+        _several_writers(url)
+
+
+def _several_writers(url: str) -> None:
     context = multiprocessing.get_context("fork")
     writers = [context.Process(target=_send_many, args=(url, 10)) for _ in range(4)]
     for writer in writers:

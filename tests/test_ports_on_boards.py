@@ -3,8 +3,6 @@
 Real MicroPython, real littlefs, the unmodified mpremote; what the simulation adds is in boards/virtual.
 """
 
-import datetime
-import os
 import random
 import re
 import socket
@@ -21,9 +19,8 @@ from board_device import APP, fields, install, prompt_answers, put
 from device_folder import Host, command, say
 from dormouse_host.virtual_board import VirtualBoard, Wifi
 from needs import need_micropython
+from sampling import each_board, seed
 
-SEED = os.environ.get("DORMOUSE_SEED") or datetime.date.today().isoformat()
-TWO = pytest.mark.parametrize("kind", ["ESP32_GENERIC", "RPI_PICO_W"])
 HANG = """
 @command("hang", limit=1)
 def hang(wake):
@@ -66,7 +63,7 @@ def wake(board: VirtualBoard, after: int, seconds: float = 60) -> int:
     return board.wait_console(" asleep ", seconds, after=after)
 
 
-@TWO
+@each_board
 def test_board_wakes_joins_gets_its_messages_and_sleeps(kind, make, mosquitto):
     """The whole way: sent while it sleeps, run at its next wake; and the second join needs no scan."""
     board, said = make(kind, Wifi(scan_ms=2000))
@@ -84,7 +81,7 @@ def test_board_wakes_joins_gets_its_messages_and_sleeps(kind, make, mosquitto):
     assert joined[0] >= 2000 > joined[1], joined
 
 
-@TWO
+@each_board
 def test_window_after_power_on_gives_mpremote_the_prompt(kind, make):
     """Without a wake having begun, and the reset after it is a person's: no backoff, nothing broken."""
     board, said = make(kind)
@@ -99,7 +96,7 @@ def test_window_after_power_on_gives_mpremote_the_prompt(kind, make):
     assert [boot["cause"] for boot in fields(board, "boot", at)] == ["reset"]
 
 
-@TWO
+@each_board
 def test_ctrl_c_in_a_wake_resets_and_the_prompt_has_no_watchdog_under_it(kind, make):
     """A Pico's watchdog of 8.4 s would bite in the middle of a copy; then the interrupted wake counts as nothing."""
     board, said = make(kind, Wifi(dhcp_ms=None))  # no address: it waits in the middle of joining
@@ -120,11 +117,10 @@ def test_ctrl_c_in_a_wake_resets_and_the_prompt_has_no_watchdog_under_it(kind, m
     assert fields(board, "drained", at) != []
 
 
-@TWO
+@each_board
 def test_ctrl_c_at_any_moment_of_a_wake_leads_to_the_prompt(kind, make):
-    """Three moments, others each day: in the window, while it joins, talks, writes to flash. DORMOUSE_SEED repeats."""
-    print(f"DORMOUSE_SEED={SEED}")
-    chance = random.Random(f"{SEED} {kind}")
+    """Three moments: in the window, while it joins, talks, writes to flash."""
+    chance = random.Random(f"{seed()} {kind}")
     board, said = make(kind, Wifi(scan_ms=200, join_ms=200, dhcp_ms=200), linger=1, connect_every=3600, speed=1)
     wake(board, said)
     for delay in [chance.uniform(2.8, 4.4) for _ in range(3)]:  # the window ends at 3, the wake at about 4.6
@@ -146,7 +142,7 @@ def test_ctrl_c_at_any_moment_of_a_wake_leads_to_the_prompt(kind, make):
             assert prompt_answers(board), delay
 
 
-@TWO
+@each_board
 def test_hold_pin_keeps_the_board_awake_for_its_owner(kind, make):
     """At a wake by timer too, where there is no window."""
     board, said = make(kind, hold_pin=4)
@@ -157,7 +153,7 @@ def test_hold_pin_keeps_the_board_awake_for_its_owner(kind, make):
     assert prompt_answers(board)
 
 
-@TWO
+@each_board
 def test_agent_that_does_not_start_leaves_the_prompt_in_reach(kind, make, tmp_path):
     """A file of the agent's is damaged: pauses that Ctrl-C ends, counted on flash, and no sixth try."""
     board, said = make(kind)
@@ -181,7 +177,7 @@ def test_agent_that_does_not_start_leaves_the_prompt_in_reach(kind, make, tmp_pa
     assert prompt_answers(board)
 
 
-@TWO
+@each_board
 def test_each_failure_to_join_is_told_by_its_stage(kind, make):
     """And each costs one wake and no more: the radio is off again, the board asleep."""
     board, said = make(kind, Wifi(present=False), budget=4, watchdog=20)
@@ -197,7 +193,7 @@ def test_each_failure_to_join_is_told_by_its_stage(kind, make):
     assert stages == [["ap"], ["password"], ["address"]]
 
 
-@TWO
+@each_board
 def test_wake_pin_ends_sleep_and_is_the_cause(kind, make, mosquitto):
     """Somebody pressed a button: the device connects at once, though its hour is not over."""
     board, said = make(kind, speed=1, wake_pin=4, connect_every=3600)
@@ -226,7 +222,7 @@ def test_pico_sleeps_three_hours_in_pieces_and_none_after_power_on(make, tmp_pat
     assert fields(board, "boot", said)[-1]["cause"] == "power"
 
 
-@TWO
+@each_board
 def test_handler_within_its_limit_lives_and_one_that_hangs_is_bitten(kind, make, mosquitto):
     """Longer without a word than a Pico's watchdog takes; and a hang ends in a reset, told afterwards."""
     board, said = make(kind, app=APP + HANG, watchdog=10)
@@ -293,7 +289,7 @@ def asked_and_kept(kind, make, mosquitto) -> tuple[int, int]:
     return first["turns"], second["turns"]
 
 
-@TWO
+@each_board
 def test_time_is_asked_for_beside_the_first_flight_and_then_kept_or_estimated(kind, make, mosquitto):
     """One question a day, no round trip; over sleep an ESP32 keeps it, a Pico adds what it slept."""
     for _ in range(3):  # a board that a busy machine holds up asks for its fence twice
@@ -303,7 +299,7 @@ def test_time_is_asked_for_beside_the_first_flight_and_then_kept_or_estimated(ki
     assert turns == (3, 3), "the handshake, the first flight, the farewell or the result"
 
 
-@TWO
+@each_board
 def test_time_first_is_known_before_the_first_byte_to_the_broker(kind, make, mosquitto):
     """The report, composed with CONNECT, has it; and a wake without an answer fails and asks again at the next."""
     with TimeServer(1_800_000_000) as server, Host(mosquitto.address) as host:

@@ -1,9 +1,8 @@
-"""The power-cut proof's share for every change: a sample that rotates, and bugs that the harness must find.
+"""The power-cut proof's share for every change: a sample of its points, and a bug that the harness must find.
 
-POWERCUT_SEED chooses the sample, by default the day; `make powercut` tries every point.
+`make powercut` tries every point, `make proof` plants every bug.
 """
 
-import datetime
 import os
 import time
 from contextlib import nullcontext
@@ -11,12 +10,12 @@ from contextlib import nullcontext
 import pytest
 
 from needs import need_micropython, need_mosquitto
+from powercut import __main__ as command
 from powercut import planted, sweep
-from powercut.points import Point, all_in, parse
+from powercut.points import NoPoint, Point, all_in, parse
+from sampling import seed, some
 
-SEED = os.environ.get("POWERCUT_SEED") or datetime.date.today().isoformat()
-PARTS = 2  # one for each core
-SINGLES, FIRSTS, SECONDS = 80, 25, 6  # of each part: 80 + 25 + 25 * 6 = 255 points
+SINGLES, FIRSTS, SECONDS = 16, 3, 2  # 16 + 3 + 3 * 2 = 25 points
 
 
 @pytest.fixture(autouse=True)
@@ -26,18 +25,16 @@ def machine():
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("part", range(PARTS))
-def test_a_cut_at_any_instant_loses_nothing_repeats_nothing_and_leaves_nobody_stuck(part):
+def test_a_cut_at_any_instant_loses_nothing_repeats_nothing_and_leaves_nobody_stuck():
     with sweep.new_bench() as bench:
-        results = list(sweep.sample(bench, f"{SEED}.{part}", SINGLES, FIRSTS, SECONDS))
-    print(f"POWERCUT_SEED={SEED} part {part}: {sweep.summary(results)}")
-    failed = [str(result) for result in results if result.faults]
-    assert not failed, f"POWERCUT_SEED={SEED}\n" + "\n".join(failed[:5])
+        results = list(sweep.sample(bench, seed(), SINGLES, FIRSTS, SECONDS))
+    print(sweep.summary(results))
+    assert not [str(result) for result in results if result.faults][:5]
     assert len(results) == SINGLES + FIRSTS * (1 + SECONDS)
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", planted.BUGS)
+@pytest.mark.parametrize("name", some(list(planted.BUGS), 1, "powercut"))
 def test_the_harness_finds_a_planted_bug(name, tmp_path):
     """A proof that cannot fail proves nothing."""
     bug = planted.BUGS[name]
@@ -47,6 +44,7 @@ def test_the_harness_finds_a_planted_bug(name, tmp_path):
     assert any(fault.startswith(bug.breaks) for fault in faults)
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(600)
 def test_the_points_that_show_the_bugs_show_none_in_the_agent_itself():
     """Else they would prove nothing about the bugs."""
@@ -92,6 +90,31 @@ def test_a_point_is_found_again_by_its_name():
     for text in ("long/3:flash:17:torn", "short/1:hand:2:there+send:1:half"):
         assert str(parse(text)) == text
     assert len(all_in({"flash": 2, "send": 1, "recv": 1, "hand": 3, "mark": 9})) == 8 + 3 + 2 + 3
+
+
+@pytest.mark.parametrize(
+    "name, why",
+    [
+        ("long/3:socket:5", "socket"),
+        ("long/3:flash:17", "MODE"),
+        ("long/3:flash:17:gone", "gone"),
+        ("long/3:flash:0:torn", "from 1"),
+        ("long/x:flash:17:torn", "MODE"),
+        ("nosuch/3:flash:17:torn", "nosuch"),
+        ("long/3:flash:17:torn+there", "MODE"),
+        ("long", "MODE"),
+    ],
+)
+def test_a_name_that_is_no_point_is_refused(name, why, capsys):
+    with pytest.raises(NoPoint, match=why):
+        parse(name)
+    assert command.main([name]) == 2
+    assert name in capsys.readouterr().err
+
+
+def test_a_named_point_that_no_wake_comes_to_is_refused(capsys):
+    assert command.main(["short/1:flash:9999:before"]) == 2
+    assert "no wake ended there" in capsys.readouterr().err
 
 
 def test_a_planted_bug_whose_text_is_gone_is_an_error(tmp_path):

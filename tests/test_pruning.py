@@ -12,7 +12,6 @@ from dormouse_host.errors import HostError
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.pruning import WAKES
 from dormouse_host.ledger.store import Incoming
-from postgresql import PostgreSQL, need_postgresql
 
 DAY = 86400.0
 
@@ -56,24 +55,9 @@ class Books:
             return connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() or 0
 
 
-@pytest.fixture(
-    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql"))],
-)
-def books(request, tmp_path) -> Iterator[Books]:
-    if request.param == "sqlite":
-        opened = Books(str(tmp_path / "ledger.db"))
-        with opened.fleet:
-            yield opened
-    else:
-        with PostgreSQL(need_postgresql()) as server:
-            opened = Books(server.url)
-            with opened.fleet:
-                yield opened
-
-
 @pytest.fixture
-def book(tmp_path) -> Iterator[Books]:
-    opened = Books(str(tmp_path / "ledger.db"))
+def book(where) -> Iterator[Books]:
+    opened = Books(where)
     with opened.fleet:
         yield opened
 
@@ -94,8 +78,7 @@ def settle(book: Books, count: int) -> tuple[list[str], list[bytes]]:
     return names, payloads
 
 
-def test_old_commands_go_and_those_in_the_window_stay(books):
-    book = books
+def test_old_commands_go_and_those_in_the_window_stay(book):
     book.wake()
     names, payloads = settle(book, 300)
     still_open = book.fleet.send("dev", "ping").name
@@ -176,8 +159,7 @@ def test_the_last_wakes_stay_and_a_retained_report_changes_nothing(book):
     assert book.count("reports") == WAKES
 
 
-def test_telemetry_that_was_pruned_is_neither_stored_again_nor_asked_for_again(books):
-    book = books
+def test_telemetry_that_was_pruned_is_neither_stored_again_nor_asked_for_again(book):
     book.wake()
     book.records(*range(1, 51))
     book.wake(acked=50)

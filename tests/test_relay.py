@@ -73,8 +73,8 @@ def until(true, seconds: float = WITHIN):
 
 
 @pytest.fixture
-def db(tmp_path):
-    return str(tmp_path / "ledger.db")
+def db(where):
+    return where
 
 
 @pytest.fixture
@@ -237,20 +237,22 @@ def test_a_wiped_device_runs_nothing_that_was_meant_for_the_old_one(tmp_path, mo
         assert (fleet.wait(again[0], WITHIN).status, fleet.result(names[0]).published) == ("succeeded", 1)
 
 
-def test_a_ledger_restored_from_a_backup_takes_a_new_name_and_runs_nothing_twice(tmp_path, mosquitto, db, fleet):
+def test_a_ledger_restored_from_a_backup_takes_a_new_name_and_runs_nothing_twice(
+    tmp_path, mosquitto, db, fleet, backup
+):
     """It gives a number again that the device knows: the answer's CRC shows it, and nothing is believed."""
     device = make_device(tmp_path, mosquitto)
     with Running(db, mosquitto):
         greet(fleet, device)
-    fleet.backup(tmp_path / "old.db")
+    copy = backup()
     with Running(db, mosquitto):
         names = say(fleet, "one")
         until_sent(fleet, names)
         assert wake(fleet, device) == ["one"]
         assert fleet.wait(names[0], WITHIN).status == "succeeded"
-    with Fleet(str(tmp_path / "old.db")) as old:
+    with Fleet(copy) as old:
         before = old.ledger.name
-        with Running(str(tmp_path / "old.db"), mosquitto):
+        with Running(copy, mosquitto):
             taken = say(old, "other")
             until_sent(old, taken)
             assert wake(old, device) == []
@@ -262,19 +264,19 @@ def test_a_ledger_restored_from_a_backup_takes_a_new_name_and_runs_nothing_twice
             assert old.wait(fresh[0], WITHIN).status == "succeeded"
 
 
-def test_a_ledger_put_back_takes_its_new_name_before_anything_is_published(tmp_path, mosquitto, db, fleet):
+def test_a_ledger_put_back_takes_its_new_name_before_anything_is_published(tmp_path, mosquitto, db, fleet, backup):
     """The device's retained report shows numbers that this copy never gave; a command was waiting in it."""
     device = make_device(tmp_path, mosquitto)
     with Running(db, mosquitto):
         greet(fleet, device)
     say(fleet, "waits")
-    fleet.backup(tmp_path / "old.db")
+    copy = backup()
     with Running(db, mosquitto):
         names = say(fleet, "one", "two")
         until_sent(fleet, names)
         assert wake(fleet, device) == ["waits", "one", "two"]
         device.wake()  # its report repeats the windows at the end of that wake
-    with Fleet(str(tmp_path / "old.db")) as old, Running(str(tmp_path / "old.db"), mosquitto):
+    with Fleet(copy) as old, Running(copy, mosquitto):
         rows = "SELECT max(since), (SELECT min(at) FROM command_events WHERE status = 'publishing') FROM ledger_names"
 
         def times() -> tuple[float, float | None]:

@@ -2,17 +2,18 @@
 
 import json
 import socket
-import sqlite3
 import threading
 import time
 
 import pytest
+from sqlalchemy import text
 
 from brokers import Nats
 from dormouse import protocol
 from dormouse_host import Fleet
 from dormouse_host.broker import LocalBroker, Mosquitto
 from dormouse_host.errors import HostError
+from dormouse_host.ledger.database import Database
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.publisher import Publisher
 from dormouse_host.relay import relay
@@ -23,8 +24,8 @@ from test_relay import WITHIN, Running, until
 
 
 @pytest.fixture
-def db(tmp_path):
-    return str(tmp_path / "ledger.db")
+def db(where):
+    return where
 
 
 def report(broker: LocalBroker, wake: int = 1) -> None:
@@ -65,18 +66,31 @@ def test_the_later_of_two_relays_of_one_name_with_two_ledgers_gives_up(tmp_path,
         assert other.relays() == [], "the second's name is free again"
 
 
+FULL = {  # no report can be stored, and again it can
+    "sqlite": (
+        "CREATE TRIGGER t BEFORE INSERT ON reports BEGIN SELECT raise(abort, 'disk I/O error'); END",
+        "DROP TRIGGER t",
+    ),
+    "postgresql": (
+        "ALTER TABLE reports ADD CONSTRAINT t CHECK (false) NOT VALID",
+        "ALTER TABLE reports DROP CONSTRAINT t",
+    ),
+}
+
+
 def test_a_ledger_that_cannot_store_is_no_other_relay(mosquitto, db):
     """Each connection ends at once, for what is retained can't be stored; when it can be, it is."""
     with Fleet(db) as fleet:
         fleet.add("dev")
+        full, emptied = FULL[fleet.ledger.database.engine.dialect.name]
     report(mosquitto)
-    with sqlite3.connect(db) as file:
-        file.execute("CREATE TRIGGER t BEFORE INSERT ON reports BEGIN SELECT raise(abort, 'disk I/O error'); END")
+    with Database(db).writing() as connection:
+        connection.execute(text(full))
     with Running(db, mosquitto) as running:
         until(lambda: running.events.count("disconnected") == 3)
         assert running.events.count("connected") == 3
-        with sqlite3.connect(db) as file:
-            file.execute("DROP TRIGGER t")
+        with Database(db).writing() as connection:
+            connection.execute(text(emptied))
         with Fleet(db) as fleet:
             until(lambda: fleet.status("dev")[0].state == "s1")
 

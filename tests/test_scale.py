@@ -33,7 +33,8 @@ class Spoken:
         event.listen(self._engine, "connect", lambda raw, _: raw.set_progress_handler(self._step, 100))
 
     def _note(self, _connection, _cursor, statement, parameters, _context, many) -> None:
-        self.statements.append((statement, parameters[0] if many else parameters))
+        several = many and not isinstance(parameters[0], str)  # not where all rows are one statement
+        self.statements.append((statement, parameters[0] if several else parameters))
 
     def _step(self) -> int:
         self.hundreds += 1

@@ -32,8 +32,8 @@ def test_signature_is_what_any_hmac_library_makes():
 
 
 @pytest.fixture
-def fleet(tmp_path):
-    with Fleet(str(tmp_path / "ledger.db")) as opened:
+def fleet(where):
+    with Fleet(where) as opened:
         opened.add("dev", "other")
         yield opened
 
@@ -121,10 +121,9 @@ def test_command_writes_the_key_where_flash_finds_it(tmp_path):
         assert c.execute(sa.select(schema.keys.c.key)).scalar() == key
 
 
-def test_device_with_a_key_does_what_its_ledger_says_and_nothing_else(tmp_path, interpreter, fleet):
-    db = str(tmp_path / "ledger.db")
+def test_device_with_a_key_does_what_its_ledger_says_and_nothing_else(tmp_path, interpreter, fleet, where):
     fleet.ledger.set_key("dev", KEY)
-    with Mosquitto(need_mosquitto()) as broker, Running(db, broker) as relay:
+    with Mosquitto(need_mosquitto()) as broker, Running(where, broker) as relay:
         device = Device(tmp_path / "dev", interpreter, broker.address.url, app=APP)
         device.secrets(command_key=KEY)
         device.wake()

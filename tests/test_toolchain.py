@@ -236,7 +236,7 @@ def test_the_next_release_is_taken_where_the_first_cannot_be_had(tmp_path, monke
             raise newer_release.Unavailable("apt-get: Failed to fetch …  File has unexpected size")
         return []
 
-    monkeypatch.setattr(newer_release, "_os_release", lambda: {"ID": "debian"})
+    monkeypatch.setattr(newer_release, "os_release", lambda: {"ID": "debian"})
     monkeypatch.setattr(newer_release, "_download", download)
     monkeypatch.setattr(newer_release, "_write_wrapper", lambda folder: folder / "micropython")
     assert newer_release.unpack_micropython(tmp_path, "i386") == tmp_path / "micropython"

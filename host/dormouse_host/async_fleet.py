@@ -233,7 +233,7 @@ class AsyncFleet:
         before: float,
         *,
         dry: bool = False,
-        on_progress: Callable[[int, int], object] = lambda done, devices: None,
+        on_progress: Callable[[int, int], object] = lambda done, steps: None,
     ) -> dict[str, int]:
         """Delete what is old and of no use any more: Fleet.prune."""
         loop = asyncio.get_running_loop()

@@ -78,8 +78,8 @@ def _value(text: str) -> Any:
 
 def check(device: DeviceView, do: str, args: dict[str, Any], expires: int | None) -> tuple[str | None, str | None]:
     """(arguments as JSON text, a warning or None); HostError for what the device would refuse."""
-    if not 0 < len(do) <= 40:
-        raise HostError("a command's name has 1 to 40 characters", 2)
+    if not 0 < len(do) <= 40 or not do.isprintable():
+        raise HostError("a command's name has 1 to 40 printable characters", 2)
     if device.report.get("signed") and not device.key:
         why = f"{device.id} takes signed commands only, and this ledger has no key for it"
         raise HostError(f"{why}: dormouse sign {device.id}, then flash it", 2)

@@ -266,10 +266,10 @@ class Fleet:
         before: float,
         *,
         dry: bool = False,
-        on_progress: Callable[[int, int], object] = lambda done, devices: None,
+        on_progress: Callable[[int, int], object] = lambda done, steps: None,
     ) -> dict[str, int]:
         """Delete settled commands, results, telemetry and wakes from before a time (Unix seconds), but for what a rule
-        may still ask for. Returns how much of what; `dry`: only counts it. `on_progress`: devices done, of how many.
+        may still ask for. Returns how much of what; `dry`: only counts it. `on_progress`: steps done, of how many.
         """
         if before > self.clock():
             raise HostError("that is in the future: say before when, as 30d or 2026-01-31", 2)

@@ -33,7 +33,7 @@ class Unavailable(Exception):
 
 def architectures() -> tuple[str, ...]:
     """The architectures to try, best first. Unavailable where dpkg is missing or the distribution is another one."""
-    if _os_release().get("ID") not in RELEASES:
+    if os_release().get("ID") not in RELEASES:
         raise Unavailable("MicroPython is fetched on Debian and Ubuntu only: install it or set MICROPYTHON=")
     native = _run(["dpkg", "--print-architecture"]).strip()
     return (_THIRTY_TWO_BIT[native], native) if native in _THIRTY_TWO_BIT else (native,)
@@ -42,7 +42,7 @@ def architectures() -> tuple[str, ...]:
 def unpack_micropython(folder: Path, architecture: str) -> Path:
     """Fetch and unpack into the empty `folder`; the path of the program to run. Unavailable with apt's reason."""
     reason = "no release of the distribution to take it from"
-    for release in RELEASES[_os_release()["ID"]]:
+    for release in RELEASES[os_release()["ID"]]:
         try:
             archives = _download(folder / "apt" / release, release, architecture)
         except Unavailable as error:
@@ -89,7 +89,7 @@ def _download(state: Path, release: str, architecture: str) -> list[Path]:
     for folder in (parts, state / "lists" / "partial", state / "cache" / "archives" / "partial", state / "log"):
         folder.mkdir(parents=True)
     (state / "status").touch()  # nothing is installed: every dependency is fetched too
-    codename = _os_release().get("VERSION_CODENAME", "")
+    codename = os_release().get("VERSION_CODENAME", "")
     for name in _OWN_SOURCES:
         file = Path("/etc/apt", name)
         text = file.read_text() if file.is_file() else ""
@@ -155,7 +155,7 @@ def _write_wrapper(folder: Path) -> Path:
     return wrapper
 
 
-def _os_release() -> dict[str, str]:
+def os_release() -> dict[str, str]:
     """What the distribution says of itself. Empty where it says nothing."""
     file = Path("/etc/os-release")
     lines = file.read_text().splitlines() if file.is_file() else []

@@ -14,10 +14,12 @@ What must hold at the end of each run, once everything was awake without faults 
 How it is made:
     board/          the devices' app, which writes each effect to a file; wakes.py runs the agent on either interpreter
     devices.py      a device: its folder, its processes, and what it truly did
-    host.py         a mosquitto that can be killed and set back; relays as processes; small_disk.py: a full disk
+    host.py         a mosquitto that can be killed and set back; relays as processes
+    book.py         the ledger's database, which can be put back and have a full disk; small_disk.py: SQLite's
     world.py        all of it together, the orders that were given, and how it comes to rest
     cases.py        what is done to it: cases_network.py, cases_memory.py
     oracle.py       the promises above, as a function from a world to what is wrong with it
     planted.py      bugs that the proof must find
-    runs.py         one case and its line; `python -m endtoend`
+    runs.py         one case and its line; one.py: in a process of its own
+    many.py         several at the same time, on both databases; `python -m endtoend`
 """

@@ -28,6 +28,7 @@ CASES = {
     "broker killed": Case(cases_network.broker_killed),
     "broker without its data": Case(cases_network.broker_forgot, {"settings": STOCK}),
     "broker with old data": Case(cases_network.broker_old),
+    "report late": Case(cases_network.report_late, {"devices": 2}),
     "queue overflow down": Case(cases_network.overflow_down, {"settings": NARROW, "devices": 1}),
     "queue overflow up": Case(cases_network.overflow_up, {"settings": NARROW}),
     "relay killed": Case(cases_network.relay_killed),

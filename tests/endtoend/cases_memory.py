@@ -5,19 +5,19 @@ Must stay true: as in cases_network.py.
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 from sqlalchemy import event
 
 from dormouse_host import Fleet
 from dormouse_host.errors import HostError
 from endtoend.host import TESTS, RelayProcess, wait_for
-from endtoend.small_disk import FULL, limit
+from endtoend.small_disk import limit
 from endtoend.world import Order, World
+
+_NO_ROOM = ("disk is full", "No space left")  # SQLite's words, PostgreSQL's
 
 
 def device_cut(world: World) -> None:
@@ -65,19 +65,14 @@ def device_wiped(world: World) -> None:
 def _lose_hours(world: World) -> None:
     """The ledger is put back to what it was some wakes ago, while broker and devices went on."""
     (relay,) = world.relays
-    backup = world.folder / "backup.db"
-    backup.unlink(missing_ok=True)
     world.send(10)
-    world.fleet.backup(backup)
+    world.book.back_up(world.fleet)
     for _ in range(3):
         world.send(5)
         world.cancel(0.1)
         world.awake(world.some())
     relay.stop()
-    world.fleet.ledger.database.close()
-    for end in ("", "-wal", "-shm"):
-        Path(world.db + end).unlink(missing_ok=True)
-    shutil.copyfile(backup, world.db)
+    world.book.put_back(world.fleet)
     world.fault("restores")
 
 
@@ -111,24 +106,24 @@ def disk_full(world: World) -> None:
     world.greet()
     (relay,) = world.relays
     for _ in range(world.times(3)):
-        assert world.limit
         world.connect()
         world.send(10)
         world.rest()
         seen = relay.events().count("disconnected")
-        world.limit.write_text(str(FULL))
+        world.book.fill()
         for _ in range(4):
             world.awake(world.devices)
         _send_in_vain(world)
         full = wait_for(partial(_has_failed, relay, seen), 10)
         world.fault("times full" if full else "times nearly full")
-        world.limit.write_text("")
+        world.book.clear()
 
 
 def _send_in_vain(world: World) -> None:
     """What a full disk refuses it refuses aloud, and enters nothing half: the oracle knows no such command."""
     with Fleet(world.db) as full:
-        event.listen(full.ledger.database.engine, "begin", limit)
+        if world.book.is_file:
+            event.listen(full.ledger.database.engine, "begin", limit)
         try:
             for _ in range(500):
                 world.enter(_one_more(world), full)
@@ -138,10 +133,10 @@ def _send_in_vain(world: World) -> None:
             raise HostError("the disk was never full")
     for _ in range(100):  # a page may have room for one that is shorter by a byte, or the relay has just left one free
         order = _one_more(world)
-        argv = ["-m", "endtoend.small_disk", "send", order.device, order.do, f"k={order.k}", "--db", world.db, "--json"]
+        argv = ["-m", world.book.module, "send", order.device, order.do, f"k={order.k}", "--db", world.db, "--json"]
         env = {**os.environ, "PYTHONPATH": TESTS}
         done = subprocess.run([sys.executable, *argv], env=env, capture_output=True, text=True, timeout=60)
-        if done.returncode == 1 and "full" in done.stderr and len(done.stderr.splitlines()) == 1:
+        if done.returncode == 1 and any(why in done.stderr for why in _NO_ROOM) and len(done.stderr.splitlines()) == 1:
             return
         if done.returncode:
             raise HostError(f"on a full disk `dormouse send` ends with {done.returncode}: {done.stderr}")

@@ -75,6 +75,40 @@ def broker_old(world: World) -> None:
         world.fault("set back")
 
 
+def report_late(world: World) -> None:
+    """The relay is away, the broker forgets, and later it goes back to what it knew in between: a report that says of
+    few records that they were acknowledged comes after records with higher numbers.
+    """
+    world.greet()
+    (relay,) = world.relays
+    for turn in range(world.times(4)):
+        world.send(3)
+        world.rest()
+        relay.stop()
+        for _ in range(3):
+            world.awake(world.devices)
+        copy = world.folder / f"snapshot{turn}"
+        world.broker.stop()  # which saves what it knows
+        world.broker.remember(copy)
+        world.broker.start()
+        for _ in range(3):
+            world.awake(world.devices)
+        _returns(world, None)
+        world.connect()
+        world.awake(world.devices)
+        world.rest()
+        _returns(world, copy)
+        world.connect()
+        world.rest()
+        world.fault("reports late")
+
+
+def _returns(world: World, copy: Path | None) -> None:
+    world.broker.kill()
+    world.broker.set_back(copy)
+    world.broker.start()
+
+
 def overflow_down(world: World) -> None:
     """200 commands for one device, which wakes midway, at a broker that keeps 50 and acknowledges all."""
     world.greet()

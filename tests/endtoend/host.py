@@ -46,13 +46,13 @@ class Broker(Mosquitto):
 
 
 class RelayProcess:
-    """`dormouse relay`. `code`: a folder with another `dormouse_host` to import; `small_disk`: see there."""
+    """`dormouse relay`. `code`: a folder with another `dormouse_host` to import; `module`: what to run as it."""
 
-    def __init__(self, name: str, db: str, broker: str, log: Path, code: Path | None, *, small_disk: bool) -> None:
+    def __init__(self, name: str, db: str, broker: str, log: Path, code: Path | None, module: str) -> None:
         self.name = name
         self.log = log
-        argv = ["-m", "endtoend.small_disk" if small_disk else "dormouse_host.cli", "relay", "--json", "--name", name]
-        self._argv = [sys.executable, *argv, "--db", db, "--broker", broker]
+        argv = [sys.executable, "-m", module, "relay", "--json", "--name", name]
+        self._argv = [*argv, "--db", db, "--broker", broker]
         folders = [str(code)] if code else []
         folders.append(TESTS)
         self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}

@@ -29,6 +29,7 @@ class Verdict:
     stored: int = 0
     dropped: int = 0
     wiped: int = 0
+    missing: int = 0  # records that are neither stored nor counted, and that somebody had heard of
     again: int = 0  # publishes beyond the first of each command and of each tombstone
 
     def say(self, kind: str, what: str) -> None:
@@ -172,6 +173,7 @@ def _telemetry(world: World, device: Device, truth: Truth, verdict: Verdict) -> 
         if state in device.streams and 0 <= missing <= newest - max(highest, world.told(device.id, state)):
             verdict.wiped += missing  # nobody but the flash ever knew of them
         elif missing or highest > newest:
+            verdict.missing += max(0, missing)
             verdict.say(LOST, f"{device.id}: of {newest} records {stored} are stored and {dropped} counted as dropped")
     if not 0 <= truth.readings - numbered <= device.cuts:
         verdict.say(LOST, f"{device.id}: {truth.readings} readings, but {numbered} records, with {device.cuts} cuts")

@@ -66,6 +66,9 @@ BUGS = {
     "a missing tail is not asked for": Bug(
         HOST, "    if acked <= whole:\n", "    if True:\n", "queue overflow up", LOST, 0.1
     ),
+    "an old end record hides a gap": Bug(
+        HOST, "        if first > at + 1:\n", "        if first > at + 1 and at < acked:\n", "report late", LOST, 1
+    ),
     "what went with a flash is not counted": Bug(
         HOST, "    if device.state not in (None, said.state):\n", "    if False:\n", "device wiped", LOST, 0.5
     ),

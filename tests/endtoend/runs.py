@@ -5,13 +5,15 @@ passed.
 """
 
 import time
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from endtoend.cases import CASES
 from endtoend.oracle import LOST, TWICE, UNTRUE, Verdict, judge
 from endtoend.world import Build, World
-from postgresql import PostgreSQL, need_postgresql
+
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+DATABASES = (SQLITE, POSTGRESQL)
 
 
 @dataclass
@@ -20,6 +22,7 @@ class Outcome:
 
     case: str
     seed: int
+    database: str
     verdict: Verdict
     faults: dict[str, int]
     wakes: int
@@ -34,25 +37,34 @@ class Outcome:
         records = f"{v.records} records: {v.stored} stored, {v.dropped} dropped"
         records += f", {v.wiped} wiped with their flash" if v.wiped else ""
         return (
-            f"{self.case}: {told}; {v.statuses.total()} commands: {statuses}; {v.effects} effects; "
-            f"{v.again} published again; {records}; {self.wakes} wakes; {self.seconds:.0f} s: {v.summary}"
+            f"{self.case}, {self.database}, seed {self.seed}: {told}; {v.statuses.total()} commands: {statuses}; "
+            f"{v.effects} effects; {v.again} published again; {records}; {self.wakes} wakes; {self.seconds:.0f} s: "
+            f"{v.summary}"
         )
 
 
-def run(case: str, seed: int, size: float = 1.0, build: Build | None = None) -> Outcome:
-    """One case, in full size or smaller."""
+def databases(case: str) -> tuple[str, ...]:
+    """Those that this case can be run on."""
+    return (POSTGRESQL,) if CASES[case].postgresql else DATABASES
+
+
+def run(case: str, seed: int, size: float = 1.0, build: Build | None = None, url: str | None = None) -> Outcome:
+    """One case, in full size or smaller. `url`: an empty ledger on PostgreSQL; without it a file of the run's own."""
     began = time.monotonic()
     how = CASES[case]
-    with PostgreSQL(need_postgresql()) if how.postgresql else nullcontext() as server:
-        db = server.url if server else None
-        with World(case, seed, size, build or Build(), db=db, **how.how) as world:
-            how.run(world)
-            world.settle()
-            verdict = judge(world)
-            wakes = sum(device.wakes for device in world.devices)
-            return Outcome(case, seed, verdict, dict(world.faults), wakes, time.monotonic() - began)
+    database = POSTGRESQL if url else SQLITE
+    if database not in databases(case):
+        raise LookupError(f"{case} needs PostgreSQL")
+    with World(case, seed, size, build or Build(), db=url, **how.how) as world:
+        how.run(world)
+        world.settle()
+        verdict = judge(world)
+        wakes = sum(device.wakes for device in world.devices)
+        return Outcome(case, seed, database, verdict, dict(world.faults), wakes, time.monotonic() - began)
 
 
-def summary(outcomes: list[Outcome]) -> str:
-    """`0 lost, 0 twice, 0 untrue`."""
-    return ", ".join(f"{sum(one.verdict.count(kind) for one in outcomes)} {kind}" for kind in (LOST, TWICE, UNTRUE))
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """`0 lost, 0 twice, 0 untrue`, and how many of how many records are missing."""
+    records, missing = sum(one.records for one in verdicts), sum(one.missing for one in verdicts)
+    kinds = ", ".join(f"{sum(one.count(kind) for one in verdicts)} {kind}" for kind in (LOST, TWICE, UNTRUE))
+    return f"{missing} of {records} records lost; {kinds}"

@@ -5,7 +5,6 @@ Must stay true: everything random comes from the seed and the case's name; every
 """
 
 import json
-import os
 import random
 import tempfile
 import time
@@ -19,6 +18,7 @@ from sqlalchemy import text
 
 from dormouse_host import Fleet, device_process, toolchain
 from dormouse_host.errors import HostError
+from endtoend.book import Book
 from endtoend.devices import Device
 from endtoend.host import Broker, RelayProcess, wait_for
 
@@ -76,9 +76,8 @@ class World:
         self._folder = tempfile.TemporaryDirectory(prefix="endtoend-", dir=MEMORY if MEMORY.is_dir() else None)
         self.folder = Path(self._folder.name)
         self.broker = Broker(program, settings)
-        self.db = db or str(self.folder / "ledger.db")
-        self.limit = self.folder / "pages" if small_disk else None
-        os.environ["ENDTOEND_LIMIT"] = str(self.limit or "")
+        self.book = Book(self.folder, db, small_disk=small_disk)
+        self.db = self.book.db
         self.orders: dict[str, Order] = {}
         self.faults: dict[str, int] = {}
         self.wiped = False  # devices lose their flash: what was open there nobody will know
@@ -93,10 +92,11 @@ class World:
         try:
             self.broker.start()
             self.fleet = Fleet(self.db)
+            self.book.prepare()
             url, build = self.broker.address.url, self._build
             for name in self._relay_names:
                 log = self.folder / f"relay-{name}.log"
-                self.relays.append(RelayProcess(name, self.db, url, log, build.host, small_disk=bool(self.limit)))
+                self.relays.append(RelayProcess(name, self.db, url, log, build.host, self.book.module))
             agent = build.agent or device_process.agent_folder()
             for n in range(self._count):
                 kind: device_process.Kind = "cpython" if n == self._count - 1 and n else "micropython"

@@ -73,8 +73,8 @@ def check(target: str, data: bytes) -> str:
     return verdict
 
 
-def fuzz(target: str, seconds: float, seed: int) -> tuple[int, dict[bytes, str]]:
-    """Make up bytes for `seconds`. Returns how many, and a sample with its verdicts."""
+def fuzz(target: str, seconds: float, seed: int, rounds: int | None = None) -> tuple[int, dict[bytes, str]]:
+    """Make up bytes for `seconds`, or for so many rounds. Returns how many, and a sample with its verdicts."""
     until = time.monotonic() + seconds
     kept: dict[bytes, str] = {}
     chance = random.Random(seed)
@@ -90,7 +90,9 @@ def fuzz(target: str, seconds: float, seed: int) -> tuple[int, dict[bytes, str]]
             kept.pop(next(iter(kept)))
             kept[data] = verdict
 
-    while time.monotonic() < until:
+    done = 0
+    while time.monotonic() < until if rounds is None else done < rounds:
+        done += 1
         run = settings(
             max_examples=_ROUND,
             deadline=None,
@@ -129,11 +131,11 @@ def replay(examples: dict[str, dict[bytes, str]]) -> int:
         return sum(map(len, examples.values()))
 
 
-def run(seconds: float, seed: int, say: Callable[[str], object]) -> None:
-    """Every target for its share, then the replay."""
+def run(seconds: float, seed: int, say: Callable[[str], object], rounds: int | None = None) -> None:
+    """Every target for its share of the seconds, or for so many rounds; then the replay."""
     examples = {}
     for target in FUNCTIONS:
-        made, kept = fuzz(target, seconds / len(FUNCTIONS), seed)
+        made, kept = fuzz(target, seconds / len(FUNCTIONS), seed, rounds)
         say(f"{target:9} {made:7} made up")
         if target != "said":
             examples[target] = kept

@@ -1,6 +1,6 @@
 """`make powercut`: every cut point, and every pair in the short story; or only those that are named.
 
-python -m powercut [POINT …]        exit 0 when no promise was broken, else 1
+python -m powercut [POINT …]        exit 0 when no promise was broken, 1 when one was, 2 when a point is none
 """
 
 import sys
@@ -8,7 +8,7 @@ import time
 
 from powercut.bench import Wake
 from powercut.oracle import judge
-from powercut.points import Point, parse
+from powercut.points import NoPoint, Point, parse
 from powercut.stories import tell
 from powercut.sweep import end_tidily, everything, new_bench, summary
 
@@ -26,6 +26,8 @@ def show(point: Point) -> bool:
             say(f"wake {at} ({_end(wake)})")
             for line in wake.lines:
                 say(f"    {line}")
+        if run.recovery is None or (point.then != "-" and not run.recovery.cut):
+            raise NoPoint(f"{point}: no wake ended there")
         faults = judge(run)
         say("\n".join([f"{point}: {len(faults)} faults", *faults]))
         return not faults
@@ -39,7 +41,11 @@ def main(arguments: list[str]) -> int:
     """The exit code."""
     end_tidily()
     if arguments:
-        return int(sum(not show(parse(name)) for name in arguments) > 0)
+        try:
+            return int(sum([not show(point) for point in [parse(name) for name in arguments]]) > 0)
+        except NoPoint as error:
+            print(f"powercut: {error}", file=sys.stderr)
+            return 2
     began = time.monotonic()
     results = everything(say)
     say(f"{summary(results)}; {time.monotonic() - began:.0f} s")

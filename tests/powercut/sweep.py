@@ -24,7 +24,7 @@ from powercut.points import Point, all_in
 from powercut.stories import STORIES, not_shown, tell
 
 _LOOK = 10  # seconds between two looks whether the workers still live
-TRIES = 5  # where another grouping of what arrived has kept a run from its point
+TRIES = 25  # where another grouping of what arrived, on a busy machine, has kept a run from its point
 PROMISES = ("lost", "twice", "stuck", "lies")
 
 

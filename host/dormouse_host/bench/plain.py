@@ -55,6 +55,9 @@ class Counted:
         self.flush()
         self.sock.setblocking(flag)
 
+    def settimeout(self, seconds):  # umqtt.simple 1.8.0 calls it before it connects
+        self.sock.settimeout(seconds)
+
     def close(self):
         self.flush()
         self.sock.close()

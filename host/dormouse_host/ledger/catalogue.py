@@ -10,12 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from dormouse import protocol
-from dormouse_host.ledger import entry, schema
+from dormouse_host.ledger import entry, messages, schema
 from dormouse_host.ledger.rows import C, D, Device
 
 DESCRIBE = "describe"
 _ASKED = "?"  # before the hash of a catalogue that was asked for and has not come
-_LONGEST = 40  # characters of a hash
 
 
 def learn(connection: Connection, device: Device, value: Any, text: str) -> None:
@@ -23,14 +22,14 @@ def learn(connection: Connection, device: Device, value: Any, text: str) -> None
     if not isinstance(value, dict) or not isinstance(value.get("commands"), list):
         return
     report = connection.execute(select(D.report).where(D.id == device.id)).scalar()
-    device.catalogue_hash = json.loads(report).get("catalogue") if report else None
+    device.catalogue_hash = messages.catalogue_hash(json.loads(report)) if report else None
     known = {"catalogue": text, "catalogue_hash": device.catalogue_hash}
     connection.execute(update(schema.devices).where(D.id == device.id).values(known))
 
 
-def ask(connection: Connection, device: Device, reported: Any, now: float) -> None:
+def ask(connection: Connection, device: Device, reported: str | None, now: float) -> None:
     """A report of this device said `reported` as its catalogue's hash: have it described, where that isn't stored."""
-    if not isinstance(reported, str) or not 0 < len(reported) <= _LONGEST or reported == device.catalogue_hash:
+    if reported is None or reported == device.catalogue_hash:
         return
     asked = _ASKED + reported
     describes = select(C.open, C.status).where(C.device == device.id, C.do == DESCRIBE).order_by(C.n.desc()).limit(1)

@@ -19,10 +19,11 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, SQLAlchemyError
 
 from dormouse_host.door import files, places
 from dormouse_host.errors import HostError
+from dormouse_host.ledger import contention
 from dormouse_host.ledger.schema import HEAD, VERSION_TABLE
 
 _PATIENCE = 20  # seconds to wait for another process's transaction
@@ -39,6 +40,8 @@ _LIMITS = {  # of a connection to PostgreSQL, where its URL says nothing else
     "keepalives_count": 3,
     "options": f"-c lock_timeout={_PATIENCE}s -c idle_in_transaction_session_timeout={_IDLE}s",
 }
+_TOO_LONG = {"54000"}  # SQLSTATE of PostgreSQL: an index takes no text of thousands of characters
+_ONE_MOMENT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _LOCK = 0x646F726D  # of PostgreSQL's advisory locks, the one under which the format is changed
 
 
@@ -81,6 +84,14 @@ def missing(where: str | None) -> Path | None:
     return path if path and not path.exists() else None
 
 
+class Unstorable(HostError):
+    """A value that this database does not take: a text with NUL or half a character, a number too big."""
+
+
+class Gone(HostError):
+    """The ledger's file is not the one that was opened: what is written to that nobody will ever read."""
+
+
 class Database:
     """An open database in this release's format."""
 
@@ -92,6 +103,7 @@ class Database:
         self.name = str(self.path) if self.path else url.render_as_string(hide_password=True)
         self.engine = self._engine(url)
         try:
+            self._file = self._identity()
             self._bring_up_to_date()
         except BaseException:
             self.close()
@@ -110,18 +122,39 @@ class Database:
         except ModuleNotFoundError:
             raise HostError("PostgreSQL needs a driver: pip install 'dormouse-mqtt[postgresql]'", 2) from None
 
+    def _identity(self) -> tuple[int, int] | None:
+        """Which file this is, whatever it is called; None on a server."""
+        if self.path is None:
+            return None
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            raise Gone(f"database {self.name}: the file was deleted while this was at work") from None
+        except OSError as error:
+            raise HostError(f"database {self.name}: {error.strerror}") from None
+        return found.st_dev, found.st_ino
+
+    def check_file(self) -> None:
+        """Gone where a SQLite ledger's file was deleted, or replaced by another, since it was opened."""
+        if self._identity() != self._file:
+            raise Gone(f"database {self.name}: the file was replaced while this was at work")
+
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that may write."""
+        """A transaction that may write. It commits nothing to a file that is not there any more."""
+        self.check_file()
         with self._errors(), self.engine.begin() as connection:
             yield connection
+            self.check_file()
 
     @contextmanager
     def reading(self, *, slowly: bool = False) -> Iterator[Connection]:
         """A transaction that sees one moment and writes nothing. `slowly`: it may pause, for as long as somebody reads
         what it has found so far.
         """
-        with self._errors(), self.engine.connect().execution_options(reading=True) as connection, connection.begin():
+        self.check_file()
+        how = {"reading": True} if self.is_file else _ONE_MOMENT
+        with self._errors(), self.engine.connect().execution_options(**how) as connection, connection.begin():
             if slowly and not self.is_file:
                 connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             yield connection
@@ -134,7 +167,12 @@ class Database:
             why = (str(error.orig).strip().splitlines() or ["no reason given"])[0]
             if self.is_file and "not a database" in why:
                 raise _not_ours(self.name) from None
-            raise HostError(f"database {self.name}: {why}") from None
+            state = getattr(error.orig, "sqlstate", None)
+            if isinstance(error, DataError) or state in _TOO_LONG:
+                raise Unstorable(f"database {self.name}: {why}", 2) from None
+            raise contention.busy(self.name, state, why) or HostError(f"database {self.name}: {why}") from None
+        except (UnicodeError, OverflowError) as error:  # of the driver, which SQLAlchemy lets through
+            raise Unstorable(f"database {self.name}: {type(error).__name__}: {error}", 2) from None
         except SQLAlchemyError as error:
             raise HostError(f"database {self.name}: {type(error).__name__}") from None
 

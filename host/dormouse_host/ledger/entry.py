@@ -59,14 +59,13 @@ def rename(connection: Connection, now: float, why: str) -> str:
 
 def _lock(connection: Connection, *where: ColumnElement[bool]) -> None:
     """Lock the devices of these commands."""
-    for device in sorted(connection.execute(select(C.device).where(*where).distinct()).scalars()):
-        rows.lock(connection, device)
+    rows.lock_all(connection, connection.execute(select(C.device).where(*where).distinct()).scalars())
 
 
 def restored(connection: Connection, now: float) -> tuple[str, int]:
     """Somebody says that this is an older copy: a new name, and what was open is unknown. Returns both."""
+    rows.lock_all(connection, connection.execute(select(D.id)).scalars())
     new = rename(connection, now, "restored from a backup")
-    _lock(connection, C.open)
     open_rows = rows.load(connection, C.open)
     changes = Changes(open_rows)
     for row in open_rows:
@@ -81,7 +80,7 @@ def enter(connection: Connection, orders: Sequence[Order], now: float) -> list[s
     counts: dict[str, int] = defaultdict(int)
     for order in orders:
         counts[order.device] += 1
-    following = _take(connection, ledger, counts)
+    following = _take(connection, ledger, counts, _waited_for(connection, orders))
     entered = []
     for order in orders:
         entered.append(
@@ -104,15 +103,26 @@ def enter(connection: Connection, orders: Sequence[Order], now: float) -> list[s
     return [str(command["u"]) for command in entered]
 
 
-def _take(connection: Connection, ledger: str, counts: Mapping[str, int]) -> dict[str, int]:
-    """The first of so many new numbers for each device; all of them are locked by this, and due."""
+def _waited_for(connection: Connection, orders: Sequence[Order]) -> set[str]:
+    """The devices of the commands that these orders wait for: locked, so that none is settled unnoticed meanwhile."""
+    found: set[str] = set()
+    for some in rows.chunks({order.after for order in orders if order.after}):
+        found.update(connection.execute(select(C.device).where(C.u.in_(some))).scalars())
+    return found
+
+
+def _take(connection: Connection, ledger: str, counts: Mapping[str, int], others: set[str]) -> dict[str, int]:
+    """The first of so many new numbers for each device; all of them are locked by this, and due. `others` are locked
+    with them.
+    """
     first = {}
-    for chunk in rows.chunks(sorted(counts)):
+    known: set[str] = set()
+    for chunk in rows.chunks(sorted(counts.keys() | others)):
         locking = select(D.id).where(D.id.in_(chunk)).order_by(rows.in_order(connection, D.id)).with_for_update()
-        known = connection.execute(locking).scalars()
-        missing = set(chunk) - set(known)
-        if missing:
-            raise HostError(f"device {min(missing)} is not known: dormouse devices add {min(missing)}", 2)
+        known.update(connection.execute(locking).scalars())
+    if missing := counts.keys() - known:
+        raise HostError(f"device {min(missing)} is not known: dormouse devices add {min(missing)}", 2)
+    for chunk in rows.chunks(sorted(counts)):
         connection.execute(update(schema.devices).where(D.id.in_(chunk)).values(seq=D.seq + 1, due=True))
         more = [{"device": device, "ledger": ledger, "number": counts[device]} for device in chunk]
         rows.insert_or_add(connection, schema.numbers, more, "number")

@@ -17,6 +17,7 @@ from dormouse_host.ledger.rules import End, Window
 _BIGGEST = 64 * 1024  # bytes of one message; a device sends 4 KiB at most
 _WHOLE = 1 << 53
 _TEXT = 400  # characters of a reason or of a command's name
+_HASH = 40  # characters of a catalogue's hash
 
 T = TypeVar("T")
 
@@ -99,6 +100,12 @@ def _text(value: Any) -> str | None:
     if not isinstance(value, str):
         return None
     return value[:_TEXT].encode("utf-8", "replace").decode().replace("\0", "�")
+
+
+def catalogue_hash(fields: dict[str, Any]) -> str | None:
+    """The hash in a wake report; None where it has none, or one that is none."""
+    value = fields.get("catalogue")
+    return value if isinstance(value, str) and 0 < len(value) <= _HASH and value.isprintable() else None
 
 
 def _state(value: Any) -> str:

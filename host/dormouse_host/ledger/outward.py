@@ -78,7 +78,7 @@ def claim(connection: Connection, relay: str, session: str, now: float, room: in
     """At most `room` commands to publish now, marked as publishing. Some devices' at a time: all of them in the same
     few statements, however many they are.
     """
-    devices = rows.lock_where(connection, *_due(relay, now), limit=min(room, rows.CHUNK))
+    devices = rows.lock_free(connection, *_due(relay, now), limit=min(room, rows.CHUNK))
     if not devices:
         return []
     found = _open_commands(connection, devices)

@@ -4,20 +4,25 @@ Must stay true: only what no rule can ask for any more goes. What is open stays,
 numbers below the highest that the device has shown, for the device may still answer those; the last wakes of each
 device, for a broker that went back in time delivers them again; and telemetry above the mark up to which every record
 is accounted for. The numbers given, and that mark, are never deleted: no number is given twice, no record stored twice.
+
+It walks through each table in the order of an index, a slice at a time: what is to go is found without a lock, and
+deleted in a transaction of its own that locks the slice's devices. What may go once may go for ever, so nothing is
+asked twice.
 """
 
 import json
-from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, delete, or_, select, union, update
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy import Column, Connection, Select, Table, and_, bindparam, delete, func, literal, select, tuple_, update
 
 from dormouse import protocol
 from dormouse_host.ledger import rows, schema
-from dormouse_host.ledger.rows import C
+from dormouse_host.ledger.rows import C, D
 
 WAKES = 100  # of each device that stay: a day of them at the default interval
+SLICE = 500  # rows that are looked at in one transaction, and deleted at most in one
 E, R, T, S = (table.c for table in (schema.events, schema.results, schema.telemetry, schema.streams))
 W, L, N = (table.c for table in (schema.reports, schema.ends, schema.numbers))
 
@@ -27,14 +32,13 @@ class _Device:
     """What decides about a device's records. `state` is None while it has never reported."""
 
     id: str
-    removed: bool
     state: str | None
     given: dict[str, int]  # by ledger
     shown: dict[str, int]
 
-    def past(self, state: str) -> bool:
+    def past(self, state: str | None) -> bool:
         """Can nothing that bears this state come any more?"""
-        return self.removed or (self.state is not None and state != self.state)
+        return self.state is not None and state is not None and state != self.state
 
     def floor(self, ledger: str) -> int:
         """The highest number that can be forgotten."""
@@ -42,82 +46,199 @@ class _Device:
         return min(self.given.get(ledger, high), high) - protocol.WINDOW
 
 
-def devices(connection: Connection, before: float) -> list[str]:
-    """Every device that there is anything older of, removed ones included."""
-    old = ((C.device, C.settled), (R.device, R.at), (T.device, T.at), (W.device, W.at), (L.device, L.at))
-    found = union(*(select(device).where(at < before).distinct() for device, at in old))
-    return sorted(connection.execute(found).scalars())
+class _Kind(NamedTuple):
+    """A table that is pruned: what its rows are counted as, when one came, the columns of its index, and others that
+    the decision needs.
+    """
+
+    name: str
+    table: Table
+    at: Column[float]
+    key: tuple[Column[Any], ...]
+    more: tuple[Column[Any], ...]
 
 
-def prune(connection: Connection, device: str, before: float) -> Counter[str]:
-    """Delete what is older of one device. Returns how much of what."""
-    locked = rows.lock(connection, device)
-    one = _known(connection, device, locked)
-    return Counter(
-        commands=_commands(connection, one, before),
-        results=_results(connection, one, before),
-        telemetry=_telemetry(connection, one, before),
-        wakes=_wakes(connection, one, before),
+_KINDS = (
+    _Kind("commands", schema.commands, C.entered, (C.n,), (C.device, C.open, C.settled, C.state, C.ledger, C.number)),
+    _Kind("results", schema.results, R.at, (R.at, R.n), (R.device, R.id)),
+    _Kind("telemetry", schema.telemetry, T.at, (T.at, T.device, T.state, T.number), ()),
+    _Kind("ends", schema.ends, L.at, (L.at, L.device, L.state, L.wake), ()),
+    _Kind("wakes", schema.reports, W.at, (W.at, W.device, W.state, W.wake), ()),
+)
+COUNTED = ("commands", "results", "telemetry", "wakes")
+STEPS = 100 * len(_KINDS)  # of `Pruning.done`
+
+
+class Pruning:
+    """The deletion of what came before a time, slice by slice. `done` tells how far it is, of STEPS."""
+
+    def __init__(self, before: float) -> None:
+        self.done = 0
+        self._before = before
+        self._kinds = list(_KINDS)
+        self._after: tuple[Any, ...] | None = (0,)  # the key of the last row that was looked at
+        self._first: float | None = None
+        self._known: dict[str, _Device] = {}
+        self._limits: dict[tuple[str, str], float | None] = {}
+
+    @property
+    def kind(self) -> str:
+        """What is looked at now; empty when all is done."""
+        return self._kinds[0].name if self._kinds else ""
+
+    def look(self, connection: Connection) -> list[Any]:
+        """The rows of the next slice that can go; `kind` is what they are until `step`."""
+        kind = self._kinds[0]
+        found = connection.execute(_next(kind, self._before, self._after)).all()
+        self._step_to = tuple(getattr(found[-1], column.name) for column in kind.key) if len(found) == SLICE else None
+        old = [row for row in found if row[-1] < self._before]
+        if not old:
+            self._step_to = None
+            return []
+        self._first = old[0][-1] if self._first is None else self._first
+        reached = (old[-1][-1] - self._first) / max(self._before - self._first, 1.0)
+        self.done = STEPS - 100 * len(self._kinds) + int(100 * min(1.0, reached))
+        known = self._devices(connection, {row.device for row in old})
+        choose: Callable[..., list[Any]] = getattr(self, f"_{kind.name}")
+        return choose(connection, old, known)
+
+    def step(self) -> None:
+        """On to the next slice."""
+        self._after = self._step_to
+        if self._after is None:
+            self._kinds.pop(0)
+            self._first = None
+            self.done = STEPS - 100 * len(self._kinds)
+
+    def delete(self, connection: Connection, chosen: Sequence[Any]) -> int:
+        """Delete what `look` has found. Returns how many rows; those are left whose device came or went meanwhile."""
+        kind = self._kinds[0]
+        rows.lock_name(connection, "pruning")
+        names = {row.device for row in chosen}
+        there = {device.id for device in rows.lock_where(connection, D.id.in_(names))}
+        chosen = [row for row in chosen if (row.device in there) == (row.device in self._known)]
+        if not chosen:
+            return 0
+        if kind.name == "commands":
+            keys = [row.n for row in chosen]
+            connection.execute(delete(schema.events).where(E.command.in_(keys)))
+            gone = and_(C.n.in_(keys), C.open.is_(False), C.settled < self._before)
+            return connection.execute(delete(schema.commands).where(gone)).rowcount
+        if kind.name == "results":
+            return connection.execute(delete(schema.results).where(R.n.in_([row.n for row in chosen]))).rowcount
+        if kind.name == "telemetry":
+            self._account_for(connection, chosen)
+        primary = list(kind.table.primary_key)  # row by row: SQLite reads the whole table for a list of such keys
+        one = and_(*(column == bindparam(f"its_{column.name}") for column in primary))
+        keys = [{f"its_{column.name}": getattr(row, column.name) for column in primary} for row in chosen]
+        connection.execute(delete(kind.table).where(one), keys)
+        return len(keys)
+
+    # ---- what may go
+
+    def _commands(self, _connection: Connection, old: Sequence[Any], known: dict[str, _Device]) -> list[Any]:
+        def is_over(row: Any) -> bool:
+            if row.open or row.settled is None or row.settled >= self._before:
+                return False
+            device = known.get(row.device)
+            if device is None or device.past(row.state):
+                return True
+            return row.ledger in device.given and row.number <= device.floor(row.ledger)
+
+        return [row for row in old if is_over(row)]
+
+    def _results(self, _connection: Connection, old: Sequence[Any], known: dict[str, _Device]) -> list[Any]:
+        def is_over(row: Any) -> bool:
+            device = known.get(row.device)
+            if row.id is None or device is None:
+                return True
+            state, ledger, number = protocol.split_id(row.id)
+            return bool(device.past(state) or number <= device.floor(ledger))
+
+        return [row for row in old if is_over(row)]
+
+    def _telemetry(self, connection: Connection, old: Sequence[Any], known: dict[str, _Device]) -> list[Any]:
+        streams = select(S.device, S.state, S.whole).where(S.device.in_({row.device for row in old}))
+        whole = {(device, state): number for device, state, number in connection.execute(streams)}
+
+        def is_over(row: Any) -> bool:
+            device = known.get(row.device)
+            is_past = device is None or device.past(row.state)  # no gap of it can be filled any more
+            return is_past or row.number <= whole.get((row.device, row.state), 0)
+
+        return [row for row in old if is_over(row)]
+
+    def _account_for(self, connection: Connection, chosen: Sequence[Any]) -> None:
+        """All of a state that is past counts as accounted for, as far as it is deleted."""
+        last: dict[tuple[str, str], int] = {}
+        for row in chosen:
+            device = self._known.get(row.device)
+            if device is None or device.past(row.state):
+                last[row.device, row.state] = max(row.number, last.get((row.device, row.state), 0))
+        for (name, state), number in last.items():
+            rows.insert_once(connection, schema.streams, {"device": name, "state": state, "whole": 0})
+            lower = (S.device == name, S.state == state, S.whole < number)
+            connection.execute(update(schema.streams).where(*lower).values(whole=number))
+
+    def _ends(self, connection: Connection, old: Sequence[Any], _known: dict[str, _Device]) -> list[Any]:
+        return self._above_the_newest(connection, schema.ends, old)
+
+    def _wakes(self, connection: Connection, old: Sequence[Any], _known: dict[str, _Device]) -> list[Any]:
+        return self._above_the_newest(connection, schema.reports, old)
+
+    def _above_the_newest(self, connection: Connection, table: Table, old: Sequence[Any]) -> list[Any]:
+        for device in {row.device for row in old}:
+            if (table.name, device) not in self._limits:
+                self._limits[table.name, device] = _oldest_to_stay(connection, table, device)
+        limits = [self._limits[table.name, row.device] for row in old]
+        return [row for row, limit in zip(old, limits, strict=True) if limit is not None and row.at < limit]
+
+    # ---- what decides
+
+    def _devices(self, connection: Connection, names: Collection[str]) -> dict[str, _Device]:
+        """Of these devices those that are not removed."""
+        found = connection.execute(select(D.id, D.state).where(D.id.in_(names)))
+        there: dict[str, str | None] = dict(tuple(row) for row in found)
+        self._known = {name: device for name, device in self._known.items() if name in there or name not in names}
+        new = there.keys() - self._known
+        given: dict[str, dict[str, int]] = {name: {} for name in new}
+        for name, ledger, number in connection.execute(select(N.device, N.ledger, N.number).where(N.device.in_(new))):
+            given[name][ledger] = number
+        records: dict[str, str] = dict(tuple(row) for row in connection.execute(_last_ends(new)))
+        for name in new:
+            shown = json.loads(records[name]).get("windows", {}) if name in records else {}
+            self._known[name] = _Device(name, there[name], given[name], shown)
+        return {name: self._known[name] for name in there}
+
+
+def _next(kind: _Kind, before: float, after: tuple[Any, ...] | None) -> Select[Any]:
+    """A slice, the time of each row last. Commands go by their keys, for nothing is older than one before it."""
+    query = select(*dict.fromkeys((*kind.key, *kind.more)), kind.at.label("came")).order_by(*kind.key).limit(SLICE)
+    if kind.key[0] is kind.at:
+        query = query.where(kind.at < before)
+    if after is None:
+        return query
+    place = tuple_(*(literal(value, column.type) for column, value in zip(kind.key, after, strict=True)))
+    return query.where(kind.key[0] >= after[0], tuple_(*kind.key) > place)
+
+
+def _last_ends(devices: Collection[str]) -> Select[Any]:
+    """The last end record of each device's state."""
+    newest = (
+        select(func.max(L.wake)).where(L.device == D.id, L.state == D.state).correlate(schema.devices).scalar_subquery()
     )
+    joined = schema.devices.join(schema.ends, and_(L.device == D.id, L.state == D.state, L.wake == newest))
+    return select(D.id, L.record).select_from(joined).where(D.id.in_(devices))
 
 
-def _known(connection: Connection, device: str, locked: rows.Device | None) -> _Device:
-    state = locked.state if locked else None
-    given = {row.ledger: row.number for row in connection.execute(select(N.ledger, N.number).where(N.device == device))}
-    last = select(L.record).where(L.device == device, L.state == state).order_by(L.wake.desc()).limit(1)
-    record = connection.execute(last).scalar()
-    shown = json.loads(record).get("windows", {}) if record else {}
-    return _Device(device, locked is None, state, given, shown)
-
-
-def _commands(connection: Connection, device: _Device, before: float) -> int:
-    old = and_(C.device == device.id, C.open.is_(False), C.settled < before)
-    if not device.removed:
-        forgotten: list[ColumnElement[bool]] = [
-            and_(C.ledger == ledger, C.number <= device.floor(ledger)) for ledger in device.given
-        ]
-        old = and_(old, or_(C.state != device.state, *forgotten))  # false where either is NULL
-    connection.execute(delete(schema.events).where(E.command.in_(select(C.n).where(old))))
-    return connection.execute(delete(schema.commands).where(old)).rowcount
-
-
-def _results(connection: Connection, device: _Device, before: float) -> int:
-    found = connection.execute(select(R.n, R.id).where(R.device == device.id, R.at < before))
-    keys = [n for n, name in found if _is_over(device, name)]
-    for chunk in rows.chunks(keys):
-        connection.execute(delete(schema.results).where(R.n.in_(chunk)))
-    return len(keys)
-
-
-def _is_over(device: _Device, name: str | None) -> bool:
-    """Is an answer under this id of no use any more?"""
-    if name is None:
-        return True
-    state, ledger, number = protocol.split_id(name)
-    return bool(device.past(state) or number <= device.floor(ledger))
-
-
-def _telemetry(connection: Connection, device: _Device, before: float) -> int:
-    count = 0
-    for state in connection.execute(select(T.state).where(T.device == device.id).distinct()).scalars().all():
-        at = (S.device == device.id, S.state == state)
-        old = and_(T.device == device.id, T.state == state, T.at < before)
-        if device.past(state):  # no gap of it can be filled any more: all is accounted for
-            last = connection.execute(select(T.number).where(old).order_by(T.number.desc()).limit(1)).scalar() or 0
-            rows.insert_once(connection, schema.streams, {"device": device.id, "state": state, "whole": 0})
-            connection.execute(update(schema.streams).where(*at, S.whole < last).values(whole=last))
-        whole = connection.execute(select(S.whole).where(*at)).scalar() or 0
-        count += connection.execute(delete(schema.telemetry).where(old, T.number <= whole)).rowcount
-    return count
-
-
-def _wakes(connection: Connection, device: _Device, before: float) -> int:
-    count = 0
-    for table in (schema.ends, schema.reports):
-        c = table.c
-        newest = select(c.at).where(c.device == device.id).order_by(c.at.desc()).offset(WAKES - 1).limit(1)
-        limit = connection.execute(newest).scalar()
-        if limit is not None:
-            old = delete(table).where(c.device == device.id, c.at < min(before, limit))
-            count = connection.execute(old).rowcount
-    return count
+def _oldest_to_stay(connection: Connection, table: Table, device: str) -> float | None:
+    """When the last but WAKES of a device came: found by the primary key, some of each state. None where there are not
+    so many.
+    """
+    c = table.c
+    times: list[float] = []
+    state: str | None = ""
+    while state := connection.execute(select(func.min(c.state)).where(c.device == device, c.state > state)).scalar():
+        newest = select(c.at).where(c.device == device, c.state == state).order_by(c.wake.desc()).limit(WAKES)
+        times += connection.execute(newest).scalars()
+    return sorted(times)[-WAKES] if len(times) >= WAKES else None

@@ -4,13 +4,12 @@ Must stay true: reading changes nothing, and an export takes memory for some row
 """
 
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Select, select, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, cast, func, select
 
-from dormouse import protocol
 from dormouse_host.ledger import rows, schema
 from dormouse_host.ledger.rows import C
 from dormouse_host.ledger.views import CREDENTIALS, shown
@@ -55,9 +54,9 @@ def timeline(connection: Connection, device: str, limit: int) -> list[LogLine]:
     for at, status, why, name, do in newest(changed.where(C.device == device), e.n):
         text = f"{name} {status}: {do}" + (f" ({why})" if why else "")
         found.append(LogLine(at, "command", text, {"command": name, "status": status, "do": do, "why": why}))
-    for some in rows.chunks(newest(select(schema.results).where(r.device == device), r.n)):
-        for result in _results(connection, some):
-            found.append(LogLine(result.pop("at"), "result", _result(result), result))
+    for row in newest(_results(connection).where(r.device == device), r.n):
+        result = _told(row)
+        found.append(LogLine(result.pop("at"), "result", _result(result), result))
     stored = select(t.time, t.number, t.record).where(t.device == device)
     for at, number, values in newest(stored, t.at, t.number):  # numbers begin again where the flash was wiped
         fields = {"number": number, "values": json.loads(values)}
@@ -79,27 +78,41 @@ def export(connection: Connection, what: str, since: float) -> Generator[dict[st
     streaming = connection.execution_options(yield_per=1000)
     if what == "telemetry":
         query = select(t.device, t.state, t.number, t.time, t.at, t.record).where(t.at >= since)
-        for row in streaming.execute(query.order_by(t.at, t.device, t.state, t.number)):
+        for row in streaming.execute(
+            query.order_by(t.at, *(rows.in_order(connection, name) for name in (t.device, t.state)), t.number)
+        ):
             head = {"device": row.device, "state": row.state, "number": row.number, "time": row.time, "at": row.at}
             yield {**head, "values": json.loads(row.record)}
     elif what == "results":
-        found = streaming.execute(select(schema.results).where(r.at >= since).order_by(r.n))
-        for some in found.partitions(rows.CHUNK):
-            yield from _results(connection, some)
+        for row in streaming.execute(_results(connection).where(r.at >= since).order_by(r.n)):
+            yield _told(row)
     else:
         for wake in streaming.execute(select(w.device, w.wake, w.at, w.report).where(w.at >= since).order_by(w.at)):
             head = {"device": wake.device, "at": wake.at}
             yield {**head, **json.loads(wake.report), **head}  # who and when is not for a device to say
 
 
-def _results(connection: Connection, some: Sequence[Any]) -> Iterator[dict[str, Any]]:
+def _results(connection: Connection) -> Select[Any]:
     """Results, with what our own commands were called: on the wire that is only an id."""
-    ids = {row.n: (row.device, *protocol.split_id(row.id)[1:]) for row in some if row.id}
-    key = tuple_(C.device, C.ledger, C.number)
-    ours = connection.execute(select(C.device, C.ledger, C.number, C.u, C.do).where(key.in_(list(ids.values()))))
-    names = {tuple(row[:3]): row[3:] for row in ours}
-    for row in some:
-        name, do = names.get(ids.get(row.n, ()), (None, row.do))
-        head = {"device": row.device, "at": row.at, "command": name, "id": row.id, "do": do or row.do}
-        value = json.loads(row.value) if row.value else None
-        yield {**head, "status": row.status, "why": row.why, "value": value}
+    r = schema.results.c
+    ledger, number = _parts(connection, r.id)
+    ours = and_(C.device == r.device, C.ledger == ledger, C.number == number)
+    columns = (r.n, r.device, r.at, C.u, r.id, func.coalesce(C.do, r.do).label("do"), r.status, r.why, r.value)
+    return select(*columns).select_from(schema.results.outerjoin(schema.commands, ours))
+
+
+def _parts(connection: Connection, id: ColumnElement[str]) -> tuple[ColumnElement[str], ColumnElement[int]]:
+    """Ledger and number of an id, as the database itself reads them."""
+    if connection.dialect.name == "postgresql":
+        rest = func.split_part(id, "-", 2)
+        return func.split_part(rest, ".", 1), cast(func.split_part(rest, ".", 2), BigInteger)
+    rest = func.substr(id, func.instr(id, "-") + 1)
+    dot = func.instr(rest, ".")
+    return func.substr(rest, 1, dot - 1), cast(func.substr(rest, dot + 1), BigInteger)
+
+
+def _told(row: Any) -> dict[str, Any]:
+    _, device, at, command, id, do, status, why, value = row
+    told = {"device": device, "at": at, "command": command, "id": id, "do": do, "status": status, "why": why}
+    told["value"] = json.loads(value) if value else None
+    return told

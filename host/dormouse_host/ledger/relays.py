@@ -11,7 +11,7 @@ import socket
 from sqlalchemy import Connection, delete, insert, select, update
 
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import schema, views
+from dormouse_host.ledger import rows, schema, views
 from dormouse_host.ledger.rows import D
 
 ALIVE = 30.0  # seconds after its last sign of life that a relay counts as alive
@@ -40,7 +40,7 @@ def keep_alive(connection: Connection, relay: str, instance: str, now: float) ->
 def release(connection: Connection, relay: str, instance: str) -> None:
     """This instance ends: others may have its devices at once. Nothing where another has taken its name."""
     if connection.execute(delete(schema.relays).where(R.name == relay, R.instance == instance)).rowcount:
-        connection.execute(update(schema.devices).where(D.relay == relay).values(relay=None))
+        rows.count_on(connection, rows.lock_where(connection, D.relay == relay), relay=None)
 
 
 def forget(connection: Connection, relay: str, now: float) -> None:
@@ -58,8 +58,9 @@ def found(connection: Connection, now: float) -> list[views.RelayView]:
 
 
 def _registered(connection: Connection, relay: str, now: float) -> tuple[str | None, bool]:
-    """The instance that has a relay's name, if any, and whether it is alive; its row is locked."""
-    there = connection.execute(select(R.instance, R.until).where(R.name == relay).with_for_update()).first()
+    """The instance that has a relay's name, if any, and whether it is alive; the name is locked."""
+    rows.lock_name(connection, f"relay {relay}")
+    there = connection.execute(select(R.instance, R.until).where(R.name == relay)).first()
     return (there.instance, there.until > now and not _is_dead(there.instance)) if there else (None, False)
 
 

@@ -3,6 +3,15 @@
 Must stay true: whoever looks at a device's commands in order to change them has locked the device's row first
 (`lock`), so that two processes never decide about the same command at once; every change of a command's status is an
 event with its time; what a change may allow to be published makes its device due.
+
+The order of locks, on PostgreSQL; a transaction takes them in this order or without waiting:
+1. names (`lock_name`): a relay's, a group's, the pruning;
+2. new devices (`insert_devices`), by their ids, as bytes: an insert waits for whoever inserts or removes the same id;
+3. devices (`lock`, `lock_all`, `lock_where`), by their ids, as bytes, and each device once: all that a transaction
+   needs, before it changes anything of one;
+4. what belongs to a locked device, in any order.
+Who learns of another device after that (`Changes.save`, of a follower) locks it if it is free, and otherwise gives way
+and begins again with that device among the others (contention.py).
 """
 
 from collections import defaultdict
@@ -12,10 +21,24 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Select, Update, bindparam, insert, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    Update,
+    bindparam,
+    insert,
+    literal_column,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from dormouse_host.ledger import schema
+from dormouse_host.ledger.contention import Busy, also
 from dormouse_host.ledger.rules import FINAL, Row
 
 T = TypeVar("T")
@@ -35,8 +58,10 @@ _COLUMNS = [C[name] for name in _FIELDS]
 _changing = attrgetter(*_CHANGING)
 # Made once: SQLAlchemy takes longer to build a statement than SQLite to execute it.
 _MAKE_DUE = update(schema.devices).where(D.id.in_(some("names")), D.due.is_(False)).values(due=True)
-_FOLLOWERS = select(C.device).where(C.open, C.after.in_(some("names")))
-_WAKE_FOLLOWERS = update(schema.devices).where(D.id.in_(_FOLLOWERS)).values(due=True)
+_FOLLOWERS = select(C.device).where(C.open, C.after.in_(some("names"))).distinct()
+_KNOWN = select(D.id).where(D.id.in_(some("names")))
+_LOCK_FREE = _KNOWN.with_for_update(skip_locked=True)
+_LOCK_NAME = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 _TELL = insert(schema.events)
 
 
@@ -62,20 +87,32 @@ class Device:
     catalogue_hash: str | None
 
 
-def _insert(connection: Connection, table: Any) -> Any:
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+def _insert(dialect: str, table: Table) -> Any:
+    return (sqlite if dialect == "sqlite" else postgresql).insert(table)
 
 
-def insert_once(connection: Connection, table: Any, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> int:
-    """Insert what isn't there yet; how many rows that were."""
-    return connection.execute(_insert(connection, table).on_conflict_do_nothing(), values).rowcount
+@cache
+def _insert_once(dialect: str, table: Table) -> Any:
+    return _insert(dialect, table).on_conflict_do_nothing().returning(literal_column("1"))
 
 
-def insert_or_add(connection: Connection, table: Any, values: Sequence[Mapping[str, Any]], column: str) -> None:
-    """Insert rows, or add to `column` of those that are there."""
-    new = _insert(connection, table)
+@cache
+def _insert_or_add(dialect: str, table: Table, column: str) -> Any:
+    new = _insert(dialect, table)
     total = {column: table.c[column] + new.excluded[column]}
-    connection.execute(new.on_conflict_do_update(index_elements=list(table.primary_key), set_=total), values)
+    return new.on_conflict_do_update(index_elements=list(table.primary_key), set_=total)
+
+
+def insert_once(connection: Connection, table: Table, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> int:
+    """Insert the rows that are not there yet; returns how many those are. Counted from RETURNING: PostgreSQL's driver
+    has no rowcount here.
+    """
+    return len(connection.execute(_insert_once(connection.dialect.name, table), values).all())
+
+
+def insert_or_add(connection: Connection, table: Table, values: Sequence[Mapping[str, Any]], column: str) -> None:
+    """Insert rows, or add to `column` of those that are there."""
+    connection.execute(_insert_or_add(connection.dialect.name, table, column), values)
 
 
 _DEVICE = (D.id, D.seq, D.state, D.relay, D.relay_until, D.catalogue_hash)
@@ -93,27 +130,49 @@ def in_order(connection: Connection, column: ColumnElement[str]) -> ColumnElemen
     return column.collate("C") if connection.dialect.name == "postgresql" else column
 
 
+def lock_name(connection: Connection, name: str) -> None:
+    """Lock a name for which there may be no row, until the end of the transaction: before any device."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_LOCK_NAME, {"name": name})
+
+
+def insert_devices(connection: Connection, devices: Iterable[str], now: float) -> int:
+    """Make devices known, before any is locked; returns how many were new."""
+    new = [{"id": device, "added": now} for device in sorted(set(devices))]
+    return insert_once(connection, schema.devices, new) if new else 0
+
+
 def lock(connection: Connection, device: str) -> Device | None:
     """Lock a device until the end of the transaction, and count its seq on. None where it isn't known."""
     return lock_all(connection, [device]).get(device)
 
 
 def lock_all(connection: Connection, devices: Iterable[str], seqs: int = 1) -> dict[str, Device]:
-    """The same for several, with so many seqs for each; those that aren't known are left out. Always in one order: no
-    deadlock.
-    """
+    """The same for several, with so many seqs for each; those that aren't known are left out."""
     locked = {}
-    for names in chunks(sorted(set(devices))):
-        found = lock_where(connection, D.id.in_(names))
+    wanted = set(devices)
+    for names in chunks(sorted(wanted | also())):
+        found = [device for device in lock_where(connection, D.id.in_(names)) if device.id in wanted]
         count_on(connection, found, seq=D.seq + seqs)
         locked.update({device.id: device for device in found})
     return locked
 
 
-def lock_where(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Device]:
-    """Lock the devices that `where` selects; `count_on` must follow. With `limit` the first of those that are free."""
+def lock_where(connection: Connection, *where: ColumnElement[bool]) -> list[Device]:
+    """Lock the devices that `where` selects; `count_on` must follow."""
+    query = select(*_DEVICE).where(*where).order_by(in_order(connection, D.id)).with_for_update()
+    return _devices(connection, query)
+
+
+def lock_free(connection: Connection, *where: ColumnElement[bool], limit: int) -> list[Device]:
+    """The first of the devices that `where` selects and that nobody else has locked; `count_on` must follow."""
+    if names := also():
+        lock_where(connection, D.id.in_(names))
     query = select(*_DEVICE).where(*where).order_by(in_order(connection, D.id)).limit(limit)
-    query = query.with_for_update(skip_locked=limit is not None)
+    return _devices(connection, query.with_for_update(skip_locked=True))
+
+
+def _devices(connection: Connection, query: Select[Any]) -> list[Device]:
     return [Device(id, seq + 1, *more) for id, seq, *more in connection.execute(query)]
 
 
@@ -187,5 +246,15 @@ class Changes:
         return changed
 
     def _wake_followers(self, connection: Connection, settled: Iterable[str]) -> None:
+        """Make the devices due whose commands waited for these. They are locked where nobody has to be waited for:
+        this transaction holds devices already. Busy where that fails; tried again, it locks them in their order.
+        """
         for names in chunks(settled):
-            connection.execute(_WAKE_FOLLOWERS, {"names": names})
+            waiting = set(connection.execute(_FOLLOWERS, {"names": names}).scalars())
+            if not waiting:
+                continue
+            free = set(connection.execute(_LOCK_FREE, {"names": sorted(waiting)}).scalars())
+            taken = waiting - free
+            if taken and connection.execute(_KNOWN, {"names": sorted(taken)}).first():
+                raise Busy("the ledger is busy: try again", at_once=True, devices=waiting)
+            make_due(connection, *free)

@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0005"  # the newest step of migrations/versions
+HEAD = "0008"  # the newest step of migrations/versions
 VERSION_TABLE = "dormouse_schema"
 metadata = MetaData()
 _Key = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts by itself in SQLite
@@ -199,6 +199,7 @@ ends = Table(
     Column("at", Double, nullable=False),
     Column("repeated", Boolean, nullable=False),  # by the next report, at QoS 1
     Column("record", Text, nullable=False),
+    Index("ends_at", "at"),
 )
 relays = Table(
     "relays",

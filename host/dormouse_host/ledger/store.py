@@ -1,12 +1,12 @@
 """A ledger: each of its methods is one transaction, and the only door to its database.
 
 Must stay true: a method that returned has committed; one that raised has changed nothing. The clock is an argument
-of the constructor; no method sleeps.
+of the constructor; no method sleeps, but for `prune` between its transactions.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -32,7 +32,8 @@ from dormouse_host.ledger import (
     upward,
     views,
 )
-from dormouse_host.ledger.database import Database
+from dormouse_host.ledger.contention import retried
+from dormouse_host.ledger.database import Database, Unstorable
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.outward import Ack, Outgoing
 from dormouse_host.ledger.records import LogLine
@@ -41,7 +42,7 @@ from dormouse_host.ledger.strangers import Strangers
 from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
 
 _SHOWN = 80  # characters of a topic's parts in a line of what is wrong
-_PRUNED_AT_ONCE = 20  # devices in one transaction: a relay that works on has its turn between two
+_TURN = 0.1  # seconds that others have at most between two slices of a pruning: as long as the slice took
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,13 @@ class Ledger:
 
     # ---- devices
 
-    def add_devices(self, devices: Iterable[str]) -> int:
+    @retried
+    def add_devices(self, devices: Collection[str]) -> int:
         """Make devices known. Returns how many were new."""
         with self._writing() as c:
             return strangers.register(c, devices, self._clock())
 
+    @retried
     def remove_device(self, device: str) -> None:
         """Forget a device: its open commands are unknown, what came from it stays."""
         with self._writing() as c:
@@ -105,6 +108,7 @@ class Ledger:
             c.execute(delete(schema.devices).where(D.id == device))
             strangers.remove(c, device, self._clock())
 
+    @retried
     def set_key(self, device: str, key: str | None) -> None:
         """The key (64 hex digits) that this device and the ledger sign with; None: neither signs any more."""
         with self._writing() as c:
@@ -112,10 +116,13 @@ class Ledger:
                 raise _unknown(device)
             keys.remove(c, device) if key is None else keys.put(c, device, key)
 
+    @retried
     def set_group(self, group: str, devices: Sequence[str]) -> None:
         """The devices of a group from now on; none of them dissolves it."""
         with self._writing() as c:
-            missing = set(devices) - set(c.execute(select(D.id).where(D.id.in_(devices))).scalars())
+            rows.lock_name(c, f"group {group}")
+            before = c.execute(select(schema.groups.c.device).where(schema.groups.c.name == group)).scalars()
+            missing = set(devices) - rows.lock_all(c, {*devices, *before}).keys()
             if missing:
                 raise _unknown(min(missing))
             c.execute(delete(schema.groups).where(schema.groups.c.name == group))
@@ -141,6 +148,7 @@ class Ledger:
 
     # ---- commands
 
+    @retried
     def enter(self, orders: Sequence[Order], *, create: bool = False) -> list[str]:
         """Enter commands, all or none, if need be with their devices. Returns their names, in the same order."""
         if not orders:
@@ -153,6 +161,7 @@ class Ledger:
                     raise HostError(f"no command {after} to wait for", 2)
             return entry.enter(c, orders, self._clock())
 
+    @retried
     def cancel(self, command: str) -> CommandView:
         """Cancel a command, or have it cancelled by the device; what is settled stays as it is."""
         with self._writing() as c:
@@ -190,30 +199,41 @@ class Ledger:
         """A consistent copy in a new file."""
         self.database.back_up(target)
 
+    @retried
     def restored(self) -> tuple[str, int]:
         """This is an older copy: take a new name. Returns it, and how many commands are unknown by that."""
         with self._writing() as c:
             return entry.restored(c, self._clock())
 
     def prune(self, before: float, *, dry: bool, on_progress: Callable[[int, int], object]) -> Counter[str]:
-        """Delete what is older and of no use any more, some devices at a time. `dry`: only count it."""
-        with self._reading() as c:
-            devices = pruning.devices(c, before)
-        pruned: Counter[str] = Counter(commands=0, results=0, telemetry=0, wakes=0)
-        for at in range(0, len(devices), _PRUNED_AT_ONCE):
-            with self._writing() as c:
-                for device in devices[at : at + _PRUNED_AT_ONCE]:
-                    pruned.update(pruning.prune(c, device, before))
-                if dry:
-                    c.rollback()
-            on_progress(min(at + _PRUNED_AT_ONCE, len(devices)), len(devices))
+        """Delete what is older and of no use any more, a slice at a time. `dry`: only count it."""
+        pruned: Counter[str] = Counter(dict.fromkeys(pruning.COUNTED, 0))
+        work = pruning.Pruning(before)
+        while kind := work.kind:
+            with self._reading() as c:
+                chosen = work.look(c)
+            count = len(chosen)
+            if chosen and not dry:
+                began = time.monotonic()
+                count = self._delete(work, chosen)
+                time.sleep(min(_TURN, time.monotonic() - began))
+            if kind in pruned:
+                pruned[kind] += count
+            work.step()
+            on_progress(work.done, pruning.STEPS)
         return pruned
+
+    @retried
+    def _delete(self, work: pruning.Pruning, chosen: Sequence[Any]) -> int:
+        with self._writing() as c:
+            return work.delete(c, chosen)
 
     def relays(self) -> list[RelayView]:
         """The relays that have worked on this ledger and were not stopped in order."""
         with self._reading() as c:
             return relays.found(c, self._clock())
 
+    @retried
     def forget_relay(self, relay: str) -> None:
         """A relay that will not come back: others may have its devices. HostError where it is alive."""
         with self._writing() as c:
@@ -221,16 +241,19 @@ class Ledger:
 
     # ---- for the relay
 
+    @retried
     def register(self, relay: str) -> str:
         """Be the only live relay of this name. Returns what proves it; HostError where another is."""
         with self._writing() as c:
             return relays.register(c, relay, self._clock())
 
+    @retried
     def keep_alive(self, relay: str, instance: str) -> bool:
         """A sign of life. False where another relay has taken the name."""
         with self._writing() as c:
             return relays.keep_alive(c, relay, instance, self._clock())
 
+    @retried
     def release(self, relay: str, instance: str) -> None:
         """This relay ends. Nothing where another has taken its name."""
         with self._writing() as c:
@@ -241,6 +264,7 @@ class Ledger:
         with self._reading() as c:
             return strangers.found(c)
 
+    @retried
     def take(self, incoming: Sequence[Incoming], session: str | None, *, accept_new: bool = True) -> list[str]:
         """Store messages of devices, all in one transaction. Returns what was wrong with what is not legible.
 
@@ -259,24 +283,43 @@ class Ledger:
             legible.append((message, said))
             if isinstance(said, messages.Results | messages.Telemetry) and said.wrong:
                 wrong.append(f"{message.device}/{message.leaf}: {said.wrong}")
-        if not legible:
+        try:
+            new = self._hear(legible, signatures, session, now, accept_new)
+        except Unstorable as error:
+            if len(legible) == 1:
+                message = legible[0][0]
+                return [*wrong, f"{message.device}/{message.leaf}: {error}"]
+            for one in legible:  # by itself, so that it costs none of the others
+                wrong += self.take([one[0]], session, accept_new=accept_new)
             return wrong
+        return wrong + [f"{name} is not registered: dormouse devices add {name}" for name in new]
+
+    def _hear(
+        self,
+        legible: Sequence[tuple[Incoming, messages.Said]],
+        signatures: keys.Signatures,
+        session: str | None,
+        now: float,
+        accept_new: bool,
+    ) -> list[str]:
+        """Store them. Returns the ids of strangers that are named from now on."""
+        if not legible:
+            return []
         with self._writing() as c:
-            signatures.save(c)
             names = (message.device for message, _ in legible)
             devices = upward.known(c, names, len(legible), now, accept_new=accept_new)
+            signatures.save(c)
             others = Counter(message.device for message, _ in legible if message.device not in devices)
-            if others:
-                new = strangers.count(c, others, now)
-                wrong += [f"{name} is not registered: dormouse devices add {name}" for name in new]
+            new = strangers.count(c, others, now) if others else []
             for message, said in legible:
                 device = devices.get(message.device)
                 if device is None:
                     continue
                 upward.hear(c, device, said, session, now, retained=message.retained)
                 device.seq += 1
-        return wrong
+        return new
 
+    @retried
     def claim(self, relay: str, session: str, room: int, window: int = protocol.WINDOW) -> list[Outgoing]:
         """At most `room` commands to publish now, marked as publishing."""
         now = self._clock()
@@ -291,6 +334,7 @@ class Ledger:
         with self._writing() as c:
             return outward.claim(c, relay, session, now, room, window)
 
+    @retried
     def acknowledged(self, acks: Sequence[Ack]) -> None:
         """The broker's PUBACKs."""
         with self._writing() as c:

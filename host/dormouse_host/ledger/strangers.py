@@ -31,7 +31,7 @@ def register(connection: Connection, devices: Iterable[str], now: float) -> int:
     for some in rows.chunks(names):
         connection.execute(delete(schema.removed).where(R.device.in_(some)))
         connection.execute(delete(schema.strangers).where(S.device.in_(some)))
-    return sum(rows.insert_once(connection, schema.devices, {"id": name, "added": now}) for name in names)
+    return rows.insert_devices(connection, names, now)
 
 
 def remove(connection: Connection, device: str, now: float) -> None:

@@ -32,7 +32,18 @@ def store(connection: Connection, device: Device, batch: messages.Telemetry, now
         for number, time, values in batch.records
         if number > whole
     ]
-    return rows.insert_once(connection, schema.telemetry, stored) if stored else 0
+    new = rows.insert_once(connection, schema.telemetry, stored) if stored else 0
+    if new and _was_left(connection, device, batch.state):  # what is missing below them nobody can ask for
+        give_up(connection, replace(device, state=batch.state), now)
+    return new
+
+
+def _was_left(connection: Connection, device: Device, state: str) -> bool:
+    """Is this an earlier state of the device? One that has not reported yet is its next."""
+    if device.state in (None, state):
+        return False
+    R = schema.reports.c
+    return bool(connection.execute(select(R.wake).where(R.device == device.id, R.state == state).limit(1)).first())
 
 
 def give_up(connection: Connection, device: Device, now: float) -> None:
@@ -72,21 +83,19 @@ def look_at_tail(connection: Connection, device: Device, state: str, acked: int,
 def follow(whole: int, acked: int, spans: list[tuple[int, int, bool]]) -> tuple[int, int, list[tuple[int, int]]]:
     """From `whole` on: up to where everything is there or gone, how many of that are gone, and the gaps up to `acked`.
 
-    `spans` are (first, last, gone), in order. A record that is there and said to be gone is there.
+    `spans` are (first, last, gone), in order. A record that is there and said to be gone is there. A gap above `acked`
+    is not asked for yet, for an end record may be older than what has come, but nothing counts as whole beyond it.
     """
     stored = {first for first, _, is_gone in spans if not is_gone}
     gaps: list[tuple[int, int]] = []
     at, up_to, dropped = whole, None, 0
     for first, last, is_gone in spans:
-        if first > at + 1 and at < acked:
-            if not gaps:
-                up_to = at
-            gaps.append((at + 1, min(first - 1, acked)))
-        if last > at and is_gone and not gaps:
+        if first > at + 1:
+            up_to = at if up_to is None else up_to
+            gaps.append((at + 1, first - 1))
+        if last > at and is_gone and up_to is None:
             dropped += last - at - sum(at < number <= last for number in stored)
         at = max(at, last)
-    if at < acked:
-        if not gaps:
-            up_to = at
-        gaps.append((at + 1, acked))
-    return (at if up_to is None else up_to), dropped, gaps
+    gaps.append((at + 1, acked))
+    wanted = [(first, min(last, acked)) for first, last in gaps if first <= min(last, acked)]
+    return (at if up_to is None else up_to), dropped, wanted

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from dormouse import protocol
 from dormouse_host.ledger import catalogue, entry, messages, names, rows, rules, schema, strangers, telemetry
+from dormouse_host.ledger.contention import Busy
 from dormouse_host.ledger.rows import C, Changes, D, Device
 from dormouse_host.ledger.rules import End, Heard
 
@@ -32,6 +33,7 @@ _GIVEN = select(schema.ledger.c.name, N.number).select_from(
 _END = select(E.repeated).where(
     E.device == bindparam("device"), E.state == bindparam("state"), E.wake == bindparam("wake")
 )
+_THERE = select(D.id).where(D.id.in_(rows.some("names")))
 _NEW_END = insert(schema.ends)
 
 
@@ -41,13 +43,17 @@ def known(
     """These devices, locked, with so many seqs for each. `accept_new`: whatever a broker lets speak on a device's
     topics becomes one, unless it was removed.
     """
-    wanted = sorted(set(devices))
-    found = rows.lock_all(connection, wanted, seqs)
-    unknown = [device for device in wanted if device not in found] if accept_new else []
-    gone = strangers.removed(connection, unknown)
-    if missing := [{"id": device, "added": now} for device in unknown if device not in gone]:
-        rows.insert_once(connection, schema.devices, missing)
-        found.update(rows.lock_all(connection, [str(device["id"]) for device in missing], seqs))
+    wanted = set(devices)
+    there: set[str] = set()
+    for some in rows.chunks(wanted):
+        there.update(connection.execute(_THERE, {"names": some}).scalars())
+    if accept_new:
+        new = wanted - there - strangers.removed(connection, wanted - there)
+        rows.insert_devices(connection, new, now)
+        there |= new
+    found = rows.lock_all(connection, there, seqs)
+    if len(found) < len(there):
+        raise Busy("a device was removed meanwhile: try again", at_once=True)
     return found
 
 
@@ -136,10 +142,13 @@ def _take(connection: Connection, device: Device, row: rules.Row, answer: messag
     if row.do == catalogue.DESCRIBE:
         catalogue.learn(connection, device, value, row.value)
     if row.do == telemetry.RESEND:
-        first, dropped = json.loads(row.args or "{}").get("from", 0), value.get("dropped")
-        if isinstance(dropped, int) and 0 < dropped < 1 << 53:
-            gone = {"device": device.id, "state": answer.state, "first": max(1, first), "last": first + dropped - 1}
-            rows.insert_once(connection, schema.gone, gone)
+        asked, dropped = json.loads(row.args or "{}"), value.get("dropped")
+        if isinstance(dropped, int):
+            first = max(1, asked.get("from", 1))
+            last = min(asked.get("to", 0), first + dropped - 1)
+            if first <= last < 1 << 53:
+                gone = {"device": device.id, "state": answer.state, "first": first, "last": last}
+                rows.insert_once(connection, schema.gone, gone)
 
 
 # ---- reports and end records
@@ -167,7 +176,7 @@ def report(
         telemetry.give_up(connection, device, now)
     if said.end:
         end(connection, replace(device, state=said.state), said.end, session, now, repeated=True)
-    catalogue.ask(connection, device, said.fields.get("catalogue"), now)
+    catalogue.ask(connection, device, messages.catalogue_hash(said.fields), now)
     device.state = said.state
 
 

@@ -127,9 +127,11 @@ def devices(connection: Connection, only: str | None = None) -> list[DeviceView]
     """Every device, or one."""
     pending = select(C.device, func.count().label("count")).where(C.open).group_by(C.device)
     dropped = select(schema.streams.c.device, func.sum(schema.streams.c.dropped)).group_by(schema.streams.c.device)
-    members = select(schema.groups.c.device, schema.groups.c.name).order_by(schema.groups.c.name)
+    members = select(schema.groups.c.device, schema.groups.c.name).order_by(
+        rows.in_order(connection, schema.groups.c.name)
+    )
     keyed = select(schema.keys.c.device)
-    found = select(schema.devices).order_by(D.id)
+    found = select(schema.devices).order_by(rows.in_order(connection, D.id))
     if only is not None:
         found, pending = found.where(D.id == only), pending.where(C.device == only)
         keyed = keyed.where(schema.keys.c.device == only)
@@ -165,7 +167,7 @@ def _device(
 def relays(connection: Connection, alive: Callable[[str, float], bool]) -> list[RelayView]:
     """The relays that have not ended in order; `alive` judges instance and time."""
     r = schema.relays.c
-    found = connection.execute(select(r.name, r.instance, r.until).order_by(r.name))
+    found = connection.execute(select(r.name, r.instance, r.until).order_by(rows.in_order(connection, r.name)))
     return [RelayView(name, instance, until, alive(instance, until)) for name, instance, until in found]
 
 

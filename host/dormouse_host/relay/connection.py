@@ -168,12 +168,15 @@ class Connection:
         """Publishes without a PUBACK."""
         return len(self._flying)
 
-    def wait(self, seconds: float) -> tuple[Sequence[tuple[int, Incoming]], Sequence[Ack]]:
+    def wait(self, seconds: float, *, hold: bool = False) -> tuple[Sequence[tuple[int, Incoming]], Sequence[Ack]]:
         """What came in, with the ids to confirm, and the PUBACKs, after at most so long without any. Lost if it is.
 
         What follows within _GROUP is one group with the first, and stored with one COMMIT. No device waits for that:
-        its PUBACKs are the broker's.
+        its PUBACKs are the broker's. `hold`: nothing is read meanwhile, because what came is not stored yet.
         """
+        if hold:
+            time.sleep(seconds)
+            return [], []
         until, first = time.monotonic() + seconds, True
         while not self._client.full and (before := len(self._came) + len(self._acks)) < _BATCH:
             if self._client.loop(max(0.0, until - time.monotonic())) != paho.MQTT_ERR_SUCCESS:

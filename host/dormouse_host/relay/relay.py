@@ -1,21 +1,25 @@
 """The relay's loop: wait, store, acknowledge, claim, publish.
 
 Must stay true: what came in is committed before it is acknowledged, and "publishing" before the first byte leaves;
-between two steps nothing lives in memory that the ledger does not have, so that a kill at any point loses nothing; no
-error of broker or database ends the loop, they make it connect again, later each time.
+between two steps nothing lives in memory that the ledger does not have and the broker believes delivered, so that a
+kill at any point loses nothing; no error of broker or database ends the loop, they make it connect again, later each
+time (but for a ledger's file that is gone); a database that is busy costs no connection, the next turn tries again.
 """
 
 import math
 import random
 import secrets
 import time
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 
 from dormouse_host.errors import HostError
+from dormouse_host.ledger.contention import Busy
+from dormouse_host.ledger.database import Gone
+from dormouse_host.ledger.outward import Ack
 from dormouse_host.ledger.relays import ALIVE
-from dormouse_host.ledger.store import Ledger
+from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.relay import log
 from dormouse_host.relay.connection import Connection, Lost
 from dormouse_host.relay.rival import SETTLED, Rival
@@ -26,6 +30,7 @@ _POLL = 0.1  # seconds between two looks at the ledger while nothing comes in
 _SHORTEST, _LONGEST = 0.5, 30.0  # seconds before connecting again
 _CATCH_UP = 5.0  # seconds that a new connection takes in at most before it publishes
 _FIRST, _ROUNDS = 1.0, 4  # seconds, and times the connection's making, that the first message of those may take
+_HELD, _HELD_COUNT = 4 << 20, 5000  # bytes and messages that wait for a busy ledger; the broker keeps the others
 _NAMED = 20  # messages of one batch that are named in the log
 _LAST_ACKS = 5.0  # seconds that an orderly end waits for PUBACKs
 
@@ -36,11 +41,15 @@ def client_id(name: str) -> str:
 
 
 @dataclass
-class _Counts:
-    """What one connection did, for its last line in the log."""
+class _Work:
+    """What one connection has in hand, and what it did, for its last line in the log."""
 
+    session: str
+    came: list[tuple[int, Incoming]] = field(default_factory=list)  # neither stored nor acknowledged yet
+    acks: list[Ack] = field(default_factory=list)
     stored: int = 0
     published: int = 0
+    busy: bool = False  # the ledger was, in this turn
 
 
 class Relay:
@@ -72,7 +81,9 @@ class Relay:
         return self._stop.on(numbers)
 
     def run(self) -> None:
-        """Relay until `stop`. HostError where another relay has this name or the broker refuses the credentials."""
+        """Relay until `stop`. HostError where another relay has this name, the broker refuses the credentials or the
+        ledger's file is gone.
+        """
         instance = self._ledger.register(self._name)
         self._signed = time.monotonic()
         try:
@@ -96,7 +107,7 @@ class Relay:
                 self._mqtt5 = not error.older
                 why, cut = str(error), error.cut
             except HostError as error:
-                if error.code == 2:
+                if error.code == 2 or isinstance(error, Gone):
                     raise
                 why = str(error)
             if self._stop.is_set():
@@ -116,6 +127,8 @@ class Relay:
     def _release(self, instance: str) -> None:
         try:
             self._ledger.release(self._name, instance)
+        except Gone:  # why this relay ends
+            pass
         except HostError as error:  # what it had runs out by itself
             log.warning("not released", why=error)
 
@@ -131,23 +144,38 @@ class Relay:
         self._stay_alive(instance)
         began = time.monotonic()
         connection = Connection(self._address, client_id(self._name), self._root, mqtt5=self._mqtt5)
-        session = secrets.token_hex(8)
-        counts = _Counts()
+        work = _Work(secrets.token_hex(8))
         self._connected = time.monotonic()
         log.info("connected", mqtt=5 if self._mqtt5 else "3.1.1", session_present=connection.present)
         try:
             self._rival.connected()
-            self._catch_up(connection, session, counts, self._connected - began)
+            self._catch_up(connection, work, self._connected - began)
             while not self._stop.is_set():
-                self._stay_alive(instance)
-                self._store(connection, _POLL, session, counts)
-                self._publish(connection, session, counts)
-            self._finish(connection, session, counts)
+                self._turn(connection, instance, work)
+            self._finish(connection, work)
         finally:
             connection.drop()
-            log.info("connection over", stored=counts.stored, published=counts.published)
+            log.info("connection over", stored=work.stored, published=work.published)
 
-    def _catch_up(self, connection: Connection, session: str, counts: _Counts, took: float) -> None:
+    def _turn(self, connection: Connection, instance: str, work: _Work) -> None:
+        """What comes in, a sign of life, what goes out. Of one turn the ledger may keep the broker waiting once."""
+        self._receive(connection, _POLL, work)
+        with self._unless_busy(work):
+            self._stay_alive(instance)
+            self._store(connection, work)
+            self._publish(connection, work)
+
+    @contextmanager
+    def _unless_busy(self, work: _Work) -> Iterator[None]:
+        try:
+            yield
+            work.busy = False
+        except Busy as error:
+            if not work.busy:  # one line for each time, however long
+                log.warning("ledger busy", why=error)
+            work.busy = True
+
+    def _catch_up(self, connection: Connection, work: _Work, took: float) -> None:
         """Take what the broker kept, before anything is published: by a report of before, a ledger that is an older
         copy of itself finds out, and no command that was answered meanwhile goes again. `took`: seconds that it took
         to connect, by which a slow broker is known. Who may have to give this session up publishes nothing at first.
@@ -155,46 +183,58 @@ class Relay:
         stored, wait = -1, max(_FIRST, _ROUNDS * took)
         least = SETTLED if self._rival.times else 0.0
         while not self._stop.is_set() and (held := time.monotonic() - self._connected) < _CATCH_UP:
-            if stored == counts.stored and held >= least:
+            if stored == work.stored and held >= least and not work.came:
                 break
-            stored = counts.stored
-            self._store(connection, min(wait, _CATCH_UP), session, counts)
+            stored = work.stored
+            self._receive(connection, min(wait, _CATCH_UP), work)
+            with self._unless_busy(work):
+                self._store(connection, work)
             wait = max(_POLL, took)
 
     def _stay_alive(self, instance: str) -> None:
         """A sign of life where it is time for one. HostError where another relay has the name by now."""
         if time.monotonic() - self._signed < ALIVE / 3:
             return
-        self._signed = time.monotonic()
         if not self._ledger.keep_alive(self._name, instance):
             raise HostError(f"another relay has taken the name {self._name}", 2)
+        self._signed = time.monotonic()
 
-    def _store(self, connection: Connection, wait: float, session: str, counts: _Counts) -> None:
-        came, acks = connection.wait(wait)
-        if came:
-            wrong = self._ledger.take([message for _, message in came], session, accept_new=self._accept_new)
+    def _receive(self, connection: Connection, wait: float, work: _Work) -> None:
+        held = sum(len(message.payload) for _, message in work.came)
+        came, acks = connection.wait(wait, hold=held >= _HELD or len(work.came) >= _HELD_COUNT)
+        work.came += came
+        work.acks += acks
+
+    def _store(self, connection: Connection, work: _Work) -> None:
+        if work.came:
+            came = [message for _, message in work.came]
+            wrong = self._ledger.take(came, work.session, accept_new=self._accept_new)
             for what in wrong[:_NAMED]:
                 log.warning("not understood", what=what)
             if len(wrong) > _NAMED:
                 log.warning("not understood", more=len(wrong) - _NAMED)
-            connection.confirm(mid for mid, _ in came)
-            counts.stored += len(came)
-        if acks:  # after the reports that came with them: judged too late costs a wake, too early a repetition
-            self._ledger.acknowledged(acks)
-            for ack in acks:
+            connection.confirm(mid for mid, _ in work.came)
+            work.stored += len(work.came)
+            work.came = []
+        if work.acks:  # after the reports that came with them: judged too late costs a wake, too early a repetition
+            self._ledger.acknowledged(work.acks)
+            for ack in work.acks:
                 if not ack.taken:
                     log.warning("refused by the broker", command=ack.n)
+            work.acks = []
 
-    def _publish(self, connection: Connection, session: str, counts: _Counts) -> None:
+    def _publish(self, connection: Connection, work: _Work) -> None:
         room = connection.room - connection.flying
         if 2 * room >= connection.room:  # many in one transaction, and not a few for each PUBACK
-            outgoing = self._ledger.claim(self._name, session, room)
+            outgoing = self._ledger.claim(self._name, work.session, room)
             connection.publish(outgoing)
-            counts.published += len(outgoing)
+            work.published += len(outgoing)
 
-    def _finish(self, connection: Connection, session: str, counts: _Counts) -> None:
+    def _finish(self, connection: Connection, work: _Work) -> None:
         """Wait for what is under way, so that nothing stays "publishing" without need."""
         deadline = time.monotonic() + _LAST_ACKS
-        while connection.flying and time.monotonic() < deadline:
-            self._store(connection, _POLL, session, counts)
+        while (connection.flying or work.acks) and time.monotonic() < deadline:
+            self._receive(connection, _POLL, work)
+            with self._unless_busy(work):
+                self._store(connection, work)
         connection.close()

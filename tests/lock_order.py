@@ -1,0 +1,195 @@
+"""Several processes that do whatever a ledger can do, at random and all at once: do their locks have one order?
+
+Must stay true: the ledger is real and on PostgreSQL, and each process has connections of its own; a deadlock counts
+though the ledger tries again; the work depends on the seed alone, but for what the others do meanwhile.
+"""
+
+import json
+import multiprocessing
+import random
+import time
+from binascii import crc32
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+
+from sqlalchemy import Engine, event, select
+
+from dormouse import protocol
+from dormouse.signing import Signer
+from dormouse_host.errors import HostError
+from dormouse_host.ledger import rows
+from dormouse_host.ledger.entry import Order
+from dormouse_host.ledger.outward import Ack
+from dormouse_host.ledger.store import Incoming, Ledger
+
+DEVICES = [f"d{number}" for number in range(6)]
+KEY = "5c" * 32
+LEAST = 60  # steps of each process, however slow the machine is
+_FORK = multiprocessing.get_context("fork")
+_OPTIONS = "?options=-c%20deadlock_timeout%3D30ms%20-c%20lock_timeout%3D20s"  # a deadlock is found soon
+_REFUSED = ("is not known", "no command", "is alive", "has given all its numbers")  # what a person would be told
+
+
+@dataclass
+class Found:
+    """What one process did, how often; the SQLSTATEs that PostgreSQL answered; the errors that it was left with."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=Counter)
+    errors: list[str] = field(default_factory=list)
+
+    def __add__(self, more: "Found") -> "Found":
+        return Found(self.done + more.done, self.states + more.states, self.errors + more.errors)
+
+
+class Worker:
+    """One process's work."""
+
+    def __init__(self, url: str, seed: int, number: int) -> None:
+        self.ledger = Ledger(url)
+        self.dice = random.Random(f"{seed}/{number}")
+        self.name = f"r{number}"
+        self.instance: str | None = None
+        self.sent: list = []
+        self.wakes = 1000 * number
+        self.kinds: list[Callable[[], object]] = [
+            *[self.send, self.take, self.claim] * 4,
+            *[self.cancel, self.follow, self.new] * 2,
+            *(self.prune, self.group, self.key, self.remove, self.live, self.stop, self.restore),
+        ]
+        self.first = list(dict.fromkeys(self.kinds))
+        self.dice.shuffle(self.first)
+
+    def step(self) -> str:
+        """One piece of work; its name. Each kind has been done once before any is left to chance."""
+        kind = self.first.pop() if self.first else self.dice.choice(self.kinds)
+        kind()
+        return kind.__name__
+
+    def some(self, most: int = 4) -> list[str]:
+        return self.dice.sample(DEVICES, self.dice.randint(1, most))
+
+    def send(self) -> None:
+        self.ledger.enter([Order(device, "ping") for device in self.some()], create=self.dice.random() < 0.3)
+
+    def follow(self) -> None:
+        """Commands that wait for another's."""
+        names = self.open_names()
+        if names:
+            after = self.dice.choice(names)
+            self.ledger.enter([Order(device, "ping", after=after) for device in self.some(2)])
+
+    def open_names(self) -> list[str]:
+        with self.ledger.database.reading() as connection:
+            newest = select(rows.C.u).where(rows.C.open).order_by(rows.C.n.desc()).limit(20)
+            return list(connection.execute(newest).scalars())
+
+    def cancel(self) -> None:
+        for name in self.open_names()[:3]:
+            self.ledger.cancel(name)
+
+    def new(self) -> None:
+        self.ledger.add_devices(self.some(6))
+
+    def take(self) -> None:
+        messages = [self.message(device) for device in self.some(6)]
+        messages += [self.answer() for _ in self.sent[:5]]
+        assert self.ledger.take(messages, self.name) == []
+
+    def message(self, device: str) -> Incoming:
+        self.wakes += 1
+        state = "s1" if self.dice.random() < 0.98 else "s2"
+        number = self.dice.randint(1, 50)
+        end = {"wake": self.wakes - 1, "state": state, "present": True, "drained": True, "acked": number, "windows": {}}
+        leaf, said = self.dice.choice(
+            [
+                (protocol.WAKE, {"wake": self.wakes, "state": state, "catalogue": f"c{number % 3}", "end": end}),
+                (protocol.TELEMETRY, {"state": state, "records": [[number, 0, {"v": 1}], [number + 1, 0, {}]]}),
+                (protocol.END, end),
+            ]
+        )
+        return Incoming(device, leaf, Signer(KEY).sign(json.dumps(said).encode()))
+
+    def answer(self) -> Incoming:
+        one = self.sent.pop()
+        payload = one.payload.partition(b"\n")[0]
+        status = self.dice.choice(["succeeded", "failed", "running"])
+        said = [{"id": json.loads(payload)["id"], "status": status, "crc": crc32(payload)}]
+        return Incoming(one.device, protocol.RESULT, Signer(KEY).sign(json.dumps(said).encode()))
+
+    def claim(self) -> None:
+        claimed = self.ledger.claim(self.name, self.name, self.dice.randint(1, 20))
+        self.sent += claimed
+        if claimed:
+            self.ledger.acknowledged([Ack(one.n, one.times, self.dice.random() < 0.9) for one in claimed])
+
+    def prune(self) -> None:
+        self.ledger.prune(time.time() - 1, dry=self.dice.random() < 0.2, on_progress=lambda *_: None)
+
+    def group(self) -> None:
+        self.ledger.set_group(self.dice.choice(["g", "h"]), self.some())
+
+    def key(self) -> None:
+        """All have the same key, so that what one process says is true for each."""
+        self.ledger.set_key(self.dice.choice(DEVICES), KEY)
+
+    def remove(self) -> None:
+        self.ledger.remove_device(self.dice.choice(DEVICES))
+
+    def live(self) -> None:
+        if self.instance is None:
+            self.instance = self.ledger.register(self.name)
+        self.ledger.keep_alive(self.name, self.instance)
+
+    def stop(self) -> None:
+        if self.instance is not None:
+            self.ledger.release(self.name, self.instance)
+            self.instance = None
+
+    def restore(self) -> None:
+        self.ledger.restored()
+
+
+def _work(url: str, seed: int, number: int, seconds: float, plant: Callable[[], object], out: Connection) -> None:
+    found = Found()
+
+    def note(context) -> None:
+        found.states[getattr(context.original_exception, "sqlstate", None) or "none"] += 1
+
+    event.listen(Engine, "handle_error", note)
+    plant()
+    worker = Worker(url + _OPTIONS, seed, number)
+    until = time.monotonic() + seconds
+    steps = 0
+    while steps < LEAST or time.monotonic() < until:
+        steps += 1
+        try:
+            found.done[worker.step()] += 1
+        except HostError as error:
+            if not any(refused in str(error) for refused in _REFUSED):
+                found.errors.append(str(error))
+    out.send(found)
+
+
+def run(url: str, seed: int, seconds: float, plant: Callable[[], object] = lambda: None, processes: int = 3) -> Found:
+    """So many processes at once; `plant` is called in the first of them, before it begins."""
+    with Ledger(url) as ledger:
+        ledger.add_devices(DEVICES)
+    children = []
+    for number in range(processes):
+        mine, theirs = _FORK.Pipe(duplex=False)
+        planted = plant if number == 0 else lambda: None
+        child = _FORK.Process(target=_work, args=(url, seed, number, seconds, planted, theirs))
+        child.start()
+        theirs.close()
+        children.append((child, mine))
+    total = Found()
+    for child, mine in children:
+        try:
+            total += mine.recv()
+        except EOFError:
+            total.errors.append("a process ended with a traceback")
+        child.join(60)
+    return total
