@@ -6,6 +6,7 @@ Must stay true: a device of the owner's wakes in the middle of it, and what beca
 import json
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -60,9 +61,11 @@ def try_strangers(bench: Bench) -> Outcome:
     speaking.start()
     time.sleep(2)
     began = time.monotonic()
-    status = bench.settled_after_wake(bench.send(device, s=3), device)
+    status = "not settled"
+    with suppress(AssertionError):  # a delay without end is for the verdict below
+        status = bench.settled_after_wake(bench.send(device, s=3), device)
     delay = time.monotonic() - began
-    bench.until(over.is_set, 300)
+    bench.until(over.is_set, 600)
     heard, last = 0, -1
     while heard != last:
         time.sleep(2)
