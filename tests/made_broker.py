@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from dormouse_host.broker import HOST, LocalBroker, free_port
 from dormouse_host.door import broker as door
-from dormouse_host.door import running
+from dormouse_host.door import environment, running
 from dormouse_host.door.broker import BrokerFolder
 from dormouse_host.url import BrokerAddress, parse
 from needs import need_mosquitto
@@ -94,6 +94,5 @@ class MadeBroker(LocalBroker):
 
     def of_relay(self, name: str = "main") -> BrokerAddress:
         """The address with the relay's credential, as its environment file has it."""
-        lines = self.made.relay_file(name).read_text().splitlines()
-        said = dict(line.split("=", 1) for line in lines)
+        said = environment.read(self.made.relay_file(name).read_text())
         return parse(said["DORMOUSE_BROKER"], said)

@@ -1,11 +1,19 @@
 """A sample of the attacks of `make attack` is repelled; and each kind of them gets in where its door is left open."""
 
-import pytest
+import sys
 
-from attack import ATTACKS, commands, credentials, encryption, texts
+import pytest
+from cryptography import x509
+
+from another_user import needs_root
+from attack import ATTACKS, commands, credentials, encryption, floods, folders, strangers, texts
+from attack.__main__ import GROUPS, WITHOUT_LEDGER
 from attack.bench import Bench
 from device_folder import Device
 from dormouse.signing import Signer
+from dormouse_host.door import hosts, places
+from dormouse_host.ledger import schema
+from postgresql import PostgreSQL, need_postgresql
 from sampling import some
 
 pytestmark = pytest.mark.xdist_group("attack")
@@ -17,6 +25,12 @@ def bench():
         yield made
 
 
+@pytest.fixture(scope="module")
+def on_postgresql():
+    with PostgreSQL(need_postgresql()) as server, Bench(server.url) as made:
+        yield made
+
+
 @pytest.mark.parametrize("one", some(ATTACKS, 8, "attack"), ids=[one.name for one in ATTACKS])
 def test_attack_is_repelled(bench, one):
     outcome = one.run(bench)
@@ -24,10 +38,18 @@ def test_attack_is_repelled(bench, one):
     assert outcome.seen.isprintable()
 
 
+TOUCHING = [one for one in ATTACKS if one.run.__module__ not in {module.__name__ for module in WITHOUT_LEDGER}]
+
+
+@pytest.mark.parametrize("one", some(TOUCHING, 4, "attack on postgresql"), ids=[one.name for one in TOUCHING])
+def test_attack_is_repelled_on_postgresql(on_postgresql, one):
+    outcome = one.run(on_postgresql)
+    assert not outcome.let_in, outcome.seen
+    assert outcome.seen.isprintable()
+
+
 def test_groups_are_all_there():
-    assert {one.run.__module__ for one in ATTACKS} == {
-        module.__name__ for module in (encryption, credentials, commands, texts)
-    }
+    assert {one.run.__module__ for one in ATTACKS} == {module.__name__ for module in GROUPS}
 
 
 @pytest.mark.proof
@@ -67,3 +89,52 @@ def test_a_secret_in_a_log_is_found(bench):
         assert texts.where(bench) == ["the relay's password in what was printed"]
     finally:
         bench.said.pop()
+
+
+@needs_root
+def test_root_that_follows_links_hands_over_the_key(bench, monkeypatch):
+    """Else the attack on the broker's folder would prove nothing."""
+    monkeypatch.setattr(places, "_FILE", 0)
+    monkeypatch.setattr(places, "_is_plain", lambda at, name, found: True)
+    assert folders.try_links(bench).let_in
+
+
+def test_names_that_are_not_checked_run_in_a_shell(bench, monkeypatch):
+    """Else the attack on what a shell sources would prove nothing."""
+    monkeypatch.setattr(hosts, "plain", lambda text: text)
+    monkeypatch.setattr(hosts, "alternative", lambda text: x509.DNSName("x"))
+    monkeypatch.setattr("dormouse_host.door.environment.shlex.quote", lambda text: text)
+    assert folders.try_sourced(bench).let_in
+
+
+@pytest.mark.proof
+def test_a_client_that_keeps_all_is_found(bench):
+    """Else the floods would prove nothing."""
+    program = """
+import os
+from urllib.parse import urlsplit
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+client = paho.Client(CallbackAPIVersion.VERSION2)
+client.connect("127.0.0.1", urlsplit(os.environ["DORMOUSE_BROKER"]).port)
+client.subscribe("#", 1)
+client.loop_forever()
+"""
+    assert floods.judged(bench, ["huge"], argv=[sys.executable, "-c", program]).let_in
+
+
+@pytest.mark.proof
+def test_a_relay_that_accepts_all_makes_devices_of_strangers(monkeypatch):
+    """Else the attacks by strangers would prove nothing."""
+    monkeypatch.setattr(strangers, "COUNT", 1000)
+    remove = strangers.remove
+
+    def without_a_trace(bench: Bench, name: str) -> None:
+        remove(bench, name)
+        with bench.fleet as fleet, fleet.ledger.database.writing() as connection:
+            connection.execute(schema.removed.delete())
+
+    monkeypatch.setattr(strangers, "remove", without_a_trace)
+    with Bench(accept_new=True) as bench:
+        assert strangers.try_strangers(bench).let_in
+        assert strangers.try_removed(bench).let_in

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import shlex
 import stat
 import subprocess
 import sys
@@ -14,11 +15,11 @@ from cryptography import x509
 
 import made_broker
 from dormouse_host.door import broker as door
-from dormouse_host.door import passwords, provision
+from dormouse_host.door import environment, passwords, provision
 from dormouse_host.door.probe import Client, NoAnswer
 from dormouse_host.errors import HostError
 from dormouse_host.publisher import Publisher
-from dormouse_host.url import BrokerAddress
+from dormouse_host.url import BrokerAddress, parse
 from needs import need_mosquitto
 
 SECRET = ("ca.key", "broker.key", "passwd", "secrets.json", "key.der", "relay-main.env", "acl")
@@ -260,3 +261,68 @@ def test_every_command_of_the_door_says_the_same_as_json(tmp_path):
     assert told[1]["files"] == ["ca.der", "config.json", "secrets.json"]
     assert told[2] == {"device": "greenhouse", "broker_told": False}
     assert "password" not in json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fe80::1%$(touch PWNED)",
+        "fe80::1%`touch PWNED`",
+        "fe80::1%a;touch PWNED",
+        "fe80::1%a\ntouch PWNED",
+        "fe80::1%" + "a" * 16,
+        "fe80::1%",
+        "10.0.0.1%eth0",
+        "$(touch PWNED).example",
+        "＄（touch）.example",  # what IDNA makes of it is $(touch)
+        "a'b.example",
+        "a..b",
+        "a." * 127 + "aa",
+        "10.0.0.300",
+        "[broker.example]",
+        "",
+    ],
+)
+def test_what_is_neither_a_name_nor_an_address_makes_no_broker(tmp_path, name):
+    with pytest.raises(HostError, match="neither a host name nor an address") as caught:
+        made_broker.make(tmp_path / "b", (name,))
+    assert caught.value.code == 2
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    "name, host, url",
+    [
+        ("bücher.example", "xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("fe80::1%eth0.7", "fe80::1%eth0.7", "[fe80::1%eth0.7]"),
+        ("[FD00:0::7]", "fd00::7", "[fd00::7]"),
+        ("under_score.local", "under_score.local", "under_score.local"),
+        ("192.168.1.10", "192.168.1.10", "192.168.1.10"),
+    ],
+)
+def test_names_are_written_as_clients_read_them(tmp_path, name, host, url):
+    made = made_broker.make(tmp_path / "b", (name, "localhost"))
+    assert made.names == [host, "localhost"]
+    assert made.url() == f"mqtts://{url}:{made.ports[0]}"
+    said = environment.read(made.relay_file("main").read_text())
+    assert parse(said["DORMOUSE_BROKER"], said).host == host
+    served = x509.load_pem_x509_certificate((made.broker / "broker.crt").read_bytes())
+    names = served.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(one.value) for one in names] == [host.partition("%")[0], "localhost"]
+
+
+@pytest.mark.parametrize("folder", ["plain", "$(touch${IFS}PWNED)", "a'b;touch${IFS}PWNED", '"`touch${IFS}PWNED`"'])
+def test_a_shell_that_reads_a_relays_file_runs_nothing_of_it(tmp_path, folder):
+    made = made_broker.make(tmp_path / folder, ("fe80::1%eth0", "bücher.example"))
+    path = tmp_path / "relay.env"
+    path.write_bytes(made.relay_file("main").read_bytes())
+    for shell in ("sh", "bash"):
+        argv = [shell, "-c", 'set -a; . "$1"; set +a; exec env -0', "x", path]
+        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True)
+        got = dict(word.split("=", 1) for word in done.stdout.split("\0") if "=" in word)
+        assert {key: got[key] for key in ("DORMOUSE_BROKER", "DORMOUSE_CA")} == {
+            "DORMOUSE_BROKER": made.url(user="dormouse-relay-main"),
+            "DORMOUSE_CA": str(made.ca),
+        }
+    assert shlex.split(made.command) == ["mosquitto", "-c", str(made.configuration)]
+    assert list(tmp_path.rglob("PWNED")) == []

@@ -22,6 +22,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from dormouse import protocol
 from dormouse_host.fleet import LOOK, CommandView, DeviceView, Fleet, LogLine, RelayView, Sent
+from dormouse_host.ledger.strangers import Strangers
 from dormouse_host.url import BrokerAddress
 
 _THREADS = 4  # each may hold a connection to the database
@@ -181,9 +182,13 @@ class AsyncFleet:
 
     # ---- relays
 
-    async def relay(self, broker: BrokerAddress, name: str) -> None:
+    async def strangers(self) -> Strangers:
+        """Ids that have sent something and are no devices: Fleet.strangers."""
+        return await self._run(self.fleet.strangers)
+
+    async def relay(self, broker: BrokerAddress, name: str, *, accept_new: bool | None = None) -> None:
         """Relay until this is cancelled: Fleet.relay, run in a thread of its own and stopped in order."""
-        running = self.fleet.relay(broker, name)
+        running = self.fleet.relay(broker, name, accept_new=accept_new)
         thread = asyncio.ensure_future(asyncio.to_thread(running.run))  # not of the pool: it would keep it for good
         try:
             await asyncio.shield(thread)

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from dormouse_host import children
+from dormouse_host.door import files
 from dormouse_host.errors import HostError
 from dormouse_host.url import BrokerAddress
 
@@ -79,7 +80,7 @@ class LocalBroker(ABC):
         """Start it and wait until it accepts. HostError with its last words where it does not."""
         ports = [self._port] * _ATTEMPTS if self._port else [free_port() for _ in range(_ATTEMPTS)]
         for port in ports:
-            with self.log.open("wb") as log:
+            with files.fresh(self.log) as log:
                 self._child = children.start(self._argv(port), output=log)
             if self._serves():
                 self._port = port
@@ -167,7 +168,7 @@ class Mosquitto(LocalBroker):
             *self._settings,
         ]
         conf = self.folder / "mosquitto.conf"
-        conf.write_text("".join(f"{line}\n" for line in lines))
+        files.write(conf, "".join(f"{line}\n" for line in lines))
         return [str(self._program), "-c", str(conf)]
 
 

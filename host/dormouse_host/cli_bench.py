@@ -42,6 +42,7 @@ def bench(
 
     from dormouse_host import toolchain
     from dormouse_host.bench import cases, measure, picture
+    from dormouse_host.door import files
 
     wanted = [_case(text) for text in case] if case else list(cases.CASES)
     if svg:
@@ -69,7 +70,7 @@ def bench(
         _tell(rows)
     if svg:
         shown = [row for row in rows if (row.commands, row.records) == _DRAWN and row.style in cases.STYLES]
-        svg.write_text(picture.picture(shown))
+        files.write(svg, picture.picture(shown), files.PUBLIC)
 
 
 def _tell(rows: "list[cases.Row]") -> None:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from dormouse_host import show
-from dormouse_host.cli_words import Json
+from dormouse_host.cli_words import Json, ledger_here
 from dormouse_host.errors import HostError
 
 FIRST_WAKE_FAILED = 5
@@ -72,6 +72,9 @@ def flash(
     sleep = max(files.full["connect_every"], files.full["sample_every"])
     request = Request(here, kind, place, files, app, sleep * 1.25 + 60 if wait is None else wait, watch)
     done = run(request, partial(_echo, err=json))
+    with ledger_here(None) as fleet:
+        if fleet:
+            fleet.add(device)
     if done.wake is not None and not done.wake.succeeded:
         raise HostError(done.wake.explain(files.full), FIRST_WAKE_FAILED)
     awake = done.wake and done.wake.asleep.get("ms")
@@ -148,6 +151,7 @@ def romfs(
     romfs query` tells): `mpremote romfs deploy FILE`, then flash. Nobody has run this on hardware yet.
     """
     from dormouse_host import boards, build, flash_files
+    from dormouse_host.door import files
     from dormouse_host.romfs import image
 
     kind = boards.load(board)
@@ -156,10 +160,7 @@ def romfs(
     if out.suffix not in (".romfs", ".img"):
         raise HostError(f"--out {out}: mpremote knows an image by its name: {out.with_suffix('.romfs').name}", 2)
     data = image({**build.agent_files(kind.port), **flash_files.umqtt()})
-    try:
-        out.write_bytes(data)
-    except OSError as error:
-        raise HostError(f"--out {out}: {error.strerror}", 2) from None
+    files.write(out, data, files.PUBLIC)
     if json:
         show.json_line({"board": kind.name, "file": str(out), "bytes": len(data)})
     else:

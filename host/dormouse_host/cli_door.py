@@ -18,7 +18,7 @@ import typer
 
 from dormouse_host import show
 from dormouse_host.cli_broker import broker
-from dormouse_host.cli_words import Db, Json, opened, seconds_until
+from dormouse_host.cli_words import Db, Json, ledger_here, opened, seconds_until
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
@@ -74,12 +74,13 @@ def init(
 
     names = name or [socket.gethostname(), *addresses(), "localhost"]
     made = door.init(folder, names, port=port, relay=relay, queue=queue, root=root, user=user)
-    told = {"names": names, "url": made.url(), "start": made.command, "relay": str(made.relay_file(relay))}
+    told = {"names": made.names, "url": made.url(), "start": made.command, "relay": str(made.relay_file(relay))}
+    relay_file, where = (shlex.quote(str(path)) for path in (made.relay_file(relay), folder))
     lines = (
-        f"a broker for {', '.join(names)}; devices will use {made.url()}",
+        f"a broker for {', '.join(made.names)}; devices will use {made.url()}",
         f"start it:   {made.command}",
-        f"the relay:  set -a; . {made.relay_file(relay)}; set +a; dormouse relay --name {relay}",
-        f"a device:   dormouse provision DEVICE --folder {folder}",
+        f"the relay:  set -a; . {relay_file}; set +a; dormouse relay --name {relay}",
+        f"a device:   dormouse provision DEVICE --folder {where}",
     )
     if json:
         show.json_line(told)
@@ -177,15 +178,21 @@ def provision(
     folder: Folder = _FOLDER,
     project: Project = Path(),
     cert: Annotated[bool, typer.Option("--cert", help="A client certificate instead of a password.")] = False,
+    db: Db = None,
     json: Json = False,
 ) -> None:
     """Give a device a credential of its own at the broker.
 
-    And write what `dormouse flash` puts on the board.
+    And write what `dormouse flash` puts on the board. It is registered in the ledger, where there is one here.
     """
     from dormouse_host.door import provision as work
 
-    done = work.provision(_open(folder), device, project, cert=cert)
+    with ledger_here(db) as fleet:
+        done = work.provision(_open(folder), device, project, cert=cert)
+        if fleet:
+            fleet.add(device)
+        else:
+            show.warn(f"no ledger here: where the relay runs, dormouse devices add {device}")
     files = _names(done.folder)
     told = {"device": device, "folder": str(done.folder), "files": files, "broker_told": done.told}
     show.told(told, f"{device}: {', '.join(files)} in {done.folder}", json=json)

@@ -54,6 +54,7 @@ def status(
             show.device(views[0], fleet.understood(device), now)
         else:
             show.devices(views, now)
+        show.strangers(fleet.strangers())
         if any(view.pending for view in views) and not any(relay.alive for relay in fleet.relays()):
             show.warn("commands are pending and no relay runs on this ledger: dormouse relay")
 
@@ -119,7 +120,10 @@ def export(
 def devices_add(
     names: Annotated[list[str], typer.Argument(metavar="DEVICE...")], db: Db = None, json: Json = False
 ) -> None:
-    """Make devices known."""
+    """Register devices.
+
+    Also those that were removed.
+    """
     with opened(db, make=True) as fleet:
         count = fleet.add(*names)
         show.told({"added": count}, f"{count} added", json=json)
@@ -135,7 +139,8 @@ def devices_remove(
 ) -> None:
     """Forget a device.
 
-    Its session at the broker ends and its retained report is cleared; what came from it stays in the ledger.
+    Its session at the broker ends and its retained report is cleared; what came from it stays in the ledger. What it
+    sends from now on is not stored, until it is added again.
     """
     said = settings(db, broker)
     with opened(db) as fleet:

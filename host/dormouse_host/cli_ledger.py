@@ -34,6 +34,10 @@ def relay_run(
     context: typer.Context,
     name: Annotated[str | None, typer.Option(help="Part of its client id; the host's name by default.")] = None,
     broker: Broker = None,
+    accept_new: Annotated[
+        bool | None,
+        typer.Option(help="Make devices of ids that are not registered; by default only without a user in the URL."),
+    ] = None,
     db: Db = None,
     json: Annotated[bool, typer.Option("--json", help="Log lines as JSON.")] = False,
 ) -> None:
@@ -42,7 +46,7 @@ def relay_run(
     Between the ledger and the broker, until SIGTERM or Ctrl-C. Killed at any point it goes on where it was.
     """
     if context.invoked_subcommand is not None:
-        if name is not None or broker is not None or db is not None or json:
+        if name is not None or broker is not None or accept_new is not None or db is not None or json:
             raise HostError(f"write the options behind {context.invoked_subcommand}", 2)
         return
     from dormouse_host.fleet import log_relays
@@ -51,7 +55,7 @@ def relay_run(
     at = address(said)
     log_relays(as_json=json)
     with opened(db, make=True) as fleet:
-        running = fleet.relay(at, name or socket.gethostname())
+        running = fleet.relay(at, name or socket.gethostname(), accept_new=accept_new)
         with running.stopped_by((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
             running.run()
 

@@ -5,7 +5,8 @@ makes one; completing a word changes nothing, and where it can't help it is sile
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,18 @@ def opened(db: str | None, *, make: bool = False) -> "Fleet":
 
     said = settings(db)
     return Fleet(said.db, said.root, make=make)
+
+
+@contextmanager
+def ledger_here(db: str | None) -> Iterator["Fleet | None"]:
+    """The ledger that is meant, where somebody said which or this user has one; None where not."""
+    from dormouse_host.ledger.database import missing
+
+    if missing(settings(db).db):
+        yield None
+        return
+    with opened(db) as fleet:
+        yield fleet
 
 
 def address(said: Settings) -> BrokerAddress:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from dormouse_host.boards import Board
+from dormouse_host.door import files
 from dormouse_host.errors import HostError
 
 _UF2 = (0x0A324655, 0x9E5D5157)  # the two words that each block begins with
@@ -97,7 +98,7 @@ def copy_uf2(board: Board, file: Path, wait: float, say: Say, mounts: Iterable[s
             say(f"waiting {wait:.0f} s for the drive {board.firmware.volume}: hold BOOTSEL while plugging the board in")
         time.sleep(0.2)
     try:
-        with (drive / file.name).open("wb") as stream:
+        with files.fresh(drive / file.name) as stream:
             stream.write(file.read_bytes())
             stream.flush()
             os.fsync(stream.fileno())

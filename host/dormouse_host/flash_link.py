@@ -17,11 +17,16 @@ from mpremote.transport import TransportError, TransportExecError
 from mpremote.transport_serial import SerialTransport
 from serial import SerialException
 
+from dormouse_host.flash_guard import Guard
 from dormouse_host.flash_ports import Place
 
 _BYTE = 5.0  # seconds for one read or write of the port
 _CHUNK = 1024  # bytes of a file in one command, four times what mpremote takes by itself: a quarter of the turns
 _POLL = 0.05
+_LONGEST = 10  # times the patience between two bytes: all that a command on the board may take
+_ANSWER = 128 << 10  # bytes: the hashes of a thousand files
+_ENTER, _CHATTER = 20.0, 1 << 20  # seconds and bytes of what a board prints while it is stopped
+_WRITE, _SLOWEST = 60.0, 1000  # seconds for a file, and bytes a second of it, at 115200 baud and in base64
 _BREAK = b"\r\x03\x02"  # Ctrl-C ends what runs, Ctrl-B a raw REPL that an earlier connection left
 _PROMPT = b">>> "
 _WINDOW = b" window {"  # the device's log: it listens for Ctrl-C now
@@ -44,6 +49,7 @@ class Wire:
         """Open `device`; LostBoard where that is not possible."""
         with _quiet():
             self._transport = SerialTransport(device, timeout=_BYTE)
+        self._guard = self._transport.serial = Guard(self._transport.serial)
         try:
             with _quiet():
                 self._transport.serial.write_timeout = _BYTE
@@ -97,12 +103,14 @@ class Wire:
         """Enter the raw REPL. `afresh`: by a soft reset, which runs no main.py, for an interpreter that was
         interrupted at a bad moment; without it, nothing starts anew.
         """
-        with _quiet():
+        with _quiet(), self._guard.allow(_ENTER, _CHATTER):
             self._transport.enter_raw_repl(soft_reset=afresh, timeout_overall=3)
 
     def run(self, code: str, seconds: float = 20) -> str:
-        """Run `code` on the board and return what it printed; `seconds` without a byte is too long."""
-        with _quiet():
+        """Run `code` on the board and return what it printed; `seconds` without a byte is too long, and so is more than
+        _LONGEST times that, or an answer of more than _ANSWER bytes.
+        """
+        with _quiet(), self._guard.allow(_LONGEST * seconds, _ANSWER):
             out, error = self._transport.exec_raw(code, timeout=seconds)
             if error:
                 raise Refused(error.decode(errors="replace").strip().splitlines()[-1])
@@ -119,12 +127,12 @@ class Wire:
 
     def write_file(self, path: str, data: bytes) -> None:
         """The file at `path` holds `data`; on flash when this returns. Its folder must exist."""
-        with _quiet():
+        with _quiet(), self._guard.allow(_WRITE + len(data) / _SLOWEST, _ANSWER + len(data)):
             self._transport.fs_writefile(path, data, chunk_size=_CHUNK)
 
     def start(self, code: str) -> None:
         """Run `code`, which ends in a reset: what the board prints from then on is read by `read`."""
-        with _quiet():
+        with _quiet(), self._guard.allow(_WRITE, _CHATTER):
             self._transport.exec_raw_no_follow(code)
             self._transport.in_raw_repl = False
 

@@ -27,6 +27,7 @@ STAGES = {
     "subscribe": "the broker does not let this device read its own topic",
     "config": "the device refuses its configuration",
 }  # the device's stage -> what it means; filled in from the configuration
+_EVENTS = 5000  # lines of a wake's log: a drain of a full queue has some hundreds
 _OTHER = "the first wake did not succeed"
 
 
@@ -112,7 +113,7 @@ def watch(place: Place, wire: Wire | None, seconds: float, say: Callable[[str], 
         if event:
             events.append(event)
             say(line)
-        return event is not None and event.name == "asleep"
+        return event is not None and (event.name == "asleep" or len(events) >= _EVENTS)
 
     follow(place, wire, seconds, on_line)
     return judge(tuple(events), seconds)
@@ -132,6 +133,8 @@ def judge(events: tuple[Event, ...], seconds: float) -> FirstWake:
     if not events:
         return FirstWake(events, "boot", f"nothing came from the board in {seconds:.0f} s", asleep)
     if not asleep:
+        if len(events) >= _EVENTS:
+            return FirstWake(events, "unfinished", f"{len(events)} lines of log and no end", asleep)
         return FirstWake(events, "unfinished", f"no end in {seconds:.0f} s; last: {events[-1].name}", asleep)
     if broken:
         return FirstWake(events, "app", broken[0].get("why"), asleep)

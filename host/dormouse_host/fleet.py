@@ -22,6 +22,7 @@ from dormouse_host.errors import HostError
 from dormouse_host.ledger.database import missing
 from dormouse_host.ledger.records import COLUMNS, MORE, LogLine
 from dormouse_host.ledger.store import Ledger
+from dormouse_host.ledger.strangers import Strangers
 from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
 from dormouse_host.url import BrokerAddress
 
@@ -223,13 +224,20 @@ class Fleet:
         self.ledger.devices(device)
         return self.ledger.timeline(device, limit)
 
+    def strangers(self) -> Strangers:
+        """Ids that have sent something and are no devices of this ledger."""
+        return self.ledger.strangers()
+
     # ---- relays
 
-    def relay(self, broker: BrokerAddress, name: str) -> "Relay":
-        """A relay between this ledger and a broker; its `run` lasts until its `stop`, from whatever thread."""
+    def relay(self, broker: BrokerAddress, name: str, *, accept_new: bool | None = None) -> "Relay":
+        """A relay between this ledger and a broker; its `run` lasts until its `stop`, from whatever thread.
+
+        `accept_new`: ids that are not registered become devices; by default at a broker without credentials only.
+        """
         from dormouse_host.relay.relay import Relay
 
-        return Relay(self.ledger, broker, self.root, orders.name(name, "relay"))
+        return Relay(self.ledger, broker, self.root, orders.name(name, "relay"), accept_new=accept_new)
 
     def relays(self) -> list[RelayView]:
         """The relays that have not ended in order."""

@@ -16,10 +16,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from dormouse_host import tls
+from dormouse_host import bounded, tls
 from dormouse_host.errors import HostError
 from dormouse_host.url import BrokerAddress
 
@@ -62,8 +61,7 @@ class Publisher:
         self._acked = 0
         self._lost = False
         self._connack: ReasonCode | None = None
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2,
+        self._client = bounded.Client(
             client_id,
             clean_session=True,
             protocol=paho.MQTTv311,
@@ -148,7 +146,8 @@ class Publisher:
         with self._changed:
             while self._acked - before < count:
                 if self._lost or not self._changed.wait(_SILENCE):
-                    why = "the connection was lost" if self._lost else f"no PUBACK for {_SILENCE:g} s"
+                    lost = self._client.broke or "the connection was lost"
+                    why = lost if self._lost else f"no PUBACK for {_SILENCE:g} s"
                     raise self._error(f"{why} after {self._acked - before} of {count} messages were acknowledged")
         return count
 

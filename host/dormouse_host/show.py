@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dormouse_host.console import Console
     from dormouse_host.fleet import CommandView, DeviceView
+    from dormouse_host.ledger.strangers import Strangers
 
+_STRANGERS = 5  # ids that are named on a terminal
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a cell a formula in a spreadsheet (OWASP, CSV injection)
 
 
@@ -143,6 +145,13 @@ def devices(views: Sequence[DeviceView], now: float) -> None:
     for view in views:
         if view.dropped:
             warn(f"{view.id} has dropped {view.dropped} telemetry records: its ring was full")
+
+
+def strangers(found: Strangers) -> None:
+    """Ids that are no devices, a few of them by name."""
+    if found.messages:
+        names = [*found.names[:_STRANGERS], *(["…"] if found.more or len(found.names) > _STRANGERS else [])]
+        warn(f"{found.messages} messages of ids that are not registered ({', '.join(names)}): dormouse devices add ID")
 
 
 def device(view: DeviceView, understood: Mapping[str, Mapping[str, Any]], now: float) -> None:

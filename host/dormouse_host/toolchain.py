@@ -10,12 +10,13 @@ import hashlib
 import io
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +57,17 @@ def cache_folder() -> Path:
     if (root / "pyproject.toml").is_file():
         return root / ".cache"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "dormouse"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dormouse"
+        return _own(Path.home() / "Library" / "Caches" / "dormouse")
+    return _own(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dormouse")
+
+
+def _own(folder: Path) -> Path:
+    """What lies there is run: HostError where another user may put it there."""
+    with suppress(FileNotFoundError):
+        found = folder.stat()
+        if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
+            raise HostError(f"{folder}: another user may write there: set XDG_CACHE_HOME", 2)
+    return folder
 
 
 def umqtt_folder() -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dormouse_host import toolchain
 from dormouse_host.broker import HOST, Mosquitto
+from dormouse_host.door import files
 from dormouse_host.errors import HostError
 
 SETTINGS = (
@@ -47,11 +48,7 @@ class TrialBroker(Mosquitto):
             raise HostError(_NO_PROGRAM)
         folder = folder_for(port)
         _require_free(port, None if lan else HOST)
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise HostError(f"{folder}: {error.strerror}") from None
-        super().__init__(program, SETTINGS, folder=folder, port=port, host=None if lan else HOST)
+        super().__init__(program, SETTINGS, folder=files.folder(folder), port=port, host=None if lan else HOST)
         self._lan = lan
 
     @property

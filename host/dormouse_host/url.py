@@ -13,7 +13,9 @@ from dormouse_host.errors import HostError
 
 _FORM = "mqtt://[user:password@]host[:port], or mqtts:// for TLS"
 _PORTS = {False: 1883, True: 8883}  # MQTT 3.1.1, section 4.2
-_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+_NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?"
+_IPV6 = r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]{1,15})?"
+_HOST = re.compile(f"{_NAME}|{_IPV6}")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import made_broker
 from conftest import DeviceInterpreter
 from device_folder import Device, Ran
 from dormouse_host import Fleet, children, cli, toolchain
-from dormouse_host.door import provision
+from dormouse_host.door import environment, provision
 from dormouse_host.door.broker import add_relay
 from dormouse_host.door.probe import Client, NoAnswer
 from dormouse_host.publisher import Publisher
@@ -44,8 +44,11 @@ WITHIN = 40.0  # seconds for what takes one on an idle machine
 class Bench:
     """A context manager."""
 
-    def __init__(self, *, loose: bool = False) -> None:
-        """`loose`: the broker's two locks are off, rights by user and client ids tied to them."""
+    def __init__(self, db: str | None = None, *, loose: bool = False, accept_new: bool = False) -> None:
+        """`db`: a database's URL instead of a file. `loose`: the broker's two locks are off, rights by user and client
+        ids tied to them. `accept_new`: the relay makes devices of ids that nobody registered.
+        """
+        self._more = ["--accept-new"] if accept_new else []
         self._temporary = tempfile.TemporaryDirectory(prefix="dormouse-attack-")
         self.folder = Path(self._temporary.name)
         self.made = made_broker.make(self.folder / "broker")
@@ -54,7 +57,7 @@ class Bench:
             text = conf.read_text().replace("use_username_as_clientid true", "").replace("acl_file", "# acl_file")
             conf.write_text(text)
         self.broker = made_broker.MadeBroker(self.made)
-        self.db = str(self.folder / "ledger.db")
+        self.db = db or str(self.folder / "ledger.db")
         self.said: list[str] = []  # what commands of the line and devices printed
         self.arguments: list[str] = []  # what processes were started with, as /proc has it
         self.secrets: dict[str, str] = {}  # secret -> whose
@@ -63,14 +66,14 @@ class Bench:
 
     def __enter__(self) -> Self:
         self.broker.start()
-        said = dict(line.split("=", 1) for line in self.made.relay_file("main").read_text().splitlines())
+        said = environment.read(self.made.relay_file("main").read_text())
         self.secrets[said["MQTT_PASSWORD"]] = "the relay's password"
         with Fleet(self.db, make=True):
             pass
-        environment = {**os.environ, **said, "DORMOUSE_DB": self.db}
-        argv = [sys.executable, "-m", "dormouse_host.cli", "relay", "--name", "main"]
+        around = {**os.environ, **said, "DORMOUSE_DB": self.db}
+        argv = [sys.executable, "-m", "dormouse_host.cli", "relay", "--name", "main", *self._more]
         with (self.folder / "relay.log").open("wb") as log:
-            self._relay = children.start(argv, output=log, env=environment)
+            self._relay = children.start(argv, output=log, env=around)
         self.until(lambda: "info connected" in self.log("relay"))
         return self
 
@@ -93,6 +96,12 @@ class Bench:
             time.sleep(0.02)
 
     @property
+    def relay(self) -> int:
+        """The process of the relay."""
+        assert self._relay
+        return self._relay.pid
+
+    @property
     def fleet(self) -> Fleet:
         """The ledger; to be used with `with`."""
         return Fleet(self.db)
@@ -103,9 +112,9 @@ class Bench:
         """A new device that has been let in, as a folder like a board's flash."""
         name = f"d{secrets.token_hex(3)}"
         files = provision.provision(self.made, name, self.folder, cert=cert).folder
-        if key:
-            with self.fleet as fleet:
-                fleet.add(name)
+        with self.fleet as fleet:
+            fleet.add(name)
+            if key:
                 fleet.ledger.set_key(name, provision.sign(name, self.folder)[1])
         said = {**json.loads((files / "config.json").read_text()), **config}
         device = Device(self.folder / name, self.interpreter, said.pop("broker"), app=APP, **said)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 _MSS = 1460  # an Ethernet's; on loopback 12,000 bytes would be one segment
+_MOST = 32 << 20  # bytes of one conversation, which are all kept
 _DATA_SEGS_IN = 152  # offset of tcpi_data_segs_in in struct tcp_info (linux/tcp.h)
 
 
@@ -36,6 +37,7 @@ class Conversation:
 
     chunks: list[Chunk] = field(default_factory=list)
     opened: float = field(default_factory=time.monotonic)
+    size: int = 0  # bytes that came from both sides; what is above _MOST ends it
     closed: float = 0.0  # when the client was seen to have closed it
 
     @property
@@ -119,6 +121,10 @@ class Proxy:
             if not data:
                 if up:
                     conversation.closed = time.monotonic()
+                late.put(None)
+                return
+            conversation.size += len(data)
+            if conversation.size > _MOST:
                 late.put(None)
                 return
             came = time.monotonic()

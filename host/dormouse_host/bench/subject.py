@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 
 from dormouse import payloads, protocol
-from dormouse_host import boards, device_process
+from dormouse_host import boards, bounded, device_process
 from dormouse_host.bench.cases import OURS, Style
 from dormouse_host.errors import HostError
 from dormouse_host.url import BrokerAddress
@@ -37,7 +36,7 @@ class Collector:
         self.records: dict[int, int] = {}
         self.state = ""
         self._changed = threading.Condition()
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"bench-{device}")
+        self._client = bounded.Client(f"bench-{device}")
         self._client.on_message = self._take
         self._client.connect(address.host, address.port)
         self._client.subscribe(protocol.topic(protocol.ROOT, device, "up/#"), 1)

@@ -4,10 +4,7 @@ Must stay true: its key never leaves `ca.key`; a certificate serves one purpose,
 is revoked is in the list that the broker reads, and stays there. Keys are on P-256, which every board's TLS knows.
 """
 
-import ipaddress
-import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,10 +14,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from dormouse_host.door import files
+from dormouse_host.door import files, hosts
 from dormouse_host.errors import HostError
 
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _EARLIER = timedelta(days=1)  # before now, for clocks that are a little behind
 _CA_DAYS = 20 * 365  # a board's flash lasts as long; nobody re-flashes a fleet for a CA
 _DAYS = 5 * 365
@@ -59,19 +55,6 @@ def _private(key: ec.EllipticCurvePrivateKey, encoding: serialization.Encoding) 
 
 def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
-
-
-def alternative(name: str) -> x509.GeneralName:
-    """A host name or an address as it stands in a certificate. HostError where it is neither."""
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name.strip("[]")))
-    except ValueError:
-        pass
-    with suppress(UnicodeError):
-        plain = name.encode("idna").decode()
-        if _HOST.fullmatch(plain):
-            return x509.DNSName(plain)
-    raise HostError(f"{name!a} is neither a host name nor an address", 2)
 
 
 class Authority:
@@ -125,7 +108,7 @@ class Authority:
 
     def server(self, names: Sequence[str], days: float = _DAYS) -> Signed:
         """A certificate for a broker that is reached under these names and addresses."""
-        alternatives = [alternative(name) for name in names]
+        alternatives = [hosts.alternative(name) for name in names]
         return self._issue("dormouse broker", ExtendedKeyUsageOID.SERVER_AUTH, alternatives, days)
 
     def client(self, user: str, days: float = _DAYS) -> Signed:
@@ -153,7 +136,8 @@ class Authority:
     def revoke(self, *serials: int) -> bytes:
         """Add certificates to the list of the revoked, and return it as PEM."""
         path, now = self.folder / "revoked.pem", datetime.now(UTC)
-        before = x509.load_pem_x509_crl(path.read_bytes()) if path.exists() else ()
+        list_of_before = files.find(path)
+        before = x509.load_pem_x509_crl(list_of_before) if list_of_before else ()
         builder = x509.CertificateRevocationListBuilder().issuer_name(self._signed.certificate.subject)
         builder = builder.last_update(now - _EARLIER).next_update(now + timedelta(days=_LIST_DAYS))
         revoked = {entry.serial_number: entry.revocation_date_utc for entry in before}

@@ -10,6 +10,7 @@ import contextlib
 import os
 import pwd
 import re
+import shlex
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -18,14 +19,14 @@ from pathlib import Path
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
-from dormouse_host.door import files, passwords, running, texts
-from dormouse_host.door.authority import Authority, alternative
+from dormouse_host import bounded
+from dormouse_host.door import environment, files, hosts, passwords, running, texts
+from dormouse_host.door.authority import Authority
 from dormouse_host.errors import HostError
 
 PORT = 8883  # IANA: MQTT over TLS
 RELAY_PREFIX = "dormouse-relay-"  # no device's id begins so
 QUEUE = 100_000
-PACKET = 66_000  # bytes; the largest payload that the relay reads is 64 KiB
 _SERVICE_USER = "mosquitto"  # what a mosquitto that is started as root becomes
 
 
@@ -49,6 +50,11 @@ class BrokerFolder:
         return self.broker / "passwd"
 
     @property
+    def pid(self) -> Path:
+        """Where the broker writes its process's number down."""
+        return self.broker / "mosquitto.pid"
+
+    @property
     def ca(self) -> Path:
         """The CA's certificate, for whoever connects."""
         return self.path / "ca.crt"
@@ -61,7 +67,7 @@ class BrokerFolder:
     @property
     def command(self) -> str:
         """What starts the broker."""
-        return f"mosquitto -c {self.configuration}"
+        return f"mosquitto -c {shlex.quote(str(self.configuration))}"
 
     def alone(self) -> AbstractContextManager[None]:
         """No other process changes the folder meanwhile; not to be nested."""
@@ -96,9 +102,14 @@ class BrokerFolder:
         return ports[0], ports[1]
 
     @property
+    def names(self) -> list[str]:
+        """The names and addresses under which the broker is reached."""
+        return [hosts.plain(name) for name in files.read(self.path / "names").splitlines()]
+
+    @property
     def host(self) -> str:
-        """The name or address that clients use: the first that was given."""
-        return files.read(self.path / "names").splitlines()[0]
+        """The one of them that clients use: the first that was given."""
+        return self.names[0]
 
     def url(self, *, cert: bool = False, user: str = "") -> str:
         """Where a client finds the broker, without a password."""
@@ -108,9 +119,13 @@ class BrokerFolder:
 
 def open_folder(path: Path) -> BrokerFolder:
     """A folder that `init` made. HostError where it is none."""
-    if not (path / "mosquitto.conf").is_file() or not (path / "ca" / "ca.key").is_file():
+    made = BrokerFolder(path.resolve())
+    if not made.configuration.is_file() or not (made.path / "ca" / "ca.key").is_file():
         raise HostError(f"{path} is not a broker's folder: dormouse broker init {path}", 2)
-    return BrokerFolder(path.resolve())
+    if made.path.stat().st_uid == 0 and made.broker.stat().st_uid != 0:  # made before the broker's folder was root's
+        for user in made.said(r"^user (\S+)$"):
+            _let_broker_in(made, user)
+    return made
 
 
 def init(
@@ -131,8 +146,7 @@ def init(
     """
     if not names:
         raise HostError("under which names and addresses is the broker reached? --name", 2)
-    for name in names:
-        alternative(name)
+    names = [hosts.plain(name) for name in names]
     _check_relay(relay)
     check_root(root)
     owner = _owner(user or _SERVICE_USER)
@@ -143,7 +157,7 @@ def init(
         broker=made.broker,
         user=f"user {owner}" if owner else "",
         queue=queue,
-        message=PACKET,
+        message=bounded.PACKET,
         port=port,
         cert_port=port + 1 if cert_port is None else cert_port,
     )
@@ -172,18 +186,34 @@ def _check_vacant(path: Path) -> None:
 def _fill(made: BrokerFolder, names: Sequence[str], configuration: str, owner: str, root: str) -> None:
     files.folder(made.broker)
     files.folder(made.broker / "data")
-    for folder in (made.broker, made.broker / "data") if owner else ():
-        shutil.chown(folder, owner)
+    _let_broker_in(made, owner)
     authority = Authority.create(made.path / "ca")
     served = authority.server(names)
     files.write(made.ca, authority.pem, files.PUBLIC)
     files.write(made.broker / "revoked.pem", authority.revoke(), files.PUBLIC)
-    files.write(made.broker / "broker.key", served.key_pem)
+    files.write(made.broker / "broker.key", served.key_pem, files.SHARED)
     files.write(made.broker / "broker.crt", served.pem, files.PUBLIC)
-    files.write(made.passwd, "")
-    files.write(made.broker / "acl", texts.RIGHTS.format(root=root))
-    files.write(made.path / "names", "".join(f"{name.strip('[]')}\n" for name in names), files.PUBLIC)
+    files.write(made.passwd, "", files.SHARED)
+    files.write(made.broker / "acl", texts.RIGHTS.format(root=root), files.SHARED)
+    files.write(made.path / "names", "".join(f"{name}\n" for name in names), files.PUBLIC)
     files.write(made.configuration, configuration, files.PUBLIC)
+
+
+def _let_broker_in(made: BrokerFolder, owner: str) -> None:
+    """Root's broker becomes `owner`: it reads what is here, and writes nothing but its data and its process's number.
+
+    In a folder of its own it could put a link in a file's place, to what only root can read.
+    """
+    if not owner or os.geteuid() != 0:
+        return
+    user = pwd.getpwnam(owner)
+    if user.pw_uid == 0:
+        return
+    files.give(made.broker, 0, user.pw_gid, 0o750)
+    files.give(made.broker / "data", user.pw_uid, user.pw_gid, 0o700)
+    if files.find(made.pid) is None:
+        files.write(made.pid, "", files.PUBLIC)
+        os.chown(made.pid, user.pw_uid, user.pw_gid, follow_symlinks=False)
 
 
 def check_root(root: str) -> None:
@@ -222,10 +252,10 @@ def _let_relay_in(made: BrokerFolder, name: str) -> Path:
     user, password = RELAY_PREFIX + name, passwords.fresh()
     add_rights(made, user, texts.RELAY_RIGHTS.format(root=made.root))
     passwords.put(made.passwd, user, password)
-    lines = [f"DORMOUSE_BROKER={made.url(user=user)}", f"MQTT_PASSWORD={password}", f"DORMOUSE_CA={made.ca}"]
+    values = {"DORMOUSE_BROKER": made.url(user=user), "MQTT_PASSWORD": password, "DORMOUSE_CA": str(made.ca)}
     if made.root != protocol.ROOT:
-        lines.append(f"DORMOUSE_ROOT={made.root}")
-    files.write(made.relay_file(name), "".join(f"{line}\n" for line in lines))
+        values["DORMOUSE_ROOT"] = made.root
+    files.write(made.relay_file(name), environment.text(values))
     return made.relay_file(name)
 
 
@@ -234,18 +264,19 @@ def remove_relay(made: BrokerFolder, name: str) -> None:
     with made.alone():
         remove_rights(made, RELAY_PREFIX + name)
         passwords.remove(made.passwd, RELAY_PREFIX + name)
-    made.relay_file(name).unlink(missing_ok=True)
+    files.remove(made.relay_file(name))
 
 
 def add_rights(made: BrokerFolder, user: str, lines: str) -> None:
     """Give a user rights of its own, instead of those it had of its own."""
     remove_rights(made, user)
     acl = made.broker / "acl"
-    files.write(acl, f"{files.read(acl)}\nuser {user}\n{lines}")
+    files.write(acl, f"{files.read(acl)}\nuser {user}\n{lines}", files.SHARED)
 
 
 def remove_rights(made: BrokerFolder, user: str) -> None:
     """Take a user's own rights, or denials, away; those by pattern stay."""
     acl = made.broker / "acl"
     blocks = files.read(acl).split("\nuser ")
-    files.write(acl, "\nuser ".join([blocks[0], *(b for b in blocks[1:] if b.partition("\n")[0] != user)]))
+    kept = [blocks[0], *(block for block in blocks[1:] if block.partition("\n")[0] != user)]
+    files.write(acl, "\nuser ".join(kept), files.SHARED)

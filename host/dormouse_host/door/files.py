@@ -1,76 +1,163 @@
-"""Files that hold secrets, and files that a broker reads while we rewrite them.
+"""Files that hold secrets, and files that another process reads or replaces while we rewrite them.
 
 Must stay true: a file is there whole or not at all; it is never, not for an instant, readable by more than it should
-be; it belongs to whoever its folder belongs to, so that a broker that is not root reads what root writes. What is read
-in order to be written anew is read and written by one process at a time: in `alone`.
+be; it belongs to whoever its folder belongs to; who may write to that folder has no say in what is read or written
+instead (places.py). What is read in order to be written anew is read and written by one process at a time: in `alone`.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
-import tempfile
+import secrets
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from dormouse_host.door import places
 from dormouse_host.errors import HostError
 
-PRIVATE, PUBLIC = 0o600, 0o644
+PRIVATE, SHARED, PUBLIC = 0o600, 0o640, 0o644  # SHARED: for the folder's group, where that may read the folder
 _PATIENCE = 60.0  # seconds for those before us, each of which takes one at most unless the broker is silent
 _LOOK = 0.02  # seconds between two tries
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def folder(path: Path, mode: int = 0o700) -> Path:
     """Make a folder, with those above it, unless it is there. HostError where that can't be."""
     try:
-        path.mkdir(mode=mode, parents=True, exist_ok=True)
+        with places.folder(path, mode):
+            return path
     except OSError as error:
         raise _cannot("make", path, error) from None
-    return path
+
+
+def give(path: Path, user: int, group: int, mode: int) -> None:
+    """Have a folder belong to this user and group. HostError where that can't be."""
+    try:
+        with places.folder(path) as at:
+            here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+            try:
+                os.fchown(here, user, group)
+                os.fchmod(here, mode)
+            finally:
+                os.close(here)
+    except OSError as error:
+        raise _cannot("hand over", path, error) from None
 
 
 def write(path: Path, data: str | bytes, mode: int = PRIVATE) -> None:
     """Put `data` in the file's place at once. HostError where that can't be."""
     blob = data.encode() if isinstance(data, str) else data
-    temporary = None
     try:
-        number, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # readable by its owner only
-        temporary = Path(name)
-        with os.fdopen(number, "wb") as file:
-            file.write(blob)
-            file.flush()
-            os.fsync(file.fileno())
-            if os.geteuid() == 0:
-                owner = path.parent.stat()
-                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-            os.fchmod(file.fileno(), mode)
-        temporary.replace(path)
+        with places.folder(path.parent) as at:
+            aside = f".{path.name}-{secrets.token_hex(4)}"
+            _check_target(at, path.name)
+            try:
+                _fill(at, aside, blob, mode)
+                os.rename(aside, path.name, src_dir_fd=at, dst_dir_fd=at)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.unlink(aside, dir_fd=at)
+                raise
     except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
         raise _cannot("write", path, error) from None
 
 
-def read(path: Path) -> str:
-    """The text of a file. HostError where there is none."""
+def _check_target(at: int, name: str) -> None:
+    """What is replaced is a file, and nothing that stands for something else."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
+            raise places.Unsafe("it is no plain file")
+
+
+def _fill(at: int, name: str, blob: bytes, mode: int) -> None:
+    """A new file, readable by its owner only until it is whole."""
+    with os.fdopen(os.open(name, _CREATE, PRIVATE, dir_fd=at), "wb") as file:
+        file.write(blob)
+        file.flush()
+        os.fsync(file.fileno())
+        owner = os.fstat(at)
+        if os.geteuid() == 0:
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+        os.fchmod(file.fileno(), mode & (owner.st_mode | PRIVATE) if mode == SHARED else mode)
+
+
+def new(path: Path) -> BinaryIO:
+    """A new file, open for writing. FileExistsError where there is one, OSError where it can't be."""
+    with places.folder(path.parent) as at:
+        return os.fdopen(os.open(path.name, _CREATE, PRIVATE, dir_fd=at), "wb")
+
+
+def fresh(path: Path) -> BinaryIO:
+    """A new file instead of one that may be there, open for writing. HostError where that can't be."""
+    remove(path)
     try:
-        return path.read_text()
-    except (OSError, UnicodeError) as error:
+        return new(path)
+    except OSError as error:
+        raise _cannot("write", path, error) from None
+
+
+def find(path: Path) -> bytes | None:
+    """The bytes of a file; None where there is none. HostError where it can't be read."""
+    try:
+        with places.folder(path.parent) as at, os.fdopen(places.opened(at, path.name), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _cannot("read", path, error) from None
+
+
+def read(path: Path, default: str | None = None) -> str:
+    """The text of a file. HostError where there is none and no `default`."""
+    found = find(path)
+    if found is None:
+        if default is not None:
+            return default
+        raise _cannot("read", path, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+    try:
+        return found.decode()
+    except UnicodeError as error:
         raise _cannot("read", path, error) from None
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file; an empty one where there is no file. HostError where it holds something else."""
     try:
-        found = json.loads(read(path)) if path.exists() else {}
+        text = find(path)
+        found = {} if text is None else json.loads(text)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise damaged(path)
     return found
+
+
+def remove(path: Path) -> None:
+    """Let a file be gone. HostError where that can't be."""
+    try:
+        with places.folder(path.parent) as at:
+            os.unlink(path.name, dir_fd=at)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _cannot("remove", path, error) from None
+
+
+def lock(path: Path) -> tuple[int, bool]:
+    """A file, made at need, as a descriptor, and whether this process holds it: until that is closed."""
+    try:
+        with places.folder(path.parent) as at:
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path.name, _CREATE, PRIVATE, dir_fd=at))
+            descriptor = places.opened(at, path.name, os.O_RDWR)
+    except OSError as error:
+        raise _cannot("open", path, error) from None
+    return descriptor, _taken(descriptor)
 
 
 def damaged(path: Path) -> HostError:
@@ -85,7 +172,8 @@ def alone(path: Path) -> Iterator[None]:
     The lock is on the folder itself, so that it leaves no file, and ends with the process however that ends.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with places.folder(path) as at:
+            descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
     except OSError as error:
         raise _cannot("open", path, error) from None
     try:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from dormouse import protocol
-from dormouse_host.door import passwords, provision
+from dormouse_host.door import environment, files, passwords, provision
 from dormouse_host.door.broker import BrokerFolder, add_relay, remove_relay
-from dormouse_host.door.probe import Client, NoAnswer, fresh
+from dormouse_host.door.probe import MOST, Client, NoAnswer, fresh
 from dormouse_host.errors import HostError
 from dormouse_host.url import BrokerAddress, parse
 
@@ -67,7 +67,12 @@ class Case:
         name = client_id or fresh()
         if not clean:
             self.used.append((self.host, name))
-        return Client(self.host, name, clean=clean, mqtt5=mqtt5, hold=hold)
+        return Client(self.host, name, clean=clean, mqtt5=mqtt5, hold=hold, most=self.most)
+
+    @property
+    def most(self) -> int:
+        """Messages that a client takes in: each that was published, twice."""
+        return MOST + 2 * self.depth
 
     def clean_up(self) -> None:
         """End every session that was kept."""
@@ -97,7 +102,7 @@ class Device:
     def client(self, *, clean: bool = False, hold: bool = False) -> Client:
         """A connection under its id, as MQTT 3.1.1 has it."""
         self.case.used.append((self.address, self.id))
-        return Client(self.address, self.id, clean=clean, hold=hold)
+        return Client(self.address, self.id, clean=clean, hold=hold, most=self.case.most)
 
     def sleep(self) -> "Device":
         """Forget what was; subscribe and go to sleep, with a session that the broker should keep."""
@@ -143,7 +148,7 @@ def trial(made: BrokerFolder, depth: int) -> Iterator[Case]:
     devices = [fresh(), fresh()]
     try:
         relay = add_relay(made, name)
-        host = _address(dict(line.split("=", 1) for line in relay.read_text().splitlines()))
+        host = _address(environment.read(files.read(relay)))
         for device in devices:
             told = provision.provision(made, device, project).told
         if not told:

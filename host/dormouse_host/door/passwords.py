@@ -47,6 +47,6 @@ def remove(path: Path, user: str) -> bool:
 
 
 def _rewrite(path: Path, user: str, line: str) -> None:
-    before = files.read(path) if path.exists() else ""
+    before = files.read(path, "")
     kept = [other for other in before.splitlines(keepends=True) if other.partition(":")[0] != user]
-    files.write(path, "".join(kept) + line)
+    files.write(path, "".join(kept) + line, files.SHARED)

@@ -1,7 +1,8 @@
 """A throw-away MQTT client for trying a broker: paho, driven step by step.
 
-Must stay true: every wait has an end; nothing is acknowledged that `hold` keeps back; what `cut` leaves is as after a
-power cut, no DISCONNECT and no more PUBACKs. Packets may go out before CONNACK, as a device sends them.
+Must stay true: every wait has an end, and what a broker sends without end is not kept; nothing is acknowledged that
+`hold` keeps back; what `cut` leaves is as after a power cut, no DISCONNECT and no more PUBACKs. Packets may go out
+before CONNACK, as a device sends them.
 """
 
 import contextlib
@@ -13,16 +14,17 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from dormouse_host import tls
+from dormouse_host import bounded, tls
 from dormouse_host.url import BrokerAddress
 
 WITHIN = 10.0  # seconds that a broker has for an answer
 _LONGEST = 30.0  # seconds for all that is queued
+MOST = 20_000  # messages that one connection takes in beside those that were published to it
+_SIZE = 16 << 20  # bytes of them, and 64 for each that was published
 _NEVER = 0xFFFFFFFF  # session expiry: MQTT 5, section 3.1.2.11.2
 
 
@@ -34,7 +36,7 @@ class NoAnswer(Exception):
         self.refused = refused
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Came:
     """One message as it came."""
 
@@ -59,15 +61,22 @@ class Client:
     """One connection. A context manager: left open, it is cut."""
 
     def __init__(
-        self, address: BrokerAddress, client_id: str, *, clean: bool = False, mqtt5: bool = False, hold: bool = False
+        self,
+        address: BrokerAddress,
+        client_id: str,
+        *,
+        clean: bool = False,
+        mqtt5: bool = False,
+        hold: bool = False,
+        most: int = MOST,
     ) -> None:
-        """`hold`: acknowledge nothing."""
+        """`hold`: acknowledge nothing. `most`: messages that may come; a broker that sends more is left."""
         self.came: list[Came] = []
         self.heard = _Heard()
         self._address, self._clean, self._mqtt5 = address, clean, mqtt5
         how: dict[str, Any] = {} if mqtt5 else {"clean_session": clean}
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2,
+        self._most, self._size = most, 0
+        self._client = bounded.Client(
             client_id,
             protocol=paho.MQTTv5 if mqtt5 else paho.MQTTv311,
             reconnect_on_failure=False,
@@ -97,7 +106,16 @@ class Client:
         self.heard.pubacks[mid] = reason.value
 
     def _on_message(self, _c: object, _d: object, message: paho.MQTTMessage) -> None:
-        self.came.append(Came(message.topic, bytes(message.payload), message.qos, bool(message.retain), message.mid))
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # no broker should forward it, and some do
+            topic = ""
+        self.came.append(Came(topic, bytes(message.payload), message.qos, bool(message.retain), message.mid))
+        self._size += len(message.payload) + len(topic)
+        if len(self.came) > self._most or self._size > _SIZE + 64 * self._most:
+            self._client.broke = f"it sent {len(self.came)} messages of {self._size} bytes, more than it was given"
+            self._client.full = True
+            self.cut()
 
     def _on_disconnect(self, _c: object, _d: object, _flags: object, reason: ReasonCode, _more: object) -> None:
         self.heard.ended = str(reason)
@@ -109,8 +127,7 @@ class Client:
         properties = None
         how: dict[str, Any] = {}
         if self._mqtt5:
-            properties = Properties(PacketTypes.CONNECT)
-            properties.SessionExpiryInterval = 0 if self._clean else _NEVER
+            properties = bounded.asked(SessionExpiryInterval=0 if self._clean else _NEVER)
             how = {"clean_start": self._clean, "properties": properties}
         try:
             self._client.connect(self._address.host, self._address.port, 60, **how)
@@ -135,7 +152,8 @@ class Client:
     def until(self, done: Callable[[], bool], what: str, seconds: float = WITHIN) -> None:
         """Work until `done`. NoAnswer where it is not in time."""
         if not self.work(done, seconds):
-            raise NoAnswer(f"no answer to {what}" if self.alive else f"closed the connection at {what}")
+            closed = self._client.broke or f"closed the connection at {what}"
+            raise NoAnswer(f"no answer to {what}" if self.alive else closed)
 
     def work(self, done: Callable[[], bool], seconds: float) -> bool:
         """Take what comes until `done`, so many seconds at most. Returns whether it is."""

@@ -120,7 +120,7 @@ def rotation(made: BrokerFolder, device: str) -> Path:
 
 def _device_folder(project: Path, device: str) -> Path:
     folder = files.folder(files.folder(project / DEVICES) / device)
-    if not (project / DEVICES / ".gitignore").exists():
+    if files.find(project / DEVICES / ".gitignore") is None:
         files.write(project / DEVICES / ".gitignore", "*\n")
     return folder
 
@@ -131,7 +131,7 @@ def revoke(made: BrokerFolder, device: str) -> bool:
     with made.alone():
         if not has_credential(made, device):
             raise HostError(f"{device} has no credential here", 2)
-        rotation(made, device).unlink(missing_ok=True)
+        files.remove(rotation(made, device))
         if issued(made, device):
             keep_only(made, device)
         passwords.remove(made.passwd, device)

@@ -15,7 +15,6 @@ For both: what is under way stands in a file before the command is entered, and 
 goes on with the same credential. One call at a time; a revocation ends it.
 """
 
-import fcntl
 import json
 import os
 import time
@@ -167,7 +166,7 @@ class _Rotation:
         self._convince(args)
         with self._not_revoked():
             told = self.kind.finish(args)
-            self.path.unlink()
+            files.remove(self.path)
         return told
 
     @contextmanager
@@ -236,7 +235,7 @@ class _Rotation:
 
     def _given_up(self, why: str) -> HostError:
         """What the device may hold all the same stays valid."""
-        self.path.unlink(missing_ok=True)
+        files.remove(self.path)
         return HostError(f"{self.kind.device} keeps its {self.kind.what}: {why}")
 
     def _read(self) -> dict[str, str]:
@@ -257,11 +256,10 @@ class _Rotation:
 def _alone(path: Path) -> Iterator[None]:
     """No other process rotates this device meanwhile."""
     files.folder(path.parent)
-    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, files.PRIVATE)
+    descriptor, ours = files.lock(path.with_suffix(".lock"))
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not ours:
+            raise HostError(f"{path.stem} is being rotated by another process")
         yield
-    except BlockingIOError:
-        raise HostError(f"{path.stem} is being rotated by another process") from None
     finally:
         os.close(descriptor)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dormouse_host import tls
-from dormouse_host.door import passwords
+from dormouse_host.door import files, passwords
+from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
     from dormouse_host.door.broker import BrokerFolder
@@ -64,9 +65,9 @@ def handles(pid: int) -> bool:
 def _pid(made: "BrokerFolder") -> int | None:
     """This folder's broker, where it runs on this machine."""
     try:
-        pid = int((made.broker / "mosquitto.pid").read_text())
+        pid = int(files.find(made.pid) or b"")
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (OSError, ValueError):
+    except (OSError, ValueError, HostError):
         return None
     return pid if str(made.configuration).encode() in words else None
 

@@ -6,8 +6,11 @@ a file that is newer or not a ledger is left as it is; a file made here is its o
 wait for a database has an end, and every error of one is a line without a password.
 """
 
+import contextlib
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +21,7 @@ from sqlalchemy import Connection, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, SQLAlchemyError
 
+from dormouse_host.door import files, places
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import contention
 from dormouse_host.ledger.schema import HEAD, VERSION_TABLE
@@ -107,14 +111,7 @@ class Database:
 
     def _engine(self, url: URL) -> Engine:
         if self.path:
-            try:
-                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                if not self.path.exists():
-                    _make(self.path)
-            except FileExistsError:  # another process was faster
-                pass
-            except OSError as error:
-                raise HostError(f"database {self.name}: {error.strerror}") from None
+            _find_or_make(self.path)
             engine = create_engine(url, connect_args={"timeout": _PATIENCE, "isolation_level": None})
             event.listen(engine, "connect", _set_up_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
@@ -220,31 +217,42 @@ class Database:
         """Write a consistent copy of a SQLite ledger to a new file."""
         if not self.path:
             raise HostError("a PostgreSQL ledger is backed up with pg_dump", 2)
+        if os.path.lexists(target):
+            raise HostError(f"{target} exists already; nothing was written", 2)
         try:
-            _make(target)
+            with tempfile.TemporaryDirectory(prefix=".backup-", dir=self.path.parent) as ours:
+                self._copy(Path(ours, "copy"))
+                with files.new(target) as file, Path(ours, "copy").open("rb") as copy:
+                    shutil.copyfileobj(copy, file)
+                    file.flush()
+                    os.fsync(file.fileno())
         except FileExistsError:
             raise HostError(f"{target} exists already; nothing was written", 2) from None
-        except OSError as error:
-            raise HostError(f"backup to {target}: {error.strerror}") from None
+        except (OSError, sqlite3.Error) as error:
+            raise HostError(f"backup to {target}: {getattr(error, 'strerror', None) or error}") from None
+
+    def _copy(self, target: Path) -> None:
+        """In a folder of our own: SQLite opens its files by their paths."""
+        source, copy = sqlite3.connect(str(self.path)), sqlite3.connect(target)
         try:
-            source, copy = sqlite3.connect(self.path), sqlite3.connect(target)
-            try:
-                source.backup(copy)
-            finally:
-                copy.close()
-                source.close()
-        except sqlite3.Error as error:
-            target.unlink(missing_ok=True)
-            raise HostError(f"backup to {target}: {error}") from None
+            source.backup(copy)
+        finally:
+            copy.close()
+            source.close()
 
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
 
 
-def _make(path: Path) -> None:
-    """An empty file that only its owner may read; what SQLite puts beside it is as the file is."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+def _find_or_make(path: Path) -> None:
+    """An empty file that only its owner may read, unless there is one; what SQLite puts beside it is as the file is."""
+    try:
+        with places.folder(path.parent, 0o700), contextlib.suppress(FileExistsError):
+            files.new(path).close()
+        places.settled(path)
+    except OSError as error:
+        raise HostError(f"database {path}: {error.strerror}", 2 if isinstance(error, places.Unsafe) else 1) from None
 
 
 def _not_ours(name: str) -> HostError:

@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0007"  # the newest step of migrations/versions
+HEAD = "0008"  # the newest step of migrations/versions
 VERSION_TABLE = "dormouse_schema"
 metadata = MetaData()
 _Key = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts by itself in SQLite
@@ -65,6 +65,20 @@ keys = Table(
     Column("device", Text, primary_key=True),
     Column("key", Text, nullable=False),  # 64 hex digits: whoever reads the ledger may command the device
     Column("proven", Boolean, nullable=False, server_default=text("false")),  # the device has signed with it
+)
+removed = Table(
+    "removed",
+    metadata,
+    Column("device", Text, primary_key=True),  # only `devices add` brings it back
+    Column("at", Double, nullable=False),
+)
+strangers = Table(
+    "strangers",
+    metadata,
+    Column("device", Text, primary_key=True),  # an id that is not registered; "" for all that there is no row for
+    Column("messages", BigInteger, nullable=False),
+    Column("since", Double, nullable=False),
+    Column("last", Double, nullable=False),
 )
 groups = Table(
     "groups",

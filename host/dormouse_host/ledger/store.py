@@ -28,6 +28,7 @@ from dormouse_host.ledger import (
     rows,
     rules,
     schema,
+    strangers,
     upward,
     views,
 )
@@ -37,8 +38,10 @@ from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.outward import Ack, Outgoing
 from dormouse_host.ledger.records import LogLine
 from dormouse_host.ledger.rows import D
+from dormouse_host.ledger.strangers import Strangers
 from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
 
+_SHOWN = 80  # characters of a topic's parts in a line of what is wrong
 _TURN = 0.1  # seconds that others have at most between two slices of a pruning: as long as the slice took
 
 
@@ -86,7 +89,7 @@ class Ledger:
     def add_devices(self, devices: Collection[str]) -> int:
         """Make devices known. Returns how many were new."""
         with self._writing() as c:
-            return rows.insert_devices(c, devices, self._clock())
+            return strangers.register(c, devices, self._clock())
 
     @retried
     def remove_device(self, device: str) -> None:
@@ -103,6 +106,7 @@ class Ledger:
             c.execute(delete(schema.groups).where(schema.groups.c.device == device))
             keys.remove(c, device)
             c.execute(delete(schema.devices).where(D.id == device))
+            strangers.remove(c, device, self._clock())
 
     @retried
     def set_key(self, device: str, key: str | None) -> None:
@@ -151,7 +155,7 @@ class Ledger:
             return []
         with self._writing() as c:
             if create:
-                rows.insert_devices(c, (order.device for order in orders), self._clock())
+                strangers.register(c, {order.device for order in orders}, self._clock())
             for after in {order.after for order in orders if order.after}:
                 if views.command(c, after) is None:
                     raise HostError(f"no command {after} to wait for", 2)
@@ -255,9 +259,17 @@ class Ledger:
         with self._writing() as c:
             relays.release(c, relay, instance)
 
+    def strangers(self) -> Strangers:
+        """Ids that have sent something and are no devices."""
+        with self._reading() as c:
+            return strangers.found(c)
+
     @retried
-    def take(self, incoming: Sequence[Incoming], session: str | None) -> list[str]:
-        """Store messages of devices, all in one transaction. Returns what was wrong with what is not legible."""
+    def take(self, incoming: Sequence[Incoming], session: str | None, *, accept_new: bool = True) -> list[str]:
+        """Store messages of devices, all in one transaction. Returns what was wrong with what is not legible.
+
+        `accept_new`: ids that are not registered become devices; without it their messages are counted and not stored.
+        """
         now = self._clock()
         wrong, legible = [], []
         with self._reading() as c:
@@ -266,20 +278,21 @@ class Ledger:
             try:
                 said = _read(message, signatures)
             except ValueError as error:
-                wrong.append(f"{message.device}/{message.leaf}: {error}")
+                wrong.append(f"{message.device[:_SHOWN]}/{message.leaf[:_SHOWN]}: {error}")
                 continue
             legible.append((message, said))
             if isinstance(said, messages.Results | messages.Telemetry) and said.wrong:
                 wrong.append(f"{message.device}/{message.leaf}: {said.wrong}")
         try:
-            self._hear(legible, signatures, session, now)
+            new = self._hear(legible, signatures, session, now, accept_new)
         except Unstorable as error:
             if len(legible) == 1:
                 message = legible[0][0]
                 return [*wrong, f"{message.device}/{message.leaf}: {error}"]
             for one in legible:  # by itself, so that it costs none of the others
-                wrong += self.take([one[0]], session)
-        return wrong
+                wrong += self.take([one[0]], session, accept_new=accept_new)
+            return wrong
+        return wrong + [f"{name} is not registered: dormouse devices add {name}" for name in new]
 
     def _hear(
         self,
@@ -287,16 +300,24 @@ class Ledger:
         signatures: keys.Signatures,
         session: str | None,
         now: float,
-    ) -> None:
+        accept_new: bool,
+    ) -> list[str]:
+        """Store them. Returns the ids of strangers that are named from now on."""
         if not legible:
-            return
+            return []
         with self._writing() as c:
-            devices = upward.known(c, (message.device for message, _ in legible), len(legible), now)
+            names = (message.device for message, _ in legible)
+            devices = upward.known(c, names, len(legible), now, accept_new=accept_new)
             signatures.save(c)
+            others = Counter(message.device for message, _ in legible if message.device not in devices)
+            new = strangers.count(c, others, now) if others else []
             for message, said in legible:
-                device = devices[message.device]
+                device = devices.get(message.device)
+                if device is None:
+                    continue
                 upward.hear(c, device, said, session, now, retained=message.retained)
                 device.seq += 1
+        return new
 
     @retried
     def claim(self, relay: str, session: str, room: int, window: int = protocol.WINDOW) -> list[Outgoing]:

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from dormouse import protocol
-from dormouse_host.ledger import catalogue, entry, messages, names, rows, rules, schema, telemetry
+from dormouse_host.ledger import catalogue, entry, messages, names, rows, rules, schema, strangers, telemetry
 from dormouse_host.ledger.contention import Busy
 from dormouse_host.ledger.rows import C, Changes, D, Device
 from dormouse_host.ledger.rules import End, Heard
@@ -37,15 +37,22 @@ _THERE = select(D.id).where(D.id.in_(rows.some("names")))
 _NEW_END = insert(schema.ends)
 
 
-def known(connection: Connection, devices: Iterable[str], seqs: int, now: float) -> dict[str, Device]:
-    """These devices, locked, with so many seqs for each. Whatever a broker lets speak on a device's topics is one."""
+def known(
+    connection: Connection, devices: Iterable[str], seqs: int, now: float, *, accept_new: bool = True
+) -> dict[str, Device]:
+    """These devices, locked, with so many seqs for each. `accept_new`: whatever a broker lets speak on a device's
+    topics becomes one, unless it was removed.
+    """
     wanted = set(devices)
     there: set[str] = set()
     for some in rows.chunks(wanted):
         there.update(connection.execute(_THERE, {"names": some}).scalars())
-    rows.insert_devices(connection, wanted - there, now)
-    found = rows.lock_all(connection, wanted, seqs)
-    if len(found) < len(wanted):
+    if accept_new:
+        new = wanted - there - strangers.removed(connection, wanted - there)
+        rows.insert_devices(connection, new, now)
+        there |= new
+    found = rows.lock_all(connection, there, seqs)
+    if len(found) < len(there):
         raise Busy("a device was removed meanwhile: try again", at_once=True)
     return found
 

@@ -1,7 +1,8 @@
 """One connection of the relay to the broker, and what came over it since somebody looked.
 
 Must stay true: paho keeps nothing from one connection to the next, so that it never publishes by itself what the
-ledger has not claimed again; what came in is acknowledged only by `confirm`; every wait has an end.
+ledger has not claimed again; what came in is acknowledged only by `confirm`; every wait has an end; no more is read
+than one batch, before that is taken away (bounded.py has the bounds of a packet).
 """
 
 import socket
@@ -10,13 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from dormouse import protocol
-from dormouse_host import tls
+from dormouse_host import bounded, tls
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.outward import Ack, Outgoing
 from dormouse_host.ledger.store import Incoming
@@ -25,7 +25,9 @@ from dormouse_host.url import BrokerAddress
 _CONNECT_WITHIN = 6.0  # seconds for TCP and CONNACK
 _KEEPALIVE = 30  # seconds
 _RECEIVE_MAXIMUM = 65535  # so that acknowledgements do not overtake reports
+_NEVER = 0xFFFFFFFF  # session expiry: MQTT 5, section 3.1.2.11.2
 _BATCH = 500  # messages that are stored in one transaction
+_BATCH_SIZE = 1 << 20  # bytes of them: what JSON becomes in memory may take thirty times as much
 _GROUP = 0.01  # seconds after the first of them
 _UNSUPPORTED = 132  # CONNACK: unsupported protocol version
 _CREDENTIALS = (134, 135)  # bad user name or password, not authorised
@@ -53,21 +55,22 @@ class Connection:
         self.present = False
         self.room = _BATCH  # publishes that may be on their way at once
         self._root = root
+        self._address = address
         self._connack: ReasonCode | None = None
         self._suback: ReasonCode | None = None
         self._ended, self._cut = "", False
         self._came: list[tuple[int, Incoming]] = []
+        self._size = 0  # bytes of what came
         self._acks: list[Ack] = []
         self._flying: dict[int, Outgoing] = {}  # by paho's message id
         how = {} if mqtt5 else {"clean_session": False}
         version = paho.MQTTv5 if mqtt5 else paho.MQTTv311
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2,
+        self._client = bounded.Client(
             client_id,
             protocol=version,
             reconnect_on_failure=False,
             manual_ack=True,
-            **how,  # type: ignore[arg-type]
+            **how,
         )
         self._client.connect_timeout = _CONNECT_WITHIN
         tls.secure(self._client, address)
@@ -87,9 +90,7 @@ class Connection:
     def _connect(self, address: BrokerAddress) -> None:
         try:
             if self.mqtt5:
-                asked = Properties(PacketTypes.CONNECT)
-                asked.SessionExpiryInterval = 0xFFFFFFFF  # never
-                asked.ReceiveMaximum = _RECEIVE_MAXIMUM
+                asked = bounded.asked(SessionExpiryInterval=_NEVER, ReceiveMaximum=_RECEIVE_MAXIMUM)
                 self._client.connect(address.host, address.port, _KEEPALIVE, clean_start=False, properties=asked)
             else:
                 self._client.connect(address.host, address.port, _KEEPALIVE)
@@ -97,27 +98,36 @@ class Connection:
             raise Lost(str(error)) from None
         except OSError as error:
             raise Lost(tls.reason(error)) from None
-        self._connack = self._answer(lambda: self._connack, "CONNECT")
+        self._answer(lambda: self._connack, "CONNECT")
+        if self._connack is None:
+            raise Lost("it sent messages before CONNACK")
         if self._connack.is_failure:
             if self._connack.value in _CREDENTIALS:
                 raise HostError(f"broker {address}: connection refused: {self._connack}", 2)
             raise Lost(f"refused: {self._connack}", older=self.mqtt5 and self._connack.value == _UNSUPPORTED)
-        topics = f"{self._root}/+/up/#"
-        self._client.subscribe(topics, 1)
-        self._suback = self._answer(lambda: self._suback, "SUBSCRIBE")
-        if self._suback.is_failure:
-            raise HostError(f"broker {address}: the subscription to {topics} is refused: {self._suback}", 2)
+        self._client.subscribe(self._topics, 1)
+        self._answer(lambda: self._suback, "SUBSCRIBE")
+        self._check_subscription()
 
-    def _answer(self, answer: Callable[[], ReasonCode | None], what: str) -> ReasonCode:
-        """The broker's answer to a packet, once it has come."""
+    @property
+    def _topics(self) -> str:
+        return f"{self._root}/+/up/#"
+
+    def _check_subscription(self) -> None:
+        """HostError where it is refused. Messages of the session may fill a batch before the answer has come."""
+        if self._suback is not None and self._suback.is_failure:
+            raise HostError(f"broker {self._address}: the subscription to {self._topics} is refused: {self._suback}", 2)
+
+    def _answer(self, answer: Callable[[], ReasonCode | None], what: str) -> None:
+        """Wait for the broker's answer to a packet, or until as much has come before it as may wait to be stored."""
         deadline = time.monotonic() + _CONNECT_WITHIN
         while time.monotonic() < deadline:
             lost = self._client.loop(0.1) != paho.MQTT_ERR_SUCCESS
-            reason = answer()
-            if reason is not None:
-                return reason
+            if answer() is not None or self._client.full:
+                return
             if lost:
-                raise Lost(f"closed without an answer to {what}", older=self.mqtt5)
+                broke = self._client.broke
+                raise Lost(broke or f"closed without an answer to {what}", older=self.mqtt5 and not broke)
         raise Lost(f"no answer to {what}", older=self.mqtt5)
 
     # ---- paho's callbacks: they only write down
@@ -138,6 +148,8 @@ class Connection:
             device, leaf = "", "topic that is not UTF-8"
         came = Incoming(device, leaf, bytes(message.payload), bool(message.retain))
         self._came.append((message.mid if message.qos else 0, came))
+        self._size += len(message.payload) + len(device) + len(leaf)
+        self._client.full = len(self._came) >= _BATCH or self._size >= _BATCH_SIZE
 
     def _on_publish(self, _client: object, _data: object, mid: int, reason: ReasonCode, _more: object) -> None:
         sent = self._flying.pop(mid, None)
@@ -156,21 +168,26 @@ class Connection:
         """Publishes without a PUBACK."""
         return len(self._flying)
 
-    def wait(self, seconds: float) -> tuple[Sequence[tuple[int, Incoming]], Sequence[Ack]]:
+    def wait(self, seconds: float, *, hold: bool = False) -> tuple[Sequence[tuple[int, Incoming]], Sequence[Ack]]:
         """What came in, with the ids to confirm, and the PUBACKs, after at most so long without any. Lost if it is.
 
         What follows within _GROUP is one group with the first, and stored with one COMMIT. No device waits for that:
-        its PUBACKs are the broker's.
+        its PUBACKs are the broker's. `hold`: nothing is read meanwhile, because what came is not stored yet.
         """
+        if hold:
+            time.sleep(seconds)
+            return [], []
         until, first = time.monotonic() + seconds, True
-        while (before := len(self._came) + len(self._acks)) < _BATCH:
+        while not self._client.full and (before := len(self._came) + len(self._acks)) < _BATCH:
             if self._client.loop(max(0.0, until - time.monotonic())) != paho.MQTT_ERR_SUCCESS:
-                raise Lost(self._ended or "connection lost", cut=self._cut)
+                broke = self._client.broke
+                raise Lost(broke or self._ended or "connection lost", cut=self._cut and not broke)
             if first and len(self._came) + len(self._acks) > before:
                 until, first = time.monotonic() + _GROUP, False
             if time.monotonic() >= until or (self._acks and not self._flying and not self._came):
                 break  # without a word of a device there is nothing to wait for but PUBACKs
-        came, self._came = self._came, []
+        self._check_subscription()
+        came, self._came, self._size, self._client.full = self._came, [], 0, False
         acks, self._acks = self._acks, []
         return came, acks
 

@@ -30,6 +30,8 @@ _POLL = 0.1  # seconds between two looks at the ledger while nothing comes in
 _SHORTEST, _LONGEST = 0.5, 30.0  # seconds before connecting again
 _CATCH_UP = 5.0  # seconds that a new connection takes in at most before it publishes
 _FIRST, _ROUNDS = 1.0, 4  # seconds, and times the connection's making, that the first message of those may take
+_HELD, _HELD_COUNT = 4 << 20, 5000  # bytes and messages that wait for a busy ledger; the broker keeps the others
+_NAMED = 20  # messages of one batch that are named in the log
 _LAST_ACKS = 5.0  # seconds that an orderly end waits for PUBACKs
 
 
@@ -53,8 +55,13 @@ class _Work:
 class Relay:
     """A relay between one ledger and one broker. `name` is part of its client id."""
 
-    def __init__(self, ledger: Ledger, address: BrokerAddress, root: str, name: str) -> None:
-        """Nothing runs until `run`."""
+    def __init__(
+        self, ledger: Ledger, address: BrokerAddress, root: str, name: str, *, accept_new: bool | None = None
+    ) -> None:
+        """Nothing runs until `run`. `accept_new`: do ids that are not registered become devices? By default where the
+        broker asks for no credential, so that nobody has registered them there either.
+        """
+        self._accept_new = address.user is None if accept_new is None else accept_new
         self._ledger = ledger
         self._address = address
         self._root = root
@@ -193,14 +200,19 @@ class Relay:
         self._signed = time.monotonic()
 
     def _receive(self, connection: Connection, wait: float, work: _Work) -> None:
-        came, acks = connection.wait(wait)
+        held = sum(len(message.payload) for _, message in work.came)
+        came, acks = connection.wait(wait, hold=held >= _HELD or len(work.came) >= _HELD_COUNT)
         work.came += came
         work.acks += acks
 
     def _store(self, connection: Connection, work: _Work) -> None:
         if work.came:
-            for wrong in self._ledger.take([message for _, message in work.came], work.session):
-                log.warning("not understood", what=wrong)
+            came = [message for _, message in work.came]
+            wrong = self._ledger.take(came, work.session, accept_new=self._accept_new)
+            for what in wrong[:_NAMED]:
+                log.warning("not understood", what=what)
+            if len(wrong) > _NAMED:
+                log.warning("not understood", more=len(wrong) - _NAMED)
             connection.confirm(mid for mid, _ in work.came)
             work.stored += len(work.came)
             work.came = []

@@ -1,0 +1,140 @@
+"""How the way to a file is walked: folder by folder, each opened below the one before.
+
+Must stay true: nobody but root and this process's user decides where a path leads: a symbolic link is followed only
+where it and the folder that it lies in belong to one of them, and the last part of a path is no link at all. Who opens
+a file gets a plain one with one name; a link put in its place between the check and the use changes nothing, because
+the use is of what was checked.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_WALK = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe without a writer opens at once
+_LINKS = 40  # on one way, as Linux counts them
+_TRIES = 100  # while other processes put new files in this one's place
+
+
+class Unsafe(OSError):
+    """What lies there is not taken; `strerror` says why."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.ELOOP, why)
+
+
+@contextmanager
+def folder(path: Path, make: int | None = None) -> Iterator[int]:
+    """The folder `path` as a descriptor to open things below. `make`: the mode of those on the way that are missing.
+
+    OSError where there is none, Unsafe where another user could say where it is.
+    """
+    parts = [*reversed(path.parts)]
+    at = os.open(parts.pop() if path.is_absolute() else ".", _WALK)
+    links = 0
+    try:
+        while parts:
+            name = parts.pop()
+            try:
+                below = _enter(at, name, make)
+            except NotADirectoryError:
+                leads = Path(_link(at, name))
+                links += 1
+                if links > _LINKS:
+                    raise Unsafe("too many links") from None
+                parts += reversed(leads.parts)
+                if leads.is_absolute():
+                    below = os.open(parts.pop(), _WALK)
+                else:
+                    continue
+            os.close(at)
+            at = below
+        yield at
+    finally:
+        os.close(at)
+
+
+def _enter(at: int, name: str, make: int | None) -> int:
+    try:
+        return os.open(name, _WALK, dir_fd=at)
+    except FileNotFoundError:
+        if make is None:
+            raise
+    with suppress(FileExistsError):  # another process was faster, or it is a link to nowhere
+        os.mkdir(name, make, dir_fd=at)
+    return os.open(name, _WALK, dir_fd=at)
+
+
+def _link(at: int, name: str) -> str:
+    """Where a link leads that may be followed. NotADirectoryError where it is none."""
+    found = os.stat(name, dir_fd=at, follow_symlinks=False)
+    if not stat.S_ISLNK(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    trusted = {0, os.geteuid()}
+    if found.st_uid not in trusted or os.fstat(at).st_uid not in trusted:
+        raise Unsafe(f"{name} is a link that another user could change")
+    return os.readlink(name, dir_fd=at)
+
+
+def opened(at: int, name: str, flags: int = os.O_RDONLY) -> int:
+    """A plain file of one name in the folder `at`. OSError where there is none, Unsafe where it is a link of either
+    kind, a pipe or a device.
+    """
+    for _ in range(_TRIES):
+        try:
+            found = os.open(name, _FILE | flags, dir_fd=at)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):  # a link; a socket
+                raise Unsafe("it is no plain file") from None
+            raise
+        try:
+            if _is_plain(at, name, found):
+                return found
+        except BaseException:
+            os.close(found)
+            raise
+        os.close(found)
+    raise Unsafe("it is being replaced again and again")
+
+
+def settled(path: Path) -> None:
+    """For a program that opens files by their paths: Unsafe where another user may say where this one leads, or where
+    it is no file. Nothing is opened, because SQLite's locks end where their process closes the file; and nothing said
+    where there is none yet.
+    """
+    for _ in range(_LINKS):
+        with folder(path.parent) as at:
+            try:
+                found = os.stat(path.name, dir_fd=at, follow_symlinks=False)
+            except FileNotFoundError:
+                return
+            if stat.S_ISLNK(found.st_mode):
+                path = path.parent / _link(at, path.name)
+                continue
+            shared = os.fstat(at).st_uid not in (0, os.geteuid())
+            if not stat.S_ISREG(found.st_mode) or (shared and found.st_nlink != 1):
+                raise Unsafe("it is no plain file of one name")
+            return
+    raise Unsafe("too many links")
+
+
+def _is_plain(at: int, name: str, found: int) -> bool:
+    """Is this what the name stands for, and has it no other one? False where the name stands for something else now.
+
+    Asked of the name, in one call: by the descriptor alone a second name could have been taken away meanwhile.
+    """
+    here = os.fstat(found)
+    if not stat.S_ISREG(here.st_mode):
+        raise Unsafe("it is no plain file")
+    try:
+        there = os.stat(name, dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
+        return False
+    if there.st_nlink != 1:
+        raise Unsafe("it has a second name: a hard link")
+    return True
