@@ -1,7 +1,8 @@
 """`make model`: seeded schedules of the protocol model, its ablation, shrinking and exhaustive faults.
 
     make model                                         seeds 0 to 999
-    make model ARGS="--seeds 0:3000 --seconds 60"      seeded schedules; from 1000000 on: heavy load, many restores
+    make model ARGS="--seeds 0:3000 --seconds 60"      seeded schedules; from 1000000 on heavy load and restores,
+                                                       from 2000000 on attackers
     make model ARGS="--seeds 0:3000 --without RULE"    the protocol without one of its rules
     make model ARGS="--seed K --shrink"                the shortest schedule that still breaks the same promise
     make model ARGS="--exhaustive"                     one story, each fault after each step, and pairs with a cut
@@ -33,7 +34,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="make model ARGS=…", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", default="0:1000", help="LOW:HIGH; from 1000000 on heavy load")
+    parser.add_argument(
+        "--seeds", default="0:1000", help="LOW:HIGH; from 1000000 on heavy load, from 2000000 on attackers"
+    )
     parser.add_argument("--seconds", type=float, help="stop after so many; with --ablate for each rule")
     parser.add_argument("--seed", type=int, help="this schedule alone")
     parser.add_argument("--shrink", action="store_true", help="with --seed: leave out what the failure does not need")

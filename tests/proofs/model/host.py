@@ -1,14 +1,17 @@
 """The host: ledger (one database, each method one transaction) and relay (a generator that may crash at any yield).
 
 Modelled: numbering, "publishing", cancel and expiry, tombstones, settling by answers and their CRC, Missing,
-session_present=0, rename of a restored ledger, `after`, telemetry gaps, lease, backup and restore.
+session_present=0, new names of a restored ledger, `after`, telemetry gaps, lease, backup and restore, pruned reports; a
+second device as far as the ledger sees it.
 Not modelled: isolation levels of real databases, the host's own clock going wrong, PUBACK with an error reason,
-resending by the MQTT client library inside one process, several devices.
+resending by the MQTT client library inside one process.
 """
 
 from typing import Any
 
 from proofs.model.wire import FINAL, WINDOW, Broken, Conn
+
+ME, EVIL = "dev", "evil"  # the device that is modelled, and another one of the same ledger, whose words are lies
 
 
 class Row:
@@ -25,7 +28,8 @@ class Row:
         self.claimed, self.by, self.session, self.puback = 0, None, 0, 0
         self.wake, self.need, self.void, self.crcs = -1, False, None, []
         self.do, self.arg, self.repeatable, self.outcome = "do", 0, False, "succeeded"
-        self.exp, self.after, self.version = None, None, 0
+        self.exp, self.after, self.version, self.device = None, None, 0, ME
+        self.wiped = False
         self.__dict__.update(k)
 
     @property
@@ -37,12 +41,14 @@ class Ledger:
     """One database."""
 
     lease: str | None
-    state: str | None
+    states: dict[str, Any]  # of each device, the present one
     backup: Any
 
     def __init__(self, world, name):
-        self.world, self.base, self.name = world, name, name
-        self.counter, self.rows, self.state, self.states = {}, [], None, set()
+        self.world, self.base = world, name
+        self.names = {ME: name, EVIL: f"{name}-evil" if world.on("name_per_device") else name}
+        self.counter, self.rows, self.states = {}, [], {EVIL: "E1"}
+        self.left, self.wakes = set(), {}
         self.seq, self.reports, self.ends = 0, {}, {}
         self.stored, self.gone, self.lease, self.backup = {}, set(), None, None
 
@@ -50,20 +56,35 @@ class Ledger:
         self.seq += 1
         return self.seq
 
-    def rename(self):
+    @property
+    def name(self):
+        """The name for the device that is modelled."""
+        return self.names[ME]
+
+    @property
+    def state(self):
+        return self.states[ME]
+
+    def rename(self, device):
+        """A new name, because of what this device has said."""
         self.world.renames += 1
-        self.name = f"{self.base}{self.world.renames}"
+        alone = self.world.on("name_per_device")
+        self.world.foreign += device != ME and not alone
+        for one in [device] if alone else self.names:
+            self.names[one] = f"{self.base}{self.world.renames}"
         for r in self.rows:
+            if r.device != device and alone:
+                continue
             if not r.final and not self.world.on("keep_id"):
                 r.id, r.claimed, r.puback = None, 0, 0
                 self.number(r)
             elif r.alone and r.status in FINAL and r.guess and self.world.on("restored_unknown"):
                 r.status = "unknown"
 
-    def number(self, r):
-        k = (self.state, self.name)
+    def number(self, r, state=None):
+        k = (state or self.states[r.device], self.names[r.device])
         self.counter[k] = self.counter.get(k, 0) + 1
-        r.id = (self.state, self.name, self.counter[k])
+        r.id = (*k, self.counter[k])
 
     def send(self, **k):
         r = Row(self.world.uid(), **k)
@@ -99,7 +120,8 @@ class Ledger:
         for r in self.rows:
             if r.final or not (r.need or not r.claimed):
                 continue
-            i = r.id or (self.state, self.name, self.counter.get((self.state, self.name), 0) + 1)
+            k = (self.states[r.device], self.names[r.device])
+            i = r.id or (*k, self.counter.get(k, 0) + 1)
             if (
                 w.on("host_window")
                 and not (r.do == "forget" and w.on("forget_first"))
@@ -152,44 +174,101 @@ class Ledger:
             r.status, r.guess = status, guess
 
     # ---- upward, each stored before it is acknowledged
-    def result(self, p):
+    def hear(self, device, leaf, p, session):
+        """One message of a device."""
+        if leaf == "up/wake":
+            self.report(device, p, session)
+        elif leaf == "up/result":
+            self.result(device, p)
+        elif leaf == "up/telemetry":
+            self.telemetry(p)
+        else:
+            self.end(device, p, "qos0", session)
+
+    def result(self, device, p):
         r, on = self.of(p["id"]), self.world.on
-        if p["why"] == "forgotten" and p["id"][1] == self.name and on("forgotten_rename"):
-            self.rename()
-        if not r or not p["final"]:
+        if p["why"] == "forgotten" and p["id"][1] == self.names[device] and on("forgotten_rename"):
+            self.rename(device)
+        if not r or r.device != device or not p["final"]:
             return
         if not self.ours(r, p["crc"]) and on("crc_check"):
-            if r.id[1] == self.name and on("crc_rename"):
-                self.rename()
+            if r.id[1] == self.names[device] and on("crc_rename"):
+                self.rename(device)
             return self.settle(r, "rejected")
         if r.do == "resend" and p["value"]:
             self.gone |= {(r.id[0], n) for n in p["value"]}
+        asked = r.do == "report" and not r.final and p["status"] == "succeeded"
         self.settle(r, p["status"], guess=p["status"] == "unknown")
+        if asked and p["value"]:
+            self.answered(device, r, p["value"])
 
-    def report(self, p, session=0):
-        k = (p["state"], p["wake"])
-        if k in self.reports and self.world.on("report_once"):
+    def report(self, device, p, session=0):
+        state, wake = p["state"], p["wake"]
+        if self.was_left(state) or (wake <= self.wakes.get(state, 0) and self.world.on("wakes_rise")):
+            if (state, wake) not in self.reports and self.world.on("stale_asks"):
+                self.ask(device, state)
             return
-        self.reports[k] = self.tick()
-        self.states.add(p["state"])
-        self.state = p["state"]
-        for r in self.rows:
-            if r.id and r.id[0] != self.state and not r.final:
-                self.settle(r, "unknown", guess=True)
+        self.wakes[state] = max(wake, self.wakes.get(state, 0))
+        self.reports[state, wake] = self.tick()
+        self.enter(device, state)
         if p["end"]:
-            self.end(p["end"], "report", session)
+            self.end(device, p["end"], "report", session)
 
-    def end(self, e, via, session=0):
+    def enter(self, device, state):
+        """The device has this state now."""
+        if state != self.states[device]:
+            self.left.add(self.states[device])
+            self.left.discard(state)
+            self.states[device] = state
+        for r in self.rows:
+            if r.device == device and r.id and r.id[0] != state and not r.final:
+                self.settle(r, "unknown", guess=True)
+                r.wiped = True
+
+    def ask(self, device, state):
+        """Who speaks under this state: the device itself, or somebody who repeats it? It answers with its wake."""
+        for r in self.rows:
+            if r.do == "report" and r.id[0] == state and not r.final:
+                r.need = True
+                return
+        r = self.send(do="report", device=device, repeatable=True)
+        r.id = None
+        self.number(r, state)
+
+    def answered(self, device, r, wake):
+        """The device is alive in this state."""
+        state = r.id[0]
+        back = state != self.states[device]
+        self.wakes[state] = wake
+        self.enter(device, state)
+        for r in self.rows:
+            given_up = r.device == device and r.id and r.id[0] == state and r.wiped and r.guess
+            if back and given_up and self.world.on("back_reopens"):
+                r.status, r.guess, r.need = "sent", False, True
+
+    def was_left(self, state):
+        return state in self.left and self.world.on("state_left")
+
+    def prune(self):
+        """Old reports and end records are deleted; that a state was left, and its highest wake, stay."""
+        old = sorted(self.reports, key=lambda k: self.reports[k])[:-2]
+        for k in old:
+            self.reports.pop(k)
+            self.ends.pop(k, None)
+
+    def end(self, device, e, via, session=0):
         on, k = self.world.on, (e["state"], e["wake"])
-        high = e["windows"].get(self.name, {"high": 0})["high"]
-        if high > self.counter.get((e["state"], self.name), 0) and on("report_rename"):
-            self.rename()
+        if self.was_left(e["state"]):
+            return
+        high = e["windows"].get(self.names[device], {"high": 0})["high"]
+        if high > self.counter.get((e["state"], self.names[device]), 0) and on("report_rename"):
+            self.rename(device)
         seen = self.ends.setdefault(k, set())
         if via in seen:
             return
         if not seen:
             for r in list(self.rows):
-                if r.id and r.id[0] == e["state"]:
+                if r.device == device and r.id and r.id[0] == e["state"]:
                     self.judge(r, e, session)
         seen.add(via)
         if via == "report" or not on("tail_report"):
@@ -198,7 +277,12 @@ class Ledger:
                 for n in range(1, e["acked"] + 1)
                 if (e["state"], n) not in self.stored and (e["state"], n) not in self.gone
             ]
-            if gaps and e["state"] == self.state and not any(r.do == "resend" and not r.final for r in self.rows):
+            if (
+                device == ME
+                and gaps
+                and e["state"] == self.state
+                and not any(r.do == "resend" and not r.final for r in self.rows)
+            ):
                 self.send(do="resend", arg=(gaps[0], gaps[-1]), repeatable=True)
                 self.world.stat["resends"] += 1
 
@@ -272,12 +356,6 @@ class Relay:
 
     def run(self):
         w, db, mid = self.world, self.db, 0
-        take = {
-            "up/wake": lambda p: db.report(p, self.session),
-            "up/result": db.result,
-            "up/telemetry": db.telemetry,
-            "up/end": lambda p: db.end(p, "qos0", self.session),
-        }
         while True:
             flying: dict[int, Row] = {}
             self.conn, self.session = Conn(self.cid), w.tick()
@@ -293,7 +371,7 @@ class Relay:
                         if not w.on("stored_first") and a[0]:
                             c.send(("ack", a[0]))
                             yield
-                        take[a[1]["topic"]](a[1]["p"])
+                        w.hear(db, a[1]["topic"], a[1]["p"], self.session)
                         signal = yield  # stored, then acknowledged
                         if a[0] and w.on("stored_first"):
                             c.send(("ack", a[0]))
@@ -310,9 +388,10 @@ class Relay:
                     signal = yield  # a crash here leaves it "publishing"
                     mid += 1
                     flying[mid] = r
-                    w.stat["published"] += 1
+                    w.stat["published"] += r.device == ME
                     w.published[r.uid] += not r.void
-                    c.send(("pub", "down/cmd", 1, mid, p, None if r.void else r.exp))
+                    topic = "down/cmd" if r.device == ME else "evil/cmd"
+                    c.send(("pub", topic, 1, mid, p, None if r.void else r.exp))
                     signal = yield
                 else:
                     signal = yield

@@ -1,4 +1,6 @@
-"""Seeded schedules: a configuration and a list of actions. Seeds from 1000000 on carry heavy load."""
+"""Seeded schedules: a configuration and a list of actions. Seeds from HEAVY on carry heavy load, from ATTACKED on the
+world has a device that lies to the ledger, a broker that repeats and withholds, or both.
+"""
 
 import random
 from typing import Any
@@ -6,6 +8,7 @@ from typing import Any
 Action = tuple[Any, ...]
 Config = dict[str, bool]
 
+HEAVY, ATTACKED = 10**6, 2 * 10**6
 CONFIG = (
     "broker_expiry",
     "acl",
@@ -32,6 +35,10 @@ FAULTS: dict[str, list[Any]] = {
     "forget": [("forget", 1)],
     "lease": [("lease", 2)],
 }
+ATTACKS: dict[str, list[Any]] = {
+    "liar": [("lie", 3), ("other", 2)],
+    "echo": [("hold", 1.5), ("late", 2), ("prune", 0.7), ("wipe", 0.7)],
+}
 LOAD: dict[str, list[Any]] = {"cancel": [("cancel", 4)], "expiry": [], "after": []}
 
 
@@ -56,9 +63,11 @@ def script(seed: int, steps: int = 220) -> tuple[Config, list[Action]]:
     cfg["faultfree"] = not on & set(FAULTS) and not cfg["acl"] and not cfg["reorder"]
     if cfg["faultfree"]:
         cfg.update(patience=True, relay_dies=False)
+    if seed >= ATTACKED:
+        cfg["faultfree"] = False
     menu: list[Any] = [("dev", 60), ("brk", 70), ("relay", 70), ("wake", 8), ("send", 9), ("time", 3), ("dead", 3)]
     menu += [("rest", 3)] if cfg["faultfree"] else [] if cfg["patience"] else [("timeout", 3)]
-    if seed >= 10**6 and not cfg["faultfree"]:  # heavy: more than a window, more names than slots
+    if HEAVY <= seed < ATTACKED and not cfg["faultfree"]:  # heavy: more than a window, more names than slots
         on |= set(
             g.choice(
                 [
@@ -72,6 +81,8 @@ def script(seed: int, steps: int = 220) -> tuple[Config, list[Action]]:
         )
         steps = 400
         menu += [("send", 35), ("time", 6), ("wake", 6)] + [("restore", 4), ("forget", 4)] * ("restore" in on)
+    if seed >= ATTACKED:
+        menu += [m for k in g.choice([("liar",), ("echo",), ("liar", "echo")]) for m in ATTACKS[k]]
     menu += [m for k in sorted(on) for m in {**FAULTS, **LOAD}[k]]
     acts, pick = [], g.choice
     for k in g.choices(*zip(*menu, strict=False), k=steps):
@@ -101,6 +112,12 @@ def script(seed: int, steps: int = 220) -> tuple[Config, list[Action]]:
             a = (k, pick(["dev", "r0"]))
         elif k in ("rkill", "lease"):
             a = (k, pick([0, 0, 1, 2]))
+        elif k == "lie":
+            a = (k, pick(["end", "forgotten", "crc"]), pick(range(8)))
+        elif k == "other":
+            a = (k, pick([0, 0, 1]))
+        elif k == "late":
+            a = (k, g.random())
         elif k == "roff":
             a = (k, pick([0, 1]), g.random() < 0.5)
         acts += [a] * (pick([1, 1, 2, 4, 8]) if k in ("dev", "brk", "relay") else 1)
@@ -121,4 +138,5 @@ STORY: list[Action] = [
 STORY_FAULTS: list[Action] = [
     *(("cut",), ("net",), ("crash", 0), ("crash", 1), ("crash", 2)),
     *(("lose", "dev"), ("lose", "r0"), ("rkill", 0), ("wipe",), ("restore",)),
+    *(("lie", "end", 0), ("lie", "forgotten", 0), ("lie", "crc", 1), ("hold",), ("late", 0.0), ("late", 0.5)),
 ]

@@ -1,8 +1,9 @@
 """The wire: connections and an MQTT broker, with the scaled-down limits that all parts share.
 
 Modelled: persistent sessions, per-session queue and in-flight window, queue limit (drops silently after PUBACK),
-retained report, QoS 0 that overtakes, PUBACK before or after routing, redelivery (in order or reordered),
-take-over, message expiry, loss of one session, crash with everything forgotten or an older snapshot.
+retained report, QoS 0 that overtakes, PUBACK before or after routing, redelivery (in order or reordered), take-over,
+message expiry, loss of one session, crash with everything forgotten or an older snapshot; a report withheld, and what
+was said once, said again later.
 Not modelled: packet loss inside TCP, MQTT properties other than expiry, error reasons in PUBACK, several brokers.
 """
 
@@ -49,6 +50,7 @@ class Broker:
         self.sessions: dict[str, Session] = {}
         self.conns: dict[str, Any] = {}
         self.retained, self.snaps = None, []
+        self.hold, self.tape = False, []  # withhold the next report; all that the device has ever said upward
 
     def pump(self, cid):
         s, c, w = self.sessions.get(cid), self.conns.get(cid), self.world
@@ -104,7 +106,13 @@ class Broker:
             first = self.world.cfg["puback_first"]
             if first and qos:
                 c.down.append(("puback", mid))
+            if topic.startswith("up/"):
+                self.tape.append((topic, copy.deepcopy(p)))
             if topic == "up/wake":
+                if self.hold:
+                    self.hold = False
+                    c.down.append(("puback", mid))
+                    return
                 self.retained = (topic, p)
             if not (topic == "down/fence" and self.world.cfg["acl"]):
                 self.route(topic, p, qos, exp)

@@ -1,7 +1,8 @@
 """A world: one device, its broker, the ledgers and relays; the actions of a schedule, and the oracle.
 
 Modelled: any interleaving of device, broker and relay steps with cuts, lost links, lost sessions, brokers that forget
-or go back in time, relay crashes, a second relay and ledger, backup and restore, wiped flash, a changed app, expiry.
+or go back in time, relay crashes, a second relay and ledger, backup and restore, wiped flash, a changed app, expiry;
+a second device that lies to the ledger, and a broker that withholds reports and repeats what was said long ago.
 The oracle sees every effect. A failure begins with the number of its check:
 1 done twice, 2 the ledger lies, 3 never settled or never quiet, 4 telemetry lost or doubled, 5 needless work without
 faults, 6 order or `after`, 7 the owner is locked out (a fresh command at the end does not succeed).
@@ -11,7 +12,7 @@ import copy
 from collections import Counter
 
 from proofs.model.device import Device
-from proofs.model.host import Ledger, Relay
+from proofs.model.host import EVIL, ME, Ledger, Relay
 from proofs.model.wire import LEDGERS, Broken, Broker
 
 ROUNDS = 24  # quiet wakes at the end, in which everything has to be settled
@@ -28,6 +29,7 @@ class World:
     def __init__(self, cfg, rules):
         self.cfg, self.rules = cfg, frozenset(rules)
         self.now, self.t, self.uids, self.renames, self.restores, self.quiet = 1, 0, 0, 0, 0, False
+        self.foreign, self.lies, self.hearing = 0, 0, ME
         self.stat, self.published, self.ran, self.effects = (Counter() for _ in range(4))
         self.app_version, self.conns, self.records = 0, [], {}
         self.inject, self.steps, self.length = {}, 0, 0
@@ -39,8 +41,7 @@ class World:
         if cfg["two_relays"]:
             self.relays.append(Relay(self, self.dbs[0], "r1"))
         for db in self.dbs:
-            db.state = self.dev.flash.state
-            db.states.add(db.state)
+            db.states[ME] = self.dev.flash.state
             db.lease = next(r.cid for r in self.relays if r.db is db)
 
     def on(self, rule):
@@ -53,6 +54,38 @@ class World:
     def uid(self):
         self.uids += 1
         return self.uids
+
+    def hear(self, db, topic, p, session):
+        """A relay takes a message in. What another device says touches no command of this one."""
+        if topic != "up/evil":
+            return db.hear(ME, topic, p, session)
+        before = [self.seen(r) for r in db.rows if r.device == ME]
+        db.hear(EVIL, *p, session)
+        for was, r in zip(before, (r for r in db.rows if r.device == ME), strict=True):
+            if was != self.seen(r):
+                raise Broken(f"2: another device's word made #{r.uid} {r.id} of {was[0]} {r.status}")
+
+    @staticmethod
+    def seen(r):
+        return r.status, r.guess, r.void, r.need, r.claimed, r.id
+
+    def lie(self, what, pick):
+        """What a device with a credential of its own may say; it knows every name, and no key."""
+        for db in self.dbs:
+            self.lies += 1
+            rows = [r for r in db.rows if r.id]
+            for name in sorted(set(db.names.values())):
+                state = "E1" if pick % 2 else db.state
+                p = {"id": (state, name, 1 + pick % 4), "status": "unknown", "final": True, "crc": 0, "value": None}
+                if what == "end":
+                    windows = {name: {"high": 50 + self.lies, "status": {}, "crc": {}}}
+                    p = {"state": state, "wake": self.lies, "present": False, "drained": True, "acked": 0}
+                    p.update(fence_dead=False, windows=windows)
+                elif what == "crc" and rows:
+                    p.update(id=rows[pick % len(rows)].id, status="succeeded")
+                leaf = "up/end" if what == "end" else "up/result"
+                p["why"] = "forgotten" if what == "forgotten" else None
+                self.broker.route("up/evil", (leaf, p), 1, None)
 
     def effect(self, p, dev):
         self.effects[p["uid"]] += 1
@@ -68,6 +101,8 @@ class World:
             have = [x for x in f.ring if low <= x[0] <= high]
             dev.send_telemetry(have)
             return "succeeded", [n for n in range(low, high + 1) if n not in {x[0] for x in have} and n < f.next]
+        if p["do"] == "report":
+            return "succeeded", f.wake
         if p["do"] == "forget" and p["arg"] in f.windows and p["arg"] != p["id"][1]:
             dev.forget(p["arg"])
         return p["outcome"], f"value{p['uid']}"
@@ -97,7 +132,8 @@ class World:
         elif kind == "send":
             db = self.dbs[x[0] % len(self.dbs)]
             repeatable, outcome, exp, after, version, arg = x[1:]
-            before = next((r.uid for r in reversed(db.rows) if r.do == "do"), None) if after else None
+            mine = (r.uid for r in reversed(db.rows) if r.do == "do" and r.device == ME)
+            before = next(mine, None) if after else None
             db.send(
                 repeatable=repeatable,
                 outcome=outcome,
@@ -107,9 +143,20 @@ class World:
                 arg=arg,
             )
         elif kind == "cancel":
-            rows = [r for r in db.rows if r.do == "do"]
+            rows = [r for r in db.rows if r.do == "do" and r.device == ME]
             if len(rows) >= x[0]:
                 db.withdraw(rows[-x[0]], "cancelled")
+        elif kind == "other":
+            self.dbs[x[0] % len(self.dbs)].send(device=EVIL)
+        elif kind == "lie":
+            self.lie(*x)
+        elif kind == "hold":
+            b.hold = True
+        elif kind == "late" and b.tape:
+            topic, p = b.tape[int(x[0] * len(b.tape))]
+            b.route(topic, copy.deepcopy(p), 1, None)
+        elif kind == "prune":
+            db.prune()
         elif kind == "forget":
             self.forget(db)
         elif kind == "time":
@@ -202,8 +249,10 @@ class World:
                 if (
                     db.name not in self.dev.flash.windows
                     and len(self.dev.flash.windows) >= LEDGERS
-                    and any(not r.final for r in db.rows)
+                    and any(not r.final for r in db.rows if r.device == ME)
                 ):
+                    if self.foreign:
+                        raise Broken("7: locked out: the device knows as many ledgers as it can, by another's word")
                     self.forget(db)
         return last
 
@@ -225,13 +274,15 @@ class World:
             self.check([])
 
     def check(self, last):
-        for r in (r for db in self.dbs for r in db.rows):
+        for r in (r for db in self.dbs for r in db.rows if r.device == ME):
             e = self.effects[r.uid]
             what = f"#{r.uid} {r.do} {r.id}: ledger says {r.status}, effects {e}"
             if not r.final:
                 raise Broken("3: never settled: " + what)
             if r.do != "do":
                 continue
+            if r.status == "unknown" and r.wiped and r.id[0] == self.dev.flash.state:
+                raise Broken("2: given up by a report of a state that the device has left: " + what)
             if r.status in ("succeeded", "failed") and not (e and r.outcome == r.status):
                 raise Broken("2: " + what)
             if r.status in ("expired", "cancelled", "rejected") and e:
