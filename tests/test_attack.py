@@ -42,7 +42,12 @@ def test_a_stolen_relay_credential_commands_a_device_without_a_key(bench, monkey
 
     def unsigned(bench: Bench) -> tuple[Device, str, Signer, str]:
         device = bench.device()
-        return device, bench.meet(device), Signer("00" * 32), f"dormouse/{device.config['id']}/down/cmd"
+        return (
+            device,
+            bench.meet(device),
+            Signer("00" * 32, device.config["id"]),
+            f"dormouse/{device.config['id']}/down/cmd",
+        )
 
     monkeypatch.setattr(commands, "_victim", unsigned)
     assert commands.try_forged(bench).let_in

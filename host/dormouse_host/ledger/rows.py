@@ -85,6 +85,7 @@ class Device:
     relay: str | None
     relay_until: float
     catalogue_hash: str | None
+    wake: int  # the highest that was heard in this state
 
 
 def _insert(dialect: str, table: Table) -> Any:
@@ -115,7 +116,7 @@ def insert_or_add(connection: Connection, table: Table, values: Sequence[Mapping
     connection.execute(_insert_or_add(connection.dialect.name, table, column), values)
 
 
-_DEVICE = (D.id, D.seq, D.state, D.relay, D.relay_until, D.catalogue_hash)
+_DEVICE = (D.id, D.seq, D.state, D.relay, D.relay_until, D.catalogue_hash, D.wake)
 
 
 def chunks(values: Iterable[T]) -> Iterator[list[T]]:
