@@ -141,17 +141,14 @@ def _take(
 
 def _names(connection: Connection, devices: Sequence[str], now: float) -> dict[str, str]:
     """The ledger's name for each of these devices, which are locked; it gets its first one here."""
-    found = connection.execute(select(L.device, L.name).where(L.device.in_(devices)))
-    known: dict[str, str] = {str(row.device): str(row.name) for row in found}
-    new = [
-        {"device": device, "name": names.ledger(), "since": now, "why": "new"}
-        for device in devices
-        if device not in known
-    ]
+    known: dict[str, str] = {}
+    for device, ledger in connection.execute(select(L.device, L.name).where(L.device.in_(devices))):
+        known[device] = ledger
+    new = {device: names.ledger() for device in devices if device not in known}
     if new:
-        connection.execute(insert(schema.names), new)
-        known.update({one["device"]: one["name"] for one in new})
-    return known
+        entered = [{"device": device, "name": new[device], "since": now, "why": "new"} for device in new]
+        connection.execute(insert(schema.names), entered)
+    return known | new
 
 
 def cancel(connection: Connection, command: str, now: float) -> rules.Row | None:

@@ -48,7 +48,7 @@ class Ledger:
         self.world, self.base = world, name
         self.names = {ME: name, EVIL: f"{name}-evil" if world.on("name_per_device") else name}
         self.counter, self.rows, self.states = {}, [], {EVIL: "E1"}
-        self.left, self.wakes = set(), {}
+        self.left, self.wakes, self.reported = set(), {}, 0
         self.seq, self.reports, self.ends = 0, {}, {}
         self.stored, self.gone, self.lease, self.backup = {}, set(), None, None
 
@@ -210,6 +210,7 @@ class Ledger:
             return
         self.wakes[state] = max(wake, self.wakes.get(state, 0))
         self.reports[state, wake] = self.tick()
+        self.world.shown(self, device, state, wake)
         self.enter(device, state)
         if p["end"]:
             self.end(device, p["end"], "report", session)
@@ -239,7 +240,7 @@ class Ledger:
         """The device is alive in this state."""
         state = r.id[0]
         back = state != self.states[device]
-        self.wakes[state] = wake
+        self.wakes[state] = self.reported = wake
         self.enter(device, state)
         for r in self.rows:
             given_up = r.device == device and r.id and r.id[0] == state and r.wiped and r.guess

@@ -50,7 +50,7 @@ class Broker:
         self.sessions: dict[str, Session] = {}
         self.conns: dict[str, Any] = {}
         self.retained, self.snaps = None, []
-        self.hold, self.tape = False, []  # withhold the next report; all that the device has ever said upward
+        self.hold, self.held, self.tape = False, [], []  # withhold the next report; all that was ever said upward
 
     def pump(self, cid):
         s, c, w = self.sessions.get(cid), self.conns.get(cid), self.world
@@ -111,6 +111,7 @@ class Broker:
             if topic == "up/wake":
                 if self.hold:
                     self.hold = False
+                    self.held.append((topic, copy.deepcopy(p)))
                     c.down.append(("puback", mid))
                     return
                 self.retained = (topic, p)

@@ -69,6 +69,12 @@ class World:
     def seen(r):
         return r.status, r.guess, r.void, r.need, r.claimed, r.id
 
+    def shown(self, db, device, state, wake):
+        """A report counts: is it newer than the last one that did?"""
+        if device == ME and state == db.states[ME] and wake < db.reported and not self.restores:
+            raise Broken(f"2: the ledger shows wake {wake} of {state}, and has known of wake {db.reported}")
+        db.reported = wake
+
     def lie(self, what, pick):
         """What a device with a credential of its own may say; it knows every name, and no key."""
         for db in self.dbs:
@@ -153,7 +159,8 @@ class World:
         elif kind == "hold":
             b.hold = True
         elif kind == "late" and b.tape:
-            topic, p = b.tape[int(x[0] * len(b.tape))]
+            said = b.held or b.tape if x[0] < 0.5 else b.tape
+            topic, p = said[int(2 * x[0] % 1 * len(said))]
             b.route(topic, copy.deepcopy(p), 1, None)
         elif kind == "prune":
             db.prune()
