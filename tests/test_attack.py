@@ -2,7 +2,7 @@
 
 import pytest
 
-from attack import ATTACKS, commands, credentials, encryption, texts
+from attack import ATTACKS, commands, credentials, encryption, fleet, texts
 from attack.bench import Bench
 from device_folder import Device
 from dormouse.signing import Signer
@@ -26,7 +26,7 @@ def test_attack_is_repelled(bench, one):
 
 def test_groups_are_all_there():
     assert {one.run.__module__ for one in ATTACKS} == {
-        module.__name__ for module in (encryption, credentials, commands, texts)
+        module.__name__ for module in (encryption, credentials, commands, fleet, texts)
     }
 
 

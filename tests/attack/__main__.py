@@ -7,10 +7,10 @@ import sys
 import time
 import traceback
 
-from attack import ATTACKS, Attack, Outcome, commands, credentials, encryption, texts
+from attack import ATTACKS, Attack, Outcome, commands, credentials, encryption, fleet, texts
 from attack.bench import Bench
 
-GROUPS = (encryption, credentials, commands, texts)
+GROUPS = (encryption, credentials, commands, fleet, texts)
 
 
 def tried(one: Attack, bench: Bench) -> Outcome:

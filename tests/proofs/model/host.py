@@ -49,6 +49,7 @@ class Ledger:
         self.names = {ME: name, EVIL: f"{name}-evil" if world.on("name_per_device") else name}
         self.counter, self.rows, self.states = {}, [], {EVIL: "E1"}
         self.left, self.wakes, self.reported = set(), {}, 0
+        self.had = set()  # every state that was ever present
         self.seq, self.reports, self.ends = 0, {}, {}
         self.stored, self.gone, self.lease, self.backup = {}, set(), None, None
 
@@ -225,6 +226,8 @@ class Ledger:
             if r.device == device and r.id and r.id[0] != state and not r.final:
                 self.settle(r, "unknown", guess=True)
                 r.wiped = True
+                self.world.given_up(r, again=state in self.had)
+        self.had.add(state)
 
     def ask(self, device, state):
         """Who speaks under this state: the device itself, or somebody who repeats it? It answers with its wake."""

@@ -69,6 +69,11 @@ class World:
     def seen(r):
         return r.status, r.guess, r.void, r.need, r.claimed, r.id
 
+    def given_up(self, r, again):
+        """A command is called unknown, for the device has another state. `again`: one that it had before."""
+        if again and r.device == ME and r.id[0] == self.dev.flash.state and not self.restores:
+            raise Broken(f"2: #{r.uid} {r.id} is given up by a report of a state that was left")
+
     def shown(self, db, device, state, wake):
         """A report counts: is it newer than the last one that did?"""
         if device == ME and state == db.states[ME] and wake < db.reported and not self.restores:
