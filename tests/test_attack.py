@@ -62,6 +62,7 @@ def test_a_broker_without_rights_lets_everybody_in():
             credentials.try_take_over,
             credentials.try_fence,
             credentials.try_publisher_without_rights,
+            fleet.without_rights_or_key,
         ):
             assert run(bench).let_in, run.__name__
 

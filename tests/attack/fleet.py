@@ -106,9 +106,16 @@ def try_lock_out_without_rights(bench: Bench) -> Outcome:
         rounds = _lie(loose, thief, loose.of_device(thief), victim, [thief.config["id"], victim.id])
         refused = loose.log("relay").count("not signed")
         harm = victim.harm()
-    return Outcome(
-        bool(harm), harm or f"{rounds} rounds, {refused} messages not signed; the victim's commands are done"
-    )
+    seen = f"{rounds} rounds, {refused} messages not signed; the victim's commands are done"
+    return Outcome(bool(harm), harm or seen)
+
+
+def without_rights_or_key(bench: Bench) -> Outcome:
+    """No attack: shows what the rights and the key keep away. `bench` is a broker without rights."""
+    victim, thief = _Victim(bench), bench.device()
+    _lie(bench, thief, bench.of_device(thief), victim, [thief.config["id"], victim.id])
+    harm = victim.harm()
+    return Outcome(bool(harm), harm)
 
 
 def _shown(bench: Bench, victim: _Victim) -> tuple[str | None, int]:
@@ -181,6 +188,5 @@ def try_other_topics(bench: Bench) -> Outcome:
     kinds = {came for came, _ in said}
     fine = len(wrong) == len(moved) and refused == len(down) and len(kinds) == len(leaves)
     fine = fine and bool(ran.all("opened")) and not after.all("opened") and before[0] == victim.state
-    return Outcome(
-        not fine, f"{len(wrong)} of {len(moved)} refused by the ledger, {refused} of {len(down)} by the device"
-    )
+    seen = f"{len(wrong)} of {len(moved)} refused by the ledger, {refused} of {len(down)} by the device"
+    return Outcome(not fine, seen)
