@@ -119,6 +119,10 @@ endtoend: setup ## broker, relays and devices through every fault, on both datab
 	@$(need_postgresql)
 	@PYTHONPATH=tests $(RUN) -m endtoend $(ARGS)
 
+.PHONY: model
+model: $(STAMP) ## play seeded schedules of a model of the protocol, faults between any two steps; ARGS="--seeds 0:3000"
+	@PYTHONPATH=tests $(RUN) -m proofs.model $(ARGS)
+
 .PHONY: bench-host
 bench-host: setup ## what ledger, relay and broker do in a second, and how it grows with the devices; ARGS="100 1000"
 	@PYTHONPATH=tests $(RUN) -m scale $(ARGS)

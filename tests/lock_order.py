@@ -110,14 +110,15 @@ class Worker:
                 (protocol.END, end),
             ]
         )
-        return Incoming(device, leaf, Signer(KEY).sign(json.dumps(said).encode()))
+        return Incoming(device, leaf, Signer(KEY, device).sign(leaf, json.dumps(said).encode()))
 
     def answer(self) -> Incoming:
         one = self.sent.pop()
         payload = one.payload.partition(b"\n")[0]
         status = self.dice.choice(["succeeded", "failed", "running"])
         said = [{"id": json.loads(payload)["id"], "status": status, "crc": crc32(payload)}]
-        return Incoming(one.device, protocol.RESULT, Signer(KEY).sign(json.dumps(said).encode()))
+        signed = Signer(KEY, one.device).sign(protocol.RESULT, json.dumps(said).encode())
+        return Incoming(one.device, protocol.RESULT, signed)
 
     def claim(self) -> None:
         claimed = self.ledger.claim(self.name, self.name, self.dice.randint(1, 20))

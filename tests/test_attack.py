@@ -6,7 +6,7 @@ import pytest
 from cryptography import x509
 
 from another_user import needs_root
-from attack import ATTACKS, commands, credentials, encryption, floods, folders, strangers, texts
+from attack import ATTACKS, commands, credentials, encryption, fleet, floods, folders, strangers, texts
 from attack.__main__ import GROUPS, WITHOUT_LEDGER
 from attack.bench import Bench
 from device_folder import Device
@@ -64,7 +64,12 @@ def test_a_stolen_relay_credential_commands_a_device_without_a_key(bench, monkey
 
     def unsigned(bench: Bench) -> tuple[Device, str, Signer, str]:
         device = bench.device()
-        return device, bench.meet(device), Signer("00" * 32), f"dormouse/{device.config['id']}/down/cmd"
+        return (
+            device,
+            bench.meet(device),
+            Signer("00" * 32, device.config["id"]),
+            f"dormouse/{device.config['id']}/down/cmd",
+        )
 
     monkeypatch.setattr(commands, "_victim", unsigned)
     assert commands.try_forged(bench).let_in
@@ -79,6 +84,7 @@ def test_a_broker_without_rights_lets_everybody_in():
             credentials.try_take_over,
             credentials.try_fence,
             credentials.try_publisher_without_rights,
+            fleet.without_rights_or_key,
         ):
             assert run(bench).let_in, run.__name__
 

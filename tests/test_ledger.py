@@ -120,7 +120,8 @@ def test_processes_that_make_the_same_ledger_at_once_agree_on_it(tmp_path):
 
 def _name(where: str) -> str:
     with Ledger(where) as mine:
-        return mine.name
+        mine.enter([Order("dev", "ping")], create=True)
+        return str(mine.name("dev"))
 
 
 def test_numbers_go_on_from_1_in_the_order_of_sending(ledger):
@@ -128,7 +129,7 @@ def test_numbers_go_on_from_1_in_the_order_of_sending(ledger):
     enter(ledger, "c")
     awake(ledger)
     ids = [json.loads(one.payload)["id"] for one in ledger.claim("r", "c1", 10)]
-    assert ids == [f"s1-{ledger.name}.{n}" for n in (1, 2, 3)]
+    assert ids == [f"s1-{ledger.name('dev')}.{n}" for n in (1, 2, 3)]
 
 
 def test_orders_are_entered_all_or_none(ledger):
@@ -333,7 +334,7 @@ def test_cancelled_before_it_left_is_final_and_after_it_a_tombstone_follows(ledg
     ledger.claim("r", "c1", 10)
     assert ledger.cancel(late).status == "publishing"
     (tombstone,) = ledger.claim("r", "c1", 10)
-    assert json.loads(tombstone.payload) == {"id": f"s1-{ledger.name}.2", "u": late, "void": "cancelled"}
+    assert json.loads(tombstone.payload) == {"id": f"s1-{ledger.name('dev')}.2", "u": late, "void": "cancelled"}
     assert tombstone.lifetime is None
     ledger.take([answer(tombstone, "cancelled")], "c1")
     assert ledger.command(late).status == "cancelled"
@@ -359,36 +360,37 @@ def test_overdue_commands_expire_alone_or_by_tombstone(ledger, clock):
 def test_a_report_with_a_higher_number_shows_that_this_ledger_is_a_copy(ledger):
     """It takes a new name for new commands; what it alone had cancelled may have been published meanwhile."""
     awake(ledger)
-    old = ledger.name
     (cancelled,) = enter(ledger, "a")
+    old = ledger.name("dev")
     ledger.cancel(cancelled)
     (kept,) = enter(ledger, "b")
     ledger.take([report(2, end=end(1, {old: [9, "s8"]}))], "c1")
-    assert ledger.name != old
+    assert ledger.name("dev") != old
     assert ledger.command(cancelled).status == "unknown"
     enter(ledger, "c")
     ids = {json.loads(one.payload)["id"] for one in ledger.claim("r", "c1", 10)}
-    assert {f"s1-{old}.2", f"s1-{ledger.name}.1"} <= ids, "what was numbered keeps its id"
+    assert {f"s1-{old}.2", f"s1-{ledger.name('dev')}.1"} <= ids, "what was numbered keeps its id"
     assert not ledger.command(kept).final
 
 
 def test_an_answer_to_other_bytes_settles_as_rejected_and_renames(ledger):
     awake(ledger)
-    old = ledger.name
     (name,) = enter(ledger, "a")
+    old = ledger.name("dev")
     (sent,) = ledger.claim("r", "c1", 10)
     ledger.take([answer(sent, crc=1)], "c1")
     assert ledger.command(name).status == "rejected"
-    assert ledger.name != old
+    assert ledger.name("dev") != old
 
 
 def test_restored_said_outright_makes_what_was_open_unknown_until_an_answer_comes(ledger):
     awake(ledger)
-    old = ledger.name
     (name,) = enter(ledger, "a")
+    old = ledger.name("dev")
     (sent,) = ledger.claim("r", "c1", 10)
-    new, count = ledger.restored()
-    assert (new != old, count, ledger.command(name).status) == (True, 1, "unknown")
+    assert ledger.restored() == (1, 1)
+    assert ledger.name("dev") != old
+    assert ledger.command(name).status == "unknown"
     ledger.take([answer(sent)], "c1")
     assert ledger.command(name).status == "succeeded"
 
@@ -398,7 +400,7 @@ def test_a_backup_is_a_whole_ledger_and_never_overwrites(ledger, tmp_path):
     enter(ledger, "a", "b")
     ledger.back_up(tmp_path / "copy.db")
     with Ledger(str(tmp_path / "copy.db")) as copy:
-        assert (copy.name, copy.counts()) == (ledger.name, {"queued": 2})
+        assert (copy.name("dev"), copy.counts()) == (ledger.name("dev"), {"queued": 2})
     with pytest.raises(HostError, match="exists already"):
         ledger.back_up(tmp_path / "copy.db")
 

@@ -74,7 +74,7 @@ def settle(book: Books, count: int) -> tuple[list[str], list[bytes]]:
         payloads += new
         count -= some
     number = json.loads(payloads[-1])["id"].rpartition(".")[2]
-    book.wake(windows={book.ledger.name: [int(number), f"s{protocol.WINDOW}"]})
+    book.wake(windows={book.ledger.name("dev"): [int(number), f"s{protocol.WINDOW}"]})
     return names, payloads
 
 
@@ -115,7 +115,7 @@ def test_a_guess_waits_for_the_late_answer_as_long_as_the_device_may_give_it(boo
     book.fleet.cancel(name)
     book.now += 1000 * DAY
     assert book.prune()["commands"] == 0
-    book.wake(windows={book.ledger.name: [1, "s"]})
+    book.wake(windows={book.ledger.name("dev"): [1, "s"]})
     (again,) = book.publish()
     book.answer(again)
     assert book.fleet.result(name).status == "succeeded"
@@ -129,7 +129,7 @@ def test_what_a_device_sleeps_away_from_is_kept_until_it_was_there(book):
     book.publish()
     book.now += 10 * DAY
     assert book.prune()["commands"] == 0
-    book.wake(windows={book.ledger.name: [600, "e256"]})
+    book.wake(windows={book.ledger.name("dev"): [600, "e256"]})
     book.now += 2 * DAY
     assert book.prune()["commands"] == 600 - protocol.WINDOW
 

@@ -251,13 +251,13 @@ def test_a_ledger_restored_from_a_backup_takes_a_new_name_and_runs_nothing_twice
         assert wake(fleet, device) == ["one"]
         assert fleet.wait(names[0], WITHIN).status == "succeeded"
     with Fleet(copy) as old:
-        before = old.ledger.name
+        before = old.ledger.name("dev")
         with Running(copy, mosquitto):
             taken = say(old, "other")
             until_sent(old, taken)
             assert wake(old, device) == []
             assert old.wait(taken[0], WITHIN).status == "rejected"
-            assert old.ledger.name != before
+            assert old.ledger.name("dev") != before
             fresh = say(old, "fresh")
             until_sent(old, fresh)
             assert wake(old, device) == ["fresh"]
@@ -324,8 +324,8 @@ class Slow:
 def test_a_slow_broker_is_given_time_to_say_what_it_kept(mosquitto, db, fleet):
     """Its retained report shows that this ledger is an older copy: nothing goes out under its old name before."""
     fleet.ledger.take([Incoming("dev", protocol.WAKE, b'{"wake":1,"state":"s1"}')], None)
-    before = fleet.ledger.name
     say(fleet, "waits")
+    before = str(fleet.ledger.name("dev"))
     report = {"wake": 2, "state": "s1", "end": {"wake": 1, "state": "s1", "windows": {before: [9, "s8"]}}}
     with Publisher(mosquitto.address) as publisher:
         publisher.publish(protocol.topic("dormouse", "dev", protocol.WAKE), [json.dumps(report).encode()], retain=True)
@@ -338,7 +338,7 @@ def test_a_slow_broker_is_given_time_to_say_what_it_kept(mosquitto, db, fleet):
     with fleet.ledger.database.reading() as connection:
         named = connection.execute(select(func.max(schema.names.c.since))).scalar()
         published = connection.execute(select(func.min(schema.events.c.at))).scalar()
-    assert fleet.ledger.name != before
+    assert fleet.ledger.name("dev") != before
     assert named < published
 
 

@@ -87,7 +87,7 @@ def whole_way(ledger: Ledger, devices: list[str], each: int) -> None:
                 message(name, protocol.WAKE, {"wake": 2, "state": "s1", "next": 900, "end": end(1)}),
                 message(name, protocol.RESULT, answers),
                 message(name, protocol.TELEMETRY, {"state": "s1", "records": [[1, -5, {"v": 1}]]}),
-                message(name, protocol.END, end(2, {ledger.name: [each, ""]})),
+                message(name, protocol.END, end(2, {ledger.name(name) or "": [each, ""]})),
             ]
         assert ledger.take(said, "c1") == []
 

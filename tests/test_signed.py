@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from device_folder import Device, command
+from dormouse import protocol
 from dormouse.signing import Signer
 from dormouse_host import Fleet
 from dormouse_host.broker import Mosquitto
@@ -27,8 +28,8 @@ KEY = "5a" * 32
 def test_signature_is_what_any_hmac_library_makes():
     for size in (0, 1, 55, 56, 63, 64, 65, 1000):
         key, data = secrets.token_bytes(32), secrets.token_bytes(size)
-        wanted = hmac.new(key, data, hashlib.sha256).hexdigest().encode()
-        assert Signer(key.hex()).sign(data) == data + b"\n" + wanted
+        wanted = hmac.new(key, b"dev/up/wake\n" + data, hashlib.sha256).hexdigest().encode()
+        assert Signer(key.hex(), "dev").sign(protocol.WAKE, data) == data + b"\n" + wanted
 
 
 @pytest.fixture
@@ -55,11 +56,11 @@ def test_key_counts_once_the_device_has_signed_with_it_and_then_for_good(fleet):
     fleet.ledger.register("r")
     [before] = fleet.ledger.claim("r", "x", 10)
     assert json.loads(before.payload)["do"] == "ping"
-    assert take(fleet, Signer(KEY).sign(report(wake=2))) == []
+    assert take(fleet, Signer(KEY, "dev").sign(protocol.WAKE, report(wake=2))) == []
     fleet.send("dev", "ping")
     [after] = fleet.ledger.claim("r", "x", 10)
-    assert json.loads(Signer(KEY).check(after.payload))["do"] == "ping"
-    for wrong in (report(wake=3), Signer("00" * 32).sign(report(wake=3)), b""):
+    assert json.loads(Signer(KEY, "dev").check(protocol.CMD, after.payload))["do"] == "ping"
+    for wrong in (report(wake=3), Signer("00" * 32, "dev").sign(protocol.WAKE, report(wake=3)), b""):
         assert take(fleet, wrong) == ["dev/up/wake: not signed with this device's key"]
     assert fleet.status("dev")[0].report["wake"] == 2
 
@@ -69,7 +70,7 @@ def test_a_key_that_was_replaced_meanwhile_proves_nothing_for_the_new_one(fleet)
     fleet.ledger.set_key("dev", KEY)
     with fleet.ledger.database.reading() as connection:
         seen = keys.Signatures(connection, ["dev"])
-    seen.checked("dev", Signer(KEY).sign(report()))
+    seen.checked("dev", protocol.WAKE, Signer(KEY, "dev").sign(protocol.WAKE, report()))
     fleet.ledger.set_key("dev", "77" * 32)
     with fleet.ledger.database.writing() as connection:
         seen.save(connection)
@@ -79,24 +80,30 @@ def test_a_key_that_was_replaced_meanwhile_proves_nothing_for_the_new_one(fleet)
 def test_one_devices_signature_is_not_anothers(fleet):
     fleet.ledger.set_key("dev", KEY)
     fleet.ledger.set_key("other", "77" * 32)
-    take(fleet, Signer("77" * 32).sign(report()), "other")
-    assert take(fleet, Signer(KEY).sign(report(wake=2)), "other") != []
+    take(fleet, Signer("77" * 32, "other").sign(protocol.WAKE, report()), "other")
+    assert take(fleet, Signer(KEY, "dev").sign(protocol.WAKE, report(wake=2)), "other") != []
     assert fleet.status("other")[0].report["wake"] == 1
 
 
 def test_tombstones_are_signed_too_and_answers_still_fit_the_command(fleet):
     """Its CRC is that of the JSON, which the device reckons as well."""
     fleet.ledger.set_key("dev", KEY)
-    take(fleet, Signer(KEY).sign(report()))
+    take(fleet, Signer(KEY, "dev").sign(protocol.WAKE, report()))
     sent = fleet.send("dev", "ping")
     fleet.ledger.register("r")
     [first] = fleet.ledger.claim("r", "x", 10)
     fleet.cancel(sent.name)
     [tombstone] = fleet.ledger.claim("r", "x", 10)
-    said = Signer(KEY).check(tombstone.payload)
+    said = Signer(KEY, "dev").check(protocol.CMD, tombstone.payload)
     assert json.loads(said)["void"] == "cancelled"
-    answer = [{"status": "succeeded", "crc": crc32(Signer(KEY).check(first.payload)), "id": json.loads(said)["id"]}]
-    signed = Signer(KEY).sign(json.dumps(answer).encode())
+    answer = [
+        {
+            "status": "succeeded",
+            "crc": crc32(Signer(KEY, "dev").check(protocol.CMD, first.payload)),
+            "id": json.loads(said)["id"],
+        }
+    ]
+    signed = Signer(KEY, "dev").sign(protocol.RESULT, json.dumps(answer).encode())
     assert fleet.ledger.take([Incoming("dev", "up/result", signed)], "x") == []
     assert fleet.result(sent.name).status == "succeeded"
 
@@ -134,9 +141,9 @@ def test_device_with_a_key_does_what_its_ledger_says_and_nothing_else(tmp_path, 
         strangers = [
             command(state, 1, "say", text="forged"),
             command(None, 0, "say", text="nameless"),
-            Signer("00" * 32).sign(command(state, 2, "say", text="wrong key")),
-            Signer(KEY).sign(command(state, 2, "say", text="cut"))[:-1],
-            Signer(KEY).sign(b'{"do":"say","args":{"text":"no id"}}'),
+            Signer("00" * 32, "dev").sign(protocol.CMD, command(state, 2, "say", text="wrong key")),
+            Signer(KEY, "dev").sign(protocol.CMD, command(state, 2, "say", text="cut"))[:-1],
+            Signer(KEY, "dev").sign(protocol.CMD, b'{"do":"say","args":{"text":"no id"}}'),
         ]
         with Publisher(broker.address) as stranger:
             stranger.publish("dormouse/dev/down/cmd", strangers)

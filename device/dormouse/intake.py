@@ -29,7 +29,7 @@ class Intake:
         """One message as it came. `payload` is its first bytes where `size` is above the limit; `crc` is of all."""
         self.taken += 1
         if self.signer:
-            payload = self.signer.check(payload) if is_command and size == len(payload) else None
+            payload = self.signer.check(protocol.CMD, payload) if is_command and size == len(payload) else None
             # an answer would settle the command whose id somebody else has used; one without an id could be replayed
             if payload is None or payloads.legible_id(payload) is None:
                 self.refused += 1

@@ -45,7 +45,7 @@ class Online:
         if key is not None:
             from dormouse.signing import Signer
 
-            self.intake.signer = Signer(key)
+            self.intake.signer = Signer(key, self.config["id"])
         longest = self.config["total"] - self.config["budget"]
         self.work = Work(self.port, self.inbox, self.outbox.answer, self.log, self.cap, longest)
         self.link.before_send = self.inbox.commit

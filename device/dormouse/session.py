@@ -161,7 +161,7 @@ class Session(simple.MQTTClient):
         topic = self.prefix + leaf.encode()
         pieces = payload if isinstance(payload, list) else [payload]
         if self.signer and leaf != FENCE:
-            pieces = pieces + [self.signer.signature(pieces)]
+            pieces = pieces + [self.signer.signature(leaf, pieces)]
         size = 2 + len(topic) + (2 if qos else 0) + sum(map(len, pieces))
         head = bytearray((0x30 | qos << 1 | retain,))
         while size > 127:

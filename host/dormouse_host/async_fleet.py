@@ -247,6 +247,6 @@ class AsyncFleet:
         """A consistent copy of a SQLite ledger in a new file: Fleet.backup."""
         await self._run(self.fleet.backup, target)
 
-    async def restored(self) -> tuple[str, int]:
+    async def restored(self) -> tuple[int, int]:
         """Say that this ledger is a copy: Fleet.restored."""
         return await self._run(self.fleet.restored)

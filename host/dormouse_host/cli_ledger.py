@@ -124,11 +124,11 @@ def ledger_backup(target: Annotated[Path, typer.Argument(metavar="FILE")], db: D
 
 @ledger.command("restored")
 def ledger_restored(db: Db = None, json: Json = False) -> None:
-    """Say that this is a copy put back.
+    """Run this after restoring a backup.
 
-    The ledger takes a new name, and what was open is unknown until answered.
+    The ledger takes a new name with each device, and what was open is unknown until answered.
     """
     with opened(db) as fleet:
-        name, count = fleet.restored()
-        text = f"this ledger is {name} from now on; {count} commands that were open are unknown"
-        show.told({"ledger": name, "unknown": count}, text, json=json)
+        devices, count = fleet.restored()
+        text = f"new numbers for {devices} devices; {count} commands that were open are unknown"
+        show.told({"devices": devices, "unknown": count}, text, json=json)

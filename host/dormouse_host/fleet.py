@@ -279,6 +279,8 @@ class Fleet:
         """A consistent copy of a SQLite ledger in a new file."""
         self.ledger.back_up(target)
 
-    def restored(self) -> tuple[str, int]:
-        """Say that this ledger is a copy: it takes a new name. Returns it, and how many commands are unknown now."""
+    def restored(self) -> tuple[int, int]:
+        """Say that this ledger is a copy: it takes a new name with each device. Returns with how many, and how many
+        commands are unknown now.
+        """
         return self.ledger.restored()

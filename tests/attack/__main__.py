@@ -7,11 +7,11 @@ import sys
 import time
 import traceback
 
-from attack import ATTACKS, Attack, Outcome, commands, credentials, encryption, floods, folders, strangers, texts
+from attack import ATTACKS, Attack, Outcome, commands, credentials, encryption, fleet, floods, folders, strangers, texts
 from attack.bench import Bench
 from postgresql import PostgreSQL, need_postgresql
 
-GROUPS = (encryption, credentials, commands, strangers, texts, folders, floods)
+GROUPS = (encryption, credentials, commands, fleet, strangers, texts, folders, floods)
 WITHOUT_LEDGER = (encryption, folders, floods)  # the ledger has no part in them: once is enough
 
 

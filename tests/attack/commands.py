@@ -8,6 +8,7 @@ import json
 from attack import Outcome, attack
 from attack.bench import Bench
 from device_folder import Device, command
+from dormouse import protocol
 from dormouse.signing import Signer
 from dormouse_host.ledger import rows, rules
 from dormouse_host.ledger.store import Incoming
@@ -19,7 +20,8 @@ def _victim(bench: Bench) -> tuple[Device, str, Signer, str]:
     """A device with a key that has been met, its state, its signer, and the topic of its commands."""
     device = bench.device(key=True)
     state = bench.meet(device)
-    return device, state, Signer(bench.secrets_of(device)["command_key"]), f"dormouse/{device.config['id']}/down/cmd"
+    name = device.config["id"]
+    return device, state, Signer(bench.secrets_of(device)["command_key"], name), f"dormouse/{name}/down/cmd"
 
 
 def _judge(bench: Bench, device: Device, forged: int, wanted: int = 7) -> Outcome:
@@ -43,9 +45,9 @@ def try_forged(bench: Bench) -> Outcome:
     right = command(state, 1, "open", "x", s=1)
     forged = [
         right,
-        Signer("ab" * 32).sign(right),
+        Signer("ab" * 32, device.config["id"]).sign(protocol.CMD, right),
         right + b"\n" + b"0" * 64,
-        right + signer.sign(command(state, 2, "open", "x", s=2))[-65:],
+        right + signer.sign(protocol.CMD, command(state, 2, "open", "x", s=2))[-65:],
         command(None, 0, "open", s=1),
         b'{"do":"open","args":{"s":1}}\n',
     ]
@@ -56,7 +58,7 @@ def try_forged(bench: Bench) -> Outcome:
 @attack(_GROUP, "truncated, or with one byte changed")
 def try_truncated(bench: Bench) -> Outcome:
     device, state, signer, topic = _victim(bench)
-    signed = signer.sign(command(state, 1, "open", "x", s=1))
+    signed = signer.sign(protocol.CMD, command(state, 1, "open", "x", s=1))
     forged = [signed[:at] for at in (1, 20, len(signed) - 65, len(signed) - 64, len(signed) - 1)]
     forged += [signed.replace(b'"s": 1', b'"s": 9'), signed + b" ", signed + b"0" * 4000]
     bench.as_relay(topic, *forged)
@@ -69,7 +71,7 @@ def try_replayed(bench: Bench) -> Outcome:
     sent = bench.send(device, s=1)
     opened = [fields["s"] for fields in bench.wake(device).all("opened")]
     done = bench.settled(sent)
-    bench.as_relay(topic, *[signer.sign(_as_sent(bench, sent, state))] * 3)
+    bench.as_relay(topic, *[signer.sign(protocol.CMD, _as_sent(bench, sent, state))] * 3)
     ran = [bench.wake(device) for _ in range(2)]
     opened += [fields["s"] for one in ran for fields in one.all("opened")]
     genuine = not any(one.all("refused") for one in ran)  # else it was not the window that stopped them
@@ -85,7 +87,7 @@ def _as_sent(bench: Bench, name: str, state: str) -> bytes:
 @attack(_GROUP, "re-ordered: the second command first")
 def try_reordered(bench: Bench) -> Outcome:
     device, state, signer, topic = _victim(bench)
-    first, second = (signer.sign(command(state, n, "open", "x", s=n)) for n in (1, 2))
+    first, second = (signer.sign(protocol.CMD, command(state, n, "open", "x", s=n)) for n in (1, 2))
     bench.as_relay(topic, second, first, second, first)
     opened = [fields["s"] for fields in bench.wake(device).all("opened")]
     return Outcome(sorted(opened) != [1, 2], "each done once; to re-order is within a broker's power (SECURITY.md)")
@@ -95,25 +97,30 @@ def try_reordered(bench: Bench) -> Outcome:
 def try_retargeted(bench: Bench) -> Outcome:
     _, state, signer, _ = _victim(bench)
     device, _, own, topic = _victim(bench)
-    foreign = signer.sign(command(state, 1, "open", "x", s=1))
+    foreign = signer.sign(protocol.CMD, command(state, 1, "open", "x", s=1))
     bench.as_relay(topic, foreign)
     outcome = _judge(bench, device, 1)
-    bench.as_relay(topic, own.sign(command(state, 1, "open", "x", s=1)))  # signed, but for another device's state
+    other_state = own.sign(protocol.CMD, command(state, 1, "open", "x", s=1))
+    bench.as_relay(topic, other_state)
     opened = bench.wake(device).all("opened")
     return Outcome(outcome.let_in or bool(opened), outcome.seen + "; a signed one for another state: not done")
+
+
+def _ledger(bench: Bench, device: Device) -> str:
+    """The ledger's name for this device, to which a first command was sent."""
+    with bench.fleet as fleet:
+        return str(fleet.ledger.name(device.config["id"]))
 
 
 @attack(_GROUP, "numbers far ahead, to lock the ledger out of a device without a key")
 def try_far_ahead(bench: Bench) -> Outcome:
     device = bench.device()
     state = bench.meet(device)
-    with bench.fleet as fleet:
-        ledger = fleet.ledger.name
+    ledger = _ledger(bench, device)
     topic = f"dormouse/{device.config['id']}/down/cmd"
     bench.as_relay(topic, *(command(state, (1 << 30) - n, "ping", ledger) for n in (1, 2)))
     bench.wake(device)
-    with bench.fleet as fleet:
-        bench.until(lambda: fleet.ledger.name != ledger)
+    bench.until(lambda: _ledger(bench, device) != ledger)
     sent = bench.send(device, s=8)
     opened = [fields["s"] for fields in bench.wake(device).all("opened")]
     return Outcome(opened != [8], f"the ledger took a new name by itself, its next command {bench.settled(sent)}")
@@ -122,12 +129,10 @@ def try_far_ahead(bench: Bench) -> Outcome:
 @attack(_GROUP, "the same at a device with a key")
 def try_far_ahead_signed(bench: Bench) -> Outcome:
     device, state, _, topic = _victim(bench)
-    with bench.fleet as fleet:
-        ledger = fleet.ledger.name
+    ledger = _ledger(bench, device)
     bench.as_relay(topic, *(command(state, (1 << 30) - n, "ping", ledger) for n in (1, 2)))
     outcome = _judge(bench, device, 2)
-    with bench.fleet as fleet:
-        same = fleet.ledger.name == ledger
+    same = _ledger(bench, device) == ledger
     return Outcome(outcome.let_in or not same, outcome.seen + ", the ledger keeps its name")
 
 

@@ -1,94 +1,95 @@
 """How commands enter a ledger, and what is done to them there: numbers, cancelling, new names.
 
-Must stay true: a number is given once, inside the transaction in which its command enters; a ledger that takes a new
-name gives numbers under it from 1, and what is already numbered keeps its id.
+Must stay true: a number is given once, inside the transaction in which its command enters; the ledger has a name of its
+own for each device, so that whatever a device says is about itself alone; under a new name it gives numbers from 1, and
+what is already numbered keeps its id.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from dormouse import protocol
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import names, rows, rules, schema
 from dormouse_host.ledger.rows import C, Changes, D
 
-N = schema.numbers.c
+N, L = schema.numbers.c, schema.names.c
+_NAME = select(L.name).where(L.device == bindparam("device"))  # made once
 
 
 @dataclass(frozen=True)
 class Order:
-    """A command to be entered. `args` is JSON text, as it will be sent; `expires` is in Unix seconds."""
+    """A command to be entered. `args` is JSON text, as it will be sent; `expires` is in Unix seconds; `state` is of the
+    device, where the command is for no other.
+    """
 
     device: str
     do: str
     args: str | None = None
     expires: int | None = None
     after: str | None = None
+    state: str | None = None
 
 
-def name(connection: Connection) -> str:
-    """The ledger's name; it gets its first one here."""
-    found: str | None = connection.execute(select(schema.ledger.c.name)).scalar()
-    return found or ""
+def name(connection: Connection, device: str) -> str | None:
+    """The ledger's name for this device, once a command was entered for it."""
+    found: str | None = connection.execute(_NAME, {"device": device}).scalar()
+    return found
 
 
-def christen(connection: Connection, now: float) -> None:
-    """A first name, where there is none."""
-    first = names.ledger()
-    if not name(connection) and rows.insert_once(connection, schema.ledger, {"id": 1, "name": first}):
-        connection.execute(insert(schema.names).values(name=first, since=now, why="new"))
-
-
-def rename(connection: Connection, now: float, why: str) -> str:
-    """A new name, for new commands only. What this ledger alone had called cancelled or expired is unknown now."""
-    new = names.ledger()
-    connection.execute(update(schema.ledger).values(name=new))
-    connection.execute(insert(schema.names).values(name=new, since=now, why=why))
-    ours = (C.alone, C.guess, C.status.in_((protocol.CANCELLED, protocol.EXPIRED)))
-    _lock(connection, *ours)
+def rename(connection: Connection, device: str, now: float, why: str) -> None:
+    """A new name for this device, which is locked, and for new commands only. What this ledger alone had called
+    cancelled or expired for it is unknown now: hours that it does not know of may have published that.
+    """
+    new = {"name": names.ledger(), "since": now, "why": why}
+    connection.execute(update(schema.names).where(L.device == device).values(new))
+    ours = (C.device == device, C.alone, C.guess, C.status.in_((protocol.CANCELLED, protocol.EXPIRED)))
     alone = rows.load(connection, *ours)
     changes = Changes(alone)
     for row in alone:
         row.status = protocol.UNKNOWN
     changes.save(connection, now)
-    return new
 
 
-def _lock(connection: Connection, *where: ColumnElement[bool]) -> None:
-    """Lock the devices of these commands."""
-    rows.lock_all(connection, connection.execute(select(C.device).where(*where).distinct()).scalars())
+def named(connection: Connection) -> list[str]:
+    """The devices that the ledger has a name for, in the order in which they are locked."""
+    return sorted(connection.execute(select(L.device)).scalars())
 
 
-def restored(connection: Connection, now: float) -> tuple[str, int]:
-    """Somebody says that this is an older copy: a new name, and what was open is unknown. Returns both."""
-    rows.lock_all(connection, connection.execute(select(D.id)).scalars())
-    new = rename(connection, now, "restored from a backup")
-    open_rows = rows.load(connection, C.open)
+def restored(connection: Connection, devices: Sequence[str], now: float) -> int:
+    """Somebody says that this is an older copy: a new name for each of these devices, and what was open for them is
+    unknown. Returns how many commands that were.
+    """
+    rows.lock_all(connection, devices)
+    for device in devices:
+        rename(connection, device, now, "restored from a backup")
+    open_rows = rows.load(connection, C.device.in_(devices), C.open)
     changes = Changes(open_rows)
     for row in open_rows:
         row.why = "open when the ledger was restored from a backup"
         rules.restored(row)
-    return new, len(changes.save(connection, now))
+    return len(changes.save(connection, now))
 
 
 def enter(connection: Connection, orders: Sequence[Order], now: float) -> list[str]:
     """Enter commands, in this order, for devices that are known. Returns their names."""
-    ledger = name(connection)
     counts: dict[str, int] = defaultdict(int)
     for order in orders:
         counts[order.device] += 1
-    following = _take(connection, ledger, counts, _waited_for(connection, orders))
+    following = _take(connection, counts, _waited_for(connection, orders), now)
     entered = []
     for order in orders:
+        ledger, number = following[order.device]
         entered.append(
             {
                 "u": names.command(),
                 "device": order.device,
                 "ledger": ledger,
-                "number": following[order.device],
+                "number": number,
+                "state": order.state,
                 "do": order.do,
                 "args": order.args,
                 "expires": order.expires,
@@ -98,7 +99,7 @@ def enter(connection: Connection, orders: Sequence[Order], now: float) -> list[s
                 "open": True,
             }
         )
-        following[order.device] += 1
+        following[order.device] = ledger, number + 1
     connection.execute(insert(schema.commands), entered)
     return [str(command["u"]) for command in entered]
 
@@ -111,11 +112,13 @@ def _waited_for(connection: Connection, orders: Sequence[Order]) -> set[str]:
     return found
 
 
-def _take(connection: Connection, ledger: str, counts: Mapping[str, int], others: set[str]) -> dict[str, int]:
-    """The first of so many new numbers for each device; all of them are locked by this, and due. `others` are locked
-    with them.
+def _take(
+    connection: Connection, counts: Mapping[str, int], others: set[str], now: float
+) -> dict[str, tuple[str, int]]:
+    """The ledger's name for each device, and the first of so many new numbers; all are locked by this, and due.
+    `others` are locked with them.
     """
-    first = {}
+    first: dict[str, tuple[str, int]] = {}
     known: set[str] = set()
     for chunk in rows.chunks(sorted(counts.keys() | others)):
         locking = select(D.id).where(D.id.in_(chunk)).order_by(rows.in_order(connection, D.id)).with_for_update()
@@ -124,13 +127,28 @@ def _take(connection: Connection, ledger: str, counts: Mapping[str, int], others
         raise HostError(f"device {min(missing)} is not known: dormouse devices add {min(missing)}", 2)
     for chunk in rows.chunks(sorted(counts)):
         connection.execute(update(schema.devices).where(D.id.in_(chunk)).values(seq=D.seq + 1, due=True))
-        more = [{"device": device, "ledger": ledger, "number": counts[device]} for device in chunk]
+        ledgers = _names(connection, chunk, now)
+        more = [{"device": device, "ledger": ledgers[device], "number": counts[device]} for device in chunk]
         rows.insert_or_add(connection, schema.numbers, more, "number")
-        last = select(N.device, N.number).where(N.ledger == ledger, N.device.in_(chunk))
-        first.update({device: number - counts[device] + 1 for device, number in connection.execute(last)})
-    if max(first[device] + counts[device] for device in counts) > protocol.NUMBER_LIMIT:
-        raise HostError("this ledger has given all its numbers: dormouse ledger restored gives it a new name", 1)
+        given = (N.device == L.device) & (N.ledger == L.name)
+        last = select(N.device, N.number).join(schema.names, given).where(N.device.in_(chunk))
+        for device, number in connection.execute(last):
+            first[device] = ledgers[device], number - counts[device] + 1
+    if max(number + counts[device] for device, (_, number) in first.items()) > protocol.NUMBER_LIMIT:
+        raise HostError("this ledger has given all its numbers: dormouse ledger restored gives it new names", 1)
     return first
+
+
+def _names(connection: Connection, devices: Sequence[str], now: float) -> dict[str, str]:
+    """The ledger's name for each of these devices, which are locked; it gets its first one here."""
+    known: dict[str, str] = {}
+    for device, ledger in connection.execute(select(L.device, L.name).where(L.device.in_(devices))):
+        known[device] = ledger
+    new = {device: names.ledger() for device in devices if device not in known}
+    if new:
+        entered = [{"device": device, "name": new[device], "since": now, "why": "new"} for device in new]
+        connection.execute(insert(schema.names), entered)
+    return known | new
 
 
 def cancel(connection: Connection, command: str, now: float) -> rules.Row | None:

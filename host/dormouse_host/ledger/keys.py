@@ -17,7 +17,7 @@ _HEX = frozenset(b"0123456789abcdef")
 
 def put(connection: Connection, device: str, key: str) -> None:
     """The key of a device from now on; it counts once the device has signed with it."""
-    Signer(key)
+    Signer(key, device)
     remove(connection, device)
     rows.insert_once(connection, schema.keys, {"device": device, "key": key, "proven": False})
 
@@ -37,21 +37,21 @@ class Signatures:
         self._new: set[str] = set()
         for names in rows.chunks(set(devices)):
             for device, key, proven in connection.execute(select(K.device, K.key, K.proven).where(K.device.in_(names))):
-                self._signers[device], self._keys[device] = Signer(key), key
+                self._signers[device], self._keys[device] = Signer(key, device), key
                 if proven:
                     self._proven.add(device)
 
-    def signed(self, device: str, payload: bytes) -> bytes:
+    def signed(self, device: str, leaf: str, payload: bytes) -> bytes:
         """What goes to a device: signed, where it has shown that it has its key."""
-        text: bytes = self._signers[device].sign(payload) if device in self._proven else payload
+        text: bytes = self._signers[device].sign(leaf, payload) if device in self._proven else payload
         return text
 
-    def checked(self, device: str, payload: bytes) -> bytes:
-        """What came from a device, without its signature. ValueError where a stranger said it."""
+    def checked(self, device: str, leaf: str, payload: bytes) -> bytes:
+        """What came from a device on this topic, without its signature. ValueError where a stranger said it."""
         signer = self._signers.get(device)
         if signer is None:
             return payload[:-SIZE] if _looks_signed(payload) else payload
-        said: bytes | None = signer.check(payload)
+        said: bytes | None = signer.check(leaf, payload)
         if said is None:
             if device in self._proven or _looks_signed(payload):
                 raise ValueError("not signed with this device's key")

@@ -135,7 +135,7 @@ def _claim(
     state = row.state or device.state or ""
     rules.claim(row, device.seq, relay, session, state)
     lifetime = None if row.void or row.expires is None else max(1, int(row.expires - now))
-    payload = signatures.signed(device.id, rules.payload(row, state, row.void))
+    payload = signatures.signed(device.id, protocol.CMD, rules.payload(row, state, row.void))
     return Outgoing(row.n, row.published, device.id, payload, lifetime)
 
 

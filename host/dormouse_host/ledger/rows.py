@@ -65,6 +65,11 @@ _LOCK_NAME = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 _TELL = insert(schema.events)
 
 
+_LEFT = select(schema.left.c.at).where(
+    schema.left.c.device == bindparam("device"), schema.left.c.state == bindparam("state")
+)
+
+
 @cache
 def _update(names: tuple[str, ...]) -> Update:
     """Sets these columns of one command. `open` only where it changes: three indexes hang on it."""
@@ -85,6 +90,7 @@ class Device:
     relay: str | None
     relay_until: float
     catalogue_hash: str | None
+    wake: int  # the highest that was heard in this state
 
 
 def _insert(dialect: str, table: Table) -> Any:
@@ -115,7 +121,7 @@ def insert_or_add(connection: Connection, table: Table, values: Sequence[Mapping
     connection.execute(_insert_or_add(connection.dialect.name, table, column), values)
 
 
-_DEVICE = (D.id, D.seq, D.state, D.relay, D.relay_until, D.catalogue_hash)
+_DEVICE = (D.id, D.seq, D.state, D.relay, D.relay_until, D.catalogue_hash, D.wake)
 
 
 def chunks(values: Iterable[T]) -> Iterator[list[T]]:
@@ -180,6 +186,13 @@ def count_on(connection: Connection, devices: Iterable[Device], **more: object) 
     """Write the seqs of locked devices, and set further columns of them."""
     for names in chunks(device.id for device in devices):
         connection.execute(update(schema.devices).where(D.id.in_(names)).values({"seq": D.seq + 1, **more}))
+
+
+def was_left(connection: Connection, device: Device, state: str) -> bool:
+    """Is this an earlier state of the device, which it never takes again? One that it has not had yet is none."""
+    if state == device.state:
+        return False
+    return connection.execute(_LEFT, {"device": device.id, "state": state}).first() is not None
 
 
 def make_due(connection: Connection, *devices: str) -> None:

@@ -187,6 +187,14 @@ def other_state(row: Row, state: str) -> None:
         settle(row, protocol.UNKNOWN, guess=True)
 
 
+def back(row: Row) -> None:
+    """The device has the state after all under which this was given up: publish it again, its number is known there."""
+    if row.claimed:
+        row.status, row.guess, row.need, row.why = SENT, False, True, None
+    else:
+        row.status, row.guess, row.why = QUEUED, False, None
+
+
 def restored(row: Row) -> None:
     """The ledger is an older copy of itself, said outright: hours that it does not know of may have published this."""
     if not row.final:

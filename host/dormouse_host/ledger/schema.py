@@ -18,21 +18,16 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0008"  # the newest step of migrations/versions
+HEAD = "0006"  # the newest step of migrations/versions
 VERSION_TABLE = "dormouse_schema"
 metadata = MetaData()
 _Key = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts by itself in SQLite
 
-ledger = Table(
-    "ledger",
-    metadata,
-    Column("id", Integer, primary_key=True),  # 1: there is one row
-    Column("name", Text, nullable=False),
-)
 names = Table(
-    "ledger_names",
+    "ledger_names",  # the ledger's own, for each device another
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("device", Text, primary_key=True),  # one that was removed keeps it: its numbers go on if it comes back
+    Column("name", Text, nullable=False),
     Column("since", Double, nullable=False),
     Column("why", Text, nullable=False),
 )
@@ -44,6 +39,7 @@ devices = Table(
     Column("seq", BigInteger, nullable=False, server_default="0"),
     Column("due", Boolean, nullable=False, server_default=text("false")),  # the relay has something to look at
     Column("state", Text),
+    Column("wake", BigInteger, nullable=False, server_default="0"),  # the highest that was heard in this state
     Column("payload_limit", Integer),
     Column("catalogue", Text),
     Column("catalogue_hash", Text),  # of `catalogue`; the report's may be newer
@@ -58,6 +54,13 @@ devices = Table(
         sqlite_where=text("due = 1 AND state IS NOT NULL"),
         postgresql_where=text("due AND state IS NOT NULL"),
     ),
+)
+left = Table(
+    "states_left",  # no report brings a device back to one of these
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("at", Double, nullable=False),
 )
 keys = Table(
     "keys",

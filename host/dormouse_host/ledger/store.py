@@ -43,6 +43,7 @@ from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
 
 _SHOWN = 80  # characters of a topic's parts in a line of what is wrong
 _TURN = 0.1  # seconds that others have at most between two slices of a pruning: as long as the slice took
+_AT_ONCE = 100  # devices in one transaction of `restored`: a relay that works on has its turn between two
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,11 @@ class Ledger:
         self._clock = clock
         self.database = Database(where)
         self._writing, self._reading = self.database.writing, self.database.reading
-        if not self.name:
-            with self._writing() as c:
-                entry.christen(c, clock())
 
-    @property
-    def name(self) -> str:
-        """Its name, part of the ids that it gives."""
+    def name(self, device: str) -> str | None:
+        """Its name for a device, part of the ids that it gives; None while it has given none."""
         with self._reading() as c:
-            return entry.name(c)
+            return entry.name(c, device)
 
     def close(self) -> None:
         """Close the database."""
@@ -105,6 +102,7 @@ class Ledger:
             changes.save(c, self._clock())
             c.execute(delete(schema.groups).where(schema.groups.c.device == device))
             keys.remove(c, device)
+            c.execute(delete(schema.left).where(schema.left.c.device == device))
             c.execute(delete(schema.devices).where(D.id == device))
             strangers.remove(c, device, self._clock())
 
@@ -199,11 +197,18 @@ class Ledger:
         """A consistent copy in a new file."""
         self.database.back_up(target)
 
+    def restored(self) -> tuple[int, int]:
+        """This is an older copy: take new names with all devices, some at a time. Returns how many these are, and how
+        many commands are unknown by that.
+        """
+        with self._reading() as c:
+            devices = entry.named(c)
+        return len(devices), sum(self._restored(devices[at : at + _AT_ONCE]) for at in range(0, len(devices), _AT_ONCE))
+
     @retried
-    def restored(self) -> tuple[str, int]:
-        """This is an older copy: take a new name. Returns it, and how many commands are unknown by that."""
+    def _restored(self, devices: Sequence[str]) -> int:
         with self._writing() as c:
-            return entry.restored(c, self._clock())
+            return entry.restored(c, devices, self._clock())
 
     def prune(self, before: float, *, dry: bool, on_progress: Callable[[int, int], object]) -> Counter[str]:
         """Delete what is older and of no use any more, a slice at a time. `dry`: only count it."""
@@ -349,7 +354,7 @@ def _read(message: Incoming, signatures: keys.Signatures) -> messages.Said:
         raise ValueError(error.reason) from None
     if message.leaf not in messages.READ:
         raise ValueError("nothing is known of this topic")
-    return messages.READ[message.leaf](signatures.checked(message.device, message.payload))
+    return messages.READ[message.leaf](signatures.checked(message.device, message.leaf, message.payload))
 
 
 def _unknown(device: str) -> HostError:

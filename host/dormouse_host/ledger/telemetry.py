@@ -33,17 +33,9 @@ def store(connection: Connection, device: Device, batch: messages.Telemetry, now
         if number > whole
     ]
     new = rows.insert_once(connection, schema.telemetry, stored) if stored else 0
-    if new and _was_left(connection, device, batch.state):  # what is missing below them nobody can ask for
+    if new and rows.was_left(connection, device, batch.state):  # what is missing below them nobody can ask for
         give_up(connection, replace(device, state=batch.state), now)
     return new
-
-
-def _was_left(connection: Connection, device: Device, state: str) -> bool:
-    """Is this an earlier state of the device? One that has not reported yet is its next."""
-    if device.state in (None, state):
-        return False
-    R = schema.reports.c
-    return bool(connection.execute(select(R.wake).where(R.device == device.id, R.state == state).limit(1)).first())
 
 
 def give_up(connection: Connection, device: Device, now: float) -> None:

@@ -1,17 +1,18 @@
 """What comes from the devices: stored, and what it means for their commands.
 
 Must stay true: storing anything twice changes nothing; a command is settled by an answer to its own bytes and by
-nothing else.
+nothing else; what a device says touches no other device. A report counts only where it is newer than all that was
+heard: the first of a state, or a higher wake of the present one; what may be a repetition makes the ledger ask, and the
+device's own answer decides.
 """
 
 import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from dormouse import protocol
 from dormouse_host.ledger import catalogue, entry, messages, names, rows, rules, schema, strangers, telemetry
@@ -19,7 +20,9 @@ from dormouse_host.ledger.contention import Busy
 from dormouse_host.ledger.rows import C, Changes, D, Device
 from dormouse_host.ledger.rules import End, Heard
 
-E, N = schema.ends.c, schema.numbers.c
+E, N, L, R, G = schema.ends.c, schema.numbers.c, schema.names.c, schema.reports.c, schema.left.c
+REPORT = "report"  # the command that a device answers with its wake report
+WIPED = "the device's memory was wiped"
 # Made once: SQLAlchemy takes longer to build a statement than SQLite to execute it.
 _MINE = C.device == bindparam("device")
 _OPEN = rows.query(_MINE, C.open)
@@ -27,8 +30,16 @@ _OF_ANOTHER_STATE = rows.query(_MINE, C.open, C.state.is_not(None), C.state != b
 _NUMBERED = rows.query(_MINE, C.ledger == bindparam("ledger"), C.number.in_(rows.some("numbers")))
 _BETWEEN = (C.number <= bindparam("high"), C.number > bindparam("low"))
 _GUESSED = rows.query(_MINE, C.guess, C.ledger == bindparam("ledger"), *_BETWEEN)
-_GIVEN = select(schema.ledger.c.name, N.number).select_from(
-    schema.ledger.outerjoin(schema.numbers, (N.ledger == schema.ledger.c.name) & (N.device == bindparam("device")))
+_OF_STATE = (_MINE, C.state == bindparam("state"))
+_QUESTIONS = rows.query(*_OF_STATE, C.open, C.do == REPORT)
+_GIVEN_UP = rows.query(*_OF_STATE, C.guess, C.status == protocol.UNKNOWN, C.why == WIPED)
+_GIVEN = (
+    select(L.name, N.number)
+    .select_from(schema.names.outerjoin(schema.numbers, (N.ledger == L.name) & (N.device == L.device)))
+    .where(L.device == bindparam("device"))
+)
+_HEARD = select(R.seq).where(
+    R.device == bindparam("device"), R.state == bindparam("state"), R.wake == bindparam("wake")
 )
 _END = select(E.repeated).where(
     E.device == bindparam("device"), E.state == bindparam("state"), E.wake == bindparam("wake")
@@ -74,13 +85,15 @@ def hear(
     elif isinstance(said, End):
         end(connection, device, said, session, now)
     elif said.answers:
-        results(connection, device, said.answers, now)
+        results(connection, device, said.answers, session, now)
 
 
 # ---- results
 
 
-def results(connection: Connection, device: Device, answers: Sequence[messages.Result], now: float) -> None:
+def results(
+    connection: Connection, device: Device, answers: Sequence[messages.Result], session: str | None, now: float
+) -> None:
     """Answers of a device, in their order."""
     rows.insert_once(connection, schema.results, [_stored(device, answer, now) for answer in answers])
     numbers: dict[str, set[int]] = defaultdict(set)
@@ -92,11 +105,18 @@ def results(connection: Connection, device: Device, answers: Sequence[messages.R
         for row in rows.run(connection, _NUMBERED, device=device.id, ledger=ledger, numbers=list(some)):
             found[ledger, row.number] = row
     changes = Changes(found.values())
+    reports = []
     for answer in answers:
         if answer.id is not None:
-            _hear(connection, device, found.get((answer.ledger, answer.number)), answer, now)
+            mine = found.get((answer.ledger, answer.number))
+            asked = mine is not None and mine.do == REPORT and not mine.final
+            _hear(connection, device, mine, answer, now)
+            if mine and asked and mine.status == protocol.SUCCEEDED:
+                reports.append((mine.state, mine.value))
     if changes.save(connection, now):
         rows.make_due(connection, device.id)
+    for state, value in reports:
+        _answered(connection, device, state, value, session, now)
 
 
 def _stored(device: Device, answer: messages.Result, now: float) -> dict[str, Any]:
@@ -115,8 +135,8 @@ def _stored(device: Device, answer: messages.Result, now: float) -> dict[str, An
 
 def _hear(connection: Connection, device: Device, row: rules.Row | None, answer: messages.Result, now: float) -> None:
     """What one answer means for its command."""
-    if answer.why == rules.FORGOTTEN and answer.ledger == entry.name(connection):
-        entry.rename(connection, now, f"{device.id} has forgotten {answer.ledger}")
+    if answer.why == rules.FORGOTTEN and answer.ledger == entry.name(connection, device.id):
+        entry.rename(connection, device.id, now, f"{answer.ledger} is forgotten")
     if row is None or row.state not in (None, answer.state):
         return
     if not answer.final:
@@ -125,8 +145,8 @@ def _hear(connection: Connection, device: Device, row: rules.Row | None, answer:
     elif rules.ours(row, answer.state, answer.crc):
         _take(connection, device, row, answer)
     else:
-        if answer.ledger == entry.name(connection):
-            entry.rename(connection, now, f"{device.id} knows {answer.id} as another command")
+        if answer.ledger == entry.name(connection, device.id):
+            entry.rename(connection, device.id, now, f"{answer.id} is known as another command")
         if rules.settle(row, protocol.REJECTED):
             row.why = "its number was taken by another command: is this ledger a copy?"
 
@@ -158,11 +178,49 @@ def report(
     connection: Connection, device: Device, said: messages.Report, session: str | None, now: float, retained: bool
 ) -> None:
     """A wake report. `retained`: it is the broker's copy, of nobody knows when."""
+    newer = said.wake > device.wake if said.state == device.state else not rows.was_left(connection, device, said.state)
+    if newer:
+        _obey(connection, device, said, session, now, retained)
+    elif not connection.execute(_HEARD, {"device": device.id, "state": said.state, "wake": said.wake}).first():
+        _ask(connection, device, said.state, now)
+
+
+def _ask(connection: Connection, device: Device, state: str, now: float) -> None:
+    """A report of this state came late, or is somebody's repetition: only the device knows. One question at a time,
+    once more for each such report.
+    """
+    found = rows.run(connection, _QUESTIONS, device=device.id, state=state)
+    changes = Changes(found)
+    for row in found:
+        row.need = row.claimed > 0
+    changes.save(connection, now)
+    if found:
+        rows.make_due(connection, device.id)
+    else:
+        entry.enter(connection, [entry.Order(device.id, REPORT, state=state)], now)
+
+
+def _answered(
+    connection: Connection, device: Device, state: str | None, value: str | None, session: str | None, now: float
+) -> None:
+    """The device has answered a question that was still open: what it says of state and wake is true now."""
+    try:
+        said = messages.report((value or "").encode())
+    except ValueError:
+        return
+    if said.state == state:
+        _obey(connection, device, said, session, now, retained=False)
+
+
+def _obey(
+    connection: Connection, device: Device, said: messages.Report, session: str | None, now: float, retained: bool
+) -> None:
+    """This is how the device is now."""
     key = {"device": device.id, "state": said.state, "wake": said.wake}
     text = messages.dump(said.fields)
-    if not rows.insert_once(connection, schema.reports, {**key, "seq": device.seq, "at": now, "report": text}):
-        return
-    known: dict[str, Any] = {"state": said.state, "payload_limit": said.limit, "report": text, "due": True}
+    rows.insert_once(connection, schema.reports, {**key, "seq": device.seq, "at": now, "report": text})
+    known: dict[str, Any] = {"state": said.state, "wake": said.wake, "payload_limit": said.limit}
+    known.update(report=text, due=True)
     if not retained:
         known.update(seen=now, next_due=now + said.next if said.next else None)
     connection.execute(update(schema.devices).where(D.id == device.id).values(known))
@@ -170,20 +228,36 @@ def report(
     changes = Changes(found)
     for row in found:
         rules.other_state(row, said.state)
-        row.why = "the device's memory was wiped"
+        row.why = WIPED
     changes.save(connection, now)
     if device.state not in (None, said.state):
+        _leave(connection, device, said.state, now)
         telemetry.give_up(connection, device, now)
+    device.state, device.wake = said.state, said.wake
     if said.end:
-        end(connection, replace(device, state=said.state), said.end, session, now, repeated=True)
+        end(connection, device, said.end, session, now, repeated=True)
     catalogue.ask(connection, device, messages.catalogue_hash(said.fields), now)
-    device.state = said.state
+
+
+def _leave(connection: Connection, device: Device, state: str, now: float) -> None:
+    """The device has left its state for this one. If it had only seemed to leave this one, nothing of it is lost."""
+    back = connection.execute(delete(schema.left).where(G.device == device.id, G.state == state)).rowcount
+    rows.insert_once(connection, schema.left, {"device": device.id, "state": device.state, "at": now})
+    if not back:
+        return
+    found = rows.run(connection, _GIVEN_UP, device=device.id, state=state)
+    changes = Changes(found)
+    for row in found:
+        rules.back(row)
+    changes.save(connection, now, "the device answers under its state")
 
 
 def end(
     connection: Connection, device: Device, record: End, session: str | None, now: float, *, repeated: bool = False
 ) -> None:
     """An end record: as it was sent, or `repeated` by the next report, at QoS 1."""
+    if rows.was_left(connection, device, record.state):
+        return
     _compare_names(connection, device, record, now)
     key = (E.device == device.id, E.state == record.state, E.wake == record.wake)
     before = connection.execute(_END, {"device": device.id, "state": record.state, "wake": record.wake}).scalar()
@@ -210,10 +284,14 @@ def _compare_names(connection: Connection, device: Device, record: End, now: flo
     """A device that has seen a higher number than this ledger has given: the ledger is an older copy of itself."""
     if not record.windows:
         return
-    ledger, given = connection.execute(_GIVEN, {"device": device.id}).one()
+    known = connection.execute(_GIVEN, {"device": device.id}).first()
+    if known is None:
+        return
+    ledger, given = known
     window = record.windows.get(ledger)
     if window and window.high > (given or 0):
-        entry.rename(connection, now, f"{device.id} has seen number {window.high} of {ledger}, which gave {given or 0}")
+        why = f"number {window.high} of {ledger} was seen, which gave {given or 0}"
+        entry.rename(connection, device.id, now, why)
 
 
 def _judge(connection: Connection, device: Device, record: End, session: str | None, now: float) -> None:
@@ -224,7 +302,6 @@ def _judge(connection: Connection, device: Device, record: End, session: str | N
     found = [row for row in found if row.state in (None, record.state)]
     if not found:
         return
-    R = schema.reports.c
     of_state = (R.device == device.id, R.state == record.state)
     seqs = select(R.seq).where(*of_state, R.wake <= record.wake).order_by(R.seq.desc()).limit(2)
     began = connection.execute(select(R.seq).where(*of_state, R.wake == record.wake)).scalar()

@@ -87,7 +87,7 @@ class Relay:
         instance = self._ledger.register(self._name)
         self._signed = time.monotonic()
         try:
-            log.info("started", relay=self._name, ledger=self._ledger.name, broker=self._address)
+            log.info("started", relay=self._name, ledger=self._ledger.database.name, broker=self._address)
             self._run(instance)
         finally:
             self._release(instance)

