@@ -16,6 +16,7 @@ import typer.testing
 from dormouse import protocol
 from dormouse_host import Fleet, catalogues, cli, cli_words, settings, show
 from dormouse_host.errors import HostError
+from dormouse_host.ledger import schema
 from dormouse_host.ledger.records import COLUMNS
 from dormouse_host.ledger.store import Incoming
 from dormouse_host.ledger.views import DeviceView
@@ -381,6 +382,9 @@ def test_two_devices_may_have_given_the_same_id_to_the_same_number(folder):
     """An id says nothing of the device; each result is named after its own device's command."""
     names = {}
     with Fleet("ledger.db") as fleet:
+        with fleet.ledger.database.writing() as connection:  # as in a ledger from before it had a name for each device
+            same = [{"device": device, "name": "same", "since": 1.0, "why": "new"} for device in ("dev", "other")]
+            connection.execute(schema.names.insert(), same)
         for device in ("dev", "other"):
             wake = json.dumps({"wake": 1, "state": "s1"}).encode()
             fleet.ledger.take([Incoming(device, protocol.WAKE, wake)], None)
