@@ -287,6 +287,8 @@ def test_a_ledger_of_the_last_format_keeps_its_ids(where, books):
             "DELETE FROM numbers",
             "INSERT INTO numbers VALUES ('dev', 'shared', 1), ('evil', 'shared', 1)",
             "DROP INDEX ends_at",
+            "DROP TABLE removed",
+            "DROP TABLE strangers",
             "UPDATE dormouse_schema SET version_num = '0003'",
         ):
             connection.execute(text(step))

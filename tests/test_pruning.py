@@ -196,6 +196,7 @@ def test_of_a_removed_device_all_that_is_old_goes_but_its_numbers(book):
     book.now += 10 * DAY
     pruned = book.prune()
     assert (pruned["commands"], pruned["results"], pruned["telemetry"]) == (3, 3, 2)
+    book.fleet.add("dev")
     book.wake()
     book.fleet.send("dev", "ping")
     assert json.loads(book.publish()[0])["id"].endswith(".4")

@@ -52,6 +52,7 @@ class Ledger:
         self.had = set()  # every state that was ever present
         self.seq, self.reports, self.ends = 0, {}, {}
         self.stored, self.gone, self.lease, self.backup = {}, set(), None, None
+        self.mark = {}  # by state: up to here each record is stored or counted
 
     def tick(self):
         self.seq += 1
@@ -276,11 +277,7 @@ class Ledger:
                     self.judge(r, e, session)
         seen.add(via)
         if via == "report" or not on("tail_report"):
-            gaps = [
-                n
-                for n in range(1, e["acked"] + 1)
-                if (e["state"], n) not in self.stored and (e["state"], n) not in self.gone
-            ]
+            gaps = self.gaps(e["state"], e["acked"])
             if (
                 device == ME
                 and gaps
@@ -289,6 +286,16 @@ class Ledger:
             ):
                 self.send(do="resend", arg=(gaps[0], gaps[-1]), repeatable=True)
                 self.world.stat["resends"] += 1
+
+    def gaps(self, state, acked):
+        """What is missing up to `acked`; the mark moves up to where nothing is."""
+        mark = self.mark.get(state, 0)
+        there = {n for (s, n) in {*self.stored, *self.gone} if s == state}
+        gaps = [n for n in range(mark + 1, acked + 1) if n not in there]
+        end = max({mark, acked, *there})
+        first = next(n for n in range(mark + 1, end + 2) if n not in there)
+        self.mark[state] = first - 1 if gaps or self.world.on("mark_stops") else end
+        return gaps
 
     def judge(self, r, e, session):
         """What an end record says about one command."""
@@ -321,6 +328,8 @@ class Ledger:
     def telemetry(self, p):
         for n, v in p["records"]:
             k = (p["state"], n)
+            if n <= self.mark.get(p["state"], 0):
+                continue
             if self.stored.get(k, v) != v:
                 raise Broken(f"4: two records with key {k}")
             self.stored[k] = v
