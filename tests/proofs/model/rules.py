@@ -38,7 +38,7 @@ RULES = {
     "marks_ledger": "marks name ledger and number",
     "mark_attempt": "the started mark carries the attempt",
     "telemetry_flush": "a record is flushed before it is sent",
-    "mark_stops": "the mark up to which each record is accounted for stops at the first gap, whatever an end record says",
+    "mark_stops": "the mark of what is accounted for stops at the first gap, whatever an end record says",
     "tail_acked": "the end record carries the highest number acknowledged",
     "end_windows": "the end record's windows are those at the end",
     "number_at_send": "the wire number is given when the command enters the ledger",
