@@ -13,6 +13,7 @@ import psycopg
 
 from dormouse_host import Fleet
 from dormouse_host.ledger import schema
+from dormouse_host.ledger.store import Ledger
 from endtoend.small_disk import FULL
 from postgresql import need_postgresql
 
@@ -81,6 +82,7 @@ class Book:
             self._call(
                 "psql", "--quiet", "--single-transaction", "-v", "ON_ERROR_STOP=1", "-f", str(self._copy), self.db
             )
+        fleet.ledger = Ledger(self.db)  # the file is another one: whoever had it open ends
 
     def _call(self, program: str, *arguments: str) -> None:
         subprocess.run([str(need_postgresql() / program), *arguments], check=True, capture_output=True, timeout=120)
