@@ -57,7 +57,7 @@ demo: setup ## the three phases with a real broker and a sleeping device; ARGS="
 
 # What each board's MicroPython has, for tests/test_stubs.py: two packages with files of the same names, so apart.
 .cache/stubs-%: tests/stubs-%.txt | $(STAMP)
-	@rm -rf $@ && $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $@ -r $< && touch $@
+	@rm -rf $@ && $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes --target $@ -r $< && touch $@
 
 .PHONY: test
 test: setup $(STUBS) ## all tests that take six minutes together, on CPython and on MicroPython; ARGS="-k drain"

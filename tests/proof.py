@@ -40,6 +40,7 @@ ROWS = {
         (*PYTEST, "-m", "", "tests/test_lock_order.py"),
         {"LOCK_ORDER_SECONDS": "60"},
     ),
+    "model": Row("3000 seeded schedules of the protocol's model", ("-m", "proofs.model", "--seeds", "0:3000")),
     "attack": Row("each attack on devices, relay and broker", ("-m", "attack")),
     "brokers": Row("mosquitto, amqtt, NATS and RabbitMQ under `dormouse broker check`", ("-m", "broker_table")),
     "fuzz": Row("ten minutes of made-up bytes on both interpreters", ("-m", "fuzz", "--seconds", "600")),
