@@ -33,8 +33,8 @@ class Bug:
 BUGS = {
     "acknowledged before it is stored": Bug(
         HOST,
-        "            for wrong in self._ledger.take(",
-        "            connection.confirm(mid for mid, _ in came)\n            for wrong in self._ledger.take(",
+        "            wrong = self._ledger.take(",
+        "            connection.confirm(mid for mid, _ in work.came)\n            wrong = self._ledger.take(",
         "disk full",
         LOST,
     ),
