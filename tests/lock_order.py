@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 
 from sqlalchemy import Engine, event, select
 
@@ -27,7 +28,7 @@ from dormouse_host.ledger.store import Incoming, Ledger
 DEVICES = [f"d{number}" for number in range(6)]
 KEY = "5c" * 32
 LEAST = 60  # steps of each process, however slow the machine is
-_FORK = multiprocessing.get_context("fork")
+_SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with threads may inherit a lock for ever
 _OPTIONS = "?options=-c%20deadlock_timeout%3D30ms%20-c%20lock_timeout%3D20s"  # a deadlock is found soon
 _REFUSED = ("is not known", "no command", "is alive", "has given all its numbers")  # what a person would be told
 
@@ -154,7 +155,13 @@ class Worker:
         self.ledger.restored()
 
 
-def _work(url: str, seed: int, number: int, seconds: float, plant: Callable[[], object], out: Connection) -> None:
+def _nothing() -> None:
+    """No plant."""
+
+
+def _work(
+    url: str, seed: int, number: int, seconds: float, plant: Callable[[], object], out: Connection, together: Barrier
+) -> None:
     found = Found()
 
     def note(context) -> None:
@@ -163,6 +170,7 @@ def _work(url: str, seed: int, number: int, seconds: float, plant: Callable[[], 
     event.listen(Engine, "handle_error", note)
     plant()
     worker = Worker(url + _OPTIONS, seed, number)
+    together.wait(60)
     until = time.monotonic() + seconds
     steps = 0
     while steps < LEAST or time.monotonic() < until:
@@ -175,15 +183,15 @@ def _work(url: str, seed: int, number: int, seconds: float, plant: Callable[[], 
     out.send(found)
 
 
-def run(url: str, seed: int, seconds: float, plant: Callable[[], object] = lambda: None, processes: int = 3) -> Found:
+def run(url: str, seed: int, seconds: float, plant: Callable[[], object] = _nothing, processes: int = 3) -> Found:
     """So many processes at once; `plant` is called in the first of them, before it begins."""
     with Ledger(url) as ledger:
         ledger.add_devices(DEVICES)
-    children = []
+    children, together = [], _SPAWN.Barrier(processes)
     for number in range(processes):
-        mine, theirs = _FORK.Pipe(duplex=False)
-        planted = plant if number == 0 else lambda: None
-        child = _FORK.Process(target=_work, args=(url, seed, number, seconds, planted, theirs))
+        mine, theirs = _SPAWN.Pipe(duplex=False)
+        work = (url, seed, number, seconds, plant if number == 0 else _nothing, theirs, together)
+        child = _SPAWN.Process(target=_work, args=work)
         child.start()
         theirs.close()
         children.append((child, mine))

@@ -267,7 +267,6 @@ def test_fat_is_refused_with_the_reason(micropython):
 import sys, vfs
 sys.path.insert(0, {str(SCRIPT.parents[1] / "device")!r})
 from dormouse.ports.storage import Storage
-from sampling import seed, some
 from dormouse.errors import ConfigError
 class Ram:
     data = bytearray(100 * 512)

@@ -87,6 +87,10 @@ def awake(ledger: Ledger) -> None:
 
 # ---- numbers
 
+PROCESSES = multiprocessing.get_context(
+    "spawn"
+)  # a fork beside threads may inherit a lock for ever
+
 
 def _send_many(where: str, device: str, times: int) -> None:
     with Ledger(where) as mine:
@@ -98,7 +102,7 @@ def test_several_processes_give_no_number_twice(where):
     """Each of four writers takes numbers for its own device and for one that all share."""
     with Ledger(where) as opened:
         opened.add_devices(["shared", *(f"d{i}" for i in range(4))])
-        writers = [multiprocessing.Process(target=_send_many, args=(where, f"d{i}", 10)) for i in range(4)]
+        writers = [PROCESSES.Process(target=_send_many, args=(where, f"d{i}", 10)) for i in range(4)]
         for writer in writers:
             writer.start()
         for writer in writers:
@@ -112,9 +116,8 @@ def test_several_processes_give_no_number_twice(where):
 
 def test_processes_that_make_the_same_ledger_at_once_agree_on_it(tmp_path):
     where = str(tmp_path / "ledger.db")
-    context = multiprocessing.get_context("fork")
-    with context.Pool(3) as pool:
-        names = pool.map(_name, [where] * 3)
+    with PROCESSES.Pool(3) as pool:
+        names = pool.map_async(_name, [where] * 3).get(60)
     assert len(set(names)) == 1
 
 

@@ -37,7 +37,7 @@ def test_several_writers_make_one_ledger_and_give_no_number_twice(postgresql_ser
 
 
 def _several_writers(url: str) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may inherit a lock for ever
     writers = [context.Process(target=_send_many, args=(url, 10)) for _ in range(4)]
     for writer in writers:
         writer.start()

@@ -40,7 +40,7 @@ def unordered_followers() -> None:
 def test_another_order_is_found(postgresql_url, plant):
     """Most deadlocks cost a try and not the work, so it is PostgreSQL that is asked."""
     for seed in range(10):
-        found = lock_order.run(postgresql_url, seed, 0, plant)
+        found = lock_order.run(postgresql_url, seed, 2, plant)
         if found.states["40P01"]:
             assert all("deadlock detected" in error for error in found.errors)
             return

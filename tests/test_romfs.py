@@ -65,7 +65,7 @@ def test_same_files_in_any_order_make_the_same_image(tmp_path):
     [
         (["--board", "TOASTER"], "TOASTER"),
         (["--board", "POSIX"], "dormouse agent run"),
-        (["--board", "ESP32_GENERIC", "--out", "/dev/null/x.romfs"], "--out /dev/null/x"),
+        (["--board", "ESP32_GENERIC", "--out", "/dev/null/x.romfs"], "/dev/null/x.romfs"),
         (["--board", "ESP32_GENERIC", "--out", "agent.bin"], "agent.romfs"),
     ],
 )

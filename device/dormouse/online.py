@@ -152,13 +152,20 @@ class Online:
             self._await_time()
         self.log("connecting", host=c["host"], port=c["port"])
         self.agent.phase("join")  # which feeds the watchdog, as every phase does
-        family, address = resolve(c["host"], c["port"])[0]
+        addresses = resolve(c["host"], c["port"])
         credential = self.credentials.all[self.credentials.at]
         if c["cert"]:
             self.security.own = credential
         else:
             self.secrets["password"] = credential
-        self.link.open(family, address, self.security)
+        while True:
+            family, address = addresses.pop(0)
+            try:
+                self.link.open(family, address, self.security)
+                break
+            except LinkError:
+                if not addresses:  # a name may have an address at which nobody listens, as ::1 of localhost
+                    raise
         prefix = protocol.topic(c["root"], c["id"], "")
         s = self.session = Session(self.link, prefix, c, self.secrets, self.intake.offer)
         s.signer = self.intake.signer

@@ -39,7 +39,7 @@ def opened(db: str | None, *, make: bool = False) -> "Fleet":
 @contextmanager
 def ledger_here(db: str | None) -> Iterator["Fleet | None"]:
     """The ledger that is meant, where somebody said which or this user has one; None where not."""
-    from dormouse_host.ledger.database import missing
+    from dormouse_host.fleet import missing
 
     if missing(settings(db).db):
         yield None

@@ -29,7 +29,19 @@ from dormouse_host.url import BrokerAddress
 if TYPE_CHECKING:
     from dormouse_host.relay.relay import Relay
 
-__all__ = ["COLUMNS", "MORE", "CommandView", "DeviceView", "Fleet", "LogLine", "RelayView", "Sent", "log_relays"]
+__all__ = [
+    "COLUMNS",
+    "MORE",
+    "CommandView",
+    "DeviceView",
+    "Fleet",
+    "LogLine",
+    "RelayView",
+    "Sent",
+    "Strangers",
+    "log_relays",
+    "missing",
+]
 
 T = TypeVar("T")
 LOOK = 0.1  # seconds between two looks of `wait`

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dormouse_host.console import Console
-    from dormouse_host.fleet import CommandView, DeviceView
-    from dormouse_host.ledger.strangers import Strangers
+    from dormouse_host.fleet import CommandView, DeviceView, Strangers
 
 _STRANGERS = 5  # ids that are named on a terminal
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a cell a formula in a spreadsheet (OWASP, CSV injection)
