@@ -6,8 +6,10 @@ Must stay true: every broker and every device of a test is a real one, ends with
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadGroupScheduling
 
 import sampling
 from dormouse_host import device_process, toolchain
@@ -18,7 +20,30 @@ from needs import need_micropython, need_mosquitto
 from on_device import pytest_pycollect_makemodule  # noqa: F401  (a hook, registered by being here)
 
 # What takes longest begins first, so that no worker is left with it at the end.
-LONG = ("hostile", "powercut", "endtoend", "ports_on_boards", "bench", "flash", "demo_boards", "broker_check", "attack")
+LONG = (
+    *("rotate_certificate", "hostile", "attack", "broker_check", "endtoend", "rotate", "bench", "powercut"),
+    *("ports_on_boards", "flash", "demo_boards", "hostile_boards"),
+)
+
+
+# Whose tests share what takes long to make: each file runs in one worker. (xdist's own `xdist_group` has no effect with
+# pytest 9.2: a test's id can't be changed any more.) A file of device tests runs in one worker for each interpreter.
+TOGETHER = ("hostile", "attack", "bench", "rotate", "rotate_certificate")
+
+
+class Together(LoadGroupScheduling):
+    """What belongs together goes to one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, rest = nodeid.partition("::")
+        if file.startswith("tests/device/"):
+            return f"{file} {rest.rpartition('[')[2]}"
+        return file if Path(file).stem.removeprefix("test_") in TOGETHER else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    """xdist's hook, with its `--dist loadgroup`."""
+    return Together(config, log)
 
 
 def pytest_configure() -> None:

@@ -50,7 +50,6 @@ class DeviceItem(pytest.Item):
         self.function_name = function  # `function` is a name that pytest looks into for -k
         self.line = line
         self.kind = kind
-        self.add_marker(pytest.mark.xdist_group(f"{self.path.stem}-{kind}"))  # the file runs once, on one worker
         self.add_marker(pytest.mark.timeout(0))  # SILENCE bounds each function; the first item waits for all of them
 
     def setup(self) -> None:

@@ -16,8 +16,6 @@ from dormouse_host.ledger import schema
 from postgresql import PostgreSQL, need_postgresql
 from sampling import some
 
-pytestmark = pytest.mark.xdist_group("attack")
-
 
 @pytest.fixture(scope="module")
 def bench():

@@ -20,7 +20,7 @@ from needs import need_micropython, need_mosquitto
 PROGRAM = [sys.executable, "-m", "dormouse_host.cli", "bench", "--no-heap", "--runs", "1"]
 
 
-pytestmark = [pytest.mark.timeout(1000), pytest.mark.xdist_group("bench")]  # thrice the longest run; measured once
+pytestmark = pytest.mark.timeout(1000)  # thrice the longest run
 
 
 @pytest.fixture(scope="module")

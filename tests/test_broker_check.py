@@ -35,6 +35,7 @@ def grades(rows: dict[str, Row], grade: str) -> set[str]:
 OPEN = {"tls", "anonymous", "rights", "takeover"}  # what every broker without credentials has
 
 
+@pytest.mark.proof
 def test_mosquitto_as_it_comes_drops_what_is_above_its_limit():
     """By the command, whose exit code is the worst row's."""
     with Mosquitto(need_mosquitto()) as broker:

@@ -16,8 +16,6 @@ SMALL = 0.15  # of a full run's faults
 OTHERS = [(case, database) for case in CASES if case != "quiet" for database in databases(case)]
 SAMPLE = [*(("quiet", one) for one in choose(DATABASES, 1, "quiet")), *choose(OTHERS, 1, "endtoend")]
 
-pytestmark = pytest.mark.xdist_group("endtoend")
-
 
 @pytest.fixture(autouse=True)
 def machine():

@@ -45,7 +45,6 @@ def _params(item: pytest.Item) -> dict[str, object]:
 
 @pytest.mark.timeout(600)  # the first waits for all of them
 @pytest.mark.parametrize("job", JOBS)
-@pytest.mark.xdist_group("hostile")
 def test_hostile_peer_keeps_nobody_awake_and_takes_nothing(world, rows, job):
     """Asleep within the budget, nothing lost, the next wake normal, the reason in its report."""
     if JOBS[job][1] == "micropython":
@@ -57,7 +56,6 @@ def test_hostile_peer_keeps_nobody_awake_and_takes_nothing(world, rows, job):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.xdist_group("hostile")
 def test_cut_at_any_byte_loses_nothing_and_does_nothing_twice(world):
     """FIN and RST, up and down; `make hostile` cuts at each."""
     need_micropython()

@@ -87,9 +87,7 @@ def awake(ledger: Ledger) -> None:
 
 # ---- numbers
 
-PROCESSES = multiprocessing.get_context(
-    "spawn"
-)  # a fork beside threads may inherit a lock for ever
+PROCESSES = multiprocessing.get_context("spawn")  # a fork beside threads may inherit a lock for ever
 
 
 def _send_many(where: str, device: str, times: int) -> None:

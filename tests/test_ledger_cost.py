@@ -120,6 +120,7 @@ def test_prune_reads_no_table_from_end_to_end_and_little_in_one_transaction(ledg
     assert walked == []
 
 
+@pytest.mark.proof
 def test_a_send_has_its_turn_between_two_slices_of_a_prune(ledger, where):
     """It waits for one slice at most: the longest of its waits is a small part of the prune."""
     ledger.add_devices(["other"])

@@ -15,8 +15,6 @@ from dormouse_host.door.rotate import Rotated
 from dormouse_host.errors import HostError
 from rotating import begin, bench_fixture, not_yet, opened_fixture, wakes  # noqa: F401  (fixtures, found by being here)
 
-pytestmark = pytest.mark.xdist_group("rotate")
-
 
 def on_its_way(bench, device=None):
     """A device that was met, with the command at the broker, and the new password."""

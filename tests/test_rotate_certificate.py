@@ -22,8 +22,6 @@ from dormouse_host.ledger.entry import Order
 from peer import Peer
 from rotating import begin, bench_fixture, not_yet, opened_fixture, wakes  # noqa: F401  (fixtures, found by being here)
 
-pytestmark = pytest.mark.xdist_group("rotate-certificate")
-
 
 class Killed(BaseException):
     """What ends the host between two steps."""

@@ -13,8 +13,6 @@ from dormouse_host.relay.relay import Relay
 from dormouse_host.url import BrokerAddress
 from postgresql import PostgreSQL, need_postgresql
 
-pytestmark = pytest.mark.xdist_group("postgresql")
-
 
 @pytest.fixture(scope="module")
 def server():
