@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dormouse_host import children
+from dormouse_host import processes
 from dormouse_host.broker import HOST, LocalBroker, free_port
 
 _SBIN = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
@@ -75,12 +75,12 @@ class Rabbit(LocalBroker):
         self._stop_mapper()
         with self.folder.joinpath("epmd.log").open("wb") as log:
             argv = [_need("epmd", "rabbitmq-server"), "-port", str(mapper), "-address", HOST]
-            self._mapper = children.start(argv, output=log)
+            self._mapper = processes.start(argv, output=log)
         return ["env", *(f"{key}={value}" for key, value in settings.items()), str(programs[-1])]
 
     def _stop_mapper(self) -> None:
         if self._mapper:
-            children.stop(self._mapper)
+            processes.stop(self._mapper)
             self._mapper = None
 
     def stop(self) -> None:

@@ -19,8 +19,8 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from dormouse_host import device_process
+from dormouse_host.address import BrokerAddress
 from dormouse_host.demo_device import Event, parse
-from dormouse_host.url import BrokerAddress
 
 HUNG = 40  # seconds after which a wake's process counts as hung
 COMES = 30  # seconds for what another process is to send: only a test that fails waits so long

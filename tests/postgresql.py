@@ -19,7 +19,7 @@ from typing import Self
 import psycopg
 import pytest
 
-from dormouse_host import children
+from dormouse_host import processes
 from dormouse_host.broker import HOST, free_port
 from dormouse_host.ledger.database import Database
 
@@ -100,7 +100,7 @@ class PostgreSQL:
         options = [word for setting in settings for word in ("-c", setting)]
         argv = [*self._as, str(self._programs / "postgres"), "-D", str(data), *options]
         with (self._folder / "log").open("wb") as log:
-            self._child = children.start(argv, output=log)
+            self._child = processes.start(argv, output=log)
         for _ in range(200):
             try:
                 psycopg.connect(self.url, connect_timeout=2).close()

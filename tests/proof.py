@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from dormouse_host import children
+from dormouse_host import processes
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / "build" / "proof"
@@ -58,11 +58,11 @@ def run(name: str, row: Row) -> tuple[int, float, str]:
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **row.environment}
     file = LOGS / f"{name}.log"
     with file.open("wb") as log:
-        child = children.start([sys.executable, *row.command], output=log, env=environment)
+        child = processes.start([sys.executable, *row.command], output=log, env=environment)
         try:
             code = child.wait()
         finally:
-            children.stop(child)
+            processes.stop(child)
     lines = file.read_text(errors="replace").strip().splitlines() or ["it printed nothing"]
     return code, time.monotonic() - began, lines[-1].strip("= ")
 

@@ -11,7 +11,7 @@ from attack.__main__ import GROUPS, WITHOUT_LEDGER
 from attack.bench import Bench
 from device_folder import Device
 from dormouse.signing import Signer
-from dormouse_host.door import files, hosts, places
+from dormouse_host import files, hosts, places
 from dormouse_host.ledger import schema
 from postgresql import PostgreSQL, need_postgresql
 from sampling import some

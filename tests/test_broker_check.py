@@ -9,13 +9,13 @@ import pytest
 
 import made_broker
 from brokers import Nats, Rabbit
+from dormouse_host.address import BrokerAddress
 from dormouse_host.broker import Embedded, Mosquitto
 from dormouse_host.door import check_kept, check_rights
 from dormouse_host.door.check import check, severity
 from dormouse_host.door.findings import Case, Row, trial
 from dormouse_host.door.probe import Client, NoAnswer, fresh
 from dormouse_host.errors import HostError
-from dormouse_host.url import BrokerAddress
 from needs import need_mosquitto
 
 DEPTH = 1200  # above mosquitto's stock limit of 1000

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from acceptor import Acceptor
-from dormouse_host import boards, cli, compiled, flash_ports, project, show, toolchain, virtual_board_desk
+from dormouse_host import boards, cli, compiled, flash_ports, project, terminal, toolchain, virtual_board_desk
 from dormouse_host.console import Console
 from dormouse_host.errors import HostError
 from dormouse_host.flash_ports import PortInfo
@@ -153,7 +153,7 @@ def test_the_demo_s_lines_hold_no_orders(capsys):
     console.step(ORDERS)
     said = capsys.readouterr().out
     assert said.count(r"\x1b]0;owned\x07") == 3
-    assert show.safe(said.replace("\n", "")) == said.replace("\n", "")
+    assert terminal.safe(said.replace("\n", "")) == said.replace("\n", "")
 
 
 # ---- which port, which broker

@@ -14,12 +14,12 @@ import pytest
 from cryptography import x509
 
 import made_broker
+from dormouse_host.address import BrokerAddress, parse
 from dormouse_host.door import broker as door
 from dormouse_host.door import environment, passwords, provision
 from dormouse_host.door.probe import Client, NoAnswer
 from dormouse_host.errors import HostError
 from dormouse_host.publisher import Publisher
-from dormouse_host.url import BrokerAddress, parse
 from needs import need_mosquitto
 
 SECRET = ("ca.key", "broker.key", "passwd", "secrets.json", "key.der", "relay-main.env", "acl")

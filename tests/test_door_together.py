@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import made_broker
-from dormouse_host import Fleet
+from dormouse_host import Fleet, files
 from dormouse_host.door import broker as door
-from dormouse_host.door import files, passwords, provision, running
+from dormouse_host.door import passwords, provision, running
 from dormouse_host.door.rotate import rotate
 from dormouse_host.errors import HostError
 

@@ -14,7 +14,7 @@ import pytest
 import typer.testing
 
 from dormouse import protocol
-from dormouse_host import Fleet, catalogues, cli, cli_words, settings, show
+from dormouse_host import Fleet, catalogues, cli, cli_words, settings, terminal
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import schema
 from dormouse_host.ledger.records import COLUMNS
@@ -314,7 +314,7 @@ def test_a_settings_file_that_makes_no_sense_is_refused(tmp_path, text):
 def test_lengths_of_time_and_dates():
     assert [cli_words.seconds_until(text, 0) for text in ("90", "1.5h", "2d")] == [90, 5400, 172800]
     assert cli_words.moment("1h", 10_000) == 6400
-    assert [show.span(s) for s in (5, 200, 8000, 200_000)] == ["5 s", "3 min", "2 h", "2 d"]
+    assert [terminal.span(s) for s in (5, 200, 8000, 200_000)] == ["5 s", "3 min", "2 h", "2 d"]
 
 
 @pytest.mark.parametrize(

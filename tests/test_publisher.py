@@ -9,10 +9,10 @@ import pytest
 
 import peers
 from dormouse_host import publisher
+from dormouse_host.address import BrokerAddress
 from dormouse_host.broker import Mosquitto, free_port
 from dormouse_host.errors import HostError
 from dormouse_host.publisher import Publisher
-from dormouse_host.url import BrokerAddress
 from needs import need_mosquitto
 
 

@@ -14,7 +14,8 @@ import pytest
 
 import made_broker
 from certificates import Pair, server_context
-from dormouse_host.door import files, provision
+from dormouse_host import files
+from dormouse_host.door import provision
 from dormouse_host.door import rotate as work
 from dormouse_host.door.rotate import Rotated
 from dormouse_host.errors import HostError

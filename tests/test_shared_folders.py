@@ -13,9 +13,9 @@ import pytest
 
 import made_broker
 from another_user import does, keeps_doing, needs_root, open_folder, readable
-from dormouse_host import toolchain
+from dormouse_host import files, toolchain
 from dormouse_host.door import broker as door
-from dormouse_host.door import files, passwords, provision
+from dormouse_host.door import passwords, provision
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.store import Ledger
 

@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import func, select
 
 from dormouse import protocol
+from dormouse_host.address import BrokerAddress
 from dormouse_host.ledger import schema, strangers
 from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.relay.relay import Relay
-from dormouse_host.url import BrokerAddress
 from postgresql import PostgreSQL, need_postgresql
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dormouse_host import broker, trial_broker, url
+from dormouse_host import address, broker, trial_broker
 from dormouse_host.publisher import Publisher
 from needs import need_mosquitto
 
@@ -55,7 +55,7 @@ def test_what_a_sleeper_is_owed_outlives_the_end_of_the_broker(tmp_path, number)
     with running(tmp_path, "--port", str(port)) as (child, said):
         assert said["urls"] == [f"mqtt://127.0.0.1:{port}"]
         sub(port, "-E")
-        with Publisher(url.parse(said["urls"][0], {})) as publisher:
+        with Publisher(address.parse(said["urls"][0], {})) as publisher:
             publisher.publish("dormouse/dev/down/cmd", [b"one", b"two"])
         if number == signal.SIGKILL:
             until_saved(Path(said["folder"], "mosquitto.db"), b"two")

@@ -2,8 +2,8 @@
 
 import pytest
 
+from dormouse_host.address import BrokerAddress, parse
 from dormouse_host.errors import HostError
-from dormouse_host.url import BrokerAddress, parse
 
 PASSWORD = "hunter2"
 

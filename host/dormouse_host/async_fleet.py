@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
 from dormouse import protocol
+from dormouse_host.address import BrokerAddress
 from dormouse_host.fleet import LOOK, CommandView, DeviceView, Fleet, LogLine, RelayView, Sent
 from dormouse_host.ledger.strangers import Strangers
-from dormouse_host.url import BrokerAddress
 
 _THREADS = 4  # each may hold a connection to the database
 _TOGETHER = 1000  # rows of an export that a thread fetches at once

@@ -20,10 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dormouse_host import children
-from dormouse_host.door import files
+from dormouse_host import files, processes
+from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
-from dormouse_host.url import BrokerAddress
 
 HOST = "127.0.0.1"
 EMBEDDED_LISTENS = "dormouse: listening"
@@ -81,7 +80,7 @@ class LocalBroker(ABC):
         ports = [self._port] * _ATTEMPTS if self._port else [free_port() for _ in range(_ATTEMPTS)]
         for port in ports:
             with files.fresh(self.log) as log:
-                self._child = children.start(self._argv(port), output=log)
+                self._child = processes.start(self._argv(port), output=log)
             if self._serves():
                 self._port = port
                 return
@@ -104,7 +103,7 @@ class LocalBroker(ABC):
     def stop(self) -> None:
         """End the process and wait for it; what it keeps on disk stays for the next `start`."""
         if self._child:
-            children.stop(self._child)
+            processes.stop(self._child)
             self._child = None
 
     def close(self) -> None:

@@ -100,10 +100,10 @@ def demo(
 def _outcomes_as_json(outcomes: "list[Outcome]") -> None:
     from dataclasses import asdict
 
-    from dormouse_host import show
+    from dormouse_host import terminal
 
     for outcome in outcomes:
-        show.json_line({**asdict(outcome), "complete": outcome.complete})
+        terminal.json_line({**asdict(outcome), "complete": outcome.complete})
 
 
 for area in (
@@ -169,7 +169,7 @@ def _cannot(error: Exception) -> int:
 
 def _fail(message: str, code: int) -> int:
     """One line; where a group of commands was given no command, its help instead."""
-    from dormouse_host.show import safe
+    from dormouse_host.terminal import safe
 
     sys.stderr.write(f"{message}\n" if message.startswith("Usage: ") else f"dormouse: {safe(message)}\n")
     return code

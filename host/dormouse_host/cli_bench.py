@@ -40,9 +40,8 @@ def bench(
     """
     from rich.console import Console
 
-    from dormouse_host import toolchain
+    from dormouse_host import files, toolchain
     from dormouse_host.bench import cases, measure, picture
-    from dormouse_host.door import files
 
     wanted = [_case(text) for text in case] if case else list(cases.CASES)
     if svg:

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dormouse_host import show
+from dormouse_host import terminal
 from dormouse_host.cli_words import Json
 
 board = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Virtual boards: real MicroPython, no hardware.")
@@ -29,10 +29,10 @@ def kinds(json: Json = False) -> None:
 
     names = virtual_board_kind.kinds()
     if json:
-        show.json_line({"boards": names})
+        terminal.json_line({"boards": names})
     else:
         for name in names:
-            show.line(name)
+            terminal.line(name)
 
 
 @board.command()
@@ -69,12 +69,12 @@ def run(
     with VirtualBoard(kind, folder, speed=speed, tcp=tcp, battery=battery, wifi=wifi) as running:
         facts = {"board": running.kind.name, "port": running.port, "url": running.url, "flash": str(running.image)}
         if json:
-            show.json_line(facts)
+            terminal.json_line(facts)
         else:
             for key, value in facts.items():
-                show.line(f"{key:6} {value}")
+                terminal.line(f"{key:6} {value}")
         if app:
             running.wait_boot()
-            flash(running, app, device, {"broker": broker}, show.warn)
-        tell = (lambda event: show.json_line(event.plain())) if json else (lambda event: show.line(str(event)))
+            flash(running, app, device, {"broker": broker}, terminal.warn)
+        tell = (lambda event: terminal.json_line(event.plain())) if json else (lambda event: terminal.line(str(event)))
         serve(running, tell, stop.is_set)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from dormouse_host import show
+from dormouse_host import terminal
 from dormouse_host.cli_words import Json, ledger_here
 from dormouse_host.errors import HostError
 
@@ -79,7 +79,7 @@ def flash(
         raise HostError(done.wake.explain(files.full), FIRST_WAKE_FAILED)
     awake = done.wake and done.wake.asleep.get("ms")
     if json:
-        show.json_line({"device": device, "board": kind.name, "state": done.state, "awake_ms": awake})
+        terminal.json_line({"device": device, "board": kind.name, "state": done.state, "awake_ms": awake})
         return
     if done.state:
         _echo(f"state {done.state}: a new device, with an empty journal")
@@ -89,7 +89,7 @@ def flash(
 
 def _echo(line: str, *, err: bool = False) -> None:
     """A line at once, and none of it an order to the terminal."""
-    typer.echo(show.safe(line), err=err)
+    typer.echo(terminal.safe(line), err=err)
 
 
 def monitor(
@@ -106,7 +106,7 @@ def monitor(
     from dormouse_host.flash_ports import Place, attached, choose_any
     from dormouse_host.monitor import monitor as run
 
-    run(Place(port or choose_any(attached()).device), seconds, _event if json else _echo, show.warn)
+    run(Place(port or choose_any(attached()).device), seconds, _event if json else _echo, terminal.warn)
 
 
 def _event(line: str) -> None:
@@ -114,7 +114,7 @@ def _event(line: str) -> None:
     from dormouse_host.demo_device import parse
 
     event = parse(line)
-    show.json_line({"text": line} if event is None else {"event": event.name, **event.fields})
+    terminal.json_line({"text": line} if event is None else {"event": event.name, **event.fields})
 
 
 def firmware(
@@ -137,7 +137,7 @@ def firmware(
     kind = boards.load(board)
     install(kind, port, file, erase=erase, wait=wait, say=partial(_echo, err=json))
     if json:
-        show.json_line({"board": kind.name, "port": port, "file": None if file is None else str(file)})
+        terminal.json_line({"board": kind.name, "port": port, "file": None if file is None else str(file)})
 
 
 def romfs(
@@ -150,8 +150,7 @@ def romfs(
     It takes 35 KiB less RAM then. For firmware with a ROM partition (MicroPython 1.25, MICROPY_VFS_ROM; `mpremote
     romfs query` tells): `mpremote romfs deploy FILE`, then flash. Nobody has run this on hardware yet.
     """
-    from dormouse_host import boards, build, flash_files
-    from dormouse_host.door import files
+    from dormouse_host import boards, build, files, flash_files
     from dormouse_host.romfs import image
 
     kind = boards.load(board)
@@ -162,7 +161,7 @@ def romfs(
     data = image({**build.agent_files(kind.port), **flash_files.umqtt()})
     files.write(out, data, files.PUBLIC)
     if json:
-        show.json_line({"board": kind.name, "file": str(out), "bytes": len(data)})
+        terminal.json_line({"board": kind.name, "file": str(out), "bytes": len(data)})
     else:
         _echo(f"{out}: {len(data)} bytes; mpremote romfs deploy {out}, then dormouse flash")
 
@@ -177,7 +176,7 @@ def doctor(json: Json = False) -> None:
     findings = examine()
     for finding in findings:
         if json:
-            show.json_line({"wrong": finding.wrong, "what": finding.what, "fix": finding.fix})
+            terminal.json_line({"wrong": finding.wrong, "what": finding.what, "fix": finding.fix})
             continue
         _echo(f"{'!' if finding.wrong else 'ok'}  {finding.what}")
         if finding.wrong:
@@ -195,7 +194,7 @@ def init(
 
     made = run(folder)
     text = f"{folder}: {'made ' + ', '.join(made) if made else 'everything is there already'}"
-    show.told({"folder": str(folder), "made": list(made)}, text, json=json)
+    terminal.told({"folder": str(folder), "made": list(made)}, text, json=json)
 
 
 @agent.command("run")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dormouse_host import show
+from dormouse_host import terminal
 from dormouse_host.cli_words import Json
 
 broker = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="A broker: one to try things out.")
@@ -35,10 +35,12 @@ def run(
     stop = Stop()
     with stop.on((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)), TrialBroker(port, lan=lan) as running:
         if json:
-            show.json_line({"broker": running.name, "urls": running.urls, "folder": str(running.folder)})
+            terminal.json_line({"broker": running.name, "urls": running.urls, "folder": str(running.folder)})
         else:
-            show.line(f"{running.name}, sessions and log in {running.folder}")
+            terminal.line(f"{running.name}, sessions and log in {running.folder}")
             for url in running.urls:
-                show.line(f"  {url}")
-            show.warn("anyone on this network may read and send everything" if lan else "only this machine is let in")
+                terminal.line(f"  {url}")
+            terminal.warn(
+                "anyone on this network may read and send everything" if lan else "only this machine is let in"
+            )
         running.serve(stop.wait)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dormouse_host import show
+from dormouse_host import terminal
 from dormouse_host.cli_broker import broker
 from dormouse_host.cli_words import Db, Json, ledger_here, opened, seconds_until
 from dormouse_host.errors import HostError
@@ -83,10 +83,10 @@ def init(
         f"a device:   dormouse provision DEVICE --folder {where}",
     )
     if json:
-        show.json_line(told)
+        terminal.json_line(told)
         return
     for line in lines:
-        show.line(line)
+        terminal.line(line)
 
 
 # ---- any broker
@@ -118,9 +118,9 @@ def check(
     With throw-away clients.
     Exit code 0: all is well; 3: usable, mind the warnings; 4: commands would be lost or devices not get in.
     """
+    from dormouse_host.address import parse
     from dormouse_host.door import check as checks
     from dormouse_host.door.findings import Case, trial
-    from dormouse_host.url import parse
 
     if (url is None) == (folder is None):
         raise HostError("give a URL, or --folder DIR", 2)
@@ -157,10 +157,10 @@ def _told(rows: Iterator["Row"], *, json: bool) -> list["Row"]:
     told = list(rows)
     if json:
         for row in told:
-            show.json_line(asdict(row))
+            terminal.json_line(asdict(row))
         return told
     console = Console()
-    console.table(["", "tried", "seen"], [[_MARKS[row.grade], row.what, show.safe(row.seen)] for row in told])
+    console.table(["", "tried", "seen"], [[_MARKS[row.grade], row.what, terminal.safe(row.seen)] for row in told])
     for row in told:
         if row.means and row.grade != "ok":
             console.line()
@@ -192,10 +192,10 @@ def provision(
         if fleet:
             fleet.add(device)
         else:
-            show.warn(f"no ledger here: where the relay runs, dormouse devices add {device}")
+            terminal.warn(f"no ledger here: where the relay runs, dormouse devices add {device}")
     files = _names(done.folder)
     told = {"device": device, "folder": str(done.folder), "files": files, "broker_told": done.told}
-    show.told(told, f"{device}: {', '.join(files)} in {done.folder}", json=json)
+    terminal.told(told, f"{device}: {', '.join(files)} in {done.folder}", json=json)
     _say_told(done.told)
 
 
@@ -204,7 +204,7 @@ def revoke(device: Device, folder: Folder = _FOLDER, json: Json = False) -> None
     from dormouse_host.door import provision as work
 
     told = work.revoke(_open(folder), device)
-    show.told({"device": device, "broker_told": told}, f"{device}: locked out", json=json)
+    terminal.told({"device": device, "broker_told": told}, f"{device}: locked out", json=json)
     _say_told(told)
 
 
@@ -223,13 +223,13 @@ def rotate(
     from dormouse_host.door import rotate as work
 
     def tell(name: str) -> None:
-        show.told({"command": name}, f"{name} sent", json=json)
+        terminal.told({"command": name}, f"{name} sent", json=json)
 
     patience = None if within is None else seconds_until(within, time.time())
     with opened(db) as fleet:
         done = work.rotate(_open(folder), fleet, device, project, patience, tell)
     text = f"{device}: holds the new {done.what}, and the broker takes no other from now on"
-    show.told({"device": device, "rotated": done.what, "broker_told": done.told}, text, json=json)
+    terminal.told({"device": device, "rotated": done.what, "broker_told": done.told}, text, json=json)
     _say_told(done.told)
 
 
@@ -250,13 +250,13 @@ def sign(
     with opened(db) as fleet:
         if off:
             fleet.ledger.set_key(device, None)
-            show.told({"device": device, "signed": False}, f"{device}: nothing is signed any more", json=json)
+            terminal.told({"device": device, "signed": False}, f"{device}: nothing is signed any more", json=json)
             return
         fleet.add(device)
         where, key = work.sign(device, project)
         fleet.ledger.set_key(device, key)
     text = f"{device}: command_key in {where / 'secrets.json'}; it counts once the device has signed with it"
-    show.told({"device": device, "signed": True, "file": str(where / "secrets.json")}, text, json=json)
+    terminal.told({"device": device, "signed": True, "file": str(where / "secrets.json")}, text, json=json)
 
 
 def _names(folder: Path) -> list[str]:
@@ -265,4 +265,4 @@ def _names(folder: Path) -> list[str]:
 
 def _say_told(told: bool) -> None:
     if not told:
-        show.warn("no broker of this folder has shown that it knows: one that runs has to be told by SIGHUP")
+        terminal.warn("no broker of this folder has shown that it knows: one that runs has to be told by SIGHUP")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dormouse_host import show
+from dormouse_host import terminal
 from dormouse_host.cli_words import (
     Broker,
     Db,
@@ -49,14 +49,14 @@ def status(
     with opened(db) as fleet:
         views, now = fleet.status(device, group), time.time()
         if json:
-            show.devices_json(views, now)
+            terminal.devices_json(views, now)
         elif device is not None:
-            show.device(views[0], fleet.understood(device), now)
+            terminal.device(views[0], fleet.understood(device), now)
         else:
-            show.devices(views, now)
-        show.strangers(fleet.strangers())
+            terminal.devices(views, now)
+        terminal.strangers(fleet.strangers())
         if any(view.pending for view in views) and not any(relay.alive for relay in fleet.relays()):
-            show.warn("commands are pending and no relay runs on this ledger: dormouse relay")
+            terminal.warn("commands are pending and no relay runs on this ledger: dormouse relay")
 
 
 def watch(
@@ -88,7 +88,7 @@ def log(
     with opened(db) as fleet:
         for line in fleet.log(device, limit):
             fields = {**line.fields, "at": line.at, "kind": line.kind}
-            show.told(fields, f"{show.when(line.at)}  {line.kind:<9}  {line.text}", json=json)
+            terminal.told(fields, f"{terminal.when(line.at)}  {line.kind:<9}  {line.text}", json=json)
 
 
 def export(
@@ -108,9 +108,9 @@ def export(
     with opened(db) as fleet:
         found = fleet.export(what, start)
         if csv:
-            show.table(found, what)
+            terminal.table(found, what)
         else:
-            show.rows(found)
+            terminal.rows(found)
 
 
 # ---- devices
@@ -126,7 +126,7 @@ def devices_add(
     """
     with opened(db, make=True) as fleet:
         count = fleet.add(*names)
-        show.told({"added": count}, f"{count} added", json=json)
+        terminal.told({"added": count}, f"{count} added", json=json)
 
 
 @devices.command("remove")
@@ -145,7 +145,7 @@ def devices_remove(
     said = settings(db, broker)
     with opened(db) as fleet:
         fleet.remove(device, None if offline else address(said))
-        show.told({"removed": device}, f"{device} removed", json=json)
+        terminal.told({"removed": device}, f"{device} removed", json=json)
 
 
 @devices.command("group")
@@ -166,7 +166,7 @@ def devices_group(
         fleet.group(group, names or [])
         count = len(set(names or ()))
         text = f"{group} has {count} devices" if count else f"{group} is dissolved"
-        show.told({"group": group, "devices": count}, text, json=json)
+        terminal.told({"group": group, "devices": count}, text, json=json)
 
 
 @devices.command("list")
@@ -174,4 +174,4 @@ def devices_list(group: Group = None, db: Db = None, json: Json = False) -> None
     """List the devices."""
     with opened(db) as fleet:
         for name in fleet.members(group):
-            show.told({"device": name}, name, json=json)
+            terminal.told({"device": name}, name, json=json)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from dormouse_host import show
+from dormouse_host import terminal
 from dormouse_host.cli_words import Broker, Db, Json, address, moment, opened, settings
 from dormouse_host.errors import HostError
 
@@ -74,7 +74,7 @@ def relay_forget(
     said = settings(db, broker)
     with opened(db) as fleet:
         fleet.forget_relay(name, address(said))
-        show.told({"forgotten": name}, f"relay {name} is forgotten", json=json)
+        terminal.told({"forgotten": name}, f"relay {name} is forgotten", json=json)
 
 
 @relay.command("list")
@@ -86,7 +86,9 @@ def relay_list(db: Db = None, json: Json = False) -> None:
     with opened(db) as fleet:
         for one in fleet.relays():
             how = "alive" if one.alive else "dead"
-            show.told({"relay": one.name, "alive": one.alive, "instance": one.instance}, f"{one.name} {how}", json=json)
+            terminal.told(
+                {"relay": one.name, "alive": one.alive, "instance": one.instance}, f"{one.name} {how}", json=json
+            )
 
 
 # ---- the ledger itself
@@ -108,7 +110,7 @@ def prune(
     with opened(db) as fleet, live.bar("pruning") as tell:
         pruned = fleet.prune(moment(before, time.time()), dry=dry, on_progress=tell)
     counts = ", ".join(f"{count} {what}" for what, count in pruned.items())
-    show.told({**pruned, "deleted": not dry}, f"{counts} {'would be deleted' if dry else 'deleted'}", json=json)
+    terminal.told({**pruned, "deleted": not dry}, f"{counts} {'would be deleted' if dry else 'deleted'}", json=json)
 
 
 @ledger.command("backup")
@@ -119,7 +121,7 @@ def ledger_backup(target: Annotated[Path, typer.Argument(metavar="FILE")], db: D
     """
     with opened(db) as fleet:
         fleet.backup(target)
-        show.told({"backup": str(target)}, f"copied to {target}", json=json)
+        terminal.told({"backup": str(target)}, f"copied to {target}", json=json)
 
 
 @ledger.command("restored")
@@ -131,4 +133,4 @@ def ledger_restored(db: Db = None, json: Json = False) -> None:
     with opened(db) as fleet:
         devices, count = fleet.restored()
         text = f"new numbers for {devices} devices; {count} commands that were open are unknown"
-        show.told({"devices": devices, "unknown": count}, text, json=json)
+        terminal.told({"devices": devices, "unknown": count}, text, json=json)

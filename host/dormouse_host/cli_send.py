@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dormouse_host import show
+from dormouse_host import terminal
 from dormouse_host.cli_words import Command, Db, Device, Json, complete_order, opened, seconds_until
 from dormouse_host.errors import HostError
 
@@ -79,12 +79,12 @@ def _show_sent(sent: "list[Sent]", *, json: bool, quiet: bool = False) -> None:
     warnings = [one.warning for one in sent if one.warning]
     if warnings:
         more = f", and {len(warnings) - 1} more like this" if len(warnings) > 1 else ""
-        show.warn(f"{warnings[0]}{more}")
+        terminal.warn(f"{warnings[0]}{more}")
     for one in sent if not quiet else ():
         if json:
-            show.json_line({"id": one.name, "device": one.device, "warning": one.warning})
+            terminal.json_line({"id": one.name, "device": one.device, "warning": one.warning})
         else:
-            show.line(one.name if len(sent) == 1 else f"{one.name} {one.device}")
+            terminal.line(one.name if len(sent) == 1 else f"{one.name} {one.device}")
 
 
 def _wait(fleet: "Fleet", sent: "list[Sent]", patience: float | None, *, json: bool) -> None:
@@ -99,10 +99,10 @@ def _wait(fleet: "Fleet", sent: "list[Sent]", patience: float | None, *, json: b
             with live.settling(len(sent)) as look:
                 views = fleet.wait_all(names, patience, look)
     except KeyboardInterrupt:
-        show.warn(f"nobody waits any more, but it goes on: dormouse result {names[0]}")
+        terminal.warn(f"nobody waits any more, but it goes on: dormouse result {names[0]}")
         raise
     for view in views:
-        show.command(view, json=json, history=len(views) == 1)
+        terminal.command(view, json=json, history=len(views) == 1)
     if any(view.status != "succeeded" for view in views):
         raise typer.Exit(1)
 
@@ -110,7 +110,7 @@ def _wait(fleet: "Fleet", sent: "list[Sent]", patience: float | None, *, json: b
 def result(command: Command, db: Db = None, json: Json = False) -> None:
     """Show what became of a command."""
     with opened(db) as fleet:
-        show.command(fleet.result(command), json=json)
+        terminal.command(fleet.result(command), json=json)
 
 
 def cancel(command: Command, db: Db = None, json: Json = False) -> None:
@@ -119,7 +119,7 @@ def cancel(command: Command, db: Db = None, json: Json = False) -> None:
     At once while it has not left, else by the device, unless it has started it.
     """
     with opened(db) as fleet:
-        show.command(fleet.cancel(command), json=json)
+        terminal.command(fleet.cancel(command), json=json)
 
 
 def resend(

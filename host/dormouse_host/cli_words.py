@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dormouse_host.address import BrokerAddress, parse
 from dormouse_host.errors import HostError
 from dormouse_host.settings import Settings, read
-from dormouse_host.url import BrokerAddress, parse
 
 if TYPE_CHECKING:
     from dormouse_host.fleet import Fleet

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console as RichConsole
 from rich.text import Text
 
-from dormouse_host.show import safe
+from dormouse_host.terminal import safe
 
 
 class Console:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from dormouse_host import children
+from dormouse_host import processes
+from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
-from dormouse_host.url import BrokerAddress
 
 _APP = Path(__file__).with_name("demo_app.py")
 _MARGIN = 6  # seconds of silence beyond its budget that make a device process hung; an interpreter starts in one
@@ -84,14 +84,14 @@ class DemoDevice:
         reading, writing = os.pipe()
         with open(reading, "rb", 0) as pipe:
             try:
-                child = children.start(argv, output=writing, env=env)
+                child = processes.start(argv, output=writing, env=env)
             finally:
                 os.close(writing)
             try:
                 reason = self._follow(_lines(pipe, budget + _MARGIN), on_event)
                 code = child.wait(_MARGIN)
             finally:
-                children.stop(child)
+                processes.stop(child)
         if code:
             raise HostError(f"device {self.id}: {reason or f'ended with {code}'}", 2 if code == 2 else 1)
 

@@ -7,12 +7,12 @@ what the broker acknowledged; and the device process of one phase is gone before
 from time import sleep
 
 from dormouse import payloads, protocol
+from dormouse_host.address import BrokerAddress
 from dormouse_host.console import Console
 from dormouse_host.demo_device import DemoDevice, Event
 from dormouse_host.demo_outcome import Outcome, Variant
 from dormouse_host.errors import HostError
 from dormouse_host.publisher import Publisher
-from dormouse_host.url import BrokerAddress
 
 _TEST = "Test message"
 _OFFLINE = "Offline message "

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from dormouse_host import files
 from dormouse_host.boards import Board
-from dormouse_host.door import files
 from dormouse_host.errors import HostError
 
 _UF2 = (0x0A324655, 0x9E5D5157)  # the two words that each block begins with

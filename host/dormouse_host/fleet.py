@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dormouse import protocol
 from dormouse_host import catalogues, orders
+from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.database import missing
 from dormouse_host.ledger.records import COLUMNS, MORE, LogLine
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
 from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
-from dormouse_host.url import BrokerAddress
 
 if TYPE_CHECKING:
     from dormouse_host.relay.relay import Relay

@@ -6,7 +6,7 @@ filled in; the settings, for passwords go there, are their owner's alone.
 
 from pathlib import Path
 
-from dormouse_host.door import files
+from dormouse_host import files
 from dormouse_host.errors import HostError
 
 APP = '''"""The device's program: commands and readings. It touches no hardware at import."""

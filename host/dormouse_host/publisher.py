@@ -19,8 +19,8 @@ from paho.mqtt import client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
 from dormouse_host import bounded, tls
+from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
-from dormouse_host.url import BrokerAddress
 
 _CONNECT_WITHIN = 6.0  # seconds for name, TCP and CONNACK together: bad input is reported within 10
 _SILENCE = 6.0  # seconds without a PUBACK after which the broker counts as stuck

@@ -8,8 +8,8 @@ import ssl
 
 from paho.mqtt import client as paho
 
+from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
-from dormouse_host.url import BrokerAddress
 
 
 def context(ca: str | None) -> ssl.SSLContext:

@@ -9,9 +9,8 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from dormouse_host import toolchain
+from dormouse_host import files, toolchain
 from dormouse_host.broker import HOST, Mosquitto
-from dormouse_host.door import files
 from dormouse_host.errors import HostError
 
 SETTINGS = (

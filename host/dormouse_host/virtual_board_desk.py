@@ -8,7 +8,7 @@ import select
 import sys
 from collections.abc import Callable
 
-from dormouse_host import show
+from dormouse_host import terminal
 from dormouse_host.errors import HostError
 from dormouse_host.virtual_board import Event, VirtualBoard
 
@@ -76,7 +76,7 @@ def serve(board: VirtualBoard, tell: Callable[[Event], object], stopped: Callabl
             for line in lines:
                 answer = obey(board, line.decode(errors="replace"))
                 if answer:
-                    show.warn(answer)
+                    terminal.warn(answer)
             rest = rest[-_LONGEST:]
         if board.failure:
             raise HostError(f"the virtual board broke: {board.failure}")

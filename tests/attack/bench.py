@@ -19,12 +19,12 @@ from typing import Any, NoReturn, Self
 import made_broker
 from conftest import DeviceInterpreter
 from device_folder import Device, Ran
-from dormouse_host import Fleet, children, cli, toolchain
+from dormouse_host import Fleet, cli, processes, toolchain
+from dormouse_host.address import BrokerAddress
 from dormouse_host.door import environment, provision
 from dormouse_host.door.broker import add_relay
 from dormouse_host.door.probe import Client, NoAnswer
 from dormouse_host.publisher import Publisher
-from dormouse_host.url import BrokerAddress
 
 APP = """
 from dormouse import command, telemetry
@@ -73,13 +73,13 @@ class Bench:
         around = {**os.environ, **said, "DORMOUSE_DB": self.db}
         argv = [sys.executable, "-m", "dormouse_host.cli", "relay", "--name", "main", *self._more]
         with (self.folder / "relay.log").open("wb") as log:
-            self._relay = children.start(argv, output=log, env=around)
+            self._relay = processes.start(argv, output=log, env=around)
         self.until(lambda: "info connected" in self.log("relay"))
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._relay:
-            children.stop(self._relay)
+            processes.stop(self._relay)
         self.broker.close()
         self._temporary.cleanup()
 

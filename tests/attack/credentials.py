@@ -9,11 +9,11 @@ from pathlib import Path
 import made_broker
 from attack import Outcome, attack
 from attack.bench import Bench
+from dormouse_host.address import BrokerAddress
 from dormouse_host.door import provision
 from dormouse_host.door.probe import Client, NoAnswer
 from dormouse_host.errors import HostError
 from dormouse_host.publisher import Publisher
-from dormouse_host.url import BrokerAddress
 
 _GROUP = "at the broker"
 _SOON = 0.7  # seconds in which a message that is let through has come

@@ -20,11 +20,11 @@ from cryptography.x509.oid import NameOID
 
 from attack import Outcome, attack
 from attack.bench import Bench
+from dormouse_host.address import BrokerAddress
 from dormouse_host.broker import free_port
 from dormouse_host.door.authority import Authority, Signed
 from dormouse_host.errors import HostError
 from dormouse_host.publisher import Publisher
-from dormouse_host.url import BrokerAddress
 
 _ADDRESS = "127.0.0.1"
 _GROUP = "between device and broker"

@@ -11,11 +11,11 @@ from attack.bench import Bench
 from device_folder import Device
 from dormouse import protocol
 from dormouse.signing import Signer
+from dormouse_host.address import BrokerAddress
 from dormouse_host.door.probe import Client
 from dormouse_host.ledger import rows
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.store import Incoming
-from dormouse_host.url import BrokerAddress
 
 _GROUP = "against the ledger"
 _ROUNDS = 4  # as many ledgers as a device knows

@@ -12,8 +12,9 @@ import made_broker
 from another_user import NAME, does, open_folder, readable
 from attack import Outcome, attack
 from attack.bench import Bench
+from dormouse_host import files
 from dormouse_host.door import broker as door
-from dormouse_host.door import files, provision
+from dormouse_host.door import provision
 from dormouse_host.errors import HostError
 
 _GROUP = "on the machine"

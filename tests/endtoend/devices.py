@@ -15,7 +15,7 @@ from typing import Any
 
 from dormouse.ports.storage import Storage
 from dormouse.ring import Ring
-from dormouse_host import children, compiled, device_process
+from dormouse_host import compiled, device_process, processes
 
 BOARD = Path(__file__).parent / "board"
 HUNG = 60.0  # seconds; a wake has 5
@@ -71,7 +71,7 @@ class Device:
         arguments = [str(BOARD / "wakes.py"), str(self.folder), str(wakes), self.clock]
         argv, environment = device_process.interpreter(self.kind, arguments, [self._library])
         with (self.folder / "log").open("ab") as log:
-            self._child = children.start(argv, output=log, env={**environment, "DORMOUSE_CAUSE": cause})
+            self._child = processes.start(argv, output=log, env={**environment, "DORMOUSE_CAUSE": cause})
         self.wakes += wakes
 
     def end(self) -> None:

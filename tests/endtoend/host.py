@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dormouse_host import children
+from dormouse_host import processes
 from dormouse_host.broker import Mosquitto
 
 SESSIONS = "mosquitto.db"
@@ -69,7 +69,7 @@ class RelayProcess:
         if not self.alive:
             self._read = self.log.stat().st_size if self.log.exists() else 0
             with self.log.open("ab") as log:
-                self._child = children.start(self._argv, output=log, env=self._environment)
+                self._child = processes.start(self._argv, output=log, env=self._environment)
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO
 
-from dormouse_host import children
+from dormouse_host import processes
 from endtoend.host import TESTS
 from endtoend.oracle import Verdict
 from endtoend.runs import POSTGRESQL
@@ -65,8 +65,8 @@ class _Child:
             arguments.append(self.stack.enter_context(server.fresh()))
         argv = [sys.executable, "-m", "endtoend.one", *arguments]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")])}
-        self.process: subprocess.Popen[bytes] = children.start(argv, output=self.output, env=environment)
-        self.stack.callback(children.stop, self.process)
+        self.process: subprocess.Popen[bytes] = processes.start(argv, output=self.output, env=environment)
+        self.stack.callback(processes.stop, self.process)
 
     def done(self) -> Done | None:
         """What it came to, once it is over."""

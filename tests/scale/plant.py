@@ -18,7 +18,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-from dormouse_host import children, toolchain, trial_broker
+from dormouse_host import processes as children
+from dormouse_host import toolchain, trial_broker
 from dormouse_host.broker import Mosquitto
 from dormouse_host.fleet import Fleet
 from scale import counted_relay

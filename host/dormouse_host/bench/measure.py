@@ -9,13 +9,13 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
+from dormouse_host.address import BrokerAddress
 from dormouse_host.bench.cases import DELAY, Row, Style
 from dormouse_host.bench.proxy import Conversation, Proxy
 from dormouse_host.bench.subject import Collector, Subject
 from dormouse_host.broker import HOST, Mosquitto, free_port
 from dormouse_host.door.authority import Authority
 from dormouse_host.errors import HostError
-from dormouse_host.url import BrokerAddress
 
 _LEAST, _MOST = 8, 512  # KiB of heap between which the smallest is looked for
 _AMPLE = "2048k"  # for the time that a wake takes where a board's heap is not enough

@@ -17,9 +17,9 @@ from paho.mqtt import client as paho
 
 from dormouse import payloads, protocol
 from dormouse_host import boards, bounded, device_process
+from dormouse_host.address import BrokerAddress
 from dormouse_host.bench.cases import OURS, Style
 from dormouse_host.errors import HostError
-from dormouse_host.url import BrokerAddress
 
 _HERE = Path(__file__).parent
 _WITHIN = 500.0  # seconds for one wake: (1000, 10) of the plain script takes more than 200

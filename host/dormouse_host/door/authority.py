@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from dormouse_host.door import files, hosts
+from dormouse_host import files, hosts
 from dormouse_host.errors import HostError
 
 _EARLIER = timedelta(days=1)  # before now, for clocks that are a little behind

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
-from dormouse_host import bounded
-from dormouse_host.door import environment, files, hosts, passwords, running, texts
+from dormouse_host import bounded, files, hosts
+from dormouse_host.door import environment, passwords, running, texts
 from dormouse_host.door.authority import Authority
 from dormouse_host.errors import HostError
 

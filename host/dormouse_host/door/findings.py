@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Literal
 
 from dormouse import protocol
-from dormouse_host.door import environment, files, passwords, provision
+from dormouse_host import files
+from dormouse_host.address import BrokerAddress, parse
+from dormouse_host.door import environment, passwords, provision
 from dormouse_host.door.broker import BrokerFolder, add_relay, remove_relay
 from dormouse_host.door.probe import MOST, Client, NoAnswer, fresh
 from dormouse_host.errors import HostError
-from dormouse_host.url import BrokerAddress, parse
 
 Grade = Literal["ok", "note", "warning", "broken", "not tried"]
 SEVERITY = {"broken": 4, "warning": 3}  # the command's exit code is that of the worst row; 0 where there is none

@@ -11,7 +11,7 @@ import os
 import secrets
 from pathlib import Path
 
-from dormouse_host.door import files
+from dormouse_host import files
 
 _ITERATIONS = 101  # mosquitto's own; our passwords are 128 random bits, which no dictionary has
 _SALT = 12  # bytes, as mosquitto's own

@@ -19,7 +19,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from dormouse_host import bounded, tls
-from dormouse_host.url import BrokerAddress
+from dormouse_host.address import BrokerAddress
 
 WITHIN = 10.0  # seconds that a broker has for an answer
 _LONGEST = 30.0  # seconds for all that is queued

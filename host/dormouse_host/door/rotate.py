@@ -27,8 +27,8 @@ from typing import Any, ClassVar
 
 from cryptography import x509
 
-from dormouse_host import Fleet, catalogues
-from dormouse_host.door import files, passwords, provision
+from dormouse_host import Fleet, catalogues, files
+from dormouse_host.door import passwords, provision
 from dormouse_host.door.broker import BrokerFolder
 from dormouse_host.errors import HostError
 from dormouse_host.fleet import LOOK

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dormouse_host import tls
-from dormouse_host.door import files, passwords
+from dormouse_host import files, tls
+from dormouse_host.door import passwords
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:

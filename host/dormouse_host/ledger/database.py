@@ -21,7 +21,7 @@ from sqlalchemy import Connection, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, SQLAlchemyError
 
-from dormouse_host.door import files, places
+from dormouse_host import files, places
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import contention
 from dormouse_host.ledger.schema import HEAD, VERSION_TABLE

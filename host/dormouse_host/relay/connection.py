@@ -17,10 +17,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from dormouse import protocol
 from dormouse_host import bounded, tls
+from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.outward import Ack, Outgoing
 from dormouse_host.ledger.store import Incoming
-from dormouse_host.url import BrokerAddress
 
 _CONNECT_WITHIN = 6.0  # seconds for TCP and CONNACK
 _KEEPALIVE = 30  # seconds

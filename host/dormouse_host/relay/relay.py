@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
+from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.contention import Busy
 from dormouse_host.ledger.database import Gone
@@ -24,7 +25,6 @@ from dormouse_host.relay import log
 from dormouse_host.relay.connection import Connection, Lost
 from dormouse_host.relay.rival import SETTLED, Rival
 from dormouse_host.stopping import Stop
-from dormouse_host.url import BrokerAddress
 
 _POLL = 0.1  # seconds between two looks at the ledger while nothing comes in
 _SHORTEST, _LONGEST = 0.5, 30.0  # seconds before connecting again

@@ -7,7 +7,7 @@ ledger, no broker that restarts and no network that breaks counts. The relay tha
 import select
 import socket
 
-from dormouse_host.url import BrokerAddress
+from dormouse_host.address import BrokerAddress
 
 SETTLED = 5.0  # seconds after which a connection is nobody else's
 _TIMES = 3  # connections in a row that were taken over

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dormouse_host.door import places
+from dormouse_host import places
 from dormouse_host.errors import HostError
 
 PRIVATE, SHARED, PUBLIC = 0o600, 0o640, 0o644  # SHARED: for the folder's group, where that may read the folder
