@@ -12,7 +12,7 @@ from pathlib import Path
 
 import made_broker
 from brokers import Nats, Rabbit
-from dormouse_host.broker import Embedded, LocalBroker, Mosquitto
+from dormouse_host.broker.local import Embedded, LocalBroker, Mosquitto
 from dormouse_host.door.check import check, severity
 from dormouse_host.door.findings import Case, Row, trial
 from needs import need_mosquitto

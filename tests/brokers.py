@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dormouse_host import processes
-from dormouse_host.broker import HOST, LocalBroker, free_port
+from dormouse_host.broker.local import HOST, LocalBroker, free_port
 
 _SBIN = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
 

@@ -13,7 +13,7 @@ from xdist.scheduler import LoadGroupScheduling
 
 import sampling
 from dormouse_host import device_process, toolchain
-from dormouse_host.broker import Mosquitto
+from dormouse_host.broker.local import Mosquitto
 from dormouse_host.errors import HostError
 from ledgers import backup, postgresql_server, postgresql_url, sqlite_file, where  # noqa: F401  (fixtures of all tests)
 from needs import need_micropython, need_mosquitto

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-from dormouse_host.broker import HOST
+from dormouse_host.broker.local import HOST
 from peer import packet, publish
 
 CEILING = 256 << 20  # bytes that a process of the host may take, whatever a broker does

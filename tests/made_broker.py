@@ -15,10 +15,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from dormouse_host.address import BrokerAddress, parse
-from dormouse_host.broker import HOST, LocalBroker, free_port
-from dormouse_host.door import broker as door
-from dormouse_host.door import environment, running
-from dormouse_host.door.broker import BrokerFolder
+from dormouse_host.broker import environment, running
+from dormouse_host.broker import setup as door
+from dormouse_host.broker.local import HOST, LocalBroker, free_port
+from dormouse_host.broker.setup import BrokerFolder
 from needs import need_mosquitto
 
 

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from dormouse_host import processes
-from dormouse_host.broker import HOST, free_port
+from dormouse_host.broker.local import HOST, free_port
 from dormouse_host.ledger.database import Database
 
 USER = "nobody"  # root may not run PostgreSQL

@@ -6,8 +6,8 @@ Must stay true: the wakes are processes; a call and a wake each fail here where 
 import pytest
 
 from attack.bench import Bench
-from dormouse_host.door.rotate import rotate
 from dormouse_host.errors import HostError
+from dormouse_host.rotation import rotate
 
 
 @pytest.fixture(scope="module", name="opened")

@@ -14,9 +14,9 @@ import pytest
 
 from device_folder import APP
 from dormouse_host import boards
+from dormouse_host.broker.client import Publisher
 from dormouse_host.demo_device import Event, parse
 from dormouse_host.flash_wake import Lines
-from dormouse_host.publisher import Publisher
 
 PATIENCE = 40  # seconds for a process that a busy machine starts
 

@@ -108,7 +108,7 @@ def test_names_that_are_not_checked_run_in_a_shell(bench, monkeypatch):
     """Else the attack on what a shell sources would prove nothing."""
     monkeypatch.setattr(hosts, "plain", lambda text: text)
     monkeypatch.setattr(hosts, "alternative", lambda text: x509.DNSName("x"))
-    monkeypatch.setattr("dormouse_host.door.environment.shlex.quote", lambda text: text)
+    monkeypatch.setattr("dormouse_host.broker.environment.shlex.quote", lambda text: text)
     assert folders.try_sourced(bench).let_in
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import peers
 from device_folder import APP, Device, Host, Ran, command, say
-from dormouse_host.broker import Mosquitto, free_port
+from dormouse_host.broker.local import Mosquitto, free_port
 from needs import need_mosquitto
 from peer import CONNECT, Connection, Peer, answers, connack, honest, packet, suback
 

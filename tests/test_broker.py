@@ -14,10 +14,10 @@ import pytest
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from dormouse_host import broker as brokers
-from dormouse_host.broker import Embedded, Mosquitto
+from dormouse_host.broker import local as brokers
+from dormouse_host.broker.client import Publisher
+from dormouse_host.broker.local import Embedded, Mosquitto
 from dormouse_host.errors import HostError
-from dormouse_host.publisher import Publisher
 from needs import need_mosquitto
 
 
@@ -113,7 +113,7 @@ def test_broker_that_cannot_start_says_why_and_leaves_nothing():
 
 def test_free_ports_are_all_different_and_none_that_the_system_gives_away():
     """Between the asking and the listening somebody else may ask, or the system give it to a connection."""
-    ask = "from dormouse_host.broker import free_port; print(*(free_port() for _ in range(50)))"
+    ask = "from dormouse_host.broker.local import free_port; print(*(free_port() for _ in range(50)))"
     argv = [sys.executable, "-c", ask]
     children = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     ports = [int(port) for child in children for port in child.communicate(timeout=60)[0].split()]

@@ -10,7 +10,7 @@ import pytest
 import made_broker
 from brokers import Nats, Rabbit
 from dormouse_host.address import BrokerAddress
-from dormouse_host.broker import Embedded, Mosquitto
+from dormouse_host.broker.local import Embedded, Mosquitto
 from dormouse_host.door import check_kept, check_rights
 from dormouse_host.door.check import check, severity
 from dormouse_host.door.findings import Case, Row, trial

@@ -11,13 +11,13 @@ from sqlalchemy import text
 
 from dormouse import protocol
 from dormouse_host import Fleet
+from dormouse_host.broker.client import Publisher
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import contention, database
 from dormouse_host.ledger.contention import Busy, retried
 from dormouse_host.ledger.database import Database
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.store import Incoming, Ledger
-from dormouse_host.publisher import Publisher
 from test_relay import Running, until
 
 SOON = 0.5  # seconds of patience in these tests

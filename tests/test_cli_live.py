@@ -21,10 +21,10 @@ import typer.testing
 
 from dormouse import protocol
 from dormouse_host import Fleet, cli, live
-from dormouse_host.broker import LocalBroker
+from dormouse_host.broker.client import Publisher
+from dormouse_host.broker.local import LocalBroker
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.store import Incoming
-from dormouse_host.publisher import Publisher
 from test_relay import Running, make_device
 
 PROGRAM = str(Path(sys.executable).with_name("dormouse"))

@@ -17,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 import peers
 from dormouse_host.address import BrokerAddress
 from dormouse_host.bench.proxy import Conversation, Proxy, packets
-from dormouse_host.broker import Mosquitto, free_port
+from dormouse_host.broker.local import Mosquitto, free_port
 from dormouse_host.console import Console
 from dormouse_host.demo_device import DemoDevice
 from dormouse_host.demo_outcome import Variant

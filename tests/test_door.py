@@ -15,11 +15,11 @@ from cryptography import x509
 
 import made_broker
 from dormouse_host.address import BrokerAddress, parse
-from dormouse_host.door import broker as door
-from dormouse_host.door import environment, passwords, provision
+from dormouse_host.broker import credentials, environment, passwords
+from dormouse_host.broker import setup as door
+from dormouse_host.broker.client import Publisher
 from dormouse_host.door.probe import Client, NoAnswer
 from dormouse_host.errors import HostError
-from dormouse_host.publisher import Publisher
 from needs import need_mosquitto
 
 SECRET = ("ca.key", "broker.key", "passwd", "secrets.json", "key.der", "relay-main.env", "acl")
@@ -55,8 +55,8 @@ def lets_in(made: door.BrokerFolder, device: str, project: Path) -> bool:
 
 def test_secrets_are_their_owners_alone_and_the_ca_is_not_the_brokers(tmp_path):
     made = made_broker.make(tmp_path / "b")
-    provision.provision(made, "a", tmp_path)
-    provision.provision(made, "b", tmp_path, cert=True)
+    credentials.provision(made, "a", tmp_path)
+    credentials.provision(made, "b", tmp_path, cert=True)
     found = [path for path in tmp_path.rglob("*") if path.name in SECRET]
     assert len(found) == len(SECRET) + 1  # two devices
     for path in found:
@@ -68,7 +68,7 @@ def test_secrets_are_their_owners_alone_and_the_ca_is_not_the_brokers(tmp_path):
 
 def test_no_password_stands_anywhere_but_where_its_owner_reads_it(tmp_path):
     made = made_broker.make(tmp_path / "b")
-    provision.provision(made, "a", tmp_path)
+    credentials.provision(made, "a", tmp_path)
     relay = made.relay_file("main").read_text().partition("MQTT_PASSWORD=")[2].splitlines()[0]
     device = json.loads((tmp_path / "devices" / "a" / "secrets.json").read_text())["password"]
     places: dict[str, list[str]] = {relay: [], device: []}
@@ -123,7 +123,7 @@ def test_mosquitto_started_by_root_becomes_its_own_user(tmp_path_factory):
             deadline = time.monotonic() + 30
             while not (made.broker / "mosquitto.pid").exists() and time.monotonic() < deadline:
                 time.sleep(0.02)
-            done = provision.provision(made, "late", folder)
+            done = credentials.provision(made, "late", folder)
             assert done.told
             assert Path(f"/proc/{child.pid}").stat().st_uid == pwd.getpwnam("mosquitto").pw_uid
             with Client(address(made, "late", folder), "late") as client:
@@ -141,7 +141,7 @@ def test_mosquitto_started_by_root_becomes_its_own_user(tmp_path_factory):
 
 def test_device_with_a_password_comes_in_and_is_who_it_is(running, tmp_path):
     made = running.made
-    assert provision.provision(made, "pump", tmp_path).told
+    assert credentials.provision(made, "pump", tmp_path).told
     config = json.loads((tmp_path / "devices" / "pump" / "config.json").read_text())
     assert config == {"id": "pump", "broker": f"mqtts://127.0.0.1:{made.ports[0]}", "ca": "ca.der"}
     with Client(address(made, "pump", tmp_path), "somebody-else") as client:
@@ -153,11 +153,11 @@ def test_device_with_a_password_comes_in_and_is_who_it_is(running, tmp_path):
 
 def test_revoked_password_is_out_at_once_though_connected(running, tmp_path):
     made = running.made
-    provision.provision(made, "lost", tmp_path)
+    credentials.provision(made, "lost", tmp_path)
     credential = address(made, "lost", tmp_path)
     with Client(credential, "lost") as thief:
         thief.connect().subscribe("dormouse/lost/down/#")
-        assert provision.revoke(made, "lost")
+        assert credentials.revoke(made, "lost")
         with Publisher(running.of_relay()) as relay:
             relay.publish("dormouse/lost/down/cmd", [b"secret"])
         thief.rest(1)
@@ -168,21 +168,21 @@ def test_revoked_password_is_out_at_once_though_connected(running, tmp_path):
 
 def test_certificate_comes_in_and_a_revoked_one_does_not(running, tmp_path):
     made = running.made
-    provision.provision(made, "cert-a", tmp_path, cert=True)
-    provision.provision(made, "cert-b", tmp_path, cert=True)
+    credentials.provision(made, "cert-a", tmp_path, cert=True)
+    credentials.provision(made, "cert-b", tmp_path, cert=True)
     assert json.loads((tmp_path / "devices" / "cert-a" / "secrets.json").read_text()) == {}
     assert lets_in(made, "cert-a", tmp_path)
-    provision.revoke(made, "cert-a")
+    credentials.revoke(made, "cert-a")
     assert not lets_in(made, "cert-a", tmp_path)
     assert lets_in(made, "cert-b", tmp_path)
 
 
 def test_who_was_revoked_can_be_let_in_again_but_not_with_the_old_credential(running, tmp_path):
     made = running.made
-    provision.provision(made, "back", tmp_path)
+    credentials.provision(made, "back", tmp_path)
     old = address(made, "back", tmp_path)
-    provision.revoke(made, "back")
-    provision.provision(made, "back", tmp_path)
+    credentials.revoke(made, "back")
+    credentials.provision(made, "back", tmp_path)
     with pytest.raises(NoAnswer, match="refused"), Client(old, "back") as client:
         client.connect()
     with Client(address(made, "back", tmp_path), "back") as client:
@@ -193,10 +193,10 @@ def test_who_was_revoked_can_be_let_in_again_but_not_with_the_old_credential(run
 
 
 def test_a_credential_is_not_replaced_by_accident(running, tmp_path):
-    provision.provision(running.made, "once", tmp_path)
+    credentials.provision(running.made, "once", tmp_path)
     before = (tmp_path / "devices" / "once" / "secrets.json").read_text()
     with pytest.raises(HostError, match="has a credential already"):
-        provision.provision(running.made, "once", tmp_path)
+        credentials.provision(running.made, "once", tmp_path)
     assert (tmp_path / "devices" / "once" / "secrets.json").read_text() == before
 
 
@@ -207,7 +207,7 @@ def test_a_name_that_is_no_device_id_writes_nothing(tmp_path, name):
     made = made_broker.make(tmp_path / "b")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(HostError) as caught:
-        provision.provision(made, name, tmp_path / "project")
+        credentials.provision(made, name, tmp_path / "project")
     assert caught.value.code == 2
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 

@@ -14,10 +14,10 @@ import pytest
 
 import made_broker
 from dormouse_host import Fleet, files
-from dormouse_host.door import broker as door
-from dormouse_host.door import passwords, provision, running
-from dormouse_host.door.rotate import rotate
+from dormouse_host.broker import credentials, passwords, running
+from dormouse_host.broker import setup as door
 from dormouse_host.errors import HostError
+from dormouse_host.rotation import rotate
 
 
 def denied(made, device: str) -> bool:
@@ -29,14 +29,14 @@ def test_commands_at_once_lose_neither_a_revocation_nor_a_credential(tmp_path, c
     made = made_broker.make(tmp_path / "b")
     first, second = ([f"{name}{n}" for n in range(8)] for name in ("a", "b"))
     with ThreadPoolExecutor(8) as hands:
-        list(hands.map(lambda device: provision.provision(made, device, tmp_path, cert=cert), first))
-        assert {device for device in first if provision.has_credential(made, device)} == set(first)
-        out = [hands.submit(provision.revoke, made, device) for device in first]
-        back = [hands.submit(provision.provision, made, device, tmp_path, cert=cert) for device in second]
+        list(hands.map(lambda device: credentials.provision(made, device, tmp_path, cert=cert), first))
+        assert {device for device in first if credentials.has_credential(made, device)} == set(first)
+        out = [hands.submit(credentials.revoke, made, device) for device in first]
+        back = [hands.submit(credentials.provision, made, device, tmp_path, cert=cert) for device in second]
         assert [each.result() for each in out] == [False] * 8, "no broker runs"
         assert [each.result().told for each in back] == [False] * 8
-    assert [device for device in first if provision.has_credential(made, device) or not denied(made, device)] == []
-    assert [device for device in second if not provision.has_credential(made, device) or denied(made, device)] == []
+    assert [device for device in first if credentials.has_credential(made, device) or not denied(made, device)] == []
+    assert [device for device in second if not credentials.has_credential(made, device) or denied(made, device)] == []
 
 
 def test_one_device_is_provisioned_once_however_many_ask(tmp_path):
@@ -44,7 +44,7 @@ def test_one_device_is_provisioned_once_however_many_ask(tmp_path):
 
     def ask(_):
         try:
-            provision.provision(made, "pump", tmp_path)
+            credentials.provision(made, "pump", tmp_path)
         except HostError as error:
             return str(error)
         return ""
@@ -64,10 +64,10 @@ def test_a_process_that_was_killed_holds_the_folder_no_longer(tmp_path, monkeypa
         assert holder.stdout
         assert holder.stdout.readline()
         with pytest.raises(HostError, match="is being changed by another process"):
-            provision.provision(made, "pump", tmp_path)
+            credentials.provision(made, "pump", tmp_path)
         holder.kill()
         holder.wait()
-    provision.provision(made, "pump", tmp_path)
+    credentials.provision(made, "pump", tmp_path)
     assert passwords.users(made.passwd) == ["dormouse-relay-main", "pump"]
 
 
@@ -82,11 +82,11 @@ def test_told_is_a_broker_that_has_read_its_files_and_no_other(tmp_path, monkeyp
             patch.setattr(running, "_ONE_TRY", 0.5)
             os.kill(broker.pid, signal.SIGSTOP)
             try:
-                assert not provision.provision(made, "pump", tmp_path).told
+                assert not credentials.provision(made, "pump", tmp_path).told
             finally:
                 os.kill(broker.pid, signal.SIGCONT)
-        assert provision.revoke(made, "pump")
-    assert not provision.provision(made, "pump", tmp_path).told
+        assert credentials.revoke(made, "pump")
+    assert not credentials.provision(made, "pump", tmp_path).told
     assert passwords.users(made.passwd) == ["dormouse-relay-main", "pump"], "the question leaves nothing behind"
 
 
@@ -138,15 +138,15 @@ def test_damaged_list_of_certificates_is_one_line(tmp_path, text):
     made = made_broker.make(tmp_path / "b")
     (made.path / "ca" / "issued.json").write_text(text)
     with pytest.raises(HostError, match=r"issued\.json is damaged"):
-        provision.provision(made, "pump", tmp_path, cert=True)
+        credentials.provision(made, "pump", tmp_path, cert=True)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 3}', '{"password": 3}', '{"cert": "AA==", "key": "AA=="}'])
 @pytest.mark.parametrize("cert", [False, True])
 def test_damaged_rotation_is_one_line_and_changes_nothing(tmp_path, cert, text):
     made = made_broker.make(tmp_path / "b")
-    provision.provision(made, "pump", tmp_path, cert=cert)
-    path = provision.rotation(made, "pump")
+    credentials.provision(made, "pump", tmp_path, cert=cert)
+    path = credentials.rotation(made, "pump")
     path.parent.mkdir()
     path.write_text(text)
     before = made.passwd.read_text()

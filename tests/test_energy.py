@@ -12,7 +12,7 @@ import pytest
 from device_folder import Device
 from dormouse import config
 from dormouse_host import boards, energy
-from dormouse_host.broker import free_port
+from dormouse_host.broker.local import free_port
 from dormouse_host.errors import HostError
 from needs import need_micropython, need_mosquitto
 

@@ -301,7 +301,7 @@ def test_a_first_wake_that_fails_is_named_by_its_stage(bench, stage, kind, wifi,
 
 def test_a_broker_that_refuses_is_named_with_its_reason(bench, tmp_path):
     """CONNACK code 5: mosquitto knows no such user."""
-    from dormouse_host.broker import Mosquitto
+    from dormouse_host.broker.local import Mosquitto
     from needs import need_mosquitto
 
     here = bench("ESP32_GENERIC")

@@ -15,12 +15,12 @@ import typer.testing
 
 from dormouse import protocol
 from dormouse_host import Fleet, catalogues, cli, cli_words, settings, terminal
+from dormouse_host.broker.client import Publisher
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import schema
 from dormouse_host.ledger.records import COLUMNS
 from dormouse_host.ledger.store import Incoming
 from dormouse_host.ledger.views import DeviceView
-from dormouse_host.publisher import Publisher
 
 CATALOGUE = {"commands": [["water", [["s", "int"], ["note", ["str", ""]]], 60, False]], "standard": ["ping"]}
 

@@ -10,7 +10,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from device_folder import COMES, Device, Host, say
-from dormouse_host.broker import Mosquitto
+from dormouse_host.broker.local import Mosquitto
 from needs import need_mosquitto
 from peer import Connection, Peer, honest
 

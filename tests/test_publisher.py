@@ -8,11 +8,11 @@ import time
 import pytest
 
 import peers
-from dormouse_host import publisher
 from dormouse_host.address import BrokerAddress
-from dormouse_host.broker import Mosquitto, free_port
+from dormouse_host.broker import client as publisher
+from dormouse_host.broker.client import Publisher
+from dormouse_host.broker.local import Mosquitto, free_port
 from dormouse_host.errors import HostError
-from dormouse_host.publisher import Publisher
 from needs import need_mosquitto
 
 

@@ -25,10 +25,10 @@ from conftest import DeviceInterpreter
 from device_folder import APP, Device
 from dormouse import protocol
 from dormouse_host import Fleet, device_process
-from dormouse_host.broker import Embedded, LocalBroker, Mosquitto
+from dormouse_host.broker.client import Publisher
+from dormouse_host.broker.local import Embedded, LocalBroker, Mosquitto
 from dormouse_host.ledger import schema
 from dormouse_host.ledger.store import Incoming, Ledger
-from dormouse_host.publisher import Publisher
 from dormouse_host.relay.relay import Relay
 from needs import need_micropython, need_mosquitto
 

@@ -11,11 +11,11 @@ from sqlalchemy import text
 from brokers import Nats
 from dormouse import protocol
 from dormouse_host import Fleet
-from dormouse_host.broker import LocalBroker, Mosquitto
+from dormouse_host.broker.client import Publisher
+from dormouse_host.broker.local import LocalBroker, Mosquitto
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.database import Database
 from dormouse_host.ledger.store import Ledger
-from dormouse_host.publisher import Publisher
 from dormouse_host.relay import relay
 from dormouse_host.relay.relay import Relay
 from dormouse_host.relay.rival import SETTLED

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from dormouse_host import Fleet
-from dormouse_host.door import passwords, provision
-from dormouse_host.door.rotate import Rotated
+from dormouse_host.broker import credentials, passwords
 from dormouse_host.errors import HostError
+from dormouse_host.rotation import Rotated
 from rotating import begin, bench_fixture, not_yet, opened_fixture, wakes  # noqa: F401  (fixtures, found by being here)
 
 
@@ -65,8 +65,8 @@ def test_it_can_be_done_again_and_again_and_flashed_over(bench):
         assert json.loads((device.folder / "state" / "credentials").read_text())["held"] == seen[-1:]
     assert len(set(seen)) == 4
     name = device.config["id"]
-    provision.revoke(bench.made, name)
-    provision.provision(bench.made, name, bench.folder)
+    credentials.revoke(bench.made, name)
+    credentials.provision(bench.made, name, bench.folder)
     device.secrets(**json.loads((bench.folder / "devices" / name / "secrets.json").read_text()))
     assert wakes(bench, device) == 1
 
@@ -120,7 +120,7 @@ def test_revocation_ends_it(bench):
     """What the device answers then lets nobody in."""
     device, new, name = on_its_way(bench)
     assert bench.settled_after_wake(name, device) == "succeeded"
-    provision.revoke(bench.made, device.config["id"])
+    credentials.revoke(bench.made, device.config["id"])
     with pytest.raises(HostError, match="unknown to this broker"):
         begin(bench, device, 60)
     assert ways_in(bench, device, new) == (False, False)
@@ -134,7 +134,7 @@ def test_revocation_in_the_last_moment_counts(bench, monkeypatch):
 
     def revoked(fleet, *how):
         view = wait(fleet, *how)
-        provision.revoke(bench.made, device.config["id"])
+        credentials.revoke(bench.made, device.config["id"])
         return view
 
     monkeypatch.setattr(Fleet, "wait", revoked)
@@ -154,7 +154,7 @@ def test_device_that_can_hold_no_more_keeps_what_it_has(bench):
     assert bench.settled(name) == "failed"
     with pytest.raises(HostError, match="keeps its password: .* failed, .*too many"):
         begin(bench, device, 60)
-    assert not provision.rotation(bench.made, device.config["id"]).exists()
+    assert not credentials.rotation(bench.made, device.config["id"]).exists()
     assert ways_in(bench, device, new) == (True, False)
 
 
@@ -186,4 +186,4 @@ def test_new_password_is_in_no_view_log_export_or_argument(bench):
     places = (said, bench.log("relay"), bench.log("broker"), "\n".join(bench.arguments))
     assert not [place for place in places if new in place]
     assert new not in bench.made.passwd.read_text()
-    assert oct(provision.rotation(bench.made, who).parent.stat().st_mode)[-2:] == "00"
+    assert oct(credentials.rotation(bench.made, who).parent.stat().st_mode)[-2:] == "00"

@@ -15,11 +15,11 @@ import pytest
 import made_broker
 from certificates import Pair, server_context
 from dormouse_host import files
-from dormouse_host.door import provision
-from dormouse_host.door import rotate as work
-from dormouse_host.door.rotate import Rotated
+from dormouse_host import rotation as work
+from dormouse_host.broker import credentials
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.entry import Order
+from dormouse_host.rotation import Rotated
 from peer import Peer
 from rotating import begin, bench_fixture, not_yet, opened_fixture, wakes  # noqa: F401  (fixtures, found by being here)
 
@@ -83,8 +83,8 @@ def test_old_one_is_revoked_once_the_device_has_connected_with_the_new_one(bench
     assert ways_in(bench, old, sent(said)) == (False, True)
     assert wakes(bench, device) == 1
     assert provisioned(bench, device) == sent(said)
-    assert len(provision.issued(bench.made, device.config["id"])) == 1
-    assert not provision.rotation(bench.made, device.config["id"]).exists()
+    assert len(credentials.issued(bench.made, device.config["id"])) == 1
+    assert not credentials.rotation(bench.made, device.config["id"]).exists()
 
 
 def test_one_call_asks_until_it_is_in_use_and_it_can_be_done_again_and_flashed_over(bench):
@@ -310,7 +310,7 @@ def test_revocation_ends_it_and_locks_both_out(bench):
     old, said = flashed(device), not_yet(bench, device)
     wakes(bench, device)
     assert answer(bench, said["command"]) == ("succeeded", "on trial")
-    provision.revoke(bench.made, device.config["id"])
+    credentials.revoke(bench.made, device.config["id"])
     with pytest.raises(HostError, match="unknown to this broker"):
         begin(bench, device, 60)
     assert ways_in(bench, old, sent(said)) == (False, False)

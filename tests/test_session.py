@@ -11,7 +11,7 @@ import time
 import pytest
 
 from device_folder import APP, Device, Host, command, say
-from dormouse_host.broker import Mosquitto
+from dormouse_host.broker.local import Mosquitto
 from needs import need_mosquitto
 from peer import (
     CONNECT,

@@ -14,8 +14,8 @@ import pytest
 import made_broker
 from another_user import does, keeps_doing, needs_root, open_folder, readable
 from dormouse_host import files, toolchain
-from dormouse_host.door import broker as door
-from dormouse_host.door import passwords, provision
+from dormouse_host.broker import credentials, passwords
+from dormouse_host.broker import setup as door
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.store import Ledger
 
@@ -211,7 +211,7 @@ def test_provision_hands_the_brokers_user_no_key_of_the_ca(made):
     made.path.chmod(0o755)
     assert does(lambda: (made.passwd.unlink(), made.passwd.symlink_to("../ca/ca.key")))
     with pytest.raises(HostError, match="no plain file"):
-        provision.provision(door.open_folder(made.path), "a", made.path.parent)
+        credentials.provision(door.open_folder(made.path), "a", made.path.parent)
     assert b"PRIVATE KEY" not in readable(made.broker).replace(files.read(made.broker / "broker.key").encode(), b"")
     assert made.broker.stat().st_uid == 0
     assert made.broker.stat().st_gid == nobody.pw_gid
@@ -219,7 +219,7 @@ def test_provision_hands_the_brokers_user_no_key_of_the_ca(made):
     files.write(made.passwd, "", files.SHARED)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(made.path.parent / "devices" / "a")
-    provision.provision(door.open_folder(made.path), "a", made.path.parent)
+    credentials.provision(door.open_folder(made.path), "a", made.path.parent)
     assert (made.passwd.stat().st_uid, made.passwd.stat().st_gid) == (0, nobody.pw_gid)
     assert does(made.passwd.read_bytes)
 

@@ -15,10 +15,10 @@ from device_folder import Device, command
 from dormouse import protocol
 from dormouse.signing import Signer
 from dormouse_host import Fleet
-from dormouse_host.broker import Mosquitto
+from dormouse_host.broker.client import Publisher
+from dormouse_host.broker.local import Mosquitto
 from dormouse_host.ledger import keys, schema
 from dormouse_host.ledger.store import Incoming
-from dormouse_host.publisher import Publisher
 from needs import need_mosquitto
 from test_relay import APP, Running, until
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from device_folder import APP, Device, Host, command, say
-from dormouse_host.broker import free_port
+from dormouse_host.broker.local import free_port
 from peer import DISCONNECT, PUBACK, PUBLISH, Connection, Peer, honest, is_fence, keeps_listening
 
 READING = (

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from dormouse_host import address, broker, trial_broker
-from dormouse_host.publisher import Publisher
+from dormouse_host import address
+from dormouse_host.broker import local, trial
+from dormouse_host.broker.client import Publisher
 from needs import need_mosquitto
 
 PROGRAM = Path(sys.executable).with_name("dormouse")
@@ -51,7 +52,7 @@ def until_saved(file: Path, text: bytes) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_what_a_sleeper_is_owed_outlives_the_end_of_the_broker(tmp_path, number):
     """With mosquitto's stock settings a kill loses session and messages, though each was acknowledged."""
-    port = broker.free_port()
+    port = local.free_port()
     with running(tmp_path, "--port", str(port)) as (child, said):
         assert said["urls"] == [f"mqtt://127.0.0.1:{port}"]
         sub(port, "-E")
@@ -66,8 +67,8 @@ def test_what_a_sleeper_is_owed_outlives_the_end_of_the_broker(tmp_path, number)
 
 
 def test_only_with_lan_it_is_heard_beyond_this_machine(tmp_path):
-    port = broker.free_port()
-    outside = [ip for ip in trial_broker.addresses() if not ip.startswith("127.")]
+    port = local.free_port()
+    outside = [ip for ip in trial.addresses() if not ip.startswith("127.")]
     if not outside:
         pytest.skip("this machine has no address but its own")
     with running(tmp_path, "--port", str(port)), pytest.raises(OSError, match="refused"):
@@ -78,7 +79,7 @@ def test_only_with_lan_it_is_heard_beyond_this_machine(tmp_path):
 
 
 def test_a_port_that_is_taken_is_said_and_nothing_is_started(tmp_path):
-    with socket.create_server((broker.HOST, 0)) as taken:
+    with socket.create_server((local.HOST, 0)) as taken:
         with running(tmp_path, "--port", str(taken.getsockname()[1])) as (child, said):
             _, err = child.communicate(timeout=60)
         assert said == {}
@@ -87,7 +88,7 @@ def test_a_port_that_is_taken_is_said_and_nothing_is_started(tmp_path):
 
 
 def test_a_broker_that_dies_ends_the_command_with_its_last_words(tmp_path):
-    port = broker.free_port()
+    port = local.free_port()
     with running(tmp_path, "--port", str(port)) as (child, said):
         (mosquitto,) = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
         os.kill(int(mosquitto), signal.SIGKILL)

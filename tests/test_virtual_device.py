@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dormouse_host.broker import Mosquitto
+from dormouse_host.broker.local import Mosquitto
 from needs import need_micropython, need_mosquitto
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,7 +6,7 @@ Must stay true: time is the device's own count of it, by what it planned to slee
 from pathlib import Path
 
 from device_folder import Device
-from dormouse_host.broker import free_port
+from dormouse_host.broker.local import free_port
 from peer import Peer, honest, keeps_listening
 
 LEVEL = """

@@ -22,7 +22,7 @@ from dormouse_host.cli_words import Db, Json, ledger_here, opened, seconds_until
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
-    from dormouse_host.door.broker import BrokerFolder
+    from dormouse_host.broker.setup import BrokerFolder
     from dormouse_host.door.findings import Row
 
 Folder = Annotated[
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _open(folder: Path) -> "BrokerFolder":
-    from dormouse_host.door import broker as door
+    from dormouse_host.broker import setup as door
 
     return door.open_folder(folder)
 
@@ -69,8 +69,8 @@ def init(
 
     Configuration, rights, CA, certificate, the relay's way in.
     """
-    from dormouse_host.door import broker as door
-    from dormouse_host.trial_broker import addresses
+    from dormouse_host.broker import setup as door
+    from dormouse_host.broker.trial import addresses
 
     names = name or [socket.gethostname(), *addresses(), "localhost"]
     made = door.init(folder, names, port=port, relay=relay, queue=queue, root=root, user=user)
@@ -185,7 +185,7 @@ def provision(
 
     And write what `dormouse flash` puts on the board. It is registered in the ledger, where there is one here.
     """
-    from dormouse_host.door import provision as work
+    from dormouse_host.broker import credentials as work
 
     with ledger_here(db) as fleet:
         done = work.provision(_open(folder), device, project, cert=cert)
@@ -201,7 +201,7 @@ def provision(
 
 def revoke(device: Device, folder: Folder = _FOLDER, json: Json = False) -> None:
     """Lock a device out at the broker, at once."""
-    from dormouse_host.door import provision as work
+    from dormouse_host.broker import credentials as work
 
     told = work.revoke(_open(folder), device)
     terminal.told({"device": device, "broker_told": told}, f"{device}: locked out", json=json)
@@ -220,7 +220,7 @@ def rotate(
 
     Its old one holds until the device has the new one; the same call again goes on where one was stopped.
     """
-    from dormouse_host.door import rotate as work
+    from dormouse_host import rotation as work
 
     def tell(name: str) -> None:
         terminal.told({"command": name}, f"{name} sent", json=json)
@@ -244,7 +244,7 @@ def sign(
 
     And sign what it says: it gets a key at its next `dormouse flash`.
     """
-    from dormouse_host.door import provision as work
+    from dormouse_host.broker import credentials as work
 
     work.check_name(device)
     with opened(db) as fleet:

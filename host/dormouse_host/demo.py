@@ -14,7 +14,7 @@ from secrets import token_hex
 
 from dormouse_host import device_process, toolchain
 from dormouse_host.address import BrokerAddress, parse
-from dormouse_host.broker import Embedded, LocalBroker, Mosquitto
+from dormouse_host.broker.local import Embedded, LocalBroker, Mosquitto
 from dormouse_host.console import Console
 from dormouse_host.demo_device import DemoDevice
 from dormouse_host.demo_outcome import Outcome, Variant

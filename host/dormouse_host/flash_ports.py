@@ -15,8 +15,8 @@ from serial.tools import list_ports
 
 from dormouse_host import boards
 from dormouse_host.boards import Board
+from dormouse_host.broker.trial import addresses
 from dormouse_host.errors import HostError
-from dormouse_host.trial_broker import addresses
 
 _UNIX98_PTY = 136  # major device number of /dev/pts/*
 

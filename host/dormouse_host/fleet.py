@@ -205,7 +205,7 @@ class Fleet:
         """Forget a device; with a broker, end its session there and clear its retained report first."""
         self.ledger.devices(orders.name(device))
         if broker is not None:
-            from dormouse_host.publisher import Publisher
+            from dormouse_host.broker.client import Publisher
 
             with Publisher(broker, device) as publisher:  # a clean session under its id ends the one that was kept
                 publisher.publish(protocol.topic(self.root, device, protocol.WAKE), [b""], retain=True)
@@ -257,7 +257,7 @@ class Fleet:
 
     def forget_relay(self, name: str, broker: BrokerAddress) -> None:
         """End the session that a relay has at the broker, with what is queued in it. HostError while it is alive."""
-        from dormouse_host.publisher import Publisher
+        from dormouse_host.broker.client import Publisher
         from dormouse_host.relay.relay import client_id
 
         if any(relay.alive for relay in self.relays() if relay.name == orders.name(name, "relay")):

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from dormouse_host import boards, project, toolchain
 from dormouse_host import flash as flashing
-from dormouse_host.broker import Mosquitto
+from dormouse_host.broker.local import Mosquitto
 from dormouse_host.demo_device import Event, parse
 from dormouse_host.errors import HostError
 from dormouse_host.flash import Flashed

@@ -21,10 +21,10 @@ from conftest import DeviceInterpreter
 from device_folder import Device, Ran
 from dormouse_host import Fleet, cli, processes, toolchain
 from dormouse_host.address import BrokerAddress
-from dormouse_host.door import environment, provision
-from dormouse_host.door.broker import add_relay
+from dormouse_host.broker import credentials, environment
+from dormouse_host.broker.client import Publisher
+from dormouse_host.broker.setup import add_relay
 from dormouse_host.door.probe import Client, NoAnswer
-from dormouse_host.publisher import Publisher
 
 APP = """
 from dormouse import command, telemetry
@@ -111,11 +111,11 @@ class Bench:
     def device(self, *, cert: bool = False, key: bool = False, **config: Any) -> Device:
         """A new device that has been let in, as a folder like a board's flash."""
         name = f"d{secrets.token_hex(3)}"
-        files = provision.provision(self.made, name, self.folder, cert=cert).folder
+        files = credentials.provision(self.made, name, self.folder, cert=cert).folder
         with self.fleet as fleet:
             fleet.add(name)
             if key:
-                fleet.ledger.set_key(name, provision.sign(name, self.folder)[1])
+                fleet.ledger.set_key(name, credentials.sign(name, self.folder)[1])
         said = {**json.loads((files / "config.json").read_text()), **config}
         device = Device(self.folder / name, self.interpreter, said.pop("broker"), app=APP, **said)
         for file in files.glob("*.der"):
@@ -170,7 +170,7 @@ class Bench:
 
     def under_way(self, device: Device) -> dict[str, str]:
         """The new credential of a device, and the command with which it is sent, once that is at the broker."""
-        said: dict[str, str] = json.loads(provision.rotation(self.made, device.config["id"]).read_text())
+        said: dict[str, str] = json.loads(credentials.rotation(self.made, device.config["id"]).read_text())
         with self.fleet as fleet:
             self.until(lambda: fleet.result(said["command"]).status not in ("queued", "publishing"))
         return said

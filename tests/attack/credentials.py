@@ -10,10 +10,10 @@ import made_broker
 from attack import Outcome, attack
 from attack.bench import Bench
 from dormouse_host.address import BrokerAddress
-from dormouse_host.door import provision
+from dormouse_host.broker import credentials
+from dormouse_host.broker.client import Publisher
 from dormouse_host.door.probe import Client, NoAnswer
 from dormouse_host.errors import HostError
-from dormouse_host.publisher import Publisher
 
 _GROUP = "at the broker"
 _SOON = 0.7  # seconds in which a message that is let through has come
@@ -136,7 +136,7 @@ def try_revoked(bench: Bench) -> Outcome:
     credential, name = bench.of_device(device), device.config["id"]
     with Client(credential, name, clean=False) as client:
         client.connect().subscribe(f"dormouse/{name}/down/#")
-        provision.revoke(bench.made, name)
+        credentials.revoke(bench.made, name)
         bench.as_relay(f"dormouse/{name}/down/cmd", b"secret")
         client.rest(_SOON)
         came = list(client.came)
@@ -164,7 +164,7 @@ def try_device_ids(bench: Bench) -> Outcome:
     taken = []
     for name in names:
         try:
-            provision.provision(bench.made, name, bench.folder)
+            credentials.provision(bench.made, name, bench.folder)
             taken.append(name)
         except (HostError, ValueError):
             pass

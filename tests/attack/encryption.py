@@ -21,10 +21,10 @@ from cryptography.x509.oid import NameOID
 from attack import Outcome, attack
 from attack.bench import Bench
 from dormouse_host.address import BrokerAddress
-from dormouse_host.broker import free_port
-from dormouse_host.door.authority import Authority, Signed
+from dormouse_host.broker.authority import Authority, Signed
+from dormouse_host.broker.client import Publisher
+from dormouse_host.broker.local import free_port
 from dormouse_host.errors import HostError
-from dormouse_host.publisher import Publisher
 
 _ADDRESS = "127.0.0.1"
 _GROUP = "between device and broker"
@@ -162,7 +162,7 @@ def try_plain_client(bench: Bench) -> Outcome:
 
 @attack(_GROUP, "no certificate where the broker wants one; a stranger's; a revoked one")
 def try_no_client_certificate(bench: Bench) -> Outcome:
-    from dormouse_host.door import provision
+    from dormouse_host.broker import credentials
 
     let_in = []
     for how in ("none", "stranger's", "revoked", "right"):
@@ -175,7 +175,7 @@ def try_no_client_certificate(bench: Bench) -> Outcome:
             (device.folder / "cert.der").write_bytes(signed.der)
             (device.folder / "key.der").write_bytes(signed.key_der)
         elif how == "revoked":
-            provision.revoke(bench.made, device.config["id"])
+            credentials.revoke(bench.made, device.config["id"])
         device.configure(budget=20)
         if bench.wake(device).code == 0:
             let_in.append(how)

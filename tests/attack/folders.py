@@ -13,8 +13,8 @@ from another_user import NAME, does, open_folder, readable
 from attack import Outcome, attack
 from attack.bench import Bench
 from dormouse_host import files
-from dormouse_host.door import broker as door
-from dormouse_host.door import provision
+from dormouse_host.broker import credentials
+from dormouse_host.broker import setup as door
 from dormouse_host.errors import HostError
 
 _GROUP = "on the machine"
@@ -39,7 +39,7 @@ def try_links(bench: Bench) -> Outcome:
             path.unlink()
             path.symlink_to("../ca/ca.key")
             try:
-                provision.provision(door.BrokerFolder(made.path), f"d{n}", folder)
+                credentials.provision(door.BrokerFolder(made.path), f"d{n}", folder)
             except HostError:
                 refused += 1
             found += readable(made.broker)

@@ -17,8 +17,8 @@ from pathlib import Path
 from attack import Outcome, attack
 from attack.bench import Bench
 from device_folder import Device
+from dormouse_host.broker.client import Publisher
 from dormouse_host.errors import HostError
-from dormouse_host.publisher import Publisher
 
 _GROUP = "texts and secrets"
 SQL = "'); DROP TABLE commands; --"

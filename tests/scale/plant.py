@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any, Self
 
 from dormouse_host import processes as children
-from dormouse_host import toolchain, trial_broker
-from dormouse_host.broker import Mosquitto
+from dormouse_host import toolchain
+from dormouse_host.broker import trial
+from dormouse_host.broker.local import Mosquitto
 from dormouse_host.fleet import Fleet
 from scale import counted_relay
 from scale.devices import NAME
 
 # As `dormouse broker run` has it, but for two: what a fleet needs (README.md, "Many devices").
 BROKER = {
-    **{key: value for key, _, value in (line.partition(" ") for line in trial_broker.SETTINGS)},
+    **{key: value for key, _, value in (line.partition(" ") for line in trial.SETTINGS)},
     "max_inflight_messages": "0",
     "max_queued_messages": "100000",
 }

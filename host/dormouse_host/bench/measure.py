@@ -13,8 +13,8 @@ from dormouse_host.address import BrokerAddress
 from dormouse_host.bench.cases import DELAY, Row, Style
 from dormouse_host.bench.proxy import Conversation, Proxy
 from dormouse_host.bench.subject import Collector, Subject
-from dormouse_host.broker import HOST, Mosquitto, free_port
-from dormouse_host.door.authority import Authority
+from dormouse_host.broker.authority import Authority
+from dormouse_host.broker.local import HOST, Mosquitto, free_port
 from dormouse_host.errors import HostError
 
 _LEAST, _MOST = 8, 512  # KiB of heap between which the smallest is looked for

@@ -16,9 +16,10 @@ from pathlib import Path
 from paho.mqtt import client as paho
 
 from dormouse import payloads, protocol
-from dormouse_host import boards, bounded, device_process
+from dormouse_host import boards, device_process
 from dormouse_host.address import BrokerAddress
 from dormouse_host.bench.cases import OURS, Style
+from dormouse_host.broker import bounded
 from dormouse_host.errors import HostError
 
 _HERE = Path(__file__).parent

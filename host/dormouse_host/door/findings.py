@@ -16,8 +16,8 @@ from typing import Literal
 from dormouse import protocol
 from dormouse_host import files
 from dormouse_host.address import BrokerAddress, parse
-from dormouse_host.door import environment, passwords, provision
-from dormouse_host.door.broker import BrokerFolder, add_relay, remove_relay
+from dormouse_host.broker import credentials, environment, passwords
+from dormouse_host.broker.setup import BrokerFolder, add_relay, remove_relay
 from dormouse_host.door.probe import MOST, Client, NoAnswer, fresh
 from dormouse_host.errors import HostError
 
@@ -151,11 +151,11 @@ def trial(made: BrokerFolder, depth: int) -> Iterator[Case]:
         relay = add_relay(made, name)
         host = _address(environment.read(files.read(relay)))
         for device in devices:
-            told = provision.provision(made, device, project).told
+            told = credentials.provision(made, device, project).told
         if not told:
             raise HostError(f"the broker does not run here: {made.command}", 2)
         secrets = [
-            json.loads((project / provision.DEVICES / device / "secrets.json").read_text()) for device in devices
+            json.loads((project / credentials.DEVICES / device / "secrets.json").read_text()) for device in devices
         ]
         yield Case(host, [replace(host, **one) for one in secrets], made.root, depth)
     finally:

@@ -18,8 +18,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from dormouse_host import bounded, tls
+from dormouse_host import tls
 from dormouse_host.address import BrokerAddress
+from dormouse_host.broker import bounded
 
 WITHIN = 10.0  # seconds that a broker has for an answer
 _LONGEST = 30.0  # seconds for all that is queued

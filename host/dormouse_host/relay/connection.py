@@ -16,8 +16,9 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from dormouse import protocol
-from dormouse_host import bounded, tls
+from dormouse_host import tls
 from dormouse_host.address import BrokerAddress
+from dormouse_host.broker import bounded
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.outward import Ack, Outgoing
 from dormouse_host.ledger.store import Incoming

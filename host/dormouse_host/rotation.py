@@ -28,8 +28,8 @@ from typing import Any, ClassVar
 from cryptography import x509
 
 from dormouse_host import Fleet, catalogues, files
-from dormouse_host.door import passwords, provision
-from dormouse_host.door.broker import BrokerFolder
+from dormouse_host.broker import credentials, passwords
+from dormouse_host.broker.setup import BrokerFolder
 from dormouse_host.errors import HostError
 from dormouse_host.fleet import LOOK
 from dormouse_host.ledger.entry import Order
@@ -73,7 +73,7 @@ class _Password:
         """Let the device in with the new one alone. Does the running broker know?"""
         passwords.put(self.made.passwd, self.device, args["password"])
         told = self.made.reload()
-        provision.put_secrets(self.project, self.device, {"user": self.device, "password": args["password"]})
+        credentials.put_secrets(self.project, self.device, {"user": self.device, "password": args["password"]})
         return told
 
 
@@ -99,12 +99,12 @@ class _Certificate:
 
     def allow(self, args: dict[str, str]) -> None:
         """Before the device can have it: a revocation of the device is one of this certificate, too."""
-        provision.issue(self.made, self.device, _serial(args))
+        credentials.issue(self.made, self.device, _serial(args))
 
     def finish(self, args: dict[str, str]) -> bool:
         """Let the device in with the new one alone. Does the running broker know?"""
-        provision.put_certificate(self.project, self.device, b64decode(args["cert"]), b64decode(args["key"]))
-        provision.keep_only(self.made, self.device, _serial(args))
+        credentials.put_certificate(self.project, self.device, b64decode(args["cert"]), b64decode(args["key"]))
+        credentials.keep_only(self.made, self.device, _serial(args))
         return self.made.reload()
 
 
@@ -126,12 +126,12 @@ def rotate(
     HostError where the device has no credential, has not answered in time (the same call goes on), or keeps its old
     one (the same call begins anew).
     """
-    provision.check_name(device)
-    if not provision.has_credential(made, device):
+    credentials.check_name(device)
+    if not credentials.has_credential(made, device):
         raise HostError(f"{device} is unknown to this broker: dormouse provision {device}", 2)
     by_password = device in passwords.users(made.passwd)
     kind = (_Password if by_password else _Certificate)(made, device, project)
-    path = provision.rotation(made, device)
+    path = credentials.rotation(made, device)
     with _alone(path):
         told = _Rotation(kind, fleet, path, seconds, tell).run()
     return Rotated(kind.what, told)
@@ -174,7 +174,7 @@ class _Rotation:
         """A revocation comes before this or after it. HostError where it came before."""
         with self.kind.made.alone():
             gone = self.under_way and not self.path.exists()
-            if gone or not provision.has_credential(self.kind.made, self.kind.device):
+            if gone or not credentials.has_credential(self.kind.made, self.kind.device):
                 raise HostError(f"{self.kind.device} was revoked meanwhile")
             yield
 

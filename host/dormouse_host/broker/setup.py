@@ -19,9 +19,9 @@ from pathlib import Path
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
-from dormouse_host import bounded, files, hosts
-from dormouse_host.door import environment, passwords, running, texts
-from dormouse_host.door.authority import Authority
+from dormouse_host import files, hosts
+from dormouse_host.broker import bounded, environment, passwords, running, texts
+from dormouse_host.broker.authority import Authority
 from dormouse_host.errors import HostError
 
 PORT = 8883  # IANA: MQTT over TLS

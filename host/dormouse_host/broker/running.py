@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dormouse_host import files, tls
-from dormouse_host.door import passwords
+from dormouse_host.broker import passwords
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
-    from dormouse_host.door.broker import BrokerFolder
+    from dormouse_host.broker.setup import BrokerFolder
 
 USER = "reload#"  # nobody's id; to a name with # in it mosquitto gives no rights by pattern
 _WITHIN = 10.0  # seconds; an idle machine takes a few hundredths of one

@@ -186,4 +186,4 @@ class Embedded(LocalBroker):
         super().__init__()
 
     def _argv(self, port: int) -> Sequence[str]:
-        return [sys.executable, "-m", "dormouse_host.embedded", HOST, str(port)]
+        return [sys.executable, "-m", "dormouse_host.broker.embedded", HOST, str(port)]

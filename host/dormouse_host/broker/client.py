@@ -18,8 +18,9 @@ from typing import Any, Self
 from paho.mqtt import client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
-from dormouse_host import bounded, tls
+from dormouse_host import tls
 from dormouse_host.address import BrokerAddress
+from dormouse_host.broker import bounded
 from dormouse_host.errors import HostError
 
 _CONNECT_WITHIN = 6.0  # seconds for name, TCP and CONNACK together: bad input is reported within 10

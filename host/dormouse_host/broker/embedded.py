@@ -1,4 +1,4 @@
-"""The embedded broker's process: `python -m dormouse_host.embedded HOST PORT` serves MQTT 3.1.1 until it is ended.
+"""The embedded broker's process: `python -m dormouse_host.broker.embedded HOST PORT` serves MQTT 3.1.1 until ended.
 
 Must stay true: with a persistent session, what is published at QoS 1 while the client is away is delivered once
 it is back, in order and not marked RETAIN.
@@ -12,7 +12,7 @@ from amqtt.broker import Broker
 from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
-from dormouse_host.broker import EMBEDDED_LISTENS
+from dormouse_host.broker.local import EMBEDDED_LISTENS
 
 
 class Everyone(BaseAuthPlugin):

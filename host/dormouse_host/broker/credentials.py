@@ -12,8 +12,8 @@ from secrets import token_hex
 from dormouse import protocol
 from dormouse.errors import ConfigError
 from dormouse_host import files
-from dormouse_host.door import passwords
-from dormouse_host.door.broker import RELAY_PREFIX, BrokerFolder, add_rights, remove_rights
+from dormouse_host.broker import passwords
+from dormouse_host.broker.setup import RELAY_PREFIX, BrokerFolder, add_rights, remove_rights
 from dormouse_host.errors import HostError
 
 DEVICES = "devices"  # beside dormouse.toml; never in git

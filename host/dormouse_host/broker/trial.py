@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dormouse_host import files, toolchain
-from dormouse_host.broker import HOST, Mosquitto
+from dormouse_host.broker.local import HOST, Mosquitto
 from dormouse_host.errors import HostError
 
 SETTINGS = (
