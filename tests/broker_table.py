@@ -13,8 +13,8 @@ from pathlib import Path
 import made_broker
 from brokers import Nats, Rabbit
 from dormouse_host.broker.local import Embedded, LocalBroker, Mosquitto
-from dormouse_host.door.check import check, severity
-from dormouse_host.door.findings import Case, Row, trial
+from dormouse_host.broker_check.check import check, severity
+from dormouse_host.broker_check.findings import Case, Row, trial
 from needs import need_mosquitto
 
 _MARKS = {"ok": "", "note": "", "warning": "⚠ ", "broken": "✗ ", "not tried": ""}

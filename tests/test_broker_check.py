@@ -11,10 +11,10 @@ import made_broker
 from brokers import Nats, Rabbit
 from dormouse_host.address import BrokerAddress
 from dormouse_host.broker.local import Embedded, Mosquitto
-from dormouse_host.door import check_kept, check_rights
-from dormouse_host.door.check import check, severity
-from dormouse_host.door.findings import Case, Row, trial
-from dormouse_host.door.probe import Client, NoAnswer, fresh
+from dormouse_host.broker_check import kept, rights
+from dormouse_host.broker_check.check import check, severity
+from dormouse_host.broker_check.findings import Case, Row, trial
+from dormouse_host.broker_check.probe import Client, NoAnswer, fresh
 from dormouse_host.errors import HostError
 from needs import need_mosquitto
 
@@ -65,7 +65,7 @@ def test_mosquitto_as_it_comes_forgets_everything_in_a_kill():
             broker.stop()
             broker.start()
 
-        row = next(check_kept.restart(Case(broker.address, restart=restart)))
+        row = next(kept.restart(Case(broker.address, restart=restart)))
     assert row.grade == "warning"
     assert row.seen.startswith("session_present=0, 0 of 20 arrived")
 
@@ -135,7 +135,7 @@ def test_rights_that_are_too_wide_are_found(tmp_path):
     conf.write_text(conf.read_text().replace("use_username_as_clientid true", "").replace("acl_file", "# acl_file"))
     with made_broker.MadeBroker(made), trial(made, 100) as case:
         case.slow = SLOW
-        rows = {row.key: row for probe in (check_rights.rights, check_rights.takeover) for row in probe(case)}
+        rows = {row.key: row for probe in (rights.rights, rights.takeover) for row in probe(case)}
     assert rows["rights"].seen == (
         "read its commands, send it commands, send it fences, answer for it, send commands to itself"
     )

@@ -18,7 +18,7 @@ from dormouse_host.address import BrokerAddress, parse
 from dormouse_host.broker import credentials, environment, passwords
 from dormouse_host.broker import setup as door
 from dormouse_host.broker.client import Publisher
-from dormouse_host.door.probe import Client, NoAnswer
+from dormouse_host.broker_check.probe import Client, NoAnswer
 from dormouse_host.errors import HostError
 from needs import need_mosquitto
 

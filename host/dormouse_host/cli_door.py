@@ -23,7 +23,7 @@ from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
     from dormouse_host.broker.setup import BrokerFolder
-    from dormouse_host.door.findings import Row
+    from dormouse_host.broker_check.findings import Row
 
 Folder = Annotated[
     Path, typer.Option("--folder", envvar="DORMOUSE_BROKER_FOLDER", help="What `dormouse broker init` made.")
@@ -119,8 +119,8 @@ def check(
     Exit code 0: all is well; 3: usable, mind the warnings; 4: commands would be lost or devices not get in.
     """
     from dormouse_host.address import parse
-    from dormouse_host.door import check as checks
-    from dormouse_host.door.findings import Case, trial
+    from dormouse_host.broker_check import check as checks
+    from dormouse_host.broker_check.findings import Case, trial
 
     if (url is None) == (folder is None):
         raise HostError("give a URL, or --folder DIR", 2)

@@ -24,7 +24,7 @@ from dormouse_host.address import BrokerAddress
 from dormouse_host.broker import credentials, environment
 from dormouse_host.broker.client import Publisher
 from dormouse_host.broker.setup import add_relay
-from dormouse_host.door.probe import Client, NoAnswer
+from dormouse_host.broker_check.probe import Client, NoAnswer
 
 APP = """
 from dormouse import command, telemetry

@@ -12,7 +12,7 @@ from attack.bench import Bench
 from dormouse_host.address import BrokerAddress
 from dormouse_host.broker import credentials
 from dormouse_host.broker.client import Publisher
-from dormouse_host.door.probe import Client, NoAnswer
+from dormouse_host.broker_check.probe import Client, NoAnswer
 from dormouse_host.errors import HostError
 
 _GROUP = "at the broker"

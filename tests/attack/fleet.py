@@ -12,7 +12,7 @@ from device_folder import Device
 from dormouse import protocol
 from dormouse.signing import Signer
 from dormouse_host.address import BrokerAddress
-from dormouse_host.door.probe import Client
+from dormouse_host.broker_check.probe import Client
 from dormouse_host.ledger import rows
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.store import Incoming

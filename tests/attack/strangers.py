@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from attack import Outcome, attack
 from attack.bench import Bench
 from dormouse_host.broker.setup import add_relay
-from dormouse_host.door.probe import Client
+from dormouse_host.broker_check.probe import Client
 from dormouse_host.ledger import schema, strangers
 from flooding import CEILING, peak
 

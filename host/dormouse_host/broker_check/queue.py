@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from dormouse import protocol
-from dormouse_host.door.findings import Case, Row, numbered
-from dormouse_host.door.probe import Client, NoAnswer, fresh
+from dormouse_host.broker_check.findings import Case, Row, numbered
+from dormouse_host.broker_check.probe import Client, NoAnswer, fresh
 
 _SOME = 300  # queued commands: as many as the relay lets wait for one device, more than any window
 _HELD = 60

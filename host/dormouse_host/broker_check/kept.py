@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 
 from dormouse import protocol
-from dormouse_host.door.findings import Case, Device, Row, numbered
-from dormouse_host.door.probe import Client, NoAnswer
+from dormouse_host.broker_check.findings import Case, Device, Row, numbered
+from dormouse_host.broker_check.probe import Client, NoAnswer
 
 _SAVED = 3.0  # seconds before the kill, in which a broker that saves every second has saved
 _EXPIRED = 2.1  # seconds after which an expiry of one has passed

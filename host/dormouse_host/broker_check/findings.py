@@ -18,7 +18,7 @@ from dormouse_host import files
 from dormouse_host.address import BrokerAddress, parse
 from dormouse_host.broker import credentials, environment, passwords
 from dormouse_host.broker.setup import BrokerFolder, add_relay, remove_relay
-from dormouse_host.door.probe import MOST, Client, NoAnswer, fresh
+from dormouse_host.broker_check.probe import MOST, Client, NoAnswer, fresh
 from dormouse_host.errors import HostError
 
 Grade = Literal["ok", "note", "warning", "broken", "not tried"]

@@ -6,25 +6,25 @@ the retained messages that it made are gone afterwards.
 
 from collections.abc import Callable, Iterator
 
-from dormouse_host.door import check_kept, check_queue, check_rights
-from dormouse_host.door.findings import SEVERITY, Case, Row
-from dormouse_host.door.probe import NoAnswer
+from dormouse_host.broker_check import kept, queue, rights
+from dormouse_host.broker_check.findings import SEVERITY, Case, Row
+from dormouse_host.broker_check.probe import NoAnswer
 from dormouse_host.errors import HostError
 
 PROBES: tuple[Callable[[Case], Iterator[Row]], ...] = (
-    check_queue.versions,
-    check_rights.encryption,
-    check_queue.queue,
-    check_queue.window,
-    check_queue.depth,
-    check_queue.depth_up,
-    check_kept.qos0,
-    check_kept.message_expiry,
-    check_kept.retained,
-    check_kept.restart,
-    check_rights.anonymous,
-    check_rights.rights,
-    check_rights.takeover,
+    queue.versions,
+    rights.encryption,
+    queue.queue,
+    queue.window,
+    queue.depth,
+    queue.depth_up,
+    kept.qos0,
+    kept.message_expiry,
+    kept.retained,
+    kept.restart,
+    rights.anonymous,
+    rights.rights,
+    rights.takeover,
 )
 
 

@@ -14,8 +14,8 @@ from dataclasses import replace
 from dormouse import protocol
 from dormouse_host import tls
 from dormouse_host.address import BrokerAddress
-from dormouse_host.door.findings import Case, Device, Row, is_denied
-from dormouse_host.door.probe import WITHIN, Client, NoAnswer, fresh
+from dormouse_host.broker_check.findings import Case, Device, Row, is_denied
+from dormouse_host.broker_check.probe import WITHIN, Client, NoAnswer, fresh
 
 _SOON = 0.5  # seconds in which what was published has come, on a broker that lets it through
 _CLEAR = 1883
