@@ -48,7 +48,7 @@ help: ## list what can be done here
 
 .PHONY: setup
 setup: $(STAMP) ## make .venv; fetch umqtt.simple and MicroPython into .cache; install mosquitto
-	@$(RUN) -m dormouse_host.toolchain all >/dev/null
+	@$(RUN) -m dormouse_host.agent.toolchain all >/dev/null
 	@( $(need_mosquitto) ) || true  # without it the demo takes amqtt
 
 .PHONY: demo
@@ -141,7 +141,7 @@ fuzz: setup ## made-up bytes for every parser, on both interpreters; ARGS="--sec
 
 .PHONY: size
 size: $(STAMP) ## bytes of .mpy of each module of the agent, and of what is flashed; fails above the limit
-	@$(RUN) -m dormouse_host.build
+	@$(RUN) -m dormouse_host.agent.mpy
 
 .PHONY: board
 board: setup ## run a virtual board until Ctrl-C: BOARD=RPI_PICO_W DIR=build/board [APP=app.py BROKER=… DEVICE=…]

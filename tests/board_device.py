@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dormouse_host import build, toolchain
-from dormouse_host.compiled import compile_file
+from dormouse_host.agent import mpy, toolchain
+from dormouse_host.agent.compiled import compile_file
 from dormouse_host.demo_device import Event, parse
 from dormouse_host.virtual_board import VirtualBoard
 
@@ -33,7 +33,7 @@ MAIN = "import dormouse\ndormouse.run('app')\n"
 def install(board: VirtualBoard, folder: Path, broker: str, app: str = APP, main: str = MAIN, **config: object) -> int:
     """Put agent, app and configuration on the board and reset it. Returns how much its console had said by then."""
     folder.mkdir(exist_ok=True)
-    for name, data in build.agent_files(board.kind.port).items():
+    for name, data in mpy.agent_files(board.kind.port).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     compile_file(toolchain.umqtt_folder() / "umqtt" / "simple.py", folder / "lib" / "umqtt" / "simple.mpy")

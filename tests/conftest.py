@@ -12,7 +12,7 @@ import pytest
 from xdist.scheduler import LoadGroupScheduling
 
 import sampling
-from dormouse_host import device_process, toolchain
+from dormouse_host.agent import process, toolchain
 from dormouse_host.broker.local import Mosquitto
 from dormouse_host.errors import HostError
 from ledgers import backup, postgresql_server, postgresql_url, sqlite_file, where  # noqa: F401  (fixtures of all tests)
@@ -76,14 +76,14 @@ def pytest_report_header() -> list[str]:
 class DeviceInterpreter:
     """One of the two interpreters, to run a device's wakes with."""
 
-    def __init__(self, kind: device_process.Kind) -> None:
+    def __init__(self, kind: process.Kind) -> None:
         self.kind = kind
 
     def command(
-        self, device_dir: str | Path, heap: str = device_process.BOARD_HEAP, *, rom: bool = False
+        self, device_dir: str | Path, heap: str = process.BOARD_HEAP, *, rom: bool = False
     ) -> tuple[list[str], dict[str, str]]:
         """argv and environment of one wake of the device in that folder; `rom`: from a ROMFS image."""
-        return device_process.command(self.kind, device_dir, heap, rom=rom)
+        return process.command(self.kind, device_dir, heap, rom=rom)
 
 
 @pytest.fixture(params=["cpython", "micropython"])

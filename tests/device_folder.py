@@ -18,8 +18,8 @@ from typing import Any, Self
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from dormouse_host import device_process
 from dormouse_host.address import BrokerAddress
+from dormouse_host.agent import process as device_process
 from dormouse_host.demo_device import Event, parse
 
 HUNG = 40  # seconds after which a wake's process counts as hung

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dormouse_host import toolchain
+from dormouse_host.agent import toolchain
 
 
 def need_micropython() -> toolchain.Interpreter:

@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 import pytest
 
-from dormouse_host import compiled, device_process
+from dormouse_host.agent import compiled
+from dormouse_host.agent import process as device_process
 from needs import need_micropython
 
 FOLDER = Path(__file__).parent / "device"

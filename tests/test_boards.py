@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dormouse import config as device_config
-from dormouse_host import boards, build, device_process, flash_mip, project_package
+from dormouse_host import boards, flash_mip, project_package
+from dormouse_host.agent import mpy, process
 from dormouse_host.errors import HostError
 from needs import need_micropython
 
@@ -130,7 +131,7 @@ def test_a_board_s_manifest_freezes_the_agent_with_its_own_port(name):
 
 def test_mip_installs_every_module_that_a_board_may_need():
     """`python -m dormouse_host.project_package` writes device/package.json anew."""
-    assert (device_process.agent_folder() / "package.json").read_text() == project_package.text()
+    assert (process.agent_folder() / "package.json").read_text() == project_package.text()
     assert ["dormouse/agent.py", "dormouse/agent.py"] in json.loads(project_package.text())["urls"]
 
 
@@ -139,7 +140,7 @@ def test_what_is_flashed_is_bytecode_that_micropython_1_25_loads(port):
     """Version 6 without native code: byte 1 is the version, the high bits of byte 2 name an architecture.
     mpy-cross goes with newer releases; on a board as old as we support it must not be one too many.
     """
-    files = build.agent_files(port)
+    files = mpy.agent_files(port)
     assert files
     for name, data in files.items():
         assert (data[:1], data[1], data[2] >> 2) == (b"M", 6, 0), name

@@ -22,7 +22,7 @@ import pytest
 
 import dormouse.ports
 from dormouse.wake import Wake
-from dormouse_host import build, toolchain
+from dormouse_host.agent import mpy, toolchain
 from dormouse_host.bundle import constants, merge, prune, scopes, shorten, sources
 from needs import need_stubs
 
@@ -314,7 +314,7 @@ def foreign(port):
 @pytest.mark.parametrize("port", ["esp32", "rp2"])
 def test_no_name_is_renamed_that_is_not_the_agent_s_alone(port):
     """What an attribute belongs to can't be told from the source: `x.read()` may be ours, or a file's."""
-    renamed = shorten.shorten(*build.merged(port))
+    renamed = shorten.shorten(*mpy.merged(port))
     assert len(renamed) > 200
     assert sorted(renamed & foreign(port)) == []
 
@@ -336,15 +336,15 @@ def test_a_local_that_would_hide_a_kept_name_is_refused(tmp_path):
 
 @pytest.mark.parametrize("port", ["posix"])
 def test_agent_of_every_port_is_built_twice_the_same_and_within_its_limit(port):
-    files = build.agent_files(port)
-    build.agent_files.cache_clear()
-    assert build.agent_files(port) == files
-    assert sum(map(len, files.values())) <= build.LIMIT
-    alone, _ = build.sizes(port)
+    files = mpy.agent_files(port)
+    mpy.agent_files.cache_clear()
+    assert mpy.agent_files(port) == files
+    assert sum(map(len, files.values())) <= mpy.LIMIT
+    alone, _ = mpy.sizes(port)
     assert sum(map(len, files.values())) < 0.9 * sum(alone.values())
 
 
 def test_network_is_in_no_file_that_a_sampling_wake_loads():
-    texts = build.bundled("posix")
+    texts = mpy.bundled("posix")
     assert "umqtt" in texts["dormouse.online"]
     assert not [name for name in ("dormouse", "dormouse.agent") if "umqtt" in texts[name] or "select" in texts[name]]

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from acceptor import Acceptor
-from dormouse_host import boards, cli, compiled, flash_ports, project, terminal, toolchain, virtual_board_desk
+from dormouse_host import boards, cli, flash_ports, project, terminal, virtual_board_desk
+from dormouse_host.agent import compiled, toolchain
 from dormouse_host.console import Console
 from dormouse_host.errors import HostError
 from dormouse_host.flash_ports import PortInfo

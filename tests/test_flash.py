@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from dormouse_host import boards, build, device_process, flash_files, flash_link, project
+from dormouse_host import boards, flash_files, flash_link, project
+from dormouse_host.agent import mpy, process
 from dormouse_host.errors import HostError
 from dormouse_host.flash import Flashed, Request, flash
 from dormouse_host.flash_ports import Place, PortInfo
@@ -110,7 +111,7 @@ def test_a_blank_board_is_flashed_and_reports_its_first_wake(bench, kind):
     assert here.board.read_file("app.py") == APP.encode()
     config = json.loads(here.board.read_file("config.json"))
     assert (config["id"], config.get("battery_pin")) == ("pine", boards.load(kind).defaults.get("battery_pin"))
-    for name, data in build.agent_files(boards.load(kind).port).items():
+    for name, data in mpy.agent_files(boards.load(kind).port).items():
         assert here.board.read_file(name) == data
     assert not [name for name in here.board.files() if name.endswith("~")]
     assert "virtual-password" not in here.text()
@@ -149,7 +150,7 @@ def test_an_agent_that_lies_in_rom_is_not_sent_unless_it_is_another(bench, whole
     Half an agent in lib would hide the other half.
     """
     here = bench("ESP32_GENERIC")
-    agent = build.agent_files("esp32")
+    agent = mpy.agent_files("esp32")
     rom = tmp_path / "rom"
     for name, data in agent.items():
         (rom / name).parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +166,7 @@ def test_an_agent_that_lies_in_rom_is_not_sent_unless_it_is_another(bench, whole
 def test_an_agent_in_rom_that_a_folder_hides_is_sent(bench, tmp_path):
     """MicroPython takes the first folder of the name that it comes to, be it empty."""
     here = bench("ESP32_GENERIC")
-    agent = build.agent_files("esp32")
+    agent = mpy.agent_files("esp32")
     for name, data in agent.items():
         (tmp_path / "rom" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "rom" / name).write_bytes(data)
@@ -345,7 +346,7 @@ def test_the_monitor_follows_over_a_sleep_in_which_the_port_is_gone(bench):
 def test_mip_installs_the_agent_from_a_folder_and_from_an_address(bench, tmp_path):
     """The real mpremote, with device/package.json as it lies here; umqtt.simple from an index of the test's own."""
     here = bench("RPI_PICO_W")
-    root = device_process.agent_folder()
+    root = process.agent_folder()
     index = tmp_path / "index" / "package" / "6" / "umqtt.simple"
     index.mkdir(parents=True)
     (index / "latest.json").write_text('{"urls": [["umqtt/simple.mpy", "http://127.0.0.1:PORT/simple.mpy"]]}')

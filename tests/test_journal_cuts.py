@@ -32,7 +32,7 @@ CUT = 75
 
 @pytest.fixture(scope="module")
 def micropython():
-    from dormouse_host import toolchain
+    from dormouse_host.agent import toolchain
 
     return str(toolchain.require_micropython().path)
 

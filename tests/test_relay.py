@@ -24,7 +24,8 @@ from acceptor import Acceptor
 from conftest import DeviceInterpreter
 from device_folder import APP, Device
 from dormouse import protocol
-from dormouse_host import Fleet, device_process
+from dormouse_host import Fleet
+from dormouse_host.agent import process as device_process
 from dormouse_host.broker.client import Publisher
 from dormouse_host.broker.local import Embedded, LocalBroker, Mosquitto
 from dormouse_host.ledger import schema

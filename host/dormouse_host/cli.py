@@ -26,8 +26,8 @@ from dormouse_host import (
     cli_ledger,
     cli_send,
 )
+from dormouse_host.agent.process import Kind
 from dormouse_host.cli_words import Json
-from dormouse_host.device_process import Kind
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:

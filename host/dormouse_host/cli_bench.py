@@ -40,7 +40,8 @@ def bench(
     """
     from rich.console import Console
 
-    from dormouse_host import files, toolchain
+    from dormouse_host import files
+    from dormouse_host.agent import toolchain
     from dormouse_host.bench import cases, measure, picture
 
     wanted = [_case(text) for text in case] if case else list(cases.CASES)

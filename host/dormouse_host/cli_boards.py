@@ -150,15 +150,16 @@ def romfs(
     It takes 35 KiB less RAM then. For firmware with a ROM partition (MicroPython 1.25, MICROPY_VFS_ROM; `mpremote
     romfs query` tells): `mpremote romfs deploy FILE`, then flash. Nobody has run this on hardware yet.
     """
-    from dormouse_host import boards, build, files, flash_files
-    from dormouse_host.romfs import image
+    from dormouse_host import boards, files, flash_files
+    from dormouse_host.agent import mpy
+    from dormouse_host.agent.romfs import image
 
     kind = boards.load(board)
     if kind.firmware.tool == "none":
         raise HostError("this machine needs no image: dormouse agent run app.py", 2)
     if out.suffix not in (".romfs", ".img"):
         raise HostError(f"--out {out}: mpremote knows an image by its name: {out.with_suffix('.romfs').name}", 2)
-    data = image({**build.agent_files(kind.port), **flash_files.umqtt()})
+    data = image({**mpy.agent_files(kind.port), **flash_files.umqtt()})
     files.write(out, data, files.PUBLIC)
     if json:
         terminal.json_line({"board": kind.name, "file": str(out), "bytes": len(data)})
@@ -216,7 +217,7 @@ def agent_run(
     import platformdirs
 
     from dormouse_host import boards, project
-    from dormouse_host.agent_run import Agent, default_id
+    from dormouse_host.agent.linux import Agent, default_id
 
     if stay and timer:
         raise HostError("--stay or --timer: one of them", 2)

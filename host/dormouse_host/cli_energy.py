@@ -107,7 +107,7 @@ def _say(line: str) -> None:
 
 def _bench(commands: int, records: int) -> tuple[float, int, float]:
     """Round trips until asleep, bytes sent and milliseconds of flash of our wake, measured now."""
-    from dormouse_host import toolchain
+    from dormouse_host.agent import toolchain
     from dormouse_host.bench import measure
 
     program = toolchain.mosquitto()

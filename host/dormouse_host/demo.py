@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
-from dormouse_host import device_process, toolchain
 from dormouse_host.address import BrokerAddress, parse
+from dormouse_host.agent import process, toolchain
 from dormouse_host.broker.local import Embedded, LocalBroker, Mosquitto
 from dormouse_host.console import Console
 from dormouse_host.demo_device import DemoDevice
@@ -34,7 +34,7 @@ class Options:
     url: str | None = None
     messages: int = 3
     variant: Variant = _VARIANTS[0]
-    device: device_process.Kind | None = None
+    device: process.Kind | None = None
     budget: float = 8
 
 
@@ -59,7 +59,7 @@ def run(
         def prepare(variant: Variant, device_id: str, console: Console) -> Run:
             home = Path(folder, device_id)
             home.mkdir()
-            command = device_process.command(kind, home)
+            command = process.command(kind, home)
             device = DemoDevice(home, device_id, address, command, clean_session=variant.clean)
             return Run(device, address, variant, options.messages, options.budget, console)
 
@@ -112,7 +112,7 @@ def _left_as_found(runs: list[Run], console: Console) -> Iterator[None]:
             console.note(f"A session and a wake report stay behind: {error}")
 
 
-def _interpreter(wanted: device_process.Kind | None) -> tuple[device_process.Kind, str]:
+def _interpreter(wanted: process.Kind | None) -> tuple[process.Kind, str]:
     """What the device's processes run on, and how to call it: MicroPython where there is one, unless `wanted`."""
     if wanted != "cpython":
         found = toolchain.require_micropython() if wanted else toolchain.micropython()

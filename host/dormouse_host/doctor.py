@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dormouse_host import boards, flash_ports, toolchain
+from dormouse_host import boards, flash_ports
+from dormouse_host.agent import toolchain
 from dormouse_host.errors import HostError
 from dormouse_host.flash_ports import PortInfo, holders
 

@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from dormouse.inbox import Inbox
 from dormouse.ports.storage import Storage
-from dormouse_host import build, flash_mip, toolchain
+from dormouse_host import flash_mip
+from dormouse_host.agent import mpy, toolchain
 from dormouse_host.boards import Board
 from dormouse_host.errors import HostError
 from dormouse_host.project import DeviceFiles, Project
@@ -29,7 +30,7 @@ def collect(project: Project, board: Board, app: Path | None, device: DeviceFile
 
     `app` is the user's program, app.py on the board whatever its name is here; None: what the project file says.
     """
-    files = dict(build.agent_files(board.port))
+    files = dict(mpy.agent_files(board.port))
     for package in project.app.packages:
         files.update(flash_mip.fetch(package, project.folder))
     for name in project.app.files:
@@ -39,7 +40,7 @@ def collect(project: Project, board: Board, app: Path | None, device: DeviceFile
     files["app.py"] = _read(source)
     for name in files:
         if name.endswith(".py"):
-            build.compile_mpy(_text(files[name], name), PurePosixPath(name).name)
+            mpy.compile_mpy(_text(files[name], name), PurePosixPath(name).name)
     files.update(device.contents())
     files[MAIN] = MAIN_TEXT
     return files
@@ -51,7 +52,7 @@ def umqtt() -> dict[str, bytes]:
         return flash_mip.fetch(_UMQTT, Path())
     except HostError:
         source = toolchain.umqtt_folder() / "umqtt" / "simple.py"
-        return {"lib/umqtt/simple.mpy": build.compile_mpy(source.read_text(), "simple.py")}
+        return {"lib/umqtt/simple.mpy": mpy.compile_mpy(source.read_text(), "simple.py")}
 
 
 def new_state() -> tuple[str, dict[str, bytes]]:

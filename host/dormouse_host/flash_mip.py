@@ -18,7 +18,7 @@ from mpremote.commands import CommandError
 from mpremote.mip import do_mip
 from mpremote.transport import Transport
 
-from dormouse_host import toolchain
+from dormouse_host.agent import toolchain
 from dormouse_host.errors import HostError
 
 MPY_VERSION = 6  # of the bytecode that every MicroPython from 1.20 on loads

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from dormouse import protocol
-from dormouse_host.device_process import agent_folder
+from dormouse_host.agent.process import agent_folder
 
 _ELSEWHERE = ("ports/posix.py",)
 

@@ -20,7 +20,8 @@ import tty
 from pathlib import Path
 from typing import Any
 
-from dormouse_host import boards, compiled, device_process, toolchain
+from dormouse_host import boards
+from dormouse_host.agent import compiled, process, toolchain
 from dormouse_host.errors import HostError
 
 _CTRL_C = b"\x03"
@@ -65,7 +66,7 @@ class Processor:
         self.line, theirs = socket.socketpair()
         self.terminal, slave = pty.openpty()
         tty.setraw(slave)
-        size = device_process.heap_size(f"{(heap + SHIM) // 1024}k", bits)
+        size = process.heap_size(f"{(heap + SHIM) // 1024}k", bits)
         argv = [*command, "-X", f"heapsize={size}", "-m", "vb_boot", str(folder), str(theirs.fileno())]
         self.child = subprocess.Popen(
             argv,

@@ -13,8 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dormouse_host import boards, project, toolchain
+from dormouse_host import boards, project
 from dormouse_host import flash as flashing
+from dormouse_host.agent import toolchain
 from dormouse_host.broker.local import Mosquitto
 from dormouse_host.demo_device import Event, parse
 from dormouse_host.errors import HostError

@@ -19,8 +19,9 @@ from typing import Any, NoReturn, Self
 import made_broker
 from conftest import DeviceInterpreter
 from device_folder import Device, Ran
-from dormouse_host import Fleet, cli, processes, toolchain
+from dormouse_host import Fleet, cli, processes
 from dormouse_host.address import BrokerAddress
+from dormouse_host.agent import toolchain
 from dormouse_host.broker import credentials, environment
 from dormouse_host.broker.client import Publisher
 from dormouse_host.broker.setup import add_relay

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import pytest
 
-from dormouse_host import toolchain
+from dormouse_host.agent import toolchain
 from dormouse_host.errors import HostError
 from endtoend.cases import CASES
 from endtoend.many import Wanted, runs

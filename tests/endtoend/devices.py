@@ -15,7 +15,8 @@ from typing import Any
 
 from dormouse.ports.storage import Storage
 from dormouse.ring import Ring
-from dormouse_host import compiled, device_process, processes
+from dormouse_host import processes
+from dormouse_host.agent import compiled, process
 
 BOARD = Path(__file__).parent / "board"
 HUNG = 60.0  # seconds; a wake has 5
@@ -40,10 +41,10 @@ class Truth:
 class Device:
     """`kind` is its interpreter. `agent` contains the package `dormouse`, the project's own by default."""
 
-    def __init__(self, folder: Path, kind: device_process.Kind, broker: str, agent: Path) -> None:
+    def __init__(self, folder: Path, kind: process.Kind, broker: str, agent: Path) -> None:
         self.id = folder.name
         self.folder = folder
-        self.kind: device_process.Kind = kind
+        self.kind: process.Kind = kind
         self.clock = "0"
         self.cuts = 0
         self.wakes = 0
@@ -69,7 +70,7 @@ class Device:
     def start(self, cause: str = "power", wakes: int = 1) -> None:
         """Begin a wake, or several in a row in one process."""
         arguments = [str(BOARD / "wakes.py"), str(self.folder), str(wakes), self.clock]
-        argv, environment = device_process.interpreter(self.kind, arguments, [self._library])
+        argv, environment = process.interpreter(self.kind, arguments, [self._library])
         with (self.folder / "log").open("ab") as log:
             self._child = processes.start(argv, output=log, env={**environment, "DORMOUSE_CAUSE": cause})
         self.wakes += wakes

@@ -16,7 +16,8 @@ from typing import Any, Self
 
 from sqlalchemy import text
 
-from dormouse_host import Fleet, device_process, toolchain
+from dormouse_host import Fleet
+from dormouse_host.agent import process, toolchain
 from dormouse_host.errors import HostError
 from endtoend.book import Book
 from endtoend.devices import Device
@@ -97,9 +98,9 @@ class World:
             for name in self._relay_names:
                 log = self.folder / f"relay-{name}.log"
                 self.relays.append(RelayProcess(name, self.db, url, log, build.host, self.book.module))
-            agent = build.agent or device_process.agent_folder()
+            agent = build.agent or process.agent_folder()
             for n in range(self._count):
-                kind: device_process.Kind = "cpython" if n == self._count - 1 and n else "micropython"
+                kind: process.Kind = "cpython" if n == self._count - 1 and n else "micropython"
                 self.devices.append(Device(self.folder / f"d{n}", kind, url, agent))
             self.fleet.add(*(device.id for device in self.devices))
         except BaseException:

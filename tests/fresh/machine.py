@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dormouse_host import newer_release
+from dormouse_host.agent import newer_release
 
 SOURCES = ("sources.list", "sources.list.d/debian.sources", "sources.list.d/ubuntu.sources")
 CERTIFICATES = ("/etc/ssl/certs", "/usr/local/share/ca-certificates")

@@ -6,6 +6,6 @@ finding; a finding goes to tests/fuzz/found/ as a file and stays a test for ever
 
 import sys
 
-from dormouse_host import toolchain
+from dormouse_host.agent import toolchain
 
 sys.path.append(str(toolchain.umqtt_folder()))  # the session's client, as the device's process finds it

@@ -19,7 +19,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 
-from dormouse_host import compiled, device_process
+from dormouse_host.agent import compiled, process
 from dormouse_host.ledger import messages
 from fuzz import targets
 from fuzz.shapes import SHAPES
@@ -116,9 +116,9 @@ def replay(examples: dict[str, dict[bytes, str]]) -> int:
                 (work / "corpus" / file).write_bytes(data)
                 expected[file] = (target, data, verdict)
         compiled.compile_file(HERE / "targets.py", work / "lib" / "targets.mpy")
-        library = compiled.library(device_process.agent_folder())
+        library = compiled.library(process.agent_folder())
         code = f"import targets; targets.replay({str(work / 'corpus')!r}, {str(work / 'report')!r})"
-        argv, environment = device_process.interpreter("micropython", ["-c", code], [work / "lib", library], HEAP)
+        argv, environment = process.interpreter("micropython", ["-c", code], [work / "lib", library], HEAP)
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=_REPLAY, check=False)
         lines = (work / "report").read_text().split("\n")
         for line in filter(None, lines):

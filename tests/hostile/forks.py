@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from device_folder import Ran
-from dormouse_host import device_process
+from dormouse_host.agent import process
 from dormouse_host.demo_device import parse
 
 _SERVER = """
@@ -39,7 +39,7 @@ class Forks:
     """A context manager; `wake` runs one wake of the device in that folder."""
 
     def __enter__(self) -> Self:
-        argv, environment = device_process.interpreter("cpython", ["-c", _SERVER], [device_process.agent_folder()])
+        argv, environment = process.interpreter("cpython", ["-c", _SERVER], [process.agent_folder()])
         environment["DORMOUSE_CAUSE"] = "power"
         self._server = subprocess.Popen(
             argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1

@@ -17,8 +17,8 @@ from typing import Any
 from certificates import Authority, listener, server_context
 from conftest import DeviceInterpreter
 from device_folder import COMES, Device, Host, Ran, command
+from dormouse_host.agent.process import Kind
 from dormouse_host.broker.local import Mosquitto, free_port
-from dormouse_host.device_process import Kind
 from needs import need_mosquitto
 from on_device import MEMORY
 

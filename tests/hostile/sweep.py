@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from conftest import DeviceInterpreter
 from device_folder import COMES, Device, Host, Ran, command
-from dormouse_host.device_process import Kind
+from dormouse_host.agent.process import Kind
 from hostile.forks import Forks
 from hostile.meddler import Cut, Pipe
 from hostile.stage import APP, HEAP, World, awake

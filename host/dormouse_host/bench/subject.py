@@ -16,8 +16,9 @@ from pathlib import Path
 from paho.mqtt import client as paho
 
 from dormouse import payloads, protocol
-from dormouse_host import boards, device_process
+from dormouse_host import boards
 from dormouse_host.address import BrokerAddress
+from dormouse_host.agent import process
 from dormouse_host.bench.cases import OURS, Style
 from dormouse_host.broker import bounded
 from dormouse_host.errors import HostError
@@ -92,7 +93,7 @@ class Subject:
 
     def __init__(self, folder: Path, style: Style, device: str) -> None:
         self.folder, self.style, self.id = folder, style, device
-        self.heap = device_process.BOARD_HEAP
+        self.heap = process.BOARD_HEAP
         self.rom = False  # is the agent run from a ROMFS image?
         self._records = 0
         folder.mkdir(parents=True)
@@ -136,12 +137,12 @@ class Subject:
         return int(self._script(address, self._records).split()[-1])
 
     def _ours(self, cause: str) -> str:
-        argv, environment = device_process.command("micropython", self.folder, self.heap, rom=self.rom)
+        argv, environment = process.command("micropython", self.folder, self.heap, rom=self.rom)
         return run(argv, {**environment, "DORMOUSE_CAUSE": cause})
 
     def _script(self, address: BrokerAddress, records: int) -> str:
         arguments = [str(_HERE / "plain.py"), self.id, str(address.port), self.style, str(records)]
-        return run(*device_process.interpreter("micropython", arguments, [compiled_agent()], self.heap))
+        return run(*process.interpreter("micropython", arguments, [compiled_agent()], self.heap))
 
     def on_flash(self, cause: str = "pin") -> tuple[int, float, int]:
         """As `wake`, with the state on simulated flash: erases, milliseconds of flash, bytes of heap in use at most."""
@@ -150,7 +151,7 @@ class Subject:
             image.write_bytes(b"\xff" * _BLOCKS * 4096)
         arguments = [str(_HERE / "nor.py"), str(image), str(_BLOCKS), str(self.folder), str(_PROGRAM)]
         path = [compiled_agent(), boards.folder() / "virtual"]
-        argv, environment = device_process.interpreter("micropython", arguments, path, self.heap)
+        argv, environment = process.interpreter("micropython", arguments, path, self.heap)
         words = dict(
             line.split(" ", 1)
             for line in run(argv, {**environment, "DORMOUSE_CAUSE": cause}).splitlines()
@@ -162,9 +163,9 @@ class Subject:
 
 def compiled_agent() -> Path:
     """The folder with the agent and umqtt.simple as they are flashed."""
-    from dormouse_host import compiled
+    from dormouse_host.agent import compiled
 
-    return compiled.bundle(device_process.agent_folder())
+    return compiled.bundle(process.agent_folder())
 
 
 def run(argv: Sequence[str], environment: Mapping[str, str]) -> str:

