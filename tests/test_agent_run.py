@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from device_folder import APP
-from dormouse_host import boards
 from dormouse_host.broker.client import Publisher
 from dormouse_host.demo_device import Event, parse
-from dormouse_host.flash_wake import Lines
+from dormouse_host.flash import kinds
+from dormouse_host.flash.first_wake import Lines
 
 PATIENCE = 40  # seconds for a process that a busy machine starts
 
@@ -162,7 +162,7 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(run, tmp_path):
 
 def test_the_units_for_systemd_run_a_command_that_there_is():
     """systemd is not on every machine that tests: what can be seen without it is."""
-    folder = boards.load("POSIX").folder
+    folder = kinds.load("POSIX").folder
     help_text = subprocess.run(
         [sys.executable, "-m", "dormouse_host.cli", "agent", "run", "--help"],
         capture_output=True,

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from dormouse import config as device_config
-from dormouse_host import boards, flash_mip, project_package
 from dormouse_host.agent import mpy, process
 from dormouse_host.errors import HostError
+from dormouse_host.flash import kinds, packages, project_package
 from needs import need_micropython
 
 ISSUE = {"ESP32_GENERIC", "ESP32_GENERIC_C3", "ESP32_GENERIC_S3", "RPI_PICO_W", "RPI_PICO2_W", "POSIX"}
@@ -21,30 +21,30 @@ ISSUE = {"ESP32_GENERIC", "ESP32_GENERIC_C3", "ESP32_GENERIC_S3", "RPI_PICO_W", 
 @pytest.fixture
 def folder(tmp_path):
     """A folder that a test may spoil: a copy of the Pico W's."""
-    return shutil.copytree(boards.folder() / "RPI_PICO_W", tmp_path / "MY_NODE")
+    return shutil.copytree(kinds.folder() / "RPI_PICO_W", tmp_path / "MY_NODE")
 
 
 def test_every_board_is_right():
-    assert set(boards.names()) >= ISSUE
-    for name in boards.names():
-        board = boards.load(name)
+    assert set(kinds.names()) >= ISSUE
+    for name in kinds.names():
+        board = kinds.load(name)
         assert board.name == name
         device_config.check({**board.defaults, "id": "dev", "broker": "mqtt://host"})
 
 
 def test_a_new_board_is_one_new_folder(folder, monkeypatch):
     """No list anywhere names the boards: a copied folder is one more of them, by its name or by its path."""
-    board = boards.load(str(folder))
-    monkeypatch.setattr(boards, "folder", lambda: folder.parent)
-    assert boards.names() == ["MY_NODE"]
-    assert boards.load("MY_NODE") == board
+    board = kinds.load(str(folder))
+    monkeypatch.setattr(kinds, "folder", lambda: folder.parent)
+    assert kinds.names() == ["MY_NODE"]
+    assert kinds.load("MY_NODE") == board
     assert (board.name, board.builds) == ("MY_NODE", ("MY_NODE",))
     assert board.firmware.volume == "RPI-RP2"
 
 
 def test_boards_that_sleep_by_reset_cannot_be_told_apart_from_a_watchdog():
     """Two facts that must agree: the agent's rp2 port relies on it."""
-    for board in map(boards.load, boards.names()):
+    for board in map(kinds.load, kinds.names()):
         if board.sleep.how == "reset":
             assert "deepsleep" not in board.sleep.causes
             assert board.watchdog.limit > 0
@@ -71,12 +71,12 @@ def test_boards_that_sleep_by_reset_cannot_be_told_apart_from_a_watchdog():
     ],
 )
 def test_what_is_wrong_in_a_board_is_one_line_naming_the_key(folder, old, new, message):
-    file = folder / boards.FILE
+    file = folder / kinds.FILE
     text, count = re.subn(old, new, file.read_text(), count=1)
     assert count == 1
     file.write_text(text)
     with pytest.raises(HostError, match=re.escape(message)) as caught:
-        boards.load(str(folder))
+        kinds.load(str(folder))
     assert caught.value.code == 2
     assert str(caught.value).startswith("MY_NODE/board.toml: ")
     assert "\n" not in str(caught.value)
@@ -85,7 +85,7 @@ def test_what_is_wrong_in_a_board_is_one_line_naming_the_key(folder, old, new, m
 @pytest.mark.parametrize("name", ["", "NOPE", "virtual", "../boards"])
 def test_an_unknown_board_is_answered_with_those_there_are(name):
     with pytest.raises(HostError, match="ESP32_GENERIC, ESP32_GENERIC_C3") as caught:
-        boards.load(name)
+        kinds.load(name)
     assert caught.value.code == 2
 
 
@@ -120,7 +120,7 @@ class _Manifest:
 
 @pytest.mark.parametrize("name", sorted(ISSUE - {"POSIX"}))
 def test_a_board_s_manifest_freezes_the_agent_with_its_own_port(name):
-    board = boards.load(name)
+    board = kinds.load(name)
     manifest = _Manifest(board.folder / "manifest.py")
     assert len(manifest.included) == 1, "what MicroPython itself freezes on this board stays"
     assert manifest.required == ["umqtt.simple"]
@@ -130,7 +130,7 @@ def test_a_board_s_manifest_freezes_the_agent_with_its_own_port(name):
 
 
 def test_mip_installs_every_module_that_a_board_may_need():
-    """`python -m dormouse_host.project_package` writes device/package.json anew."""
+    """`python -m dormouse_host.flash.project_package` writes device/package.json anew."""
     assert (process.agent_folder() / "package.json").read_text() == project_package.text()
     assert ["dormouse/agent.py", "dormouse/agent.py"] in json.loads(project_package.text())["urls"]
 
@@ -150,4 +150,4 @@ def test_micropython_says_that_it_loads_that_version():
     interpreter = need_micropython()
     code = "import sys; print(sys.implementation._mpy & 255)"
     done = subprocess.run([interpreter.path, "-c", code], capture_output=True, text=True, timeout=20, check=True)
-    assert int(done.stdout) == flash_mip.MPY_VERSION == 6
+    assert int(done.stdout) == packages.MPY_VERSION == 6

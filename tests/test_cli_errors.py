@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from acceptor import Acceptor
-from dormouse_host import boards, cli, flash_ports, project, terminal, virtual_board_desk
+from dormouse_host import cli, terminal, virtual_board_desk
 from dormouse_host.agent import compiled, toolchain
 from dormouse_host.console import Console
 from dormouse_host.errors import HostError
-from dormouse_host.flash_ports import PortInfo
+from dormouse_host.flash import kinds, ports, project
+from dormouse_host.flash.ports import PortInfo
 from dormouse_host.virtual_board import VirtualBoard
 
 PROGRAM = [sys.executable, "-m", "dormouse_host.cli"]
@@ -161,16 +162,16 @@ def test_the_demo_s_lines_hold_no_orders(capsys):
 
 
 def test_without_a_port_the_monitor_takes_the_one_board_of_any_kind():
-    pico = PortInfo("/dev/ttyACM0", boards.load("RPI_PICO_W").usb.ids[0])
-    esp = PortInfo("/dev/ttyUSB0", boards.load("ESP32_GENERIC").usb.ids[0])
+    pico = PortInfo("/dev/ttyACM0", kinds.load("RPI_PICO_W").usb.ids[0])
+    esp = PortInfo("/dev/ttyUSB0", kinds.load("ESP32_GENERIC").usb.ids[0])
     plain = PortInfo("/dev/ttyS0")
-    assert flash_ports.choose_any([plain, pico]) == pico
-    assert flash_ports.choose_any([esp, plain]) == esp
+    assert ports.choose_any([plain, pico]) == pico
+    assert ports.choose_any([esp, plain]) == esp
     with pytest.raises(HostError, match="which one.*ttyUSB0") as caught:
-        flash_ports.choose_any([pico, esp])
+        ports.choose_any([pico, esp])
     assert caught.value.code == 2
     with pytest.raises(HostError, match="no board is connected.*ttyS0") as caught:
-        flash_ports.choose_any([plain])
+        ports.choose_any([plain])
     assert caught.value.code == 4
 
 
@@ -187,7 +188,7 @@ def test_the_monitor_says_once_what_it_waits_for(port, why):
 def test_a_device_s_broker_is_the_option_s_then_the_environment_s_then_the_file_s(tmp_path):
     """As everywhere; what was said for this device, or made for it, is more than what was said for all."""
     (tmp_path / "dormouse.toml").write_text('broker = "mqtt://file"\n[devices.own]\nbroker = "mqtt://own"\n')
-    here, kind = project.read(tmp_path), boards.load("POSIX")
+    here, kind = project.read(tmp_path), kinds.load("POSIX")
 
     def host(device: str = "pump", said: str | None = None, **environment: str) -> str:
         over = {} if said is None else {"broker": said}

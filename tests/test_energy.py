@@ -11,9 +11,10 @@ import pytest
 
 from device_folder import Device
 from dormouse import config
-from dormouse_host import boards, energy
+from dormouse_host import energy
 from dormouse_host.broker.local import free_port
 from dormouse_host.errors import HostError
+from dormouse_host.flash import kinds
 from needs import need_micropython, need_mosquitto
 
 MA = {"asleep": 0.01, "working": 40.0, "receiving": 100.0, "sending": 240.0}
@@ -32,9 +33,9 @@ def test_a_day_is_its_wakes_and_the_sleep_between_them():
     assert wake.mah_per_day(900) > 50 * wake.mah_per_day(86400) / 10
 
 
-@pytest.mark.parametrize("name", [name for name in boards.names() if name != "POSIX"])
+@pytest.mark.parametrize("name", [name for name in kinds.names() if name != "POSIX"])
 def test_every_board_has_every_current_with_its_source(name):
-    found = energy.currents(boards.load(name), [])
+    found = energy.currents(kinds.load(name), [])
     assert set(found) == {"asleep", "working", "receiving", "sending"}
     assert all(source for _, source in found.values())
     assert found["asleep"][0] < found["working"][0] < found["receiving"][0] < found["sending"][0]
@@ -43,7 +44,7 @@ def test_every_board_has_every_current_with_its_source(name):
 @pytest.mark.parametrize("given", ["sending", "sending=x", "flying=3", "asleep=-1"])
 def test_a_current_that_is_none_is_refused(given):
     with pytest.raises(HostError, match="--ma"):
-        energy.currents(boards.load("ESP32_GENERIC"), [given])
+        energy.currents(kinds.load("ESP32_GENERIC"), [given])
 
 
 def test_days_without_a_network_grow_to_the_cap_and_cost_little():

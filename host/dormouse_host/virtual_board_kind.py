@@ -6,8 +6,8 @@ built a board around it. Sizes are in bytes, times in milliseconds.
 
 from dataclasses import dataclass
 
-from dormouse_host import boards
 from dormouse_host.errors import HostError
+from dormouse_host.flash import kinds as boards
 
 _FROZEN = {"esp32": ["umqtt", "ntptime", "ssl"], "rp2": ["ntptime", "ssl"]}
 _CARRIER = ["WL_GPIO0", "WL_GPIO1", "WL_GPIO2", "LED"]  # pins of a Pico's Wi-Fi chip

@@ -20,9 +20,9 @@ import tty
 from pathlib import Path
 from typing import Any
 
-from dormouse_host import boards
 from dormouse_host.agent import compiled, process, toolchain
 from dormouse_host.errors import HostError
+from dormouse_host.flash import kinds
 
 _CTRL_C = b"\x03"
 _COMPUTES = 1.0  # seconds of its processor's time after which a program that does not wait gets Ctrl-C as a signal
@@ -35,7 +35,7 @@ SHIM = 44 << 10  # bytes of heap that the firmware's own modules take, 32 bit (t
 @functools.cache
 def firmware() -> Path:
     """The folder with the firmware, compiled; made at the first question, and looked at once in a process."""
-    virtual = boards.folder() / "virtual"
+    virtual = kinds.folder() / "virtual"
     own = [*sorted((virtual / "firmware").rglob("*.py")), virtual / "norflash.py"]
     sources = [(path, Path("frozen" if path.parent.name == "frozen" else "") / path.name) for path in own]
     sources += [(path, "frozen" / name) for path, name in compiled.umqtt()]

@@ -13,14 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dormouse_host import boards, project
-from dormouse_host import flash as flashing
 from dormouse_host.agent import toolchain
 from dormouse_host.broker.local import Mosquitto
 from dormouse_host.demo_device import Event, parse
 from dormouse_host.errors import HostError
-from dormouse_host.flash import Flashed
-from dormouse_host.flash_ports import Place
+from dormouse_host.flash import flash as flashing
+from dormouse_host.flash import kinds, project
+from dormouse_host.flash.flash import Flashed
+from dormouse_host.flash.ports import Place
 from dormouse_host.fleet import Fleet
 from dormouse_host.ledger.views import CommandView
 from dormouse_host.virtual_board import VirtualBoard, Wifi
@@ -57,7 +57,7 @@ def flash(
 
     What the project file beside the app lists under [app] goes along; its broker and its secrets do not.
     """
-    kind = boards.load(board.kind.name)
+    kind = kinds.load(board.kind.name)
     here = project.read(app.parent)
     here = project.Project(here.folder, {"app": here.values["app"]} if "app" in here.values else {})
     over = {"ssid": board.wifi.ssid, **settings}

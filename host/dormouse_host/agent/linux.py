@@ -22,7 +22,7 @@ from dormouse.errors import ConfigError
 from dormouse.ports import posix
 from dormouse_host.agent import toolchain
 from dormouse_host.errors import HostError
-from dormouse_host.project import DeviceFiles
+from dormouse_host.flash.project import DeviceFiles
 from dormouse_host.stopping import Stop
 
 _DUE = "due"  # in the folder: Unix seconds of the planned next wake

@@ -92,10 +92,10 @@ def sizes(port: str) -> tuple[dict[str, int], dict[str, int]]:
 
 def main() -> None:
     """Print the sizes for the port of every board, and exit with 1 where a whole agent is above LIMIT."""
-    from dormouse_host import boards
+    from dormouse_host.flash import kinds
 
     worst = 0
-    for port in sorted({boards.load(name).port for name in boards.names()} - {"posix"}):
+    for port in sorted({kinds.load(name).port for name in kinds.names()} - {"posix"}):
         alone, files = sizes(port)
         worst = max(worst, sum(files.values()))
         for title, table in ((f"{port}: each module by itself", alone), (f"{port}: as flashed", files)):

@@ -16,12 +16,12 @@ from pathlib import Path
 from paho.mqtt import client as paho
 
 from dormouse import payloads, protocol
-from dormouse_host import boards
 from dormouse_host.address import BrokerAddress
 from dormouse_host.agent import process
 from dormouse_host.bench.cases import OURS, Style
 from dormouse_host.broker import bounded
 from dormouse_host.errors import HostError
+from dormouse_host.flash import kinds
 
 _HERE = Path(__file__).parent
 _WITHIN = 500.0  # seconds for one wake: (1000, 10) of the plain script takes more than 200
@@ -150,7 +150,7 @@ class Subject:
         if not image.exists():
             image.write_bytes(b"\xff" * _BLOCKS * 4096)
         arguments = [str(_HERE / "nor.py"), str(image), str(_BLOCKS), str(self.folder), str(_PROGRAM)]
-        path = [compiled_agent(), boards.folder() / "virtual"]
+        path = [compiled_agent(), kinds.folder() / "virtual"]
         argv, environment = process.interpreter("micropython", arguments, path, self.heap)
         words = dict(
             line.split(" ", 1)

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dormouse_host.boards import Board
 from dormouse_host.errors import HostError
-from dormouse_host.flash_files import digest
-from dormouse_host.flash_link import LostBoard, Wire
+from dormouse_host.flash.files import digest
+from dormouse_host.flash.kinds import Board
+from dormouse_host.flash.wire import LostBoard, Wire
 
 ASIDE = "~"  # appended to a path while its file is being sent
 _AGENT = "lib/dormouse/"

@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 
 from dormouse.inbox import Inbox
 from dormouse.ports.storage import Storage
-from dormouse_host import flash_mip
 from dormouse_host.agent import mpy, toolchain
-from dormouse_host.boards import Board
 from dormouse_host.errors import HostError
-from dormouse_host.project import DeviceFiles, Project
+from dormouse_host.flash import packages
+from dormouse_host.flash.kinds import Board
+from dormouse_host.flash.project import DeviceFiles, Project
 
 STATE = "state"  # the agent's folder on a board
 MAIN = "main.py"
@@ -32,7 +32,7 @@ def collect(project: Project, board: Board, app: Path | None, device: DeviceFile
     """
     files = dict(mpy.agent_files(board.port))
     for package in project.app.packages:
-        files.update(flash_mip.fetch(package, project.folder))
+        files.update(packages.fetch(package, project.folder))
     for name in project.app.files:
         place = _own_path(name)
         files[place] = _read(project.folder / name)
@@ -49,7 +49,7 @@ def collect(project: Project, board: Board, app: Path | None, device: DeviceFile
 def umqtt() -> dict[str, bytes]:
     """umqtt.simple for a board that has none: from mip's index, or 1.3.4 out of the cache when that is away."""
     try:
-        return flash_mip.fetch(_UMQTT, Path())
+        return packages.fetch(_UMQTT, Path())
     except HostError:
         source = toolchain.umqtt_folder() / "umqtt" / "simple.py"
         return {"lib/umqtt/simple.mpy": mpy.compile_mpy(source.read_text(), "simple.py")}

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from dormouse_host import files
-from dormouse_host.boards import Board
 from dormouse_host.errors import HostError
+from dormouse_host.flash.kinds import Board
 
 _UF2 = (0x0A324655, 0x9E5D5157)  # the two words that each block begins with
 _UF2_FAMILY = 28  # offset of the family id in a block

@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable
 
 from dormouse_host.errors import HostError
-from dormouse_host.flash_ports import Place, holders
-from dormouse_host.flash_wake import follow
+from dormouse_host.flash.first_wake import follow
+from dormouse_host.flash.ports import Place, holders
 
 
 def monitor(

@@ -17,8 +17,8 @@ from mpremote.transport import TransportError, TransportExecError
 from mpremote.transport_serial import SerialTransport
 from serial import SerialException
 
-from dormouse_host.flash_guard import Guard
-from dormouse_host.flash_ports import Place
+from dormouse_host.flash.guard import Guard
+from dormouse_host.flash.ports import Place
 
 _BYTE = 5.0  # seconds for one read or write of the port
 _CHUNK = 1024  # bytes of a file in one command, four times what mpremote takes by itself: a quarter of the turns

@@ -9,14 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dormouse_host import flash_files, flash_wake
-from dormouse_host.boards import Board
 from dormouse_host.errors import HostError
-from dormouse_host.flash_board import Who, hand_back, identify, look, lying_in_rom, put
-from dormouse_host.flash_files import STATE
-from dormouse_host.flash_link import LostBoard, Refused, Wire, catch
-from dormouse_host.flash_ports import Place, is_loopback, lan_addresses
-from dormouse_host.project import DeviceFiles, Project
+from dormouse_host.flash import files as flash_files
+from dormouse_host.flash import first_wake
+from dormouse_host.flash.board import Who, hand_back, identify, look, lying_in_rom, put
+from dormouse_host.flash.files import STATE
+from dormouse_host.flash.kinds import Board
+from dormouse_host.flash.ports import Place, is_loopback, lan_addresses
+from dormouse_host.flash.project import DeviceFiles, Project
+from dormouse_host.flash.wire import LostBoard, Refused, Wire, catch
 
 _TRIES = 3  # how often a board that vanishes in the middle is caught again
 _NAMED = 8  # files that are named when they were sent; more are counted
@@ -48,7 +49,7 @@ class Flashed:
     who: Who
     written: list[str] = field(default_factory=list)
     state: str | None = None
-    wake: flash_wake.FirstWake | None = None
+    wake: first_wake.FirstWake | None = None
 
 
 def flash(request: Request, say: Say) -> Flashed:
@@ -69,7 +70,7 @@ def flash(request: Request, say: Say) -> Flashed:
         return done
     seconds = request.device.full["budget"] + _SETTLE
     say(f"waiting for the first wake, at most {seconds:.0f} s")
-    done.wake = flash_wake.watch(request.place, open_wire, seconds, say)
+    done.wake = first_wake.watch(request.place, open_wire, seconds, say)
     return done
 
 

@@ -155,7 +155,7 @@ class Board:
 
 def folder() -> Path:
     """Where the boards' folders lie: boards/ of a checkout, else what was installed with this package."""
-    checkout = Path(__file__).resolve().parents[2] / "boards"
+    checkout = Path(__file__).resolve().parents[3] / "boards"
     if checkout.is_dir():
         return checkout
     spec = importlib.util.find_spec("dormouse_boards")

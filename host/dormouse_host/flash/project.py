@@ -15,8 +15,8 @@ from typing import Any
 
 from dormouse import config as device_config
 from dormouse.errors import ConfigError, DormouseError
-from dormouse_host.boards import Board
 from dormouse_host.errors import HostError
+from dormouse_host.flash.kinds import Board
 from dormouse_host.settings import FILE
 
 SECRETS = {

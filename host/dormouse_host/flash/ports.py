@@ -13,10 +13,10 @@ from pathlib import Path
 
 from serial.tools import list_ports
 
-from dormouse_host import boards
-from dormouse_host.boards import Board
 from dormouse_host.broker.trial import addresses
 from dormouse_host.errors import HostError
+from dormouse_host.flash import kinds as boards
+from dormouse_host.flash.kinds import Board
 
 _UNIX98_PTY = 136  # major device number of /dev/pts/*
 

@@ -2,7 +2,7 @@
 
 Must stay true: it lists every module that a board may need and no other platform's port.
 
-    python -m dormouse_host.project_package        writes it anew
+    python -m dormouse_host.flash.project_package        writes it anew
 """
 
 import json

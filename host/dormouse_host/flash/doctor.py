@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dormouse_host import boards, flash_ports
 from dormouse_host.agent import toolchain
 from dormouse_host.errors import HostError
-from dormouse_host.flash_ports import PortInfo, holders
+from dormouse_host.flash import kinds
+from dormouse_host.flash import ports as flash_ports
+from dormouse_host.flash.ports import PortInfo, holders
 
 _CHARGE_ONLY = "does the cable carry data, or charge only? Try another one, and press reset on a sleeping board"
 
@@ -35,7 +36,7 @@ def examine(ports: Iterable[PortInfo] | None = None, usb: Path = Path("/sys/bus/
     """Everything that is looked at, in an order in which it may be mended. `ports`: None for those of this machine."""
     found = [_tool("mosquitto", toolchain.mosquitto() is not None, "apt-get install mosquitto"), _umqtt()]
     listed = list(flash_ports.attached() if ports is None else ports)
-    known = {one for name in boards.names() for one in boards.load(name).usb.ids}
+    known = {one for name in kinds.names() for one in kinds.load(name).usb.ids}
     candidates = [port for port in listed if port.usb in known]
     for port in candidates:
         found.append(_port(port))
@@ -57,7 +58,7 @@ def _umqtt() -> Finding:
 
 def _port(port: PortInfo) -> Finding:
     """A port that may be a board: can it be opened?"""
-    names = [name for name in boards.names() if port.usb in boards.load(name).usb.ids]
+    names = [name for name in kinds.names() if port.usb in kinds.load(name).usb.ids]
     what = f"{port}: may be {' or '.join(names)}"
     if held := holders(port.device):
         return Finding(f"{port.device} is held by {', '.join(held)}", f"end it: kill {held[0].split('pid ')[1][:-1]}")

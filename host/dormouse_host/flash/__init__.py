@@ -1,0 +1,1 @@
+"""A board at a cable: flashed, watched, diagnosed, given a firmware."""
