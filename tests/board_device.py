@@ -12,7 +12,7 @@ from typing import Any
 from dormouse_host.agent import mpy, toolchain
 from dormouse_host.agent.compiled import compile_file
 from dormouse_host.demo_device import Event, parse
-from dormouse_host.virtual_board import VirtualBoard
+from dormouse_host.virtual.board import VirtualBoard
 
 APP = """
 from dormouse import command

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from dormouse_host import virtual_board_kind
-from dormouse_host.virtual_board import Wifi
-from dormouse_host.virtual_device import VirtualDevice
+from dormouse_host.virtual import kind as virtual_board_kind
+from dormouse_host.virtual.board import Wifi
+from dormouse_host.virtual.device import VirtualDevice
 
 APP = """
 from dormouse import command, telemetry

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from acceptor import Acceptor
-from dormouse_host import cli, terminal, virtual_board_desk
+from dormouse_host import cli, terminal
 from dormouse_host.agent import compiled, toolchain
 from dormouse_host.console import Console
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds, ports, project
 from dormouse_host.flash.ports import PortInfo
-from dormouse_host.virtual_board import VirtualBoard
+from dormouse_host.virtual import script
+from dormouse_host.virtual.board import VirtualBoard
 
 PROGRAM = [sys.executable, "-m", "dormouse_host.cli"]
 ORDERS = "\x1b]0;owned\x07\x1b[2Jhello"
@@ -211,7 +212,7 @@ def test_every_line_that_comes_in_one_piece_is_obeyed(monkeypatch, tmp_path):
     """And one that comes in two; a last one without an end is none."""
     reader, writer = os.pipe()
     obeyed = []
-    monkeypatch.setattr(virtual_board_desk, "obey", lambda board, line: obeyed.append(line))
+    monkeypatch.setattr(script, "obey", lambda board, line: obeyed.append(line))
     pieces = [b"cut\non\ncut\nbatt", b"ery 3\n" + b"x" * 9000 + b"\nreset\non"]
 
     def stopped() -> bool:
@@ -223,11 +224,11 @@ def test_every_line_that_comes_in_one_piece_is_obeyed(monkeypatch, tmp_path):
 
     with os.fdopen(reader) as stdin, VirtualBoard("ESP32_GENERIC", tmp_path) as board:
         monkeypatch.setattr(sys, "stdin", stdin)
-        virtual_board_desk.serve(board, lambda event: None, stopped)
+        script.serve(board, lambda event: None, stopped)
     os.close(writer)
     assert [line for line in obeyed if "x" not in line] == ["cut", "on", "cut", "battery 3", "reset"]
 
 
 @pytest.mark.parametrize("line", ["battery ²", "speed ²", "battery 1.2.3"])
 def test_a_number_that_is_none_is_answered(line, tmp_path):
-    assert virtual_board_desk.obey(VirtualBoard("ESP32_GENERIC", tmp_path), line) == virtual_board_desk.HELP
+    assert script.obey(VirtualBoard("ESP32_GENERIC", tmp_path), line) == script.HELP

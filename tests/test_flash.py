@@ -25,7 +25,7 @@ from dormouse_host.flash import kinds, project, wire
 from dormouse_host.flash.flash import Flashed, Request, flash
 from dormouse_host.flash.monitor import monitor
 from dormouse_host.flash.ports import Place, PortInfo
-from dormouse_host.virtual_board import VirtualBoard, Wifi
+from dormouse_host.virtual.board import VirtualBoard, Wifi
 from needs import need_micropython
 from sampling import each_board, some
 

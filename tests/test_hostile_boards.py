@@ -10,7 +10,7 @@ import pytest
 
 from board_device import APP, fields, install
 from device_folder import Host, command
-from dormouse_host.virtual_board import VirtualBoard, Wifi
+from dormouse_host.virtual.board import VirtualBoard, Wifi
 from needs import need_micropython
 from sampling import each_board
 

@@ -17,7 +17,7 @@ import pytest
 
 from board_device import APP, fields, install, prompt_answers, put
 from device_folder import Host, command, say
-from dormouse_host.virtual_board import VirtualBoard, Wifi
+from dormouse_host.virtual.board import VirtualBoard, Wifi
 from needs import need_micropython
 from sampling import each_board, seed
 

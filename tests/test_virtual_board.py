@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from dormouse_host import virtual_board_kind
 from dormouse_host.errors import HostError
-from dormouse_host.virtual_board import VirtualBoard, Wifi
-from dormouse_host.virtual_board_console import Console
+from dormouse_host.virtual import kind as virtual_board_kind
+from dormouse_host.virtual.board import VirtualBoard, Wifi
+from dormouse_host.virtual.console import Console
 from needs import need_micropython
 
 KINDS = ["ESP32_GENERIC", "ESP32_GENERIC_C3", "ESP32_GENERIC_S3", "RPI_PICO2_W", "RPI_PICO_W"]

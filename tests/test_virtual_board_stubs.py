@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dormouse_host import virtual_board
 from dormouse_host.flash import kinds
-from dormouse_host.virtual_board import VirtualBoard
+from dormouse_host.virtual import board as virtual_board
+from dormouse_host.virtual.board import VirtualBoard
 from needs import need_micropython, need_stubs
 
 KINDS = {"ESP32_GENERIC": "esp32", "RPI_PICO_W": "rp2"}

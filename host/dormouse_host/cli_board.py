@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 @board.command()
 def kinds(json: Json = False) -> None:
     """List the boards that can be simulated."""
-    from dormouse_host import virtual_board_kind
+    from dormouse_host.virtual import kind as virtual_board_kind
 
     names = virtual_board_kind.kinds()
     if json:
@@ -53,9 +53,9 @@ def run(
 ) -> None:
     """Run a virtual board until Ctrl-C. What surrounds it is changed by lines on stdin: `help` lists them."""
     from dormouse_host.stopping import Stop
-    from dormouse_host.virtual_board import VirtualBoard, Wifi
-    from dormouse_host.virtual_board_desk import serve
-    from dormouse_host.virtual_device import flash
+    from dormouse_host.virtual.board import VirtualBoard, Wifi
+    from dormouse_host.virtual.device import flash
+    from dormouse_host.virtual.script import serve
 
     stop = Stop()
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from dormouse_host.console import Console
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.views import CommandView
-from dormouse_host.virtual_board_kind import load
-from dormouse_host.virtual_device import VirtualDevice, WakeLog
+from dormouse_host.virtual.device import VirtualDevice, WakeLog
+from dormouse_host.virtual.kind import load
 
 _APP = Path(__file__).with_name("demo_board_app.py")
 _SETTINGS = {"budget": 10, "patience": 1000, "watchdog": 10}  # short, for somebody watches

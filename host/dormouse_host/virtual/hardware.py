@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dormouse_host.virtual_board_around import Around
-from dormouse_host.virtual_board_console import Console
-from dormouse_host.virtual_board_event import Event
-from dormouse_host.virtual_board_kind import BoardKind
-from dormouse_host.virtual_board_process import Processor
-from dormouse_host.virtual_board_time import BoardTime
-from dormouse_host.virtual_board_wifi import Wifi
+from dormouse_host.virtual.around import Around
+from dormouse_host.virtual.clock import BoardTime
+from dormouse_host.virtual.console import Console
+from dormouse_host.virtual.event import Event
+from dormouse_host.virtual.kind import BoardKind
+from dormouse_host.virtual.process import Processor
+from dormouse_host.virtual.wifi import Wifi
 
 _RESET, _SOFT, _SOFT_RAW, _DEEPSLEEP, _CUT = 64, 65, 66, 67, 75  # exit statuses: boards/virtual/firmware/vb_link.py
 POWER, HARD, WATCHDOG, DEEPSLEEP, SOFT = 1, 2, 3, 4, 5  # machine.reset_cause()

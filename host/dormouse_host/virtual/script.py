@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from dormouse_host import terminal
 from dormouse_host.errors import HostError
-from dormouse_host.virtual_board import Event, VirtualBoard
+from dormouse_host.virtual.board import Event, VirtualBoard
 
 HELP = """\
 cut                    power goes, at once

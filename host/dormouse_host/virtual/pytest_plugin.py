@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:  # pytest loads this file in every run where dormouse-mqtt is installed: it may cost nothing
-    from dormouse_host.virtual_board import VirtualBoard
-    from dormouse_host.virtual_device import VirtualDevice
+    from dormouse_host.virtual.board import VirtualBoard
+    from dormouse_host.virtual.device import VirtualDevice
 
 
 @pytest.fixture
 def virtual_board(tmp_path: Path) -> Iterator[Callable[..., "VirtualBoard"]]:
     """`virtual_board("ESP32_GENERIC", speed=…, wifi=…)`: a bare board that has started, with MicroPython's prompt."""
-    from dormouse_host.virtual_board import VirtualBoard
+    from dormouse_host.virtual.board import VirtualBoard
 
     with ExitStack() as ends:
 
@@ -43,7 +43,7 @@ def virtual_device(tmp_path: Path) -> Iterator[Callable[..., "VirtualDevice"]]:
     """`virtual_device("RPI_PICO_W", "app.py", wifi=…, settings={…})`: a board flashed with your app, asleep after its
     first wake, with `.send`, `.wake`, `.run`, `.settle`, `.telemetry`, `.board`, `.broker` and `.fleet`.
     """
-    from dormouse_host.virtual_device import VirtualDevice
+    from dormouse_host.virtual.device import VirtualDevice
 
     with ExitStack() as ends:
 

@@ -11,7 +11,7 @@ from littlefs import LittleFS, LittleFSError
 from littlefs.context import UserContext
 
 from dormouse_host.errors import HostError
-from dormouse_host.virtual_board_kind import BoardKind
+from dormouse_host.virtual.kind import BoardKind
 
 
 @contextmanager

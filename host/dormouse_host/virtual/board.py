@@ -24,12 +24,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from dormouse_host import virtual_board_image as littlefs_image
 from dormouse_host.errors import HostError
-from dormouse_host.virtual_board_event import Event
-from dormouse_host.virtual_board_hardware import Hardware
-from dormouse_host.virtual_board_kind import BoardKind, load
-from dormouse_host.virtual_board_wifi import Wifi
+from dormouse_host.virtual import image as littlefs_image
+from dormouse_host.virtual.event import Event
+from dormouse_host.virtual.hardware import Hardware
+from dormouse_host.virtual.kind import BoardKind, load
+from dormouse_host.virtual.wifi import Wifi
 
 __all__ = ("Event", "VirtualBoard", "Wifi")
 _Found = TypeVar("_Found")

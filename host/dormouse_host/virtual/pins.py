@@ -8,7 +8,7 @@ import random
 from collections import deque
 from typing import Any
 
-from dormouse_host.virtual_board_kind import BoardKind
+from dormouse_host.virtual.kind import BoardKind
 
 _VSYS = 29  # of a Pico W: shared with the Wi-Fi chip, whose select line is pin 25
 _SELECT = 25

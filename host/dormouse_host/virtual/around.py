@@ -8,9 +8,9 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from dormouse_host.virtual_board_kind import BoardKind
-from dormouse_host.virtual_board_pins import Pins
-from dormouse_host.virtual_board_wifi import Station, Wifi
+from dormouse_host.virtual.kind import BoardKind
+from dormouse_host.virtual.pins import Pins
+from dormouse_host.virtual.wifi import Station, Wifi
 
 
 class Around:
