@@ -11,7 +11,7 @@ from typing import Any
 
 from dormouse_host.agent import mpy, toolchain
 from dormouse_host.agent.compiled import compile_file
-from dormouse_host.demo_device import Event, parse
+from dormouse_host.lab.demo_device import Event, parse
 from dormouse_host.virtual.board import VirtualBoard
 
 APP = """

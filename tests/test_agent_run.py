@@ -14,9 +14,9 @@ import pytest
 
 from device_folder import APP
 from dormouse_host.broker.client import Publisher
-from dormouse_host.demo_device import Event, parse
 from dormouse_host.flash import kinds
 from dormouse_host.flash.first_wake import Lines
+from dormouse_host.lab.demo_device import Event, parse
 
 PATIENCE = 40  # seconds for a process that a busy machine starts
 

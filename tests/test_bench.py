@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dormouse_host.bench import cases, measure, table
-from dormouse_host.bench.proxy import Proxy, packets
+from dormouse_host.lab.bench import cases, measure, table
+from dormouse_host.lab.bench.proxy import Proxy, packets
 from needs import need_micropython, need_mosquitto
 
 PROGRAM = [sys.executable, "-m", "dormouse_host.cli", "bench", "--no-heap", "--runs", "1"]

@@ -16,12 +16,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 import peers
 from dormouse_host.address import BrokerAddress
-from dormouse_host.bench.proxy import Conversation, Proxy, packets
 from dormouse_host.broker.local import Mosquitto, free_port
 from dormouse_host.console import Console
-from dormouse_host.demo_device import DemoDevice
-from dormouse_host.demo_outcome import Variant
-from dormouse_host.demo_run import Run
+from dormouse_host.lab.bench.proxy import Conversation, Proxy, packets
+from dormouse_host.lab.demo_device import DemoDevice
+from dormouse_host.lab.demo_outcome import Variant
+from dormouse_host.lab.demo_run import Run
 from needs import need_mosquitto
 
 PROGRAM = [sys.executable, "-m", "dormouse_host.cli", "demo"]

@@ -8,10 +8,10 @@ import pytest
 
 from dormouse_host.address import BrokerAddress
 from dormouse_host.console import Console
-from dormouse_host.demo_device import DemoDevice, Event, parse
-from dormouse_host.demo_outcome import Outcome, Variant, ranges
-from dormouse_host.demo_run import Run
 from dormouse_host.errors import HostError
+from dormouse_host.lab.demo_device import DemoDevice, Event, parse
+from dormouse_host.lab.demo_outcome import Outcome, Variant, ranges
+from dormouse_host.lab.demo_run import Run
 
 KEPT = Variant(clean=False, qos=1)
 ADDRESS = BrokerAddress("127.0.0.1", 1, "ann", "hunter2")

@@ -11,10 +11,10 @@ import pytest
 
 from device_folder import Device
 from dormouse import config
-from dormouse_host import energy
 from dormouse_host.broker.local import free_port
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds
+from dormouse_host.lab import energy
 from needs import need_micropython, need_mosquitto
 
 MA = {"asleep": 0.01, "working": 40.0, "receiving": 100.0, "sending": 240.0}

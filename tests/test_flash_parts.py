@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from serial import SerialException
 
-from dormouse_host.demo_device import parse
 from dormouse_host.errors import HostError
 from dormouse_host.flash import doctor, firmware, first_wake, flash, kinds, wire
 from dormouse_host.flash import ports as flash_ports
 from dormouse_host.flash.ports import Place, PortInfo
 from dormouse_host.flash.project import DeviceFiles
+from dormouse_host.lab.demo_device import parse
 
 PICO = kinds.load("RPI_PICO_W")
 ESP = kinds.load("ESP32_GENERIC")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 AGENT = ROOT / "device" / "dormouse"
 HOST = ROOT / "host" / "dormouse_host"
 
-ON_A_BOARD = {"bench.plain", "bench.nor"}  # scripts that run on MicroPython: what they print is their answer
+ON_A_BOARD = {"lab.bench.plain", "lab.bench.nor"}  # scripts that run on MicroPython: what they print is their answer
 
 
 def agent_modules():

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dormouse_host.bench.proxy import Proxy, packets
+from dormouse_host.lab.bench.proxy import Proxy, packets
 
 DELAY = 0.02
 LONG = 0.5  # for a test whose own chunks must fit into a round trip

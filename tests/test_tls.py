@@ -16,8 +16,8 @@ import pytest
 
 from certificates import NOW, Authority, Pair, listener, server_context
 from device_folder import APP, Device, Host, Ran, say
-from dormouse_host.bench.proxy import Proxy
 from dormouse_host.broker.local import Mosquitto, free_port
+from dormouse_host.lab.bench.proxy import Proxy
 from needs import need_mosquitto
 from peer import Peer, honest
 

@@ -31,7 +31,7 @@ from dormouse_host.cli_words import Json
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
-    from dormouse_host.demo_outcome import Outcome
+    from dormouse_host.lab.demo_outcome import Outcome
 
 _EXIT_CODES = "Exit codes: 0 done, 1 not done, 2 asked for wrongly, 130 after Ctrl-C. An error is one line on stderr."
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -82,11 +82,11 @@ def demo(
     Exits with 0 only if all did; so with --clean or --qos 0, which lose them, it exits with 1.
     """
     from dormouse_host.console import Console
-    from dormouse_host.demo import Options, run
-    from dormouse_host.demo_outcome import Variant
+    from dormouse_host.lab.demo import Options, run
+    from dormouse_host.lab.demo_outcome import Variant
 
     if board:
-        from dormouse_host import demo_board
+        from dormouse_host.lab import demo_board
 
         if broker or clean or qos != 1 or device or json:
             raise HostError("--board has a broker and a device of its own: only --messages goes with it", 2)

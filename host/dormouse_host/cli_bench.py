@@ -15,7 +15,7 @@ from dormouse_host.cli_words import Json
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
-    from dormouse_host.bench import cases
+    from dormouse_host.lab.bench import cases
 
 _DRAWN = (10, 10)  # the case whose timeline is drawn
 
@@ -42,7 +42,7 @@ def bench(
 
     from dormouse_host import files
     from dormouse_host.agent import toolchain
-    from dormouse_host.bench import cases, measure, picture
+    from dormouse_host.lab.bench import cases, measure, picture
 
     wanted = [_case(text) for text in case] if case else list(cases.CASES)
     if svg:
@@ -76,7 +76,7 @@ def bench(
 def _tell(rows: "list[cases.Row]") -> None:
     from rich.console import Console
 
-    from dormouse_host.bench import table
+    from dormouse_host.lab.bench import table
 
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     out.print(table.table(rows))

@@ -111,7 +111,7 @@ def monitor(
 
 def _event(line: str) -> None:
     """A line of the device's log as JSON; what is none of its log as text."""
-    from dormouse_host.demo_device import parse
+    from dormouse_host.lab.demo_device import parse
 
     event = parse(line)
     terminal.json_line({"text": line} if event is None else {"event": event.name, **event.fields})

@@ -40,8 +40,8 @@ def energy(
     In a day, and through a hundred days without an access point.
     """
     from dormouse import config as device_config
-    from dormouse_host import energy
     from dormouse_host.flash import kinds
+    from dormouse_host.lab import energy
 
     kind = kinds.load(board)
     every = round(cli_words.seconds_until(interval, time.time()))
@@ -109,7 +109,7 @@ def _say(line: str) -> None:
 def _bench(commands: int, records: int) -> tuple[float, int, float]:
     """Round trips until asleep, bytes sent and milliseconds of flash of our wake, measured now."""
     from dormouse_host.agent import toolchain
-    from dormouse_host.bench import measure
+    from dormouse_host.lab.bench import measure
 
     program = toolchain.mosquitto()
     if program is None:
@@ -121,7 +121,7 @@ def _bench(commands: int, records: int) -> tuple[float, int, float]:
 
 
 def _reported(device: str, db: str | None) -> dict[str, float]:
-    from dormouse_host import energy
+    from dormouse_host.lab import energy
 
     with cli_words.opened(db) as fleet:
         return energy.reported(row for row in fleet.export("wakes") if row["device"] == device)

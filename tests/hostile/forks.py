@@ -12,7 +12,7 @@ from typing import Self
 
 from device_folder import Ran
 from dormouse_host.agent import process
-from dormouse_host.demo_device import parse
+from dormouse_host.lab.demo_device import parse
 
 _SERVER = """
 import json, os, sys

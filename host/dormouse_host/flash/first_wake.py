@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dormouse_host.demo_device import Event, parse
 from dormouse_host.flash.ports import Place
 from dormouse_host.flash.wire import LostBoard, Wire
+from dormouse_host.lab.demo_device import Event, parse
 
 STAGES = {
     "ap": "no access point called {ssid} answers: is the name right, is it on 2.4 GHz, is it near enough?",

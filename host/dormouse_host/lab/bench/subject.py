@@ -18,10 +18,10 @@ from paho.mqtt import client as paho
 from dormouse import payloads, protocol
 from dormouse_host.address import BrokerAddress
 from dormouse_host.agent import process
-from dormouse_host.bench.cases import OURS, Style
 from dormouse_host.broker import bounded
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds
+from dormouse_host.lab.bench.cases import OURS, Style
 
 _HERE = Path(__file__).parent
 _WITHIN = 500.0  # seconds for one wake: (1000, 10) of the plain script takes more than 200

@@ -6,7 +6,7 @@ Must stay true: every mark is a chunk that the proxy saw, at the time it saw it;
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
-from dormouse_host.bench.cases import DELAY, Row
+from dormouse_host.lab.bench.cases import DELAY, Row
 
 _WIDTH, _LEFT, _LANE, _TOP = 960, 120, 74, 46
 _COLOURS = {"ours": "#1f7a4d", "plain": "#b4552d", "tuned": "#a07d1c"}

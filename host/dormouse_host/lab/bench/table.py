@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from dormouse_host.bench.cases import BYTES, GROWTH, HEAP, OURS, SEGMENTS, TARGETS, Row
+from dormouse_host.lab.bench.cases import BYTES, GROWTH, HEAP, OURS, SEGMENTS, TARGETS, Row
 
 _COLUMNS = (
     "commands, records",

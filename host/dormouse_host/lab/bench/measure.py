@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Self
 
 from dormouse_host.address import BrokerAddress
-from dormouse_host.bench.cases import DELAY, Row, Style
-from dormouse_host.bench.proxy import Conversation, Proxy
-from dormouse_host.bench.subject import Collector, Subject
 from dormouse_host.broker.authority import Authority
 from dormouse_host.broker.local import HOST, Mosquitto, free_port
 from dormouse_host.errors import HostError
+from dormouse_host.lab.bench.cases import DELAY, Row, Style
+from dormouse_host.lab.bench.proxy import Conversation, Proxy
+from dormouse_host.lab.bench.subject import Collector, Subject
 
 _LEAST, _MOST = 8, 512  # KiB of heap between which the smallest is looked for
 _AMPLE = "2048k"  # for the time that a wake takes where a board's heap is not enough

@@ -1,0 +1,1 @@
+"""What is tried and measured: the demo, the energy estimate, the bench."""
