@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from acceptor import Acceptor
-from dormouse_host import cli, terminal
+from dormouse_host import terminal
 from dormouse_host.agent import compiled, toolchain
+from dormouse_host.cli import app
 from dormouse_host.console import Console
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds, ports, project
@@ -66,9 +67,9 @@ def test_what_no_command_has_foreseen_is_one_line(monkeypatch, capsys, error, wo
     def refused(**_: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "app", refused)
+    monkeypatch.setattr(app, "app", refused)
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     assert ended.value.code == 1
     assert capsys.readouterr().err == f"dormouse: {words}\n"
 
@@ -111,7 +112,7 @@ def test_programs_that_do_not_end_are_named(slow, tmp_path):
 def test_what_can_be_seen_beforehand_is_said_beforehand(monkeypatch, capsys, words, why):
     monkeypatch.setattr(sys, "argv", ["dormouse", *words])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert why in said

@@ -20,9 +20,10 @@ import pytest
 import typer.testing
 
 from dormouse import protocol
-from dormouse_host import Fleet, cli, live
+from dormouse_host import Fleet
 from dormouse_host.broker.client import Publisher
 from dormouse_host.broker.local import LocalBroker
+from dormouse_host.cli import app, live
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.store import Incoming
 from test_relay import Running, make_device
@@ -212,7 +213,7 @@ def test_the_path_of_a_command_names_each_status_once():
 
 def dormouse(*words: str) -> str:
     """What a command writes to stdout; what goes wrong raises as in `main`."""
-    result = typer.testing.CliRunner().invoke(cli.app, list(words), standalone_mode=False)
+    result = typer.testing.CliRunner().invoke(app.app, list(words), standalone_mode=False)
     if result.exception:
         raise result.exception
     return result.stdout
@@ -259,7 +260,7 @@ def test_forgetting_a_relay_where_no_broker_is_changes_nothing(folder):
 def complete(*words: str) -> list[str]:
     asked = {"COMP_WORDS": " ".join(["dormouse", *words]), "COMP_CWORD": str(len(words))}
     env = {**asked, "_DORMOUSE_COMPLETE": "complete_bash"}
-    done = typer.testing.CliRunner().invoke(cli.app, [], env=env, prog_name="dormouse")
+    done = typer.testing.CliRunner().invoke(app.app, [], env=env, prog_name="dormouse")
     assert done.stderr == ""
     return done.stdout.split()
 

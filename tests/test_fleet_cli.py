@@ -14,8 +14,9 @@ import pytest
 import typer.testing
 
 from dormouse import protocol
-from dormouse_host import Fleet, catalogues, cli, cli_words, settings, terminal
+from dormouse_host import Fleet, catalogues, settings, terminal
 from dormouse_host.broker.client import Publisher
+from dormouse_host.cli import app, options
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import schema
 from dormouse_host.ledger.records import COLUMNS
@@ -39,7 +40,7 @@ def folder(tmp_path, monkeypatch):
 
 def run(*words: str) -> str:
     """What a command writes to stdout; what goes wrong raises as in `main`."""
-    result = typer.testing.CliRunner().invoke(cli.app, list(words), standalone_mode=False)
+    result = typer.testing.CliRunner().invoke(app.app, list(words), standalone_mode=False)
     if result.exception:
         raise result.exception
     return result.stdout
@@ -312,8 +313,8 @@ def test_a_settings_file_that_makes_no_sense_is_refused(tmp_path, text):
 
 
 def test_lengths_of_time_and_dates():
-    assert [cli_words.seconds_until(text, 0) for text in ("90", "1.5h", "2d")] == [90, 5400, 172800]
-    assert cli_words.moment("1h", 10_000) == 6400
+    assert [options.seconds_until(text, 0) for text in ("90", "1.5h", "2d")] == [90, 5400, 172800]
+    assert options.moment("1h", 10_000) == 6400
     assert [terminal.span(s) for s in (5, 200, 8000, 200_000)] == ["5 s", "3 min", "2 h", "2 d"]
 
 
@@ -407,7 +408,7 @@ def test_what_was_done_is_said_as_json_too(folder):
 
 def test_many_warnings_are_one_line(folder):
     run("devices", "add", *(f"d{n}" for n in range(9)))
-    result = typer.testing.CliRunner().invoke(cli.app, ["send", "--all", "water"], standalone_mode=False)
+    result = typer.testing.CliRunner().invoke(app.app, ["send", "--all", "water"], standalone_mode=False)
     said = "what d0 understands is not known yet: water is sent unchecked, and 9 more like this"
     assert result.stderr == f"dormouse: {said}\n"
 

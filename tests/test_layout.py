@@ -7,7 +7,7 @@ import pytest
 import typer.main
 
 import layout
-from dormouse_host import cli
+from dormouse_host.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 AGENT = ROOT / "device" / "dormouse"
@@ -76,7 +76,7 @@ def test_readme_shows_every_target_and_every_command():
 
 def commands():
     """The top-level commands of `dormouse`."""
-    group = typer.main.get_group(cli.app)
+    group = typer.main.get_group(app.app)
     return set(group.commands)
 
 

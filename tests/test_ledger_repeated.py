@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from dormouse_host import cli
+from dormouse_host.cli import app
 from dormouse_host.ledger import rows, schema, views
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.store import Ledger
@@ -69,7 +69,7 @@ def test_a_retained_report_of_before_is_not_a_sign_of_life(where):
 def test_devices_that_are_added_are_counted(where):
     said = []
     for names in (["pg-01"], ["pg-01"], ["pg-02", "pg-01", "pg-03"]):
-        done = CliRunner().invoke(cli.app, ["devices", "add", *names], env={"DORMOUSE_DB": where})
+        done = CliRunner().invoke(app.app, ["devices", "add", *names], env={"DORMOUSE_DB": where})
         said.append(done.stdout.strip())
     assert said == ["1 added", "0 added", "2 added"]
 

@@ -7,7 +7,7 @@ import pytest
 import typer.main
 import typer.testing
 
-from dormouse_host import cli
+from dormouse_host.cli import app
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 _SHOWN = re.compile(r"\bdormouse ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?")
@@ -20,7 +20,7 @@ def _walk(group, path=()):
             yield from _walk(command, (*path, name))
 
 
-COMMANDS = dict(_walk(typer.main.get_group(cli.app)))
+COMMANDS = dict(_walk(typer.main.get_group(app.app)))
 
 
 def shown(line: str) -> list[tuple[str, ...]]:
@@ -60,7 +60,7 @@ def test_every_option_that_the_readme_shows_with_a_command_exists():
 @pytest.mark.parametrize("path", [(), *COMMANDS], ids=" ".join)
 def test_help_fits_a_terminal_of_80_columns(path):
     """What is cut off in a list of commands ends in three dots: its first sentence is too long."""
-    told = typer.testing.CliRunner().invoke(cli.app, [*path, "--help"], terminal_width=80).stdout
+    told = typer.testing.CliRunner().invoke(app.app, [*path, "--help"], terminal_width=80).stdout
     assert told.startswith("Usage: ")
     assert [line for line in told.splitlines() if len(line) > 80] == []
     assert "..." not in told.partition("Commands:")[2]
@@ -73,7 +73,7 @@ def test_every_option_has_a_help_text(path):
 
 
 def test_the_exit_codes_are_in_the_help_and_in_the_readme():
-    told = typer.testing.CliRunner().invoke(cli.app, ["--help"]).stdout
+    told = typer.testing.CliRunner().invoke(app.app, ["--help"]).stdout
     for text in (" ".join(told.split()), README):
         assert re.search(r"0 done, 1 not done, 2 asked for wrongly", text)
 

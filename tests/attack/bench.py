@@ -19,13 +19,14 @@ from typing import Any, NoReturn, Self
 import made_broker
 from conftest import DeviceInterpreter
 from device_folder import Device, Ran
-from dormouse_host import Fleet, cli, processes
+from dormouse_host import Fleet, processes
 from dormouse_host.address import BrokerAddress
 from dormouse_host.agent import toolchain
 from dormouse_host.broker import credentials, environment
 from dormouse_host.broker.client import Publisher
 from dormouse_host.broker.setup import add_relay
 from dormouse_host.broker_check.probe import Client, NoAnswer
+from dormouse_host.cli import app
 
 APP = """
 from dormouse import command, telemetry
@@ -230,7 +231,7 @@ def _become(path: Path, folder: Path, environment: dict[str, str], words: tuple[
         os.environ.update(environment)
         os.chdir(folder)
         sys.argv = ["dormouse", *words]
-        cli.main()
+        app.main()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
     finally:

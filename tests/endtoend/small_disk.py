@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import Engine
 
-from dormouse_host.cli import main
+from dormouse_host.cli.app import main
 
 FULL = 1  # page: SQLite takes the size that the file has for it
 _ROOM = 1073741823  # pages, SQLite's own default

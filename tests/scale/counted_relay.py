@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, event
 
-from dormouse_host import cli
+from dormouse_host.cli import app
 
 _COUNTS = struct.Struct("=QQ")
 
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> None:
     count_into(Path(arguments[0]))
     sys.argv = ["dormouse", *arguments[end + 1 :]]
     os.environ.pop("PYTHONPATH", None)
-    cli.main()
+    app.main()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from dormouse_host import terminal
-from dormouse_host.cli_words import Json, ledger_here
+from dormouse_host.cli.options import Json, ledger_here
 from dormouse_host.errors import HostError
 
 FIRST_WAKE_FAILED = 5

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dormouse_host import terminal
-from dormouse_host.cli_words import Json
+from dormouse_host.cli.options import Json
 
 broker = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="A broker: one to try things out.")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dormouse_host import terminal
-from dormouse_host.cli_words import Command, Db, Device, Json, complete_order, opened, seconds_until
+from dormouse_host.cli.options import Command, Db, Device, Json, complete_order, opened, seconds_until
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def send(
 
     Its id is printed when it is in the ledger; the device gets it at its next wake.
     """
-    from dormouse_host import live
+    from dormouse_host.cli import live
 
     life = None if expires is None else seconds_until(expires, time.time())
     patience = None if within is None else seconds_until(within, time.time())
@@ -88,7 +88,7 @@ def _show_sent(sent: "list[Sent]", *, json: bool, quiet: bool = False) -> None:
 
 
 def _wait(fleet: "Fleet", sent: "list[Sent]", patience: float | None, *, json: bool) -> None:
-    from dormouse_host import live
+    from dormouse_host.cli import live
 
     names = [one.name for one in sent]
     try:

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from dormouse_host import cli_words
-from dormouse_host.cli_words import Db, Json
+from dormouse_host.cli import options
+from dormouse_host.cli.options import Db, Json
 from dormouse_host.errors import HostError
 
 
@@ -44,7 +44,7 @@ def energy(
     from dormouse_host.lab import energy
 
     kind = kinds.load(board)
-    every = round(cli_words.seconds_until(interval, time.time()))
+    every = round(options.seconds_until(interval, time.time()))
     if not 1 <= every <= 604800:
         raise HostError(f"--interval {interval}: from 1s to 7d", 2)
     sources = energy.currents(kind, ma)
@@ -123,5 +123,5 @@ def _bench(commands: int, records: int) -> tuple[float, int, float]:
 def _reported(device: str, db: str | None) -> dict[str, float]:
     from dormouse_host.lab import energy
 
-    with cli_words.opened(db) as fleet:
+    with options.opened(db) as fleet:
         return energy.reported(row for row in fleet.export("wakes") if row["device"] == device)

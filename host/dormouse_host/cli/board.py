@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dormouse_host import terminal
-from dormouse_host.cli_words import Json
+from dormouse_host.cli.options import Json
 
 board = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Virtual boards: real MicroPython, no hardware.")
 

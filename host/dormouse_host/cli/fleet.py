@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dormouse_host import terminal
-from dormouse_host.cli_words import (
+from dormouse_host.cli.options import (
     Broker,
     Db,
     Device,
@@ -69,7 +69,7 @@ def watch(
 
     A live table, the overdue first; where stdout is no terminal, a line for each change.
     """
-    from dormouse_host import live
+    from dormouse_host.cli import live
 
     with opened(db) as fleet:
         live.watch(fleet, group, every, json=json)

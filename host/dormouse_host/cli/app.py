@@ -15,19 +15,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from dormouse import protocol
-from dormouse_host import (
-    cli_bench,
-    cli_board,
-    cli_boards,
-    cli_broker,
-    cli_door,
-    cli_energy,
-    cli_fleet,
-    cli_ledger,
-    cli_send,
-)
 from dormouse_host.agent.process import Kind
-from dormouse_host.cli_words import Json
+from dormouse_host.cli import access, bench, boards, commands, energy, fleet, ledger
+from dormouse_host.cli import board as cli_board
+from dormouse_host.cli import broker as cli_broker
+from dormouse_host.cli.options import Json
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
@@ -107,15 +99,15 @@ def _outcomes_as_json(outcomes: "list[Outcome]") -> None:
 
 
 for area in (
-    cli_send,
-    cli_fleet,
-    cli_ledger,
+    commands,
+    fleet,
+    ledger,
     cli_broker,
-    cli_door,
-    cli_bench,
-    cli_energy,
+    access,
+    bench,
+    energy,
     cli_board,
-    cli_boards,
+    boards,
 ):  # as --help has them
     area.register(app)
 
@@ -173,7 +165,3 @@ def _fail(message: str, code: int) -> int:
 
     sys.stderr.write(f"{message}\n" if message.startswith("Usage: ") else f"dormouse: {safe(message)}\n")
     return code
-
-
-if __name__ == "__main__":
-    main()

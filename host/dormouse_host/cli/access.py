@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dormouse_host import terminal
-from dormouse_host.cli_broker import broker
-from dormouse_host.cli_words import Db, Json, ledger_here, opened, seconds_until
+from dormouse_host.cli.broker import broker
+from dormouse_host.cli.options import Db, Json, ledger_here, opened, seconds_until
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dormouse_host.cli_words import Json
+from dormouse_host.cli.options import Json
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:

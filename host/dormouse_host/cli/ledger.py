@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from dormouse_host import terminal
-from dormouse_host.cli_words import Broker, Db, Json, address, moment, opened, settings
+from dormouse_host.cli.options import Broker, Db, Json, address, moment, opened, settings
 from dormouse_host.errors import HostError
 
 ledger = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The ledger itself: copies of it.")
@@ -105,7 +105,7 @@ def prune(
     Commands, results, telemetry and wakes. What is open stays, and what a device may still answer or send again: its
     last 256 commands and 100 wakes. The file does not shrink, its space is used again.
     """
-    from dormouse_host import live
+    from dormouse_host.cli import live
 
     with opened(db) as fleet, live.bar("pruning") as tell:
         pruned = fleet.prune(moment(before, time.time()), dry=dry, on_progress=tell)

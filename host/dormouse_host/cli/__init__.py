@@ -1,0 +1,1 @@
+"""The command line: each file is a group of commands; app.py puts them together."""
