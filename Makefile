@@ -98,7 +98,7 @@ monitor: setup ## a board's log, over its sleeps: [PORT=/dev/ttyACM0]
 	@$(VENV)/bin/dormouse monitor $(if $(PORT),"$(PORT)") $(ARGS)
 
 .PHONY: brokers
-brokers: setup ## try mosquitto, amqtt, NATS and RabbitMQ with `dormouse broker check`: the README's table
+brokers: setup ## try mosquitto, amqtt, NATS and RabbitMQ with `dormouse broker check`: the table of docs/brokers.md
 	@$(need_brokers)
 	@PYTHONPATH=tests $(RUN) -m broker_table $(ARGS)
 
@@ -157,6 +157,11 @@ attack: setup ## attack devices, relay and broker for real, one row each; ARGS="
 	@$(need_mosquitto)
 	@$(need_tools)
 	@PYTHONPATH=tests $(RUN) -m attack $(ARGS)
+
+.PHONY: docs
+docs: $(STAMP) ## write docs/cli.md from the help; check links, commands, options, settings and exit codes of all pages
+	@PYTHONPATH=tests $(RUN) -m cli_page
+	@$(RUN) -m pytest -q tests/test_pages.py tests/test_readme.py tests/test_formats.py $(ARGS)
 
 .PHONY: lint
 lint: $(STAMP) ## ruff and mypy over everything

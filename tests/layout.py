@@ -143,6 +143,6 @@ def targets(makefile: str) -> set[str]:
     return {name for names in re.findall(r"^\.PHONY:(.*)$", makefile, re.MULTILINE) for name in names.split()}
 
 
-def unmentioned(readme: str, command: str, names: Iterable[str]) -> list[str]:
-    """Those of `names` that the README shows in no `command NAME`."""
-    return [name for name in sorted(names) if not re.search(rf"\b{command} {re.escape(name)}(?![\w-])", readme)]
+def unmentioned(text: str, command: str, names: Iterable[str]) -> list[str]:
+    """Those of `names` that a text shows in no `command NAME`."""
+    return [name for name in sorted(names) if not re.search(rf"\b{command} {re.escape(name)}(?![\w-])", text)]

@@ -37,7 +37,7 @@ def keys_made_by(function: str) -> set[str]:
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name == function:
                 made = next(inner for inner in ast.walk(node) if isinstance(inner, ast.Dict))
-                return {key.value for key in made.keys if isinstance(key, ast.Constant)}
+                return {str(key.value) for key in made.keys if isinstance(key, ast.Constant)}
     raise LookupError(function)
 
 

@@ -1,13 +1,13 @@
-"""The walls of DESIGN.md stand: imports point one way, and README, `make help` and the commands agree."""
+"""The walls of DESIGN.md stand: imports point one way, and pages, `make help` and Makefile agree."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
-import typer.main
 
 import layout
-from dormouse_host.cli import app
+import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 AGENT = ROOT / "device" / "dormouse"
@@ -68,16 +68,10 @@ def test_make_help_lists_every_target():
     assert layout.unmentioned(help_text, "make", targets) == []
 
 
-def test_readme_shows_every_target_and_every_command():
-    readme = (ROOT / "README.md").read_text()
-    assert layout.unmentioned(readme, "make", layout.targets((ROOT / "Makefile").read_text())) == []
-    assert layout.unmentioned(readme, "dormouse", commands()) == []
-
-
-def commands():
-    """The top-level commands of `dormouse`."""
-    group = typer.main.get_group(app.app)
-    return set(group.commands)
+def test_the_pages_show_every_target_and_no_other():
+    targets = layout.targets((ROOT / "Makefile").read_text())
+    assert layout.unmentioned(pages.text(), "make", targets) == []
+    assert set(re.findall(r"(?:`|^ +\$? ?)make ([a-z][a-z-]*)", pages.text(), re.MULTILINE)) - targets == set()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A device on a virtual board: the README's example as it stands there, and the fixture in a run of its own."""
+"""A device on a virtual board: the example of docs/testing.md as it stands, and the fixture in a run of its own."""
 
 import json
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import pages
 from dormouse_host.broker.local import Mosquitto
 from needs import need_micropython, need_mosquitto
 
@@ -17,8 +18,8 @@ pytestmark = pytest.mark.timeout(400)
 
 
 def example() -> str:
-    """The README's test."""
-    found = re.search(r"```python\n(def test_valve.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    """The test that docs/testing.md shows."""
+    found = re.search(r"```python\n(def test_valve.*?)```", pages.page("testing"), re.DOTALL)
     assert found
     return found[1]
 
@@ -33,14 +34,14 @@ def run(tmp_path: Path, test: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_readme_example_passes_for_a_users_app(tmp_path):
+def test_example_of_the_docs_passes_for_a_users_app(tmp_path):
     """Five lines, no import: the fixture is registered by the installation."""
     done = run(tmp_path, example())
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
 
 
-def test_readme_example_fails_for_an_app_that_leaves_the_valve_open(tmp_path):
+def test_example_of_the_docs_fails_for_an_app_that_leaves_the_valve_open(tmp_path):
     """A test that can't fail is none."""
     broken = example().replace('"app.py")', '"open.py")')
     (tmp_path / "open.py").write_text((ROOT / "device" / "app.py").read_text().replace("valve(0)", "valve(1)"))
