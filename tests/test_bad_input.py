@@ -291,7 +291,7 @@ def test_payload_without_a_legible_id_is_rejected_with_its_reason(interpreter, t
 
 
 def test_retained_command_without_an_id_is_rejected_and_with_one_runs_once(interpreter, tmp_path, mosquitto):
-    """SUBSCRIBE at every wake delivers it at every wake (device/DESIGN.md)."""
+    """SUBSCRIBE at every wake delivers it at every wake (docs/design.md)."""
     device = Device(tmp_path / "device", interpreter, mosquitto.address.url)
     with Host(mosquitto.address) as host:
         device.wake()

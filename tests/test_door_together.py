@@ -103,7 +103,7 @@ def test_told_is_a_broker_that_has_read_its_files_and_no_other(tmp_path, monkeyp
     ],
 )
 def test_what_cannot_be_made_leaves_no_folder(tmp_path, monkeypatch, wrong, why):
-    """The first step of the README, as root and without mosquitto; then the same again with it."""
+    """The first step of docs/brokers.md, as root and without mosquitto; then the same again with it."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(HostError, match=why) as caught:
         door.init(tmp_path / "b", ["127.0.0.1"], **{"user": "root", **wrong})

@@ -1,4 +1,4 @@
-"""The session as a broker sees it: the first flight, the fence, and what umqtt.simple gets wrong (device/DESIGN.md).
+"""The session as a broker sees it: the first flight, the fence, and what umqtt.simple gets wrong (docs/design.md).
 
 Must stay true: the packets are read here byte by byte (tests/peer.py) and by no code of the device's; each fault of
 umqtt.simple has a test of its own, which fails when its workaround in session.py is taken out.
@@ -103,7 +103,7 @@ def test_client_id_and_nonce_of_two_wakes_are_the_same_and_another(interpreter, 
 
 
 def test_first_flight_is_at_most_30_packets_and_4_kib_and_the_rest_follows_connack(interpreter, tmp_path):
-    """aedes closes beyond 42 packets, and a Pico W's first window holds 4.4 KB (device/DESIGN.md)."""
+    """aedes closes beyond 42 packets, and a Pico W's first window holds 4.4 KB (docs/design.md)."""
     early: list[int] = []
 
     def script(connection: Connection) -> None:

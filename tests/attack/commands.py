@@ -90,7 +90,9 @@ def try_reordered(bench: Bench) -> Outcome:
     first, second = (signer.sign(protocol.CMD, command(state, n, "open", "x", s=n)) for n in (1, 2))
     bench.as_relay(topic, second, first, second, first)
     opened = [fields["s"] for fields in bench.wake(device).all("opened")]
-    return Outcome(sorted(opened) != [1, 2], "each done once; to re-order is within a broker's power (SECURITY.md)")
+    return Outcome(
+        sorted(opened) != [1, 2], "each done once; to re-order is within a broker's power (docs/security.md)"
+    )
 
 
 @attack(_GROUP, "re-targeted: another device's signed command, and this one's of before its memory was wiped")

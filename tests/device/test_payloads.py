@@ -168,7 +168,7 @@ def test_eight_levels_are_taken_and_nine_are_refused():
 
 
 def test_a_payload_of_brackets_is_a_refusal_and_not_a_crash():
-    """1020 of them overflow MicroPython's stack (device/DESIGN.md)."""
+    """1020 of them overflow MicroPython's stack (docs/design.md)."""
     for data in (b"[" * 2048, b"{" * 2048, b'{"a":' * 400, b"[" * 1020 + b"]" * 1020):
         assert refused(data) == "nested deeper than 8"
     assert refused(b"[]" * 1000) == "not JSON"

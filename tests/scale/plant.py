@@ -26,7 +26,7 @@ from dormouse_host.fleet import Fleet
 from scale import counted_relay
 from scale.devices import NAME
 
-# As `dormouse broker run` has it, but for two: what a fleet needs (README.md, "Many devices").
+# As `dormouse broker run` has it, but for two: what a fleet needs (docs/results.md, "Many devices").
 BROKER = {
     **{key: value for key, _, value in (line.partition(" ") for line in trial.SETTINGS)},
     "max_inflight_messages": "0",

@@ -2,7 +2,7 @@
 
 Must stay true: every chunk is recorded with the time it came and the time it went on; it goes on `delay` seconds
 later, in order; and round trips are counted from causality (what was sent after what was received), because a proxy
-answers TCP's handshake itself and hides Nagle (device/DESIGN.md, "Measured").
+answers TCP's handshake itself and hides Nagle (docs/design.md, "Measured").
 """
 
 import queue
