@@ -43,7 +43,7 @@ def test_the_page_of_commands_is_what_the_help_says():
 
 
 def test_every_setting_of_a_device_is_in_the_table_with_its_default():
-    told = {}
+    told: dict[str, str] = {}
     for names, defaults, *_ in pages.table(pages.page("devices").partition("## Secrets")[0], "key"):
         words = re.findall(r"`([^`]+)`", names)
         values = [value.strip("` ") for value in defaults.split(",")] if defaults else [""] * len(words)
@@ -93,9 +93,8 @@ def test_the_built_in_commands_are_in_the_table():
 def code(name: str, holds: str) -> str:
     """The one Python example of a page that holds this text."""
     text = pages.README.read_text() if name == "README" else pages.page(name)
-    (found,) = [
-        block for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL) if holds in block
-    ]
+    blocks: list[str] = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (found,) = (block for block in blocks if holds in block)
     return found
 
 

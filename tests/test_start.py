@@ -59,7 +59,7 @@ class Shell:
             self.until(self.listens if "broker" in line else lambda: True)
             return subprocess.CompletedProcess(line, 0, "", "")
         if line.startswith("export "):
-            self.env.update(word.split("=", 1) for word in line.split()[1:])
+            self.env.update({name: value for name, _, value in (word.partition("=") for word in line.split()[1:])})
             return subprocess.CompletedProcess(line, 0, "", "")
         done = self._shell(f"{line} && pwd >&3")
         if line.startswith("dormouse send") and done.returncode == 0:
