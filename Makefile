@@ -14,6 +14,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
 SUPPLY := .cache/supply
+DOCS := .cache/docs
 STUBS := .cache/stubs-esp32 .cache/stubs-rp2
 ARGS ?=
 
@@ -159,9 +160,10 @@ attack: setup ## attack devices, relay and broker for real, one row each; ARGS="
 	@PYTHONPATH=tests $(RUN) -m attack $(ARGS)
 
 .PHONY: docs
-docs: $(STAMP) ## write docs/cli.md from the help; check links, commands, options, settings and exit codes of all pages
+docs: $(DOCS)/.stamp ## write docs/cli.md from the help, check every page, build the site in build/site
 	@PYTHONPATH=tests $(RUN) -m cli_page
 	@$(RUN) -m pytest -q tests/test_pages.py tests/test_readme.py tests/test_formats.py $(ARGS)
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict
 
 .PHONY: lint
 lint: $(STAMP) ## ruff and mypy over everything
@@ -182,13 +184,14 @@ define locked
 endef
 
 .PHONY: lock
-lock: $(SUPPLY)/.stamp ## write requirements.lock anew from pyproject.toml; ARGS=--upgrade for the newest of what is not pinned
+lock: $(SUPPLY)/.stamp ## write the locks anew from pyproject.toml, supply.in and docs.in; ARGS=--upgrade for the newest of what is not pinned
 	@$(call locked,requirements.lock,pyproject.toml,embedded-broker dev)
 	@$(call locked,supply.lock,supply.in)
+	@$(call locked,docs.lock,docs.in)
 
 .PHONY: audit
 audit: $(SUPPLY)/.stamp ## look everything that `make` installs up among known vulnerabilities
-	@PYTHONPATH=tests $(RUN) -m audit $(SUPPLY)/bin/pip-audit requirements.lock supply.lock -- $(ARGS)
+	@PYTHONPATH=tests $(RUN) -m audit $(SUPPLY)/bin/pip-audit requirements.lock supply.lock docs.lock -- $(ARGS)
 
 .PHONY: clean
 clean: ## remove what the tools left behind
@@ -215,4 +218,9 @@ $(STAMP): pyproject.toml requirements.lock
 $(SUPPLY)/.stamp: supply.lock $(STAMP)
 	@$(PYTHON) -m venv $(SUPPLY)
 	@$(SUPPLY)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r supply.lock
+	@touch $@
+
+$(DOCS)/.stamp: docs.lock $(STAMP)
+	@$(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r docs.lock
 	@touch $@

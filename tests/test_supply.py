@@ -11,7 +11,7 @@ import audit
 import layout
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = (ROOT / "requirements.lock", ROOT / "supply.lock")
+LOCKS = (ROOT / "requirements.lock", ROOT / "supply.lock", ROOT / "docs.lock")
 
 
 def locked(path: Path) -> dict[str, tuple[str, int]]:
@@ -43,9 +43,12 @@ def test_lock_agrees_with_pyproject():
     assert {name: have.get(name) for name in wanted(("embedded-broker", "dev"))} == wanted(("embedded-broker", "dev"))
 
 
-def test_tools_that_lock_and_audit_are_locked_too():
-    lines = [line for line in (ROOT / "supply.in").read_text().splitlines() if line and not line.startswith("#")]
-    have = locked(LOCKS[1])
+@pytest.mark.parametrize("lock", LOCKS[1:], ids=lambda lock: lock.name)
+def test_tools_of_a_folder_of_their_own_are_locked_too(lock):
+    """Those of `make lock` and `make audit`, and those of `make docs`."""
+    lines = [line for line in lock.with_suffix(".in").read_text().splitlines() if line and not line.startswith("#")]
+    have = locked(lock)
+    assert lines
     for line in lines:
         name, _, version = line.partition("==")
         assert have[_name(name)][0] == version
