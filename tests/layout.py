@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-# Imports point to the left: a module imports from its own group or an earlier one (DESIGN.md, "Layout").
+# Imports point to the left: a module imports from its own group or an earlier one (docs/design.md, "Layers").
 # A new module of the agent says here where it belongs.
 GROUPS = (
     {"errors", "protocol", "payloads", "signing", "schedule", "groups", "journal", "config", "settings", "catalogue"},

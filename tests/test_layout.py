@@ -1,4 +1,4 @@
-"""The walls of DESIGN.md stand: imports point one way, and pages, `make help` and Makefile agree."""
+"""The layers of docs/design.md stand: imports point one way, and pages, `make help` and Makefile agree."""
 
 import re
 import subprocess

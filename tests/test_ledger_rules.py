@@ -1,4 +1,4 @@
-"""The rules of a command's life, one by one, with neither database nor broker. Each is a sentence of DESIGN.md."""
+"""The rules of a command's life, one by one, with neither database nor broker. Each is a sentence of docs/design.md."""
 
 from binascii import crc32
 from dataclasses import replace

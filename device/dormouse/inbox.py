@@ -3,7 +3,7 @@
 Must stay true: every change is a record in the journal, and what lies in RAM is what replaying the journal gives;
 nothing is acknowledged, started or answered before the record it rests on is on flash. `started` is on flash before
 a handler, `done` after it; found started at the next boot, a repeatable command runs again, at most three times,
-and any other is interrupted. Formats and the argument, state by state: device/DESIGN.md.
+and any other is interrupted. Formats and the argument, state by state: docs/design.md.
 """
 
 import struct

@@ -10,7 +10,7 @@ Little-endian; crc is CRC-32. seed = generation << 16 | base, where base is the 
                 crc of what follows (seed) u32, more u8 (1: the tail goes on in i + 1), a piece of the records
     <name>.r    the reserve: `limit` and 4 to 8 KiB, for compaction on a full file system
 The tail follows the main file. Once a group is appended there, or another generation is renamed into its place, no
-tail written before has the right seed: it is void without another write (device/DESIGN.md has every case).
+tail written before has the right seed: it is void without another write (docs/formats.md has every case).
 """
 
 from binascii import crc32

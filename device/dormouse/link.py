@@ -12,7 +12,7 @@ from binascii import crc32
 
 from dormouse.errors import LinkError
 
-OUT_LIMIT = 4096  # bytes of one flight (DESIGN.md); beyond it, writing flushes
+OUT_LIMIT = 4096  # bytes of one flight (docs/design.md); beyond it, writing flushes
 _IN_SIZE = 512
 _WHAT = {errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset by the peer", 32: "closed by the peer"}  # 32: EPIPE
 _WAITS = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY)

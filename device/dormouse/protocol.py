@@ -47,7 +47,7 @@ STANDARD = (
     "reset",
 )
 PAYLOAD_LIMIT = 2048  # bytes; a bigger payload is read off in pieces and rejected
-DEPTH_LIMIT = 8  # nested arrays and objects; 1020 of them overflow MicroPython's stack (DESIGN.md)
+DEPTH_LIMIT = 8  # nested arrays and objects; 1020 of them overflow MicroPython's stack (docs/design.md)
 VALUE_LIMIT = 512  # bytes of JSON that a command's result may carry
 BATCH = 1024  # bytes of one publish of results or telemetry
 TEXT_LIMIT = 120  # characters of a reason

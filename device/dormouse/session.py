@@ -1,7 +1,7 @@
 """The MQTT session of one connection: first flight, drain, fence, confirm. The only importer of umqtt.simple.
 
 Must stay true: umqtt.simple, unmodified and of any version from 1.3.4 to 1.8.0, connects, subscribes and
-disconnects through `_Wire`; all that it does wrong is worked around in this file and nowhere else (DESIGN.md lists
+disconnects through `_Wire`; all that it does wrong is worked around in this file and nowhere else (docs/design.md lists
 it): it never reads from the network itself but for CONNACK, and every packet afterwards is taken in `take`, exactly
 once, whole or not at all. A packet is acknowledged after `on_message` took it, and the link commits before it sends.
 """
@@ -13,7 +13,7 @@ from umqtt import simple
 from dormouse.errors import ConfigError, LinkError, ProtocolError
 from dormouse.protocol import CMD, FENCE
 
-FIRST_PACKETS = 30  # aedes closes beyond about 42 packets that come before CONNACK (DESIGN.md)
+FIRST_PACKETS = 30  # aedes closes beyond about 42 packets that come before CONNACK (docs/design.md)
 FIRST_BYTES = 3900  # and one flight is one buffer of the link; what is left of it holds the fence
 UNACKED = 10  # publishes in flight at once, after the first flight: what they carry is remembered until PUBACK
 QUIET = 300  # ms; the least silence before a second fence

@@ -526,7 +526,7 @@ def test_forgetting_is_refused_for_a_name_that_is_not_there():
 
 
 class Model:
-    """What a device of endless memory and no flash would do, by the rules of DESIGN.md; kept in plain dictionaries."""
+    """What a device of endless memory and no flash would do, by the rules of docs/design.md, in plain dictionaries."""
 
     def __init__(self):
         self.seen: dict = {}  # (ledger, number): [status, crc of the bytes first accepted]

@@ -80,7 +80,7 @@ def test_a_legible_id_stands_in_the_first_64_bytes():
 
 
 def test_a_whole_command_is_taken_in():
-    """The example of DESIGN.md."""
+    """The example of docs/design.md."""
     c = parsed(b'{"id":"7f3a-k9fe.17","u":"q4mz7c","do":"water","args":{"s":30},"exp":1795000000}')
     assert (c.id, c.name, c.do, c.args, c.exp, c.void, c.crc) == (
         "7f3a-k9fe.17",

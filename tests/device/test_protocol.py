@@ -109,7 +109,7 @@ def test_a_window_text_that_no_device_writes_is_refused():
 
 
 def test_a_topic_is_root_device_and_leaf():
-    """The table of DESIGN.md."""
+    """The table of docs/design.md."""
     assert protocol.topic("dormouse", "dev1", protocol.CMD) == "dormouse/dev1/down/cmd"
     assert protocol.topic("a/b", "dev1", "down/#") == "a/b/dev1/down/#"
 

@@ -18,7 +18,7 @@ How it is made:
                         real agent, and ends with libc's _exit at the point it is told to
     board/probe_app.py  the handlers; each effect is one write to a pipe, at the moment it happens
     bench.py            a worker: one real mosquitto, one MicroPython, one relay, one device after the other
-    relay.py            the host's side by DESIGN.md's rules, over paho-mqtt; it is also the record of what arrived
+    relay.py            the host's side by docs/design.md's rules, over paho-mqtt; it is also the record of what arrived
     stories.py          what happens in a run: commands, tombstones, wakes, a broker that forgets
     oracle.py           the promises above, as a function from what was seen to what is wrong
     points.py           the names of cut points, and where to find all of them

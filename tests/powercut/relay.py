@@ -1,6 +1,6 @@
-"""The host's side for one device at a time: the relay of DESIGN.md in small, and the record of what arrived.
+"""The host's side for one device at a time: the relay of docs/design.md in small, and the record of what arrived.
 
-Must stay true: it shares no code with the device; it publishes again by DESIGN.md's rules and by no others, and says
+Must stay true: it shares no code with the device; it publishes again by the rules of docs/design.md alone, and says
 when the rule for what is missing was needed, because a broker that forgot nothing gives no reason for it.
 """
 

@@ -2,7 +2,7 @@
 
 Must stay true: whatever the agent, its configuration or the app do, somebody at the serial port gets the prompt, with
 no watchdog running under it. Nothing is loaded here that the agent's own faults could break; every wait ends by
-itself and ends at once with Ctrl-C. (Why no state locks anybody out: DESIGN.md, "Never locked out".)
+itself and ends at once with Ctrl-C. (Why no state locks anybody out: docs/design.md, "Never locked out".)
 """
 
 import os

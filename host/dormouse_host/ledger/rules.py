@@ -1,6 +1,6 @@
 """What a command's life obeys: which may be published, which is missing, what an answer or an end record means.
 
-Must stay true: pure decisions on rows, with no database, clock or network; each of them is a rule of DESIGN.md and of
+Must stay true: pure decisions on rows, with no database, clock or network; each is a rule of docs/design.md and of
 the model that was tried with seeded faults. A window settles nothing, it only makes the host ask; what the host sent
 and no answer settled is never called cancelled or expired by the host alone.
 """
