@@ -15,7 +15,7 @@ from dormouse_host.flash import project
 from dormouse_host.fleet import Fleet
 
 HOST = pages.ROOT / "host" / "dormouse_host"
-PAGES = pages.pages()
+PAGES = [*pages.pages(), *sorted((pages.ROOT / "boards").rglob("*.md"))]
 
 
 def test_the_readme_has_at_most_150_lines():
@@ -27,9 +27,16 @@ def test_the_readme_leads_to_every_page():
     assert [file.name for file in sorted(pages.DOCS.glob("*.md")) if f"docs/{file.name}" not in linked] == []
 
 
-@pytest.mark.parametrize("file", PAGES, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(pages.ROOT)))
 def test_every_relative_link_leads_to_a_file_and_a_heading(file):
     assert pages.dead(file, file.read_text()) == []
+
+
+def test_every_file_of_the_repository_that_a_page_names_exists():
+    text = "\n".join(file.read_text() for file in PAGES)
+    named = set(re.findall(r"(?<![\w/.])(?:tests|host|device|docs)/[\w/]+\.(?:py|md|svg)\b", text))
+    assert len(named) > 5
+    assert [name for name in sorted(named) if not (pages.ROOT / name).exists()] == []
 
 
 @pytest.mark.parametrize("link", ["nowhere.md", "design.md#nowhere", "#nowhere", "../../elsewhere"])
