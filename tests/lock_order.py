@@ -35,14 +35,18 @@ _REFUSED = ("is not known", "no command", "is alive", "has given all its numbers
 
 @dataclass
 class Found:
-    """What one process did, how often; the SQLSTATEs that PostgreSQL answered; the errors that it was left with."""
+    """What one process did, how often; the SQLSTATEs that PostgreSQL answered; the errors that it was left with; and of
+    each deadlock what the server says of it, with the statement.
+    """
 
     done: Counter[str] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
+    deadlocks: list[str] = field(default_factory=list)
 
     def __add__(self, more: "Found") -> "Found":
-        return Found(self.done + more.done, self.states + more.states, self.errors + more.errors)
+        deadlocks = self.deadlocks + more.deadlocks
+        return Found(self.done + more.done, self.states + more.states, self.errors + more.errors, deadlocks)
 
 
 class Worker:
@@ -60,12 +64,14 @@ class Worker:
             *[self.cancel, self.follow, self.new] * 2,
             *(self.prune, self.group, self.key, self.remove, self.live, self.stop, self.restore),
         ]
+        self.doing = ""
         self.first = list(dict.fromkeys(self.kinds))
         self.dice.shuffle(self.first)
 
     def step(self) -> str:
         """One piece of work; its name. Each kind has been done once before any is left to chance."""
         kind = self.first.pop() if self.first else self.dice.choice(self.kinds)
+        self.doing = kind.__name__
         kind()
         return kind.__name__
 
@@ -165,7 +171,10 @@ def _work(
     found = Found()
 
     def note(context) -> None:
-        found.states[getattr(context.original_exception, "sqlstate", None) or "none"] += 1
+        state = getattr(context.original_exception, "sqlstate", None) or "none"
+        found.states[state] += 1
+        if state == "40P01":
+            found.deadlocks.append(f"{worker.doing}: {context.original_exception}\n{context.statement}")
 
     event.listen(Engine, "handle_error", note)
     plant()

@@ -16,7 +16,7 @@ def test_no_work_deadlocks_with_other_work(postgresql_url):
     seed = sampling.number()
     found = lock_order.run(postgresql_url, seed, SECONDS)
     print(f"seed {seed}: {dict(found.done)}, {dict(found.states)}")
-    assert (found.errors, dict(found.states)) == ([], {}), f"seed {seed}"
+    assert (found.errors, dict(found.states)) == ([], {}), "\n".join([f"seed {seed}", *found.deadlocks])
 
 
 def backwards() -> None:

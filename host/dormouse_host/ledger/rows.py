@@ -9,7 +9,8 @@ The order of locks, on PostgreSQL; a transaction takes them in this order or wit
 2. new devices (`insert_devices`), by their ids, as bytes: an insert waits for whoever inserts or removes the same id;
 3. devices (`lock`, `lock_all`, `lock_where`), by their ids, as bytes, and each device once: all that a transaction
    needs, before it changes anything of one;
-4. what belongs to a locked device, in any order.
+4. what belongs to a locked device, in any order;
+5. ids that are no devices (strangers.py): those that were removed, then strangers, each by their ids, as bytes.
 Who learns of another device after that (`Changes.save`, of a follower) locks it if it is free, and otherwise gives way
 and begins again with that device among the others (contention.py).
 """

@@ -86,7 +86,9 @@ class Ledger:
     def add_devices(self, devices: Collection[str]) -> int:
         """Make devices known. Returns how many were new."""
         with self._writing() as c:
-            return strangers.register(c, devices, self._clock())
+            new = rows.insert_devices(c, devices, self._clock())
+            strangers.forget(c, devices)
+            return new
 
     @retried
     def remove_device(self, device: str) -> None:
@@ -152,12 +154,16 @@ class Ledger:
         if not orders:
             return []
         with self._writing() as c:
+            devices = {order.device for order in orders}
             if create:
-                strangers.register(c, {order.device for order in orders}, self._clock())
+                rows.insert_devices(c, devices, self._clock())
             for after in {order.after for order in orders if order.after}:
                 if views.command(c, after) is None:
                     raise HostError(f"no command {after} to wait for", 2)
-            return entry.enter(c, orders, self._clock())
+            names = entry.enter(c, orders, self._clock())
+            if create:
+                strangers.forget(c, devices)
+            return names
 
     @retried
     def cancel(self, command: str) -> CommandView:

@@ -25,13 +25,15 @@ class Strangers:
     more: bool = False  # are there others than those that are named?
 
 
-def register(connection: Connection, devices: Iterable[str], now: float) -> int:
-    """Make devices known, also those that were removed. Returns how many were new."""
-    names = sorted(set(devices))
-    for some in rows.chunks(names):
-        connection.execute(delete(schema.removed).where(R.device.in_(some)))
-        connection.execute(delete(schema.strangers).where(S.device.in_(some)))
-    return rows.insert_devices(connection, names, now)
+def forget(connection: Connection, devices: Iterable[str]) -> None:
+    """These ids are devices from now on, also those that were removed. Last in its transaction: rows.py, "The order of
+    locks".
+    """
+    for some in rows.chunks(sorted(set(devices))):
+        for table, column in ((schema.removed, R.device), (schema.strangers, S.device)):
+            there = select(column).where(column.in_(some)).order_by(rows.in_order(connection, column))
+            if names := list(connection.execute(there.with_for_update()).scalars()):
+                connection.execute(delete(table).where(column.in_(names)))
 
 
 def remove(connection: Connection, device: str, now: float) -> None:
