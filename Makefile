@@ -63,7 +63,7 @@ demo: setup ## the three phases with a real broker and a sleeping device; ARGS="
 .PHONY: test
 test: setup $(STUBS) ## all tests that take six minutes together, on CPython and on MicroPython; ARGS="-k drain"
 	@$(need_all)
-	@$(RUN) -m pytest -n 4 --dist loadgroup $(ARGS)
+	@$(RUN) -m pytest -n 6 --dist loadgroup $(ARGS)
 
 .PHONY: proof
 proof: setup $(STUBS) ## all that takes longer, in full, with a table at the end; ARGS="attack hostile" for some of its rows
@@ -73,7 +73,7 @@ proof: setup $(STUBS) ## all that takes longer, in full, with a table at the end
 .PHONY: rotation
 rotation: setup $(STUBS) ## `make test` with the samples of this day instead of this commit's: over the days, all of it
 	@$(need_all)
-	@DORMOUSE_SEED=$$(date -u +%F) $(RUN) -m pytest -n 4 --dist loadgroup $(ARGS)
+	@DORMOUSE_SEED=$$(date -u +%F) $(RUN) -m pytest -n 6 --dist loadgroup $(ARGS)
 
 SUITE ?= bookworm
 .PHONY: fresh

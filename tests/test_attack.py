@@ -29,7 +29,7 @@ def on_postgresql():
         yield made
 
 
-@pytest.mark.parametrize("one", some(ATTACKS, 8, "attack"), ids=[one.name for one in ATTACKS])
+@pytest.mark.parametrize("one", some(ATTACKS, 6, "attack"), ids=[one.name for one in ATTACKS])
 def test_attack_is_repelled(bench, one):
     outcome = one.run(bench)
     assert not outcome.let_in, outcome.seen
@@ -39,7 +39,7 @@ def test_attack_is_repelled(bench, one):
 TOUCHING = [one for one in ATTACKS if one.run.__module__ not in {module.__name__ for module in WITHOUT_LEDGER}]
 
 
-@pytest.mark.parametrize("one", some(TOUCHING, 4, "attack on postgresql"), ids=[one.name for one in TOUCHING])
+@pytest.mark.parametrize("one", some(TOUCHING, 2, "attack on postgresql"), ids=[one.name for one in TOUCHING])
 def test_attack_is_repelled_on_postgresql(on_postgresql, one):
     outcome = one.run(on_postgresql)
     assert not outcome.let_in, outcome.seen

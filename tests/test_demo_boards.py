@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from needs import need_micropython, need_mosquitto
-from sampling import each_board
+from sampling import BOARDS
 
 PROGRAM = [sys.executable, "-m", "dormouse_host.cli", "demo"]
 SLEEP = {
@@ -22,8 +22,9 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, timeout=350, check=False)
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(400)
-@each_board
+@pytest.mark.parametrize("kind", BOARDS)
 def test_three_phases_and_three_faults_on_a_virtual_board(kind):
     """Flashed with mpremote, asleep for real, and then Wi-Fi, access point and handler fail one after the other."""
     need_micropython()

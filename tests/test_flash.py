@@ -204,6 +204,7 @@ def test_too_old_a_micropython_is_refused(bench, tmp_path):
 # ---- asleep, busy, gone
 
 
+@pytest.mark.proof
 @each_board
 def test_a_sleeping_board_is_caught_at_its_next_wake_and_what_is_waited_for_is_said(bench, kind):
     """At 5 times the speed an interval of 100 s passes in 20: the Pico's port is gone for that time."""

@@ -41,6 +41,7 @@ def asleep(board: VirtualBoard, after: int) -> int:
     return board.wait_console(" asleep ", 60, after=after)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("kind", ["RPI_PICO_W"])  # whose lookup waits for ever on the real board, too
 def test_name_that_is_never_answered_ends_by_the_watchdog_and_the_next_boot_backs_off(kind, make, mosquitto):
     """getaddrinfo has no deadline on a board. Nothing is lost, and the resolver's return is a normal wake."""

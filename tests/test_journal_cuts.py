@@ -180,6 +180,7 @@ def test_a_cut_at_any_flash_operation_leaves_the_old_state_or_the_new_one(bench,
     assert points > 20
 
 
+@pytest.mark.proof
 def test_a_cut_on_flash_programmed_in_whole_pages_leaves_the_old_state_or_the_new_one(tmp_path, micropython):
     # Pico W's littlefs programs 256 bytes at a time, and keeps files of up to 512 bytes inline.
     bench = Bench(tmp_path, micropython, progsize=256)

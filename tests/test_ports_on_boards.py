@@ -117,6 +117,7 @@ def test_ctrl_c_in_a_wake_resets_and_the_prompt_has_no_watchdog_under_it(kind, m
     assert fields(board, "drained", at) != []
 
 
+@pytest.mark.proof
 @each_board
 def test_ctrl_c_at_any_moment_of_a_wake_leads_to_the_prompt(kind, make):
     """Three moments: in the window, while it joins, talks, writes to flash."""
@@ -153,6 +154,7 @@ def test_hold_pin_keeps_the_board_awake_for_its_owner(kind, make):
     assert prompt_answers(board)
 
 
+@pytest.mark.proof
 @each_board
 def test_agent_that_does_not_start_leaves_the_prompt_in_reach(kind, make, tmp_path):
     """A file of the agent's is damaged: pauses that Ctrl-C ends, counted on flash, and no sixth try."""
@@ -206,6 +208,7 @@ def test_wake_pin_ends_sleep_and_is_the_cause(kind, make, mosquitto):
         assert host.wait("up/wake")["cause"] == "pin"
 
 
+@pytest.mark.proof
 def test_pico_sleeps_three_hours_in_pieces_and_none_after_power_on(make, tmp_path):
     """One call takes 71 minutes at most; the plan is gone before the sleep, and power-on is somebody's wish."""
     board, said = make("RPI_PICO_W", speed=1000, connect_every=10800, battery_pin=29, battery_divider=3)
@@ -222,6 +225,7 @@ def test_pico_sleeps_three_hours_in_pieces_and_none_after_power_on(make, tmp_pat
     assert fields(board, "boot", said)[-1]["cause"] == "power"
 
 
+@pytest.mark.proof
 @each_board
 def test_handler_within_its_limit_lives_and_one_that_hangs_is_bitten(kind, make, mosquitto):
     """Longer without a word than a Pico's watchdog takes; and a hang ends in a reset, told afterwards."""
