@@ -142,7 +142,7 @@ def test_broker_dies_with_a_parent_that_was_killed(make):
     """SIGKILL runs no `finally`: without the kernel's help each crashed demo would leave a broker behind."""
     program = f"""
         import time
-        from dormouse_host.broker import Embedded, Mosquitto
+        from dormouse_host.broker.local import Embedded, Mosquitto
         from needs import need_mosquitto
         with {make} as broker:
             print(broker._child.pid, broker.folder, flush=True)

@@ -27,10 +27,11 @@ from needs import need_mosquitto
 PROGRAM = [sys.executable, "-m", "dormouse_host.cli", "demo"]
 WITHOUT_MOSQUITTO = """
 import sys
-from dormouse_host import cli, toolchain
+from dormouse_host.agent import toolchain
+from dormouse_host.cli import app
 toolchain.mosquitto = lambda: None
 sys.argv[0] = "dormouse"
-cli.main()
+app.main()
 """
 
 

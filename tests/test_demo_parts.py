@@ -118,7 +118,7 @@ def test_wake_that_fails_says_why_in_one_line(tmp_path, program, code, words):
 
 
 def test_device_process_that_hangs_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr("dormouse_host.demo_device._MARGIN", 0.5)
+    monkeypatch.setattr("dormouse_host.lab.demo_device._MARGIN", 0.5)
     began = time.monotonic()
     program = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
     with pytest.raises(HostError, match="hung"):

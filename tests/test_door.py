@@ -121,7 +121,7 @@ def test_mosquitto_started_by_root_becomes_its_own_user(tmp_path_factory):
         child = subprocess.Popen([need_mosquitto(), "-c", made.configuration], stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + 30
-            while not (made.broker / "mosquitto.pid").exists() and time.monotonic() < deadline:
+            while not made.pid.read_bytes() and time.monotonic() < deadline:
                 time.sleep(0.02)
             done = credentials.provision(made, "late", folder)
             assert done.told

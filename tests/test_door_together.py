@@ -57,7 +57,7 @@ def test_one_device_is_provisioned_once_however_many_ask(tmp_path):
 
 def test_a_process_that_was_killed_holds_the_folder_no_longer(tmp_path, monkeypatch):
     made = made_broker.make(tmp_path / "b")
-    program = "import pathlib, sys, time; from dormouse_host.door import files\n"
+    program = "import pathlib, sys, time; from dormouse_host import files\n"
     program += "with files.alone(pathlib.Path(sys.argv[1])): print(1, flush=True); time.sleep(60)"
     monkeypatch.setattr(files, "_PATIENCE", 0.3)
     with subprocess.Popen([sys.executable, "-c", program, made.path], stdout=subprocess.PIPE) as holder:
