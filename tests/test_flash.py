@@ -345,6 +345,7 @@ def test_the_monitor_follows_over_a_sleep_in_which_the_port_is_gone(bench):
         monitor(Place(here.board.port), 120, show)
 
 
+@pytest.mark.proof
 def test_mip_installs_the_agent_from_a_folder_and_from_an_address(bench, tmp_path):
     """The real mpremote, with device/package.json as it lies here; umqtt.simple from an index of the test's own."""
     here = bench("RPI_PICO_W")

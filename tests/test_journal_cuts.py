@@ -230,7 +230,7 @@ def test_the_sweep_catches_a_planted_bug(bench, bug, scenario):
 
 
 @pytest.mark.parametrize(
-    ("progsize", "bounds"), some([(32, (0.04, 0.2, 2.0, 2.0)), (256, (0.1, 0.25, 2.0, 3.0))], 1, "erases")
+    ("progsize", "bounds"), some([(32, (0.04, 0.2, 2.0, 2.0)), (256, (0.1, 0.25, 2.0, 3.0))], 0, "erases")
 )
 def test_erases_stay_within_the_budget(tmp_path, micropython, progsize, bounds):
     # An erase takes about 50 ms, a mark or a small group 1 to 2 ms: erases are what a wake must not have many of.
