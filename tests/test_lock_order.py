@@ -39,9 +39,9 @@ def unordered_followers() -> None:
 @pytest.mark.parametrize("plant", sampling.some([backwards, unordered_followers], 1, "lock orders"))
 def test_another_order_is_found(postgresql_url, plant):
     """Most deadlocks cost a try and not the work, so it is PostgreSQL that is asked."""
-    for seed in range(10):
+    for seed in range(40):
         found = lock_order.run(postgresql_url, seed, 2, plant)
         if found.states["40P01"]:
             assert all("deadlock detected" in error for error in found.errors)
             return
-    pytest.fail("no deadlock in ten runs")
+    pytest.fail("no deadlock in forty runs")
