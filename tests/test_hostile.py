@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from dormouse_host.agent import process
 from hostile import cases, sweep
 from hostile.stage import Row, new_world, run
 from needs import need_micropython
+from powercut import planted
 from sampling import choose, seed
 
 SAMPLE = 20  # cut bytes
@@ -63,3 +65,17 @@ def test_cut_at_any_byte_loses_nothing_and_does_nothing_twice(world):
     print(sweep.summary(outcomes))
     assert not [(str(o.point), o.faults, o.output) for o in outcomes if o.faults]
     assert sum(outcome.cut for outcome in outcomes) > SAMPLE / 2
+
+
+@pytest.mark.timeout(120)
+def test_an_agent_that_waits_without_a_deadline_is_seen(monkeypatch, tmp_path):
+    """A proof that cannot fail proves nothing."""
+    line = "        left = int(min(self.deadline - self.clock(), self.patience))\n"
+    bug = planted.Bug(line, "        left = 12000\n", "", "", "", "")
+    agent = planted.plant(bug, tmp_path)
+    monkeypatch.setattr(process, "agent_folder", lambda: agent)
+    case = next(case for case in cases.CASES if case.name == "silent after accept")
+    with new_world() as planted_world:
+        row = run(planted_world, case, "cpython", False)
+    print(row.faults)
+    assert row.late or row.faults
