@@ -52,9 +52,7 @@ class Spoken:
                 if text.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT")
             }
         steps = {step for plan in plans.values() for step in plan}
-        own = re.compile(
-            r"CONSTANT ROWS?$|-ROW VALUES CLAUSE$"
-        )  # the statement's own rows
+        own = re.compile(r"CONSTANT ROWS?$|-ROW VALUES CLAUSE$")  # the statement's own rows
         read = {step for step in steps if step.startswith("SCAN") and not own.search(step)}
         return {step.split()[1] for step in read if " USING INDEX devices_due" not in step}
 

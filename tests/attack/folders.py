@@ -6,7 +6,9 @@ Must stay true: the other user is one of this machine's, and the shell a real on
 import os
 import pwd
 import subprocess
+import tempfile
 from contextlib import suppress
+from pathlib import Path
 
 import made_broker
 from another_user import NAME, does, open_folder, readable
@@ -53,7 +55,7 @@ def try_links(bench: Bench) -> Outcome:
 def try_sourced(bench: Bench) -> Outcome:
     ran = 0
     for n, name in enumerate(_NAMES):
-        folder = bench.folder / f"sourced{n}$(touch${{IFS}}PWNED)"
+        folder = Path(tempfile.mkdtemp(dir=bench.folder)) / f"sourced{n}$(touch${{IFS}}PWNED)"  # new in each try
         for words in ((name,), ("bücher.example",)):
             user = ("--user", "root") if os.geteuid() == 0 else ()
             bench.line("broker", "init", str(folder), *(w for one in words for w in ("--name", one)), *user)
