@@ -61,7 +61,7 @@ demo: setup ## the three phases with a real broker and a sleeping device; ARGS="
 	@rm -rf $@ && $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes --target $@ -r $< && touch $@
 
 .PHONY: test
-test: setup $(STUBS) ## all tests that take six minutes together, on CPython and on MicroPython; ARGS="-k drain"
+test: setup $(STUBS) ## the tests that take about six minutes together, on CPython and on MicroPython; ARGS="-k drain"
 	@$(need_all)
 	@$(RUN) -m pytest -n 6 --dist loadgroup $(ARGS)
 
