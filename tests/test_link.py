@@ -7,7 +7,10 @@ a tenth of the budget to spare.
 import socket
 import time
 
-from device_folder import Device, Host, Ran, command, say
+import pytest
+
+from device_folder import APP, Device, Host, Ran, command, say
+from dormouse_host.broker.local import free_port
 from peer import PUBACK, PUBLISH, Connection, Peer, answers, connack, honest, is_fence, stays_open
 
 BUDGET = 2
@@ -22,6 +25,23 @@ def ended_in_time(ran: Ran, budget: float = BUDGET) -> dict:
 
 def device(folder, interpreter, url: str, **config) -> Device:
     return Device(folder / "device", interpreter, url, **{"budget": BUDGET, **config})
+
+
+NAMES = """
+import socket
+real = socket.getaddrinfo
+socket.getaddrinfo = lambda host, port, *more: real("127.0.0.1", %d, *more) + real("127.0.0.1", port, *more)
+"""
+
+
+@pytest.mark.parametrize("interpreter", ["cpython"], indirect=True)  # whose getaddrinfo a program can replace
+def test_a_name_with_an_address_where_nobody_listens_is_tried_at_the_next(interpreter, tmp_path):
+    """As ::1 of localhost, where the broker listens on 127.0.0.1."""
+    with Peer(honest()) as peer:
+        made = Device(tmp_path / "device", interpreter, f"mqtt://localhost:{peer.port}", app=NAMES % free_port() + APP)
+        ran = made.wake()
+    assert ran.code == 0, ran.output
+    assert len(ran.all("connected")) == 1
 
 
 def test_connect_that_is_never_answered_ends_within_budget(interpreter, tmp_path):

@@ -163,8 +163,8 @@ class Online:
             try:
                 self.link.open(family, address, self.security)
                 break
-            except LinkError:
-                if not addresses:  # a name may have an address at which nobody listens, as ::1 of localhost
+            except LinkError as e:
+                if e.silent or not addresses:  # nobody listens at one of them, as at ::1 of localhost: try the next
                     raise
         prefix = protocol.topic(c["root"], c["id"], "")
         s = self.session = Session(self.link, prefix, c, self.secrets, self.intake.offer)
