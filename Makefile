@@ -56,8 +56,8 @@ setup: $(STAMP) ## make .venv; fetch umqtt.simple and MicroPython into .cache; i
 demo: setup ## the three phases with a real broker and a sleeping device; ARGS="--messages 10 --clean"
 	@$(VENV)/bin/dormouse demo $(ARGS)
 
-# What each board's MicroPython has, for tests/test_stubs.py: two packages with files of the same names, so apart.
-.cache/stubs-%: tests/stubs-%.txt | $(STAMP)
+# What each board's MicroPython has, for tests/boards/test_stubs.py: two packages with files of the same names, so apart.
+.cache/stubs-%: tests/project/stubs-%.txt | $(STAMP)
 	@rm -rf $@ && $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes --target $@ -r $< && touch $@
 
 .PHONY: test
@@ -68,7 +68,7 @@ test: setup $(STUBS) ## the tests that take about six minutes together, on CPyth
 .PHONY: proof
 proof: setup $(STUBS) ## all that takes longer, in full, with a table at the end; ARGS="attack hostile" for some of its rows
 	@$(need_all)
-	@PYTHONPATH=tests $(RUN) -m proof $(ARGS)
+	@PYTHONPATH=tests $(RUN) -m proofs $(ARGS)
 
 .PHONY: rotation
 rotation: setup $(STUBS) ## `make test` with the samples of this day instead of this commit's: over the days, all of it
@@ -79,7 +79,7 @@ SUITE ?= bookworm
 .PHONY: fresh
 fresh: ## `make demo` and `make test` on a machine with nothing but git, make and python3: [SUITE=trixie]; needs root
 	@[ "$$(id -u)" != 0 ] || ( $(call need,debootstrap unshare,debootstrap util-linux) ) 2>/dev/null || true
-	@PYTHONPATH=tests:host $(PYTHON) -m fresh $(SUITE) $(ARGS)
+	@PYTHONPATH=tests:host $(PYTHON) -m proofs.fresh $(SUITE) $(ARGS)
 
 .PHONY: flash
 flash: setup ## onto a board: BOARD=RPI_PICO_W DEVICE=greenhouse [PORT=/dev/ttyACM0] [APP=app.py] [BROKER=mqtt://…] [SSID=…]
@@ -101,24 +101,24 @@ monitor: setup ## a board's log, over its sleeps: [PORT=/dev/ttyACM0]
 .PHONY: brokers
 brokers: setup ## try mosquitto, amqtt, NATS and RabbitMQ with `dormouse broker check`: the table of docs/brokers.md
 	@$(need_brokers)
-	@PYTHONPATH=tests $(RUN) -m broker_table $(ARGS)
+	@PYTHONPATH=tests $(RUN) -m proofs.broker_table $(ARGS)
 
 .PHONY: test-flash
 test-flash: setup ## flash every kind of virtual board in every way; `make test` has a sample
-	@$(RUN) -m pytest -n 2 -m "" tests/test_flash.py $(ARGS)
+	@$(RUN) -m pytest -n 2 -m "" tests/boards/test_flash.py $(ARGS)
 
 .PHONY: powercut
 powercut: setup ## cut the power at every instant, then at every second one too; ARGS="long/3:flash:17:torn" for one
-	@PYTHONPATH=tests $(RUN) -m powercut $(ARGS)
+	@PYTHONPATH=tests $(RUN) -m proofs.powercut $(ARGS)
 
 .PHONY: hostile
 hostile: setup ## silent, slow, lying and breaking peers, plain and TLS, as a table; then a cut at every byte; ARGS="fence"
-	@PYTHONPATH=tests $(RUN) -m hostile $(ARGS)
+	@PYTHONPATH=tests $(RUN) -m proofs.hostile $(ARGS)
 
 .PHONY: endtoend
 endtoend: setup ## broker, relays and devices through every fault, on both databases; ARGS="--case quiet --seeds 9 --jobs 4"
 	@$(need_postgresql)
-	@PYTHONPATH=tests $(RUN) -m endtoend $(ARGS)
+	@PYTHONPATH=tests $(RUN) -m proofs.endtoend $(ARGS)
 
 .PHONY: model
 model: $(STAMP) ## play seeded schedules of a model of the protocol, faults between any two steps; ARGS="--seeds 0:3000"
@@ -126,11 +126,11 @@ model: $(STAMP) ## play seeded schedules of a model of the protocol, faults betw
 
 .PHONY: bench-host
 bench-host: setup ## what ledger, relay and broker do in a second, and how it grows with the devices; ARGS="100 1000"
-	@PYTHONPATH=tests $(RUN) -m scale $(ARGS)
+	@PYTHONPATH=tests $(RUN) -m proofs.scale $(ARGS)
 
 .PHONY: flash-cost
 flash-cost: setup ## what a wake costs: erases, bytes and milliseconds of flash, its life in years, and memory
-	@PYTHONPATH=tests $(RUN) -m powercut.bounds
+	@PYTHONPATH=tests $(RUN) -m proofs.powercut.bounds
 
 .PHONY: bench
 bench: setup ## what a wake costs, beside umqtt.simple's own: round trips, bytes, erases, heap; ARGS="--svg bench.svg"
@@ -138,7 +138,7 @@ bench: setup ## what a wake costs, beside umqtt.simple's own: round trips, bytes
 
 .PHONY: fuzz
 fuzz: setup ## made-up bytes for every parser, on both interpreters; ARGS="--seconds 600 --seed 7"
-	@PYTHONPATH=tests $(RUN) -m fuzz $(ARGS)
+	@PYTHONPATH=tests $(RUN) -m proofs.fuzz $(ARGS)
 
 .PHONY: size
 size: $(STAMP) ## bytes of .mpy of each module of the agent, and of what is flashed; fails above the limit
@@ -151,18 +151,18 @@ board: setup ## run a virtual board until Ctrl-C: BOARD=RPI_PICO_W DIR=build/boa
 
 .PHONY: wakes
 wakes: setup ## 1000 wakes of each virtual board at 1000 times the speed: messages lost, heap leaked; ARGS="RPI_PICO_W"
-	@PYTHONPATH=tests $(RUN) -m board_wakes $(ARGS)
+	@PYTHONPATH=tests $(RUN) -m proofs.board_wakes $(ARGS)
 
 .PHONY: attack
 attack: setup ## attack devices, relay and broker for real, one row each; ARGS="forged sql" for some
 	@$(need_mosquitto)
 	@$(need_tools)
-	@PYTHONPATH=tests $(RUN) -m attack $(ARGS)
+	@PYTHONPATH=tests $(RUN) -m proofs.attack $(ARGS)
 
 .PHONY: docs
 docs: $(DOCS)/.stamp ## write docs/cli.md from the help, check every page, build the site in build/site
-	@PYTHONPATH=tests $(RUN) -m cli_page
-	@$(RUN) -m pytest -q tests/test_pages.py tests/test_readme.py tests/test_formats.py $(ARGS)
+	@PYTHONPATH=tests $(RUN) -m project.cli_page
+	@$(RUN) -m pytest -q tests/project/test_pages.py tests/project/test_readme.py tests/project/test_formats.py $(ARGS)
 	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict
 
 .PHONY: lint
@@ -191,7 +191,7 @@ lock: $(SUPPLY)/.stamp ## write the locks anew from pyproject.toml, supply.in an
 
 .PHONY: audit
 audit: $(SUPPLY)/.stamp ## look everything that `make` installs up among known vulnerabilities
-	@PYTHONPATH=tests $(RUN) -m audit $(SUPPLY)/bin/pip-audit requirements.lock supply.lock docs.lock -- $(ARGS)
+	@PYTHONPATH=tests $(RUN) -m project.audit $(SUPPLY)/bin/pip-audit requirements.lock supply.lock docs.lock -- $(ARGS)
 
 .PHONY: clean
 clean: ## remove what the tools left behind

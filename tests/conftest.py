@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadGroupScheduling
 
-import sampling
 from dormouse_host.agent import process, toolchain
 from dormouse_host.broker.local import Mosquitto
 from dormouse_host.errors import HostError
-from ledgers import backup, postgresql_server, postgresql_url, sqlite_file, where  # noqa: F401  (fixtures of all tests)
-from needs import need_micropython, need_mosquitto
-from on_device import pytest_pycollect_makemodule  # noqa: F401  (a hook, registered by being here)
+from support import sampling
+from support.ledgers import backup, postgresql_server, postgresql_url, sqlite_file, where  # noqa: F401  (fixtures of all tests)
+from support.needs import need_micropython, need_mosquitto
+from support.on_device import pytest_pycollect_makemodule  # noqa: F401  (a hook, registered by being here)
 
 # What takes longest begins first, so that no worker is left with it at the end.
 LONG = (
@@ -36,7 +36,7 @@ class Together(LoadGroupScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, rest = nodeid.partition("::")
-        if file.startswith("tests/device/"):
+        if file.startswith("tests/unit/device/"):
             return f"{file} {rest.rpartition('[')[2]}"
         return file if Path(file).stem.removeprefix("test_") in TOGETHER else nodeid
 

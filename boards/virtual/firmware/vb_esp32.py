@@ -1,6 +1,6 @@
 """`machine` and `esp32` of an ESP32: true deep sleep, five reset causes, retained memory, wake by pin.
 
-Must stay true: it offers nothing that MicroPython's stubs for this board lack (tests/test_virtual_board_stubs.py).
+Must stay true: it offers nothing that this board's stubs lack (tests/boards/test_virtual_board_stubs.py).
 """
 
 import vb_machine as _m

@@ -1,6 +1,6 @@
 """`network` of an ESP32: `connect` takes no channel.
 
-Must stay true: it offers nothing that MicroPython's stubs for this board lack (tests/test_virtual_board_stubs.py).
+Must stay true: it offers nothing that this board's stubs lack (tests/boards/test_virtual_board_stubs.py).
 """
 
 from vb_network import STA_IF, AP_IF, _Station, country, hostname, ipconfig

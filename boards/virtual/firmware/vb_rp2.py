@@ -1,6 +1,6 @@
 """`machine` and `rp2` of a Pico W: two reset causes, light sleep of at most 71 minutes, no retained memory.
 
-Must stay true: it offers nothing that MicroPython's stubs for this board lack (tests/test_virtual_board_stubs.py);
+Must stay true: it offers nothing that this board's stubs lack (tests/boards/test_virtual_board_stubs.py);
 deepsleep is what it is there, a light sleep and then a reset by the watchdog.
 """
 

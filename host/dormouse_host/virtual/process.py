@@ -29,7 +29,7 @@ _COMPUTES = 1.0  # seconds of its processor's time after which a program that do
 _STANDS = 2.0  # seconds after which one that waits where the firmware does not see it gets it
 _TICK = os.sysconf("SC_CLK_TCK")
 
-SHIM = 44 << 10  # bytes of heap that the firmware's own modules take, 32 bit (tests/test_virtual_board.py measures it)
+SHIM = 44 << 10  # bytes that the firmware takes of the heap, 32 bit (measured in tests/boards/test_virtual_board.py)
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """pytest fixtures for your own app: it runs on a virtual board, with a real broker and a real ledger.
 
 Must stay true: what a test is given ends with the test; the example of docs/testing.md is run as it stands there
-(tests/test_virtual_device.py). Registered with pytest by the installation of dormouse-mqtt.
+(tests/boards/test_virtual_device.py). Registered with pytest by the installation of dormouse-mqtt.
 
     def test_valve_is_shut_afterwards(virtual_device):
         device = virtual_device("RPI_PICO_W", "app.py")

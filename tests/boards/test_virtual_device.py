@@ -1,0 +1,99 @@
+"""A device on a virtual board: the example of docs/testing.md as it stands, and the fixture in a run of its own."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dormouse_host.broker.local import Mosquitto
+from support import pages
+from support.needs import need_micropython, need_mosquitto
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def example() -> str:
+    """The test that docs/testing.md shows."""
+    found = re.search(r"```python\n(def test_valve.*?)```", pages.page("testing"), re.DOTALL)
+    assert found
+    return found[1]
+
+
+def run(tmp_path: Path, test: str) -> subprocess.CompletedProcess[str]:
+    """A project of a user's: an app and a test, run by pytest there."""
+    need_micropython()
+    need_mosquitto()
+    (tmp_path / "app.py").write_bytes((ROOT / "device" / "app.py").read_bytes())
+    (tmp_path / "test_app.py").write_text(test)
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(tmp_path)]
+    return subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_example_of_the_docs_passes_for_a_users_app(tmp_path):
+    """Five lines, no import: the fixture is registered by the installation."""
+    done = run(tmp_path, example())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+def test_example_of_the_docs_fails_for_an_app_that_leaves_the_valve_open(tmp_path):
+    """A test that can't fail is none."""
+    broken = example().replace('"app.py")', '"open.py")')
+    (tmp_path / "open.py").write_text((ROOT / "device" / "app.py").read_text().replace("valve(0)", "valve(1)"))
+    done = run(tmp_path, broken)
+    assert done.returncode == 1
+    assert "driven[-1] == (4, 0)" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["ESP32_GENERIC_C3", "RPI_PICO2_W"])
+def test_flashed_files_battery_hold_pin_and_button_on_a_whole_device(virtual_device, kind):
+    """What was flashed is on the image; the report has the battery; a held pin keeps the prompt after the button."""
+    need_micropython()
+    need_mosquitto()
+    pins = {"ESP32_GENERIC_C3": (3, 2.0), "RPI_PICO2_W": (29, 3.0)}
+    pin, divider = pins[kind]
+    settings = {"battery_pin": pin, "battery_divider": divider, "hold_pin": 5}
+    device = virtual_device(kind, ROOT / "device" / "app.py", settings=settings, battery_pin=pin, divider=divider)
+    board = device.board
+    assert board.read_file("/app.py") == (ROOT / "device" / "app.py").read_bytes()
+    assert json.loads(board.read_file("/config.json"))["hold_pin"] == 5
+    board.battery = 3.6
+    assert device.run("ping").status == "succeeded"
+    assert [wake["battery"] for wake in device.fleet.export("wakes")][-1] == pytest.approx(3.6, abs=0.02)
+    board.set_pin(5, 0)
+    at = len(board.console)
+    board.press_reset()
+    board.wait_console('window {"s":600}', after=at)
+    assert not board.watchdog_on
+
+
+def test_board_run_flashes_an_app(tmp_path):
+    """`dormouse board run --app`: the board is flashed for the broker that is named, and its first wake is told."""
+    found = need_mosquitto()
+    need_micropython()
+    with Mosquitto(found) as broker:
+        argv = [
+            sys.executable,
+            "-m",
+            "dormouse_host.cli",
+            "board",
+            "run",
+            "RPI_PICO_W",
+            "--dir",
+            str(tmp_path),
+            "--json",
+        ]
+        argv += ["--app", str(ROOT / "device" / "app.py"), "--broker", broker.address.url, "--device", "greenhouse"]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+            assert running.stderr
+            try:
+                told = next(line for line in running.stderr if " asleep " in line)
+            finally:
+                running.terminate()
+                running.communicate(timeout=60)
+    assert json.loads(told.split(" asleep ")[1])["drained"]

@@ -1,5 +1,0 @@
-"""`python -m fuzz`."""
-
-from fuzz.run import main
-
-main()

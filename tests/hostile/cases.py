@@ -1,5 +1,0 @@
-"""All cases, in the order of the table."""
-
-from hostile import packets, peers
-
-CASES = [*peers.CASES, *packets.CASES]

@@ -1,0 +1,118 @@
+"""The start that README and docs/start.md show, run as it stands there: the same commands in the same order."""
+
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from support import pages
+from support.needs import need_mosquitto
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def lines_of_readme() -> list[str]:
+    """The commands of README's second block, from `dormouse init` on."""
+    (block,) = re.findall(r"^```console\n(.*?)^```", pages.README.read_text(), re.MULTILINE | re.DOTALL)
+    return re.findall(r"^\$ (.*)$", block, re.MULTILINE)
+
+
+def lines_of_start() -> list[str]:
+    """The commands of the first device, up to the one that waits for a further wake."""
+    part = pages.page("start").partition("## A first device")[2].partition("With `--wait`")[0]
+    return re.findall(r"^    \$ (.*)$", part, re.MULTILINE)
+
+
+class Shell:
+    """What a person at a terminal has: a folder, an environment, programs in the background."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        programs = folder / "bin"
+        programs.mkdir()
+        (programs / "dormouse").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m dormouse_host.cli "$@"\n')
+        (programs / "dormouse").chmod(0o755)
+        path = f"{programs}:{os.environ['PATH']}"
+        self.env = {**os.environ, "PATH": path, "XDG_DATA_HOME": str(folder / "data"), "PYTHONPATH": ""}
+        self.folder = folder
+        self.behind: list[subprocess.Popen[bytes]] = []
+        self.sent = ""
+
+    def run(self, line: str) -> subprocess.CompletedProcess[str]:
+        """One line, as typed; ids that were printed take the place of those on the page, and this port that of 1883."""
+        line = line.partition("  #")[0].strip()
+        line = line.replace("mqtt://127.0.0.1", f"mqtt://127.0.0.1:{self.port}")
+        line = line.replace("dormouse broker run", f"dormouse broker run --port {self.port}")
+        line = re.sub(r"(dormouse result) \w+", rf"\1 {self.sent}", line)
+        if line.endswith("&"):
+            self.behind.append(
+                subprocess.Popen(shlex.split(line[:-1]), cwd=self.folder, env=self.env, stderr=subprocess.DEVNULL)
+            )
+            self.until(self.listens if "broker" in line else lambda: True)
+            return subprocess.CompletedProcess(line, 0, "", "")
+        if line.startswith("export "):
+            self.env.update({name: value for name, _, value in (word.partition("=") for word in line.split()[1:])})
+            return subprocess.CompletedProcess(line, 0, "", "")
+        done = self._shell(f"{line} && pwd >&3")
+        if line.startswith("dormouse send") and done.returncode == 0:
+            self.sent = done.stdout.strip()
+            self.until(lambda: "sent" in self._shell(f"dormouse result {self.sent}").stdout)
+        if "agent run" in line and self.sent:
+            self.until(lambda: "succeeded" in self._shell(f"dormouse result {self.sent}").stdout)
+        return done
+
+    def _shell(self, line: str) -> subprocess.CompletedProcess[str]:
+        where = self.folder.parent / "where"
+        done = subprocess.run(
+            ["bash", "-c", f"{{ {line}\n}} 3>{shlex.quote(str(where))}"],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.folder = Path(where.read_text().strip() or self.folder)
+        return done
+
+    def listens(self) -> bool:
+        """Does the broker?"""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def until(self, holds) -> None:
+        """Wait for it, as a person who types does."""
+        deadline = time.monotonic() + 30
+        while not holds():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def close(self) -> None:
+        """End what runs behind."""
+        for process in reversed(self.behind):
+            process.terminate()
+            process.wait(20)
+
+
+@pytest.mark.parametrize("lines", [lines_of_readme(), lines_of_start()], ids=["README", "start"])
+def test_the_start_works_as_it_is_shown(tmp_path, lines):
+    need_mosquitto()
+    (tmp_path / "home").mkdir()
+    shell = Shell(tmp_path / "home")
+    assert len(lines) > 7
+    try:
+        done = {line: shell.run(line) for line in lines}
+        told = shell._shell(f"dormouse result {shell.sent}").stdout
+    finally:
+        shell.close()
+    wrong = {line: one.stderr for line, one in done.items() if one.returncode != (2 if "times=much" in line else 0)}
+    assert wrong == {}
+    assert told.startswith(f"{shell.sent} succeeded: greenhouse blink")
+    assert '{"blinked":3}' in told

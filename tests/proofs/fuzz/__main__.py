@@ -1,0 +1,5 @@
+"""`python -m proofs.fuzz`."""
+
+from proofs.fuzz.run import main
+
+main()

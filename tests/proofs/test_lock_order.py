@@ -1,0 +1,47 @@
+"""Locks are taken in one order, whatever several processes do on one ledger: PostgreSQL finds no deadlock."""
+
+import os
+
+import pytest
+from sqlalchemy import update
+
+from dormouse_host.ledger import rows, schema
+from proofs import lock_order
+from support import sampling
+
+SECONDS = float(os.environ.get("LOCK_ORDER_SECONDS", "0"))  # `make proof ARGS=locks` gives it 60
+
+
+def test_no_work_deadlocks_with_other_work(postgresql_url):
+    seed = sampling.number()
+    found = lock_order.run(postgresql_url, seed, SECONDS)
+    print(f"seed {seed}: {dict(found.done)}, {dict(found.states)}")
+    assert (found.errors, dict(found.states)) == ([], {}), "\n".join([f"seed {seed}", *found.deadlocks])
+
+
+def backwards() -> None:
+    """Plant: one process locks devices from the last to the first."""
+    before = rows.in_order
+    rows.in_order = lambda connection, column: before(connection, column).desc()
+
+
+def unordered_followers() -> None:
+    """Plant: whoever settles a command waits for its followers' devices, as they come."""
+    due = update(schema.devices).where(rows.D.id.in_(rows._FOLLOWERS)).values(due=True)
+
+    def wake(self, connection, settled):
+        for names in rows.chunks(settled):
+            connection.execute(due, {"names": names})
+
+    rows.Changes._wake_followers = wake  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("plant", sampling.some([backwards, unordered_followers], 1, "lock orders"))
+def test_another_order_is_found(postgresql_url, plant):
+    """Most deadlocks cost a try and not the work, so it is PostgreSQL that is asked."""
+    for seed in range(40):
+        found = lock_order.run(postgresql_url, seed, 2, plant)
+        if found.states["40P01"]:
+            assert all("deadlock detected" in error for error in found.errors)
+            return
+    pytest.fail("no deadlock in forty runs")

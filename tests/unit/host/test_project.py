@@ -1,0 +1,222 @@
+"""dormouse.toml: what goes over what, and that a wrong key is named before anything is done."""
+
+import json
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from dormouse_host import settings
+from dormouse_host.errors import HostError
+from dormouse_host.flash import files as flash_files
+from dormouse_host.flash import kinds, project, project_init
+from support.certificates import Authority
+
+ROOT = Path(__file__).resolve().parents[3]
+PICO = kinds.load("RPI_PICO_W")
+POSIX = kinds.load("POSIX")  # the files are the same but for the port
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write dormouse.toml into a project's folder and read it back as a project."""
+
+    def _write(text):
+        (tmp_path / "dormouse.toml").write_text(text)
+        (tmp_path / "app.py").write_text("from dormouse import command\n")
+        return project.read(tmp_path)
+
+    return _write
+
+
+def files(here, over=None, environment=None, device="pine"):
+    return project.device_files(here, PICO, device, over or {}, environment or {})
+
+
+def test_each_place_goes_over_the_one_before(write):
+    here = write(
+        'broker = "mqtt://a"\n[device]\nconnect_every = 60\nbudget = 30\ninbox = 32\n'
+        "[devices.pine]\nconnect_every = 70\nbudget = 40\n"
+    )
+    config = files(here, {"budget": 50, "broker": "mqtt://b"}).full
+    assert (config["inbox"], config["connect_every"], config["budget"], config["host"]) == (32, 70, 50, "b")
+    assert files(here, device="oak").full["connect_every"] == 60
+
+
+def test_what_was_provisioned_goes_over_the_project_and_under_the_device(write, tmp_path):
+    here = write('broker = "mqtt://a"\n[mqtt]\nuser = "all"\npassword = "p"\n[devices.pine]\nbudget = 40\n')
+    given = tmp_path / "devices" / "pine"
+    given.mkdir(parents=True)
+    (given / "config.json").write_text('{"broker": "mqtt://secure", "budget": 99}')
+    (given / "secrets.json").write_text('{"user": "pine", "password": "own"}')
+    (given / "ca.der").write_bytes(b"0\x82")
+    mine = files(here)
+    assert (mine.full["host"], mine.full["budget"]) == ("secure", 40)
+    assert mine.secrets == {"user": "pine", "password": "own"}
+    assert mine.contents()["ca.der"] == b"0\x82"
+    assert "ca.der" not in files(here, device="oak").contents()
+
+
+def test_certificate_and_key_that_do_not_belong_together_are_not_flashed(write, tmp_path):
+    """`dormouse rotate`, killed between the two files: the board would be locked out."""
+    here = write('broker = "mqtts://a"\n')
+    given = tmp_path / "devices" / "pine"
+    given.mkdir(parents=True)
+    ca = Authority(tmp_path)
+    (given / "ca.der").write_bytes(ca.der)
+    (given / "config.json").write_text('{"ca": "ca.der", "cert": "cert.der", "key": "key.der"}')
+    ca.sign(common="pine").der(given)
+    assert set(files(here).keys) == {"ca.der", "cert.der", "key.der"}
+    key = (given / "key.der").read_bytes()
+    ca.sign(common="pine").der(given)
+    for wrong in (key, b"no key"):
+        (given / "key.der").write_bytes(wrong)
+        with pytest.raises(HostError, match="do not belong together: dormouse rotate pine goes on"):
+            files(here)
+
+
+def test_secrets_are_in_their_own_file_and_in_no_message(write):
+    here = write('broker = "mqtt://a"\n[wifi]\npassword = "hush"\n[mqtt]\nuser = "u"\npassword = "hush"\n')
+    mine = files(here, environment={"MQTT_PASSWORD": "hush2"})
+    contents = mine.contents()
+    assert json.loads(contents["secrets.json"]) == {"wifi_password": "hush", "user": "u", "password": "hush2"}
+    assert b"hush" not in contents["config.json"]
+    assert "hush" not in repr(mine)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("brokr = 'mqtt://a'", "unknown key brokr"),
+        ("broker = 5", "broker is text"),
+        ("[wifi]\nname = 'x'", "unknown key wifi.name: there are ssid, password"),
+        ("[wifi]\nssid = 5", "wifi.ssid is text"),
+        ("[app]\nfiles = 'x'", "app.files is a list of texts"),
+        ("[app]\nfiles = [1]", "app.files is a list of texts"),
+        ("wifi = 'x'", "wifi is a table, [wifi]"),
+        ("[devices]\npine = 1", "devices.pine is a table"),
+        ("[devices.pine]\nboard = 1", "devices.pine.board is text"),
+        ("[devices.pine.mqtt]\nname = 'x'", "unknown key devices.pine.mqtt.name"),
+        ("broker = ", "Invalid value"),
+        ("broker = 'http://a'", "broker is mqtt"),
+        ("broker = 'mqtt://u:p@a'", "broker is mqtt"),
+        ("broker = 'mqtt://a'\n[device]\nconnect_evry = 1", "unknown key connect_evry"),
+        ("broker = 'mqtt://a'\n[device]\nconnect_every = '1'", "connect_every is of the wrong type"),
+        ("broker = 'mqtt://a'\n[device]\nconnect_every = 0", "connect_every is a number from 1 to 604800"),
+        ("broker = 'mqtt://a'\n[device]\nconnect_every = [1]", "connect_every: a device's key holds"),
+        ("broker = 'mqtt://a'\n[devices.pine]\nid = 'oak'", "id: the device is pine"),
+        ("", "broker is missing"),
+    ],
+)
+def test_what_is_wrong_is_one_line_naming_the_key(write, text, message):
+    with pytest.raises(HostError, match=re.escape(message)) as caught:
+        files(write(text))
+    assert caught.value.code == 2
+    assert "\n" not in str(caught.value)
+
+
+def test_a_device_name_that_no_topic_can_hold_is_refused(write):
+    with pytest.raises(HostError, match="id"):
+        files(write("broker = 'mqtt://a'"), device="pine/+")
+
+
+@pytest.mark.parametrize("pair, value", [("a=1", 1), ("a=true", True), ("a=x", "x"), ("a=", ""), ("a=1=2", "1=2")])
+def test_a_set_option_is_json_where_it_can_be(pair, value):
+    assert project.settings([pair]) == {"a": value}
+    with pytest.raises(HostError, match="KEY=VALUE"):
+        project.settings(["a"])
+
+
+def test_what_init_makes_can_be_flashed_and_is_the_example_in_git(tmp_path):
+    made = project_init.init(tmp_path)
+    assert made == ["app.py", "dormouse.toml", ".gitignore"]
+    assert stat.S_IMODE((tmp_path / "dormouse.toml").stat().st_mode) == 0o600, "passwords go there"
+    here = project.read(tmp_path)
+    assert flash_files.collect(here, POSIX, None, files(here))["app.py"] == project_init.APP.encode()
+    assert settings.read(None, None, {}, tmp_path).broker == here.values["broker"], "the fleet's commands read it too"
+    assert (ROOT / "dormouse.example.toml").read_text() == project_init.SETTINGS
+    assert "dormouse.toml" in (tmp_path / ".gitignore").read_text()
+
+
+def test_init_touches_nothing_that_is_there(tmp_path):
+    (tmp_path / "app.py").write_text("mine")
+    assert project_init.init(tmp_path) == ["dormouse.toml", ".gitignore"]
+    assert (tmp_path / "app.py").read_text() == "mine"
+    assert project_init.init(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("../x.py", "inside the project"),
+        ("/etc/passwd", "inside the project"),
+        ("main.py", "the agent's"),
+        ("secrets.json", "the agent's"),
+        ("lib/dormouse/agent.py", "the agent's"),
+        ("state/cmd", "the agent's"),
+        ("missing.py", "No such file"),
+        ("broken.py", "does not compile"),
+    ],
+)
+def test_a_file_of_the_app_that_cannot_be_flashed_is_named(write, tmp_path, name, message):
+    here = write(f"broker = 'mqtt://a'\n[app]\nfiles = ['{name}']")
+    (tmp_path / "broken.py").write_text("def f(:\n")
+    with pytest.raises(HostError, match=message) as caught:
+        flash_files.collect(here, POSIX, None, files(here))
+    assert name.rpartition("/")[2] in str(caught.value)
+
+
+def test_main_takes_effect_last_and_configuration_just_before_it(write, tmp_path):
+    here = write("broker = 'mqtt://a'\n[app]\nfiles = ['lib/sensor.py']")
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "sensor.py").write_text("x = 1\n")
+    names = list(flash_files.collect(here, POSIX, None, files(here)))
+    assert names[-3:] == ["config.json", "secrets.json", "main.py"]
+    assert "lib/sensor.py" in names
+
+
+def test_main_is_what_lies_in_the_repository():
+    assert (ROOT / "device" / "main.py").read_bytes() == flash_files.MAIN_TEXT
+
+
+def test_a_board_s_battery_pin_is_its_default_and_the_led_stays_off(write):
+    """Pico W measures VSYS by itself; an ESP32's divider is its owner's."""
+    here = write("broker = 'mqtt://a'")
+    full = files(here).full
+    assert (full["battery_pin"], full["battery_divider"], full["led"]) == (29, 3.0, "")
+    assert files(here, {"battery_pin": -1}).full["battery_pin"] == -1
+    esp = project.device_files(here, kinds.load("ESP32_GENERIC"), "pine", {}, {})
+    assert esp.full["battery_pin"] == -1
+
+
+def test_a_package_is_found_by_mpremote_s_mip_and_kept_for_a_flash_without_it(write, tmp_path, monkeypatch):
+    """From a folder here, as from any URL; then the folder is gone, and what was fetched is used."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    package = tmp_path / "bme"
+    package.mkdir()
+    (package / "bme.py").write_text("y = 2\n")
+    (package / "package.json").write_text(json.dumps({"urls": [["bme/driver.py", "bme.py"]]}))
+    here = write(f"broker = 'mqtt://a'\n[app]\npackages = ['{package}/package.json']")
+    found = flash_files.collect(here, POSIX, None, files(here))
+    assert found["lib/bme/driver.py"] == b"y = 2\n"
+    (package / "bme.py").unlink()
+    assert flash_files.collect(here, POSIX, None, files(here))["lib/bme/driver.py"] == b"y = 2\n"
+
+
+def test_a_package_that_is_nowhere_is_named(write):
+    here = write("broker = 'mqtt://a'\n[app]\npackages = ['./nowhere/package.json']")
+    with pytest.raises(HostError, match=r"package ./nowhere/package.json: "):
+        flash_files.collect(here, POSIX, None, files(here))
+
+
+def test_a_new_state_is_one_that_the_agent_finds(tmp_path):
+    """The device takes the name that flash has made, and does not make one of its own."""
+    from dormouse.inbox import Inbox
+    from dormouse.ports.storage import Storage
+
+    name, written = flash_files.new_state()
+    for path, data in written.items():
+        (tmp_path / Path(path).name).write_bytes(data)
+    assert Inbox(Storage(str(tmp_path)), lambda n: b"\xff" * n, 8, lambda name: None).state == name
+    assert flash_files.new_state()[0] != name
