@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadGroupScheduling
 
-from dormouse_host.agent import process, toolchain
+from dormouse_host.agent import toolchain
 from dormouse_host.broker.local import Mosquitto
 from dormouse_host.errors import HostError
 from support import sampling
+from support.device_folder import DeviceInterpreter
 from support.ledgers import backup, postgresql_server, postgresql_url, sqlite_file, where  # noqa: F401  (fixtures of all tests)
 from support.needs import need_micropython, need_mosquitto
 from support.on_device import pytest_pycollect_makemodule  # noqa: F401  (a hook, registered by being here)
@@ -71,19 +72,6 @@ def pytest_report_header() -> list[str]:
         f"broker: {toolchain.mosquitto()}",
         f"samples: DORMOUSE_SEED={sampling.seed()}",
     ]
-
-
-class DeviceInterpreter:
-    """One of the two interpreters, to run a device's wakes with."""
-
-    def __init__(self, kind: process.Kind) -> None:
-        self.kind = kind
-
-    def command(
-        self, device_dir: str | Path, heap: str = process.BOARD_HEAP, *, rom: bool = False
-    ) -> tuple[list[str], dict[str, str]]:
-        """argv and environment of one wake of the device in that folder; `rom`: from a ROMFS image."""
-        return process.command(self.kind, device_dir, heap, rom=rom)
 
 
 @pytest.fixture(params=["cpython", "micropython"])

@@ -28,6 +28,7 @@ from dormouse_host.flash.ports import Place, PortInfo
 from dormouse_host.virtual.board import VirtualBoard, Wifi
 from support.needs import need_micropython
 from support.sampling import each_board, some
+from support.waiting import comes
 
 KINDS = ["ESP32_GENERIC", "RPI_PICO_W", "ESP32_GENERIC_C3", "ESP32_GENERIC_S3", "RPI_PICO2_W"]
 STAGES = [
@@ -254,13 +255,10 @@ def test_a_board_that_loses_power_in_the_middle_still_works_and_the_next_flash_f
     (here.folder / "app.py").write_text(APP + "\n# longer\n" * 1000)
     (here.folder / "big.py").write_text("x = 1  # a line\n" * 8000)
     (here.folder / "dormouse.toml").write_text("[app]\nfiles = ['big.py']\n")
-    found: list[str] = []
+    found: list[bool] = []
 
     def power() -> None:
-        deadline = time.monotonic() + 60
-        while not found and time.monotonic() < deadline:
-            found.extend(name for name in here.board.files() if name.endswith("big.py~"))
-            time.sleep(0.05)
+        found.append(comes(lambda: any(name.endswith("big.py~") for name in here.board.files()), 60, 0.05))
         here.board.power_cut()
 
     cut = threading.Thread(target=power)
@@ -275,7 +273,7 @@ def test_a_board_that_loses_power_in_the_middle_still_works_and_the_next_flash_f
     with pytest.raises(KeyboardInterrupt):
         here.flash(connect_every=3600)
     cut.join()
-    assert found, here.text()
+    assert found == [True], here.text()
     assert not [line for line in here.said if line.startswith("sent ")]
     assert here.board.read_file("app.py") == APP.encode(), "untouched"
     here.heard = lambda line: None

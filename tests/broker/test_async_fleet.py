@@ -9,10 +9,10 @@ import time
 import pytest
 from sqlalchemy import QueuePool
 
-from broker.test_relay import WITHIN, make_device, until
 from dormouse_host import AsyncFleet, Fleet
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import schema
+from support.relays import WITHIN, make_device, until
 
 
 def arguments(call) -> list[tuple]:

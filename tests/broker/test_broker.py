@@ -19,6 +19,7 @@ from dormouse_host.broker.client import Publisher
 from dormouse_host.broker.local import Embedded, Mosquitto
 from dormouse_host.errors import HostError
 from support.needs import need_mosquitto
+from support.waiting import until
 
 
 def stock(*settings: str) -> Mosquitto:
@@ -160,10 +161,7 @@ def test_broker_dies_with_a_parent_that_was_killed(make):
         assert Path("/proc", pid).exists()
         parent.kill()
         parent.wait()
-        deadline = time.monotonic() + 30
-        while _runs(int(pid)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not _runs(int(pid))
+        until(lambda: not _runs(int(pid)))
     finally:
         parent.stdout.close()
         if _runs(int(pid)):

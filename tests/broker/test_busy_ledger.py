@@ -9,7 +9,6 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from broker.test_relay import Running, until
 from dormouse import protocol
 from dormouse_host import Fleet
 from dormouse_host.broker.client import Publisher
@@ -19,6 +18,7 @@ from dormouse_host.ledger.contention import Busy, retried
 from dormouse_host.ledger.database import Database
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.store import Incoming, Ledger
+from support.relays import Running, until
 
 SOON = 0.5  # seconds of patience in these tests
 

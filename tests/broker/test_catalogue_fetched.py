@@ -5,13 +5,12 @@ from binascii import crc32
 
 import pytest
 
-from broker.test_relay import Running, until
-from conftest import DeviceInterpreter
 from dormouse import protocol
 from dormouse_host import Fleet
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.store import Incoming
-from support.device_folder import APP, Device
+from support.device_folder import APP, Device, DeviceInterpreter
+from support.relays import Running, until
 
 
 @pytest.fixture

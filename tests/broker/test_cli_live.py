@@ -19,7 +19,6 @@ from pathlib import Path
 import pytest
 import typer.testing
 
-from broker.test_relay import Running, make_device
 from dormouse import protocol
 from dormouse_host import Fleet
 from dormouse_host.broker.client import Publisher
@@ -27,6 +26,7 @@ from dormouse_host.broker.local import LocalBroker
 from dormouse_host.cli import app, live
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.store import Incoming
+from support.relays import Running, make_device
 
 PROGRAM = str(Path(sys.executable).with_name("dormouse"))
 WITHIN = 40  # seconds for what takes two on an idle machine

@@ -7,7 +7,6 @@ import shlex
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from dormouse_host.broker_check.probe import Client, NoAnswer
 from dormouse_host.errors import HostError
 from support import made_broker
 from support.needs import need_mosquitto
+from support.waiting import until
 
 SECRET = ("ca.key", "broker.key", "passwd", "secrets.json", "key.der", "relay-main.env", "acl")
 
@@ -120,9 +120,7 @@ def test_mosquitto_started_by_root_becomes_its_own_user(tmp_path_factory):
         log = (folder / "log").open("wb")
         child = subprocess.Popen([need_mosquitto(), "-c", made.configuration], stdout=log, stderr=log)
         try:
-            deadline = time.monotonic() + 30
-            while not made.pid.read_bytes() and time.monotonic() < deadline:
-                time.sleep(0.02)
+            until(made.pid.read_bytes)
             done = credentials.provision(made, "late", folder)
             assert done.told
             assert Path(f"/proc/{child.pid}").stat().st_uid == pwd.getpwnam("mosquitto").pw_uid

@@ -23,6 +23,7 @@ from dormouse_host.lab.demo_outcome import Variant
 from dormouse_host.lab.demo_run import Run
 from support import peers
 from support.needs import need_mosquitto
+from support.waiting import until
 
 PROGRAM = [sys.executable, "-m", "dormouse_host.cli", "demo"]
 WITHOUT_MOSQUITTO = """
@@ -264,9 +265,7 @@ def leftovers(address, client_id: str) -> tuple[bool, list[str]]:
     client.connect(address.host, address.port)
     client.loop_start()
     client.subscribe("#")
-    deadline = time.monotonic() + 30
-    while not present and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: present)
     time.sleep(0.3)
     client.disconnect()
     client.loop_stop()

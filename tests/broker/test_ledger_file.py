@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from broker.test_relay import WITHIN, until
 from dormouse_host import Fleet
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.relay import relay
 from dormouse_host.relay.relay import Relay
+from support.relays import WITHIN, until
 
 
 def delete(file: Path) -> None:

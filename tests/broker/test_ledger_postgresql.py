@@ -9,13 +9,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from broker.test_relay import WITHIN, Running, greet, make_device, say, until, until_sent, wake
 from dormouse import protocol
 from dormouse_host import Fleet
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import database, rows, schema
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.store import Incoming, Ledger
+from support.relays import WITHIN, Running, greet, make_device, say, until, until_sent, wake
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ Every wake is a process of its own; effects are counted by what the devices' com
 
 import contextlib
 import json
-import logging
 import multiprocessing
 import random
 import shutil
@@ -20,57 +19,19 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import func, select
 
-from conftest import DeviceInterpreter
 from dormouse import protocol
 from dormouse_host import Fleet
-from dormouse_host.agent import process as device_process
 from dormouse_host.broker.client import Publisher
 from dormouse_host.broker.local import Embedded, LocalBroker, Mosquitto
 from dormouse_host.ledger import schema
 from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.relay.relay import Relay
 from support.acceptor import Acceptor
-from support.device_folder import APP, Device
-from support.needs import need_micropython, need_mosquitto
+from support.device_folder import APP
+from support.needs import need_mosquitto
+from support.relays import WITHIN, Running, greet, make_device, say, statuses, until, until_sent, wake
 
 WITH_TELEMETRY = APP + "\n@telemetry()\ndef climate(wake):\n    return {'v': 1}\n"
-WITHIN = 20  # seconds for what takes one on an idle machine
-
-
-class Running(logging.Handler):
-    """A relay in a thread. `events` are the names of its own log lines."""
-
-    def __init__(self, db: str, broker: "LocalBroker | Slow", name: str = "test") -> None:
-        super().__init__()
-        self.events: list[str] = []
-        logger = logging.getLogger("dormouse.relay")
-        logger.setLevel(logging.INFO)
-        logger.addHandler(self)
-        self.relay = Relay(Ledger(db), broker.address, "dormouse", name)
-        self.thread = threading.Thread(target=self.relay.run, daemon=True)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.thread == self.thread.ident:  # all relays of this process share the logger
-            self.events.append(record.getMessage())
-
-    def __enter__(self):
-        self.thread.start()
-        until(lambda: "connected" in self.events)
-        return self
-
-    def __exit__(self, *_):
-        self.relay.stop()
-        self.thread.join(WITHIN)
-        assert not self.thread.is_alive()
-        logging.getLogger("dormouse.relay").removeHandler(self)
-
-
-def until(true, seconds: float = WITHIN):
-    """Wait until something is so."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -83,52 +44,6 @@ def fleet(db):
     with Fleet(db) as opened:
         opened.add("dev")
         yield opened
-
-
-def make_device(tmp_path, broker, kind: device_process.Kind = "micropython", **how) -> Device:
-    if kind == "micropython":
-        need_micropython()
-    return Device(tmp_path / "dev", DeviceInterpreter(kind), broker.address.url, **how)
-
-
-def greet(fleet: Fleet, device: Device) -> None:
-    """A first wake: the ledger knows the device's state, the broker keeps a session."""
-    device.wake()
-    until(lambda: fleet.status("dev")[0].state and len(list(fleet.export("wakes"))) == 1)
-    until(lambda: ends(fleet) == 1)
-
-
-def ends(fleet: Fleet) -> int:
-    """End records that are stored."""
-    with fleet.ledger.database.reading() as connection:
-        return connection.exec_driver_sql("SELECT count(*) FROM ends").scalar() or 0
-
-
-def wake(fleet: Fleet, device: Device) -> list[str]:
-    """One wake, and its own end record stored: not that of an earlier one. What the device did in it."""
-    began = time.time()
-    ran = device.wake()
-    assert ran.code == 0, ran.output
-
-    def told() -> bool:
-        with fleet.ledger.database.reading() as connection:
-            its = (schema.ends.c.wake == ran.one("boot")["wake"], schema.ends.c.at >= began)
-            return connection.execute(select(schema.ends.c.wake).where(*its)).first() is not None
-
-    until(told)
-    return ran.said
-
-
-def say(fleet: Fleet, *texts: str, **how) -> list[str]:
-    return [fleet.send("dev", "say", {"text": text}, **how).name for text in texts]
-
-
-def until_sent(fleet: Fleet, names: list[str]) -> None:
-    until(lambda: all(fleet.result(name).status not in ("queued", "publishing") for name in names))
-
-
-def statuses(fleet: Fleet, names: list[str]) -> list[str]:
-    return [fleet.result(name).status for name in names]
 
 
 @pytest.mark.parametrize("kind", ["cpython", "micropython"])

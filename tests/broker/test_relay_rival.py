@@ -8,7 +8,6 @@ import time
 import pytest
 from sqlalchemy import text
 
-from broker.test_relay import WITHIN, Running, until
 from dormouse import protocol
 from dormouse_host import Fleet
 from dormouse_host.broker.client import Publisher
@@ -21,6 +20,7 @@ from dormouse_host.relay.relay import Relay
 from dormouse_host.relay.rival import SETTLED
 from support.brokers import Nats
 from support.needs import need_mosquitto
+from support.relays import WITHIN, Running, until
 
 
 @pytest.fixture

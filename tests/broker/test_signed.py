@@ -11,7 +11,6 @@ from binascii import crc32
 import pytest
 import sqlalchemy as sa
 
-from broker.test_relay import APP, Running, until
 from dormouse import protocol
 from dormouse.signing import Signer
 from dormouse_host import Fleet
@@ -19,8 +18,9 @@ from dormouse_host.broker.client import Publisher
 from dormouse_host.broker.local import Mosquitto
 from dormouse_host.ledger import keys, schema
 from dormouse_host.ledger.store import Incoming
-from support.device_folder import Device, command
+from support.device_folder import APP, Device, command
 from support.needs import need_mosquitto
+from support.relays import Running, until
 
 KEY = "5a" * 32
 

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from dormouse_host import address
 from dormouse_host.broker import local, trial
 from dormouse_host.broker.client import Publisher
 from support.needs import need_mosquitto
+from support.waiting import until
 
 PROGRAM = Path(sys.executable).with_name("dormouse")
 
@@ -43,10 +43,7 @@ def sub(port: int, *words: str) -> str:
 
 def until_saved(file: Path, text: bytes) -> None:
     """The broker saves once a second."""
-    deadline = time.monotonic() + 30
-    while not (file.exists() and text in file.read_bytes()):
-        assert time.monotonic() < deadline, f"{text!r} was not saved"
-        time.sleep(0.05)
+    until(lambda: file.exists() and text in file.read_bytes(), what=f"{text!r} was not saved")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

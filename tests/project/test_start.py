@@ -6,13 +6,13 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from support import pages
 from support.needs import need_mosquitto
+from support.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -56,7 +56,7 @@ class Shell:
             self.behind.append(
                 subprocess.Popen(shlex.split(line[:-1]), cwd=self.folder, env=self.env, stderr=subprocess.DEVNULL)
             )
-            self.until(self.listens if "broker" in line else lambda: True)
+            until(self.listens if "broker" in line else lambda: True)
             return subprocess.CompletedProcess(line, 0, "", "")
         if line.startswith("export "):
             self.env.update({name: value for name, _, value in (word.partition("=") for word in line.split()[1:])})
@@ -64,9 +64,9 @@ class Shell:
         done = self._shell(f"{line} && pwd >&3")
         if line.startswith("dormouse send") and done.returncode == 0:
             self.sent = done.stdout.strip()
-            self.until(lambda: "sent" in self._shell(f"dormouse result {self.sent}").stdout)
+            until(lambda: "sent" in self._shell(f"dormouse result {self.sent}").stdout)
         if "agent run" in line and self.sent:
-            self.until(lambda: "succeeded" in self._shell(f"dormouse result {self.sent}").stdout)
+            until(lambda: "succeeded" in self._shell(f"dormouse result {self.sent}").stdout)
         return done
 
     def _shell(self, line: str) -> subprocess.CompletedProcess[str]:
@@ -86,13 +86,6 @@ class Shell:
         """Does the broker?"""
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def until(self, holds) -> None:
-        """Wait for it, as a person who types does."""
-        deadline = time.monotonic() + 30
-        while not holds():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
 
     def close(self) -> None:
         """End what runs behind."""

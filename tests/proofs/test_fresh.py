@@ -16,6 +16,7 @@ import pytest
 
 from proofs.fresh import inside, machine
 from proofs.fresh.__main__ import steps
+from support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "host")])
@@ -72,24 +73,17 @@ def processes_of(marker):
     return found
 
 
-def wait_until(condition, what):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_leaves_no_process_no_mount_and_no_folder(tmp_path, little_root, how):
     marker = f"3{os.getpid() % 1000}.{time.monotonic_ns() % 10**9:09}"  # seconds that only this step sleeps
     run = start(tmp_path, little_root, f"sleep {marker} & sleep {marker}")
     try:
-        wait_until(lambda: len(processes_of(f"sleep\0{marker}")) == 2, "the step runs")
+        until(lambda: len(processes_of(f"sleep\0{marker}")) == 2, what="the step runs")
         run.send_signal(how)
         run.wait(30)
     finally:
         run.kill()
-    wait_until(lambda: not processes_of(f"sleep\0{marker}"), "its processes end with it")
+    until(lambda: not processes_of(f"sleep\0{marker}"), what="its processes end with it")
     assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
     if how == signal.SIGKILL:  # nobody was there to remove it: the next run does
         assert [file.name[:4] for file in tmp_path.iterdir()] == ["run-"]

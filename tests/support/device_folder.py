@@ -36,6 +36,19 @@ def say(wake, text):
 """
 
 
+class DeviceInterpreter:
+    """One of the two interpreters, to run a device's wakes with."""
+
+    def __init__(self, kind: device_process.Kind) -> None:
+        self.kind = kind
+
+    def command(
+        self, device_dir: str | Path, heap: str = device_process.BOARD_HEAP, *, rom: bool = False
+    ) -> tuple[list[str], dict[str, str]]:
+        """argv and environment of one wake of the device in that folder; `rom`: from a ROMFS image."""
+        return device_process.command(self.kind, device_dir, heap, rom=rom)
+
+
 @dataclass(frozen=True)
 class Ran:
     """One wake that is over. `code` is its exit code; `seconds` counts from the process's start to its end."""

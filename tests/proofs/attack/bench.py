@@ -11,12 +11,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from conftest import DeviceInterpreter
 from dormouse_host import Fleet, processes
 from dormouse_host.address import BrokerAddress
 from dormouse_host.agent import toolchain
@@ -26,7 +23,8 @@ from dormouse_host.broker.setup import add_relay
 from dormouse_host.broker_check.probe import Client, NoAnswer
 from dormouse_host.cli import app
 from support import made_broker
-from support.device_folder import Device, Ran
+from support.device_folder import Device, DeviceInterpreter, Ran
+from support.waiting import until
 
 APP = """
 from dormouse import command, telemetry
@@ -40,7 +38,6 @@ def valve(wake, s, note):
 def climate(wake):
     return {"t": 1}
 """
-WITHIN = 40.0  # seconds for what takes one on an idle machine
 
 
 class Bench:
@@ -76,7 +73,7 @@ class Bench:
         argv = [sys.executable, "-m", "dormouse_host.cli", "relay", "--name", "main", *self._more]
         with (self.folder / "relay.log").open("wb") as log:
             self._relay = processes.start(argv, output=log, env=around)
-        self.until(lambda: "info connected" in self.log("relay"))
+        until(lambda: "info connected" in self.log("relay"))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,14 +85,6 @@ class Bench:
     def log(self, of: str) -> str:
         """What the relay or the broker has logged."""
         return (self.folder / "relay.log" if of == "relay" else self.broker.log).read_text(errors="replace")
-
-    def until(self, true: Callable[[], Any], seconds: float = WITHIN) -> None:
-        """Wait until something is so."""
-        deadline = time.monotonic() + seconds
-        while not true():
-            if time.monotonic() > deadline:
-                raise AssertionError("it did not come to that")
-            time.sleep(0.02)
 
     @property
     def relay(self) -> int:
@@ -145,20 +134,20 @@ class Bench:
         name = device.config["id"]
         assert self.wake(device).code == 0
         with self.fleet as fleet:
-            self.until(lambda: any(view.id == name and view.state for view in fleet.status()))
+            until(lambda: any(view.id == name and view.state for view in fleet.status()))
             return str(fleet.status(name)[0].state)
 
     def send(self, device: Device, do: str = "open", **args: Any) -> str:
         """A command of the owner's, until the broker has it. Returns its name."""
         with self.fleet as fleet:
             name = fleet.send(device.config["id"], do, args).name
-            self.until(lambda: fleet.result(name).status != "queued" and fleet.result(name).status != "publishing")
+            until(lambda: fleet.result(name).status != "queued" and fleet.result(name).status != "publishing")
             return name
 
     def settled(self, name: str) -> str:
         """What became of it."""
         with self.fleet as fleet:
-            self.until(lambda: fleet.result(name).final)
+            until(lambda: fleet.result(name).final)
             return fleet.result(name).status
 
     def rotated(self, device: Device) -> None:
@@ -174,7 +163,7 @@ class Bench:
         """The new credential of a device, and the command with which it is sent, once that is at the broker."""
         said: dict[str, str] = json.loads(credentials.rotation(self.made, device.config["id"]).read_text())
         with self.fleet as fleet:
-            self.until(lambda: fleet.result(said["command"]).status not in ("queued", "publishing"))
+            until(lambda: fleet.result(said["command"]).status not in ("queued", "publishing"))
         return said
 
     def settled_after_wake(self, name: str, device: Device) -> str:

@@ -12,6 +12,7 @@ from dormouse_host.ledger.store import Incoming
 from proofs.attack import Outcome, attack
 from proofs.attack.bench import Bench
 from support.device_folder import Device, command
+from support.waiting import until
 
 _GROUP = "commands"
 
@@ -34,7 +35,7 @@ def _judge(bench: Bench, device: Device, forged: int, wanted: int = 7) -> Outcom
     bench.wake(device)
     name = device.config["id"]
     with bench.fleet as fleet:
-        bench.until(lambda: fleet.status(name)[0].report.get("refused", 0) == min(refused, 31))
+        until(lambda: fleet.status(name)[0].report.get("refused", 0) == min(refused, 31))
     seen = f"{refused} of {forged} refused and reported, the owner's {owner}"
     return Outcome(opened != [wanted] or refused != forged or owner != "succeeded", seen)
 
@@ -122,7 +123,7 @@ def try_far_ahead(bench: Bench) -> Outcome:
     topic = f"dormouse/{device.config['id']}/down/cmd"
     bench.as_relay(topic, *(command(state, (1 << 30) - n, "ping", ledger) for n in (1, 2)))
     bench.wake(device)
-    bench.until(lambda: _ledger(bench, device) != ledger)
+    until(lambda: _ledger(bench, device) != ledger)
     sent = bench.send(device, s=8)
     opened = [fields["s"] for fields in bench.wake(device).all("opened")]
     return Outcome(opened != [8], f"the ledger took a new name by itself, its next command {bench.settled(sent)}")

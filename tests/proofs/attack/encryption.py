@@ -25,6 +25,7 @@ from dormouse_host.broker.local import free_port
 from dormouse_host.errors import HostError
 from proofs.attack import Outcome, attack
 from proofs.attack.bench import Bench
+from support.waiting import until
 
 _ADDRESS = "127.0.0.1"
 _GROUP = "between device and broker"
@@ -42,11 +43,8 @@ def _server(signed: Signed, *options: str) -> Iterator[tuple[int, Path]]:
         with (folder / "out").open("wb") as out:  # it ends when its stdin does
             child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=out, stderr=out)
         try:
-            deadline = time.monotonic() + 30
-            while "ACCEPT" not in (folder / "out").read_text(errors="replace"):
-                assert child.poll() is None, (folder / "out").read_text(errors="replace")
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            until(lambda: child.poll() is not None or "ACCEPT" in (folder / "out").read_text(errors="replace"))
+            assert child.poll() is None, (folder / "out").read_text(errors="replace")
             yield port, folder / "out"
         finally:
             child.kill()

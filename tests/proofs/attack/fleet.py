@@ -16,6 +16,7 @@ from dormouse_host.ledger.store import Incoming
 from proofs.attack import Outcome, attack
 from proofs.attack.bench import Bench
 from support.device_folder import Device
+from support.waiting import until
 
 _GROUP = "against the ledger"
 _ROUNDS = 4  # as many ledgers as a device knows
@@ -85,7 +86,7 @@ def _lie(bench: Bench, thief: Device, credential: BrokerAddress, victim: _Victim
                     for leaf, payload in _lies(whose, ledger, n).items():
                         for target in targets:
                             client.publish(protocol.topic("dormouse", target, leaf), [payload])
-            bench.until(lambda before=before: _name(bench, thief) != before)  # type: ignore[misc]
+            until(lambda before=before: _name(bench, thief) != before)
             names.add(_name(bench, thief))
         client.rest(_SOON)
     return len(names) - 1
@@ -137,12 +138,12 @@ def try_old_reports(bench: Bench) -> Outcome:
     held = signer.sign(protocol.WAKE, json.dumps({"wake": 50, "state": victim.state, "next": 900}).encode())
     shutil.rmtree(victim.device.folder / "state")
     bench.wake(victim.device)
-    bench.until(lambda: _shown(bench, victim)[0] != victim.state)
+    until(lambda: _shown(bench, victim)[0] != victim.state)
     state = _shown(bench, victim)[0]
     sent = bench.send(victim.device, s=4)
     before = _shown(bench, victim)
     bench.as_relay(topic, heard, held)
-    bench.until(lambda: _asked(bench, victim))
+    until(lambda: _asked(bench, victim))
     still = _shown(bench, victim) == before
     with bench.fleet as fleet:
         untouched = not fleet.result(sent).final

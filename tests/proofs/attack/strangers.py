@@ -17,6 +17,7 @@ from dormouse_host.ledger import schema, strangers
 from proofs.attack import Outcome, attack
 from proofs.attack.bench import Bench
 from support.flooding import CEILING, peak
+from support.waiting import until
 
 _GROUP = "strangers"
 COUNT = 100_000
@@ -65,7 +66,7 @@ def try_strangers(bench: Bench) -> Outcome:
     with suppress(AssertionError):  # a delay without end is for the verdict below
         status = bench.settled_after_wake(bench.send(device, s=3), device)
     delay = time.monotonic() - began
-    bench.until(over.is_set, 600)
+    until(over.is_set, 600)
     heard, last = 0, -1
     while heard != last:
         time.sleep(2)
@@ -95,7 +96,7 @@ def try_removed(bench: Bench) -> Outcome:
         with bench.fleet as fleet:
             return fleet.strangers().messages > before or name in fleet.members()
 
-    bench.until(heard)
+    until(heard)
     with bench.fleet as fleet:
         back = name in fleet.members()
     return Outcome(back, "it stays removed; what it sends is counted")

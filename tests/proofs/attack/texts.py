@@ -19,6 +19,7 @@ from dormouse_host.errors import HostError
 from proofs.attack import Outcome, attack
 from proofs.attack.bench import Bench
 from support.device_folder import Device
+from support.waiting import until
 
 _GROUP = "texts and secrets"
 SQL = "'); DROP TABLE commands; --"
@@ -56,8 +57,8 @@ def _poison(bench: Bench) -> str:
         for text in texts:
             with suppress(HostError):
                 fleet.send(name, "open", {"s": 1, "note": text})
-        bench.until(lambda: len(list(fleet.export("results", 0))) >= len(results))
-        bench.until(lambda: len(list(fleet.export("telemetry", 0))) >= len(texts))
+        until(lambda: len(list(fleet.export("results", 0))) >= len(results))
+        until(lambda: len(list(fleet.export("telemetry", 0))) >= len(texts))
     every = " ".join(texts).replace("\0", "")
     bench.line("send", every, "open")
     bench.line("send", name, every)
@@ -113,7 +114,7 @@ def try_log_lines(bench: Bench) -> Outcome:
         publisher.publish(f"dormouse/{device.config['id']}/up/wake", [json.dumps({"wake": forged}).encode()])
         with suppress(HostError):
             publisher.publish(f"dormouse/{device.config['id']}/up/{forged}", [b"x"])
-    bench.until(lambda: bench.log("relay").count("not understood") > before)
+    until(lambda: bench.log("relay").count("not understood") > before)
     lines = [
         line
         for line in bench.log("relay").splitlines()

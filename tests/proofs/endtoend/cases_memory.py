@@ -13,9 +13,10 @@ from sqlalchemy import event
 
 from dormouse_host import Fleet
 from dormouse_host.errors import HostError
-from proofs.endtoend.host import TESTS, RelayProcess, wait_for
+from proofs.endtoend.host import TESTS, RelayProcess
 from proofs.endtoend.small_disk import limit
 from proofs.endtoend.world import Order, World
+from support.waiting import comes
 
 _NO_ROOM = ("disk is full", "No space left")  # SQLite's words, PostgreSQL's
 
@@ -114,7 +115,7 @@ def disk_full(world: World) -> None:
         for _ in range(4):
             world.awake(world.devices)
         _send_in_vain(world)
-        full = wait_for(partial(_has_failed, relay, seen), 10)
+        full = comes(partial(_has_failed, relay, seen), 10)
         world.fault("times full" if full else "times nearly full")
         world.book.clear()
 

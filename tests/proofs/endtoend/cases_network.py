@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from dormouse_host.errors import HostError
-from proofs.endtoend.host import wait_for
 from proofs.endtoend.world import World
+from support.waiting import comes
 
 LEASE = 30.0  # seconds: dormouse_host.ledger.outward.LEASE
 
@@ -65,7 +65,7 @@ def broker_old(world: World) -> None:
         world.send(6)
         world.rest()
         copy = world.folder / f"snapshot{turn}"
-        if wait_for(partial(world.broker.remember, copy), 3):
+        if comes(partial(world.broker.remember, copy), 3):
             copies.append(copy)
         world.awake(world.some())
         world.send(4)
@@ -147,7 +147,7 @@ def relay_killed(world: World) -> None:
         world.send(3)
         relay.start()
         if world.rng.random() < 0.9:
-            wait_for(lambda: relay.connected, 10)
+            comes(lambda: relay.connected, 10)
         world.pause(0, 0.1)
         for device in world.some()[:2]:
             device.start("power")
@@ -179,7 +179,7 @@ def two_relays(world: World) -> None:
     dead.kill()
     world.send(6)
     free = f"SELECT 1 FROM devices WHERE due AND relay = '{dead.name}'"
-    if not wait_for(lambda: not world.query(free), LEASE + 10):
+    if not comes(lambda: not world.query(free), LEASE + 10):
         raise HostError("the lease of a dead relay does not run out")
     world.fault("leases run out")
 

@@ -9,8 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from dormouse_host import processes
@@ -107,13 +105,3 @@ def _event(line: str) -> str:
         return str(json.loads(line)["event"])
     except (ValueError, KeyError):
         return "? " + line
-
-
-def wait_for(true: Callable[[], object], seconds: float) -> bool:
-    """Until `true()`; whether it came to that."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True

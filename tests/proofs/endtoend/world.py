@@ -21,7 +21,8 @@ from dormouse_host.agent import process, toolchain
 from dormouse_host.errors import HostError
 from proofs.endtoend.book import Book
 from proofs.endtoend.devices import Device
-from proofs.endtoend.host import Broker, RelayProcess, wait_for
+from proofs.endtoend.host import Broker, RelayProcess
+from support.waiting import comes
 
 ROUNDS = 40  # in which everything must be settled
 IN_VAIN = 8  # rounds in a row without progress
@@ -194,7 +195,7 @@ class World:
         """Every relay runs and is connected."""
         for relay in self.relays:
             relay.start()
-        wait_for(lambda: all(relay.connected for relay in self.relays), CONNECT)
+        comes(lambda: all(relay.connected for relay in self.relays), CONNECT)
 
     def _picture(self) -> list[Any]:
         return [
@@ -214,7 +215,7 @@ class World:
                 last, since = now, time.monotonic()
             return time.monotonic() - since > _STILL
 
-        wait_for(still, REST)
+        comes(still, REST)
 
     def greet(self) -> None:
         """Every device has told its state, and the broker keeps a session for it."""

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conftest import DeviceInterpreter
 from dormouse_host.agent.process import Kind
 from dormouse_host.broker.local import Mosquitto, free_port
 from support.certificates import Authority, listener, server_context
-from support.device_folder import COMES, Device, Host, Ran, command
+from support.device_folder import COMES, Device, DeviceInterpreter, Host, Ran, command
 from support.needs import need_mosquitto
 from support.on_device import MEMORY
 

@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from conftest import DeviceInterpreter
 from dormouse_host.agent.process import Kind
 from proofs.hostile.forks import Forks
 from proofs.hostile.meddler import Cut, Pipe
 from proofs.hostile.stage import APP, HEAP, World, awake
-from support.device_folder import COMES, Device, Host, Ran, command
+from support.device_folder import COMES, Device, DeviceInterpreter, Host, Ran, command
 from support.on_device import MEMORY
 
 BUDGET = 4  # s

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import sqlite3
 import stat
-from binascii import crc32
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -25,18 +24,7 @@ from dormouse_host.ledger.outward import Ack
 from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.ledger.telemetry import follow
 from support.ledgers import sqlite_only
-
-NOW = 1_790_000_000.0
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
+from support.reports import NOW, Clock, answer, awake, end, end_message, enter, records, report
 
 
 @pytest.fixture
@@ -49,40 +37,6 @@ def ledger(where, clock):
     with Ledger(where, clock) as opened:
         opened.add_devices(["dev"])
         yield opened
-
-
-def report(wake: int, state: str = "s1", end: dict | None = None, **fields) -> Incoming:
-    said = {"wake": wake, "state": state, "next": 900, **fields, **({"end": end} if end else {})}
-    return Incoming("dev", protocol.WAKE, json.dumps(said).encode())
-
-
-def end(wake: int, windows: dict | None = None, state: str = "s1", **fields) -> dict:
-    record = {"wake": wake, "state": state, "present": True, "drained": True, "fence_dead": False, "acked": 0}
-    return {**record, "windows": windows or {}, **fields}
-
-
-def end_message(record: dict) -> Incoming:
-    return Incoming("dev", protocol.END, json.dumps(record).encode())
-
-
-def answer(outgoing, status: str = "succeeded", **fields) -> Incoming:
-    """The device's answer to what was published."""
-    entry = {"id": json.loads(outgoing.payload)["id"], "status": status, "crc": crc32(outgoing.payload), **fields}
-    return Incoming("dev", protocol.RESULT, json.dumps([entry]).encode())
-
-
-def records(*numbers: int, state: str = "s1", age: int = 0) -> Incoming:
-    batch = {"state": state, "records": [[number, -age, {"v": number}] for number in numbers]}
-    return Incoming("dev", protocol.TELEMETRY, json.dumps(batch).encode())
-
-
-def enter(ledger: Ledger, *dos: str, **more) -> list[str]:
-    return ledger.enter([Order("dev", do, **more) for do in dos])
-
-
-def awake(ledger: Ledger) -> None:
-    """The device has told its state."""
-    assert ledger.take([report(1)], "c0") == []
 
 
 # ---- numbers

@@ -9,7 +9,7 @@ from dormouse_host.cli import app
 from dormouse_host.ledger import rows, schema, views
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.store import Ledger
-from unit.host.test_ledger import end, records, report
+from support.reports import end, records, report
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from dormouse_host.ledger import schema
 from dormouse_host.ledger.outward import Outgoing
 from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.ledger.telemetry import RESEND, follow
-from unit.host.test_ledger import answer, end, end_message, records, report
+from support.reports import answer, end, end_message, records, report
 
 S, T = schema.streams.c, schema.telemetry.c
 SEEDS = [range(10), pytest.param(range(10, 40), marks=pytest.mark.proof)]
