@@ -23,7 +23,7 @@ PATHS = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "host")])
 RUN = """
 import sys
 from pathlib import Path
-from fresh import __main__ as fresh
+from proofs.fresh import __main__ as fresh
 fresh.CACHE = Path(sys.argv[1])
 fresh.base.check_tools = lambda: None
 root = Path(sys.argv[2])
