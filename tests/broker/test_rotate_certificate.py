@@ -22,6 +22,7 @@ from support import made_broker
 from support.certificates import Pair, server_context
 from support.peer import Peer
 from support.rotating import begin, bench_fixture, not_yet, opened_fixture, wakes  # noqa: F401  (fixtures, found by being here)
+from support.waiting import until
 
 
 class Killed(BaseException):
@@ -251,7 +252,7 @@ def test_nonsense_is_refused_with_a_reason_and_loses_nothing(bench):
         orders.append(Order(device.config["id"], "set_password", '{"password":"x"}'))
         orders.append(Order(device.config["id"], "set_certificate", '{"cert":"x"}'))
         names = fleet.ledger.enter(orders)
-        bench.until(lambda: all(fleet.result(name).status == "sent" for name in names))
+        until(lambda: all(fleet.result(name).status == "sent" for name in names))
     wakes(bench, device)
     said = [answer(bench, name) for name in names]
     assert said == [("failed", "ConfigError: ca, cert or key is not in DER")] * len(pairs) + [
@@ -267,7 +268,7 @@ def test_certificate_is_refused_by_a_device_with_a_password(bench):
     bench.meet(device)
     with bench.fleet as fleet:
         [name] = fleet.ledger.enter([Order(device.config["id"], "set_certificate", '{"cert":"x","key":"y"}')])
-        bench.until(lambda: fleet.result(name).status == "sent")
+        until(lambda: fleet.result(name).status == "sent")
     wakes(bench, device)
     assert answer(bench, name) == ("failed", "ConfigError: this device comes in with a password")
 
