@@ -1,21 +1,30 @@
-"""The address of a broker: one URL, and the credentials that may stand in the environment instead.
+"""Addresses: a broker's URL with its credentials, TLS towards it, host names, and the addresses of this machine.
 
-Must stay true: whatever is typed becomes a BrokerAddress or a HostError with exit code 2, and no message, repr or
-log ever shows a password; so nothing of a malformed URL is echoed.
+A malformed URL is a HostError with exit code 2 that repeats nothing of the URL; no message, repr or log shows a
+password. TLS is 1.2 or newer, and certificate and host name are always verified.
 """
 
+import ipaddress
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from dormouse_host.errors import HostError
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client
 
 _FORM = "mqtt://[user:password@]host[:port], or mqtts:// for TLS"
 _PORTS = {False: 1883, True: 8883}  # MQTT 3.1.1, section 4.2
 _NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?"
 _IPV6 = r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]{1,15})?"
 _HOST = re.compile(f"{_NAME}|{_IPV6}")
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_ZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}")  # an interface's name or number: Linux has 15 characters at most
+_LONGEST = 253  # characters of a name (RFC 1035)
 
 
 @dataclass(frozen=True)
@@ -77,3 +86,86 @@ def parse(url: str, environment: Mapping[str, str]) -> BrokerAddress:
         raise HostError("a password needs a user: give both in the URL, or set MQTT_USERNAME too", 2)
     ca = environment.get("DORMOUSE_CA") or None if tls else None
     return BrokerAddress(host, port or _PORTS[tls], user, password, tls, ca)
+
+
+# ---- TLS
+
+
+def tls_context(ca: str | None) -> ssl.SSLContext:
+    """What checks a broker. HostError with code 2 where the CA's file is none."""
+    try:
+        made = ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        why = "it is no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise HostError(f"CA {ca}: {why}", 2) from None
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    return made
+
+
+def secure(client: "Client", address: BrokerAddress) -> None:
+    """Have `client` use TLS where the address says so."""
+    if address.tls:
+        client.tls_set_context(tls_context(address.ca))
+
+
+def failure(error: OSError) -> str:
+    """What kept a connection from being made, in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {(error.reason or 'no reason given').lower().replace('_', ' ')}"
+    return error.strerror or str(error)
+
+
+# ---- host names
+
+
+def host_name(text: str) -> str:
+    """A name in its ASCII form (IDNA), or an address in its shortest. HostError where it is neither."""
+    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    address, percent, zone = inner.partition("%")
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return _name(text)
+    if percent and (found.version != 6 or not _ZONE.fullmatch(zone)):
+        raise _neither(text)
+    return f"{found}{percent}{zone}"
+
+
+def _name(text: str) -> str:
+    try:
+        name = text.encode("idna").decode()
+    except UnicodeError:
+        raise _neither(text) from None
+    labels = name.split(".")
+    numbers = len(labels) > 1 and labels[-1].isdigit()  # a mistyped IPv4 address
+    if len(name) > _LONGEST or numbers or not all(map(_LABEL.fullmatch, labels)):
+        raise _neither(text)
+    return name
+
+
+def _neither(text: str) -> HostError:
+    return HostError(f"{text[:80]!a} is neither a host name nor an address", 2)
+
+
+def is_loopback(host: str) -> bool:
+    """Does `host` mean the machine itself, whichever it is?"""
+    host = host.strip("[]").lower()
+    return host in ("localhost", "::1", "0.0.0.0", "::") or host.endswith(".localhost") or host.startswith("127.")
+
+
+# ---- this machine
+
+
+def own_addresses() -> list[str]:
+    """The IPv4 addresses of this machine, loopback last."""
+    import ifaddr
+
+    found = {ip.ip for adapter in ifaddr.get_adapters() for ip in adapter.ips if isinstance(ip.ip, str)}
+    return sorted(found, key=lambda ip: (ip.startswith("127."), tuple(map(int, ip.split(".")))))
+
+
+def lan_addresses() -> list[str]:
+    """The IPv4 addresses under which others reach this machine."""
+    return [ip for ip in own_addresses() if not is_loopback(ip) and not ip.startswith("169.254.")]

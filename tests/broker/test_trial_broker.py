@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dormouse_host import address
-from dormouse_host.broker import local, trial
+from dormouse_host.broker import local
 from dormouse_host.broker.client import Publisher
 from support.needs import need_mosquitto
 from support.waiting import until
@@ -65,7 +65,7 @@ def test_what_a_sleeper_is_owed_outlives_the_end_of_the_broker(tmp_path, number)
 
 def test_only_with_lan_it_is_heard_beyond_this_machine(tmp_path):
     port = local.free_port()
-    outside = [ip for ip in trial.addresses() if not ip.startswith("127.")]
+    outside = [ip for ip in address.own_addresses() if not ip.startswith("127.")]
     if not outside:
         pytest.skip("this machine has no address but its own")
     with running(tmp_path, "--port", str(port)), pytest.raises(OSError, match="refused"):

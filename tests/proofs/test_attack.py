@@ -6,7 +6,8 @@ import pytest
 from cryptography import x509
 
 from dormouse.signing import Signer
-from dormouse_host import files, hosts, places
+from dormouse_host import address, files, places
+from dormouse_host.broker import authority
 from dormouse_host.ledger import schema
 from proofs.attack import ATTACKS, commands, credentials, encryption, fleet, floods, folders, strangers, texts
 from proofs.attack.__main__ import GROUPS, WITHOUT_LEDGER
@@ -106,8 +107,8 @@ def test_root_that_follows_links_hands_over_the_key(bench, monkeypatch):
 
 def test_names_that_are_not_checked_run_in_a_shell(bench, monkeypatch):
     """Else the attack on what a shell sources would prove nothing."""
-    monkeypatch.setattr(hosts, "plain", lambda text: text)
-    monkeypatch.setattr(hosts, "alternative", lambda text: x509.DNSName("x"))
+    monkeypatch.setattr(address, "host_name", lambda text: text)
+    monkeypatch.setattr(authority, "alternative", lambda text: x509.DNSName("x"))
     monkeypatch.setattr("dormouse_host.broker.environment.shlex.quote", lambda text: text)
     assert folders.try_sourced(bench).let_in
 

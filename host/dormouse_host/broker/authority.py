@@ -4,6 +4,7 @@ Must stay true: its key never leaves `ca.key`; a certificate serves one purpose,
 is revoked is in the list that the broker reads, and stays there. Keys are on P-256, which every board's TLS knows.
 """
 
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from dormouse_host import files, hosts
+from dormouse_host import files
+from dormouse_host.address import host_name
 from dormouse_host.errors import HostError
 
 _EARLIER = timedelta(days=1)  # before now, for clocks that are a little behind
@@ -108,7 +110,7 @@ class Authority:
 
     def server(self, names: Sequence[str], days: float = _DAYS) -> Signed:
         """A certificate for a broker that is reached under these names and addresses."""
-        alternatives = [hosts.alternative(name) for name in names]
+        alternatives = [alternative(name) for name in names]
         return self._issue("dormouse broker", ExtendedKeyUsageOID.SERVER_AUTH, alternatives, days)
 
     def client(self, user: str, days: float = _DAYS) -> Signed:
@@ -162,3 +164,12 @@ def _builder(
         .not_valid_before(since or now - _EARLIER)
         .not_valid_after(now + timedelta(days=days))
     )
+
+
+def alternative(text: str) -> x509.GeneralName:
+    """The same as it stands in a certificate, where an address has no zone."""
+    name = host_name(text)
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name.partition("%")[0]))
+    except ValueError:
+        return x509.DNSName(name)

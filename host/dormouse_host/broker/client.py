@@ -18,8 +18,7 @@ from typing import Any, Self
 from paho.mqtt import client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
-from dormouse_host import tls
-from dormouse_host.address import BrokerAddress
+from dormouse_host.address import BrokerAddress, failure, secure
 from dormouse_host.broker import bounded
 from dormouse_host.errors import HostError
 
@@ -69,7 +68,7 @@ class Publisher:
             reconnect_on_failure=False,
         )
         self._client.connect_timeout = _CONNECT_WITHIN
-        tls.secure(self._client, address)
+        secure(self._client, address)
         self._client.username_pw_set(address.user, address.password)
         self._client.on_connect = self._on_connect
         self._client.on_publish = self._on_publish
@@ -110,7 +109,7 @@ class Publisher:
         except (ConnectionResetError, BrokenPipeError):
             raise self._error(_CLOSED) from None
         except OSError as error:
-            raise self._error(tls.reason(error)) from None
+            raise self._error(failure(error)) from None
         if self._connack.is_failure:
             raise self._refused(self._connack)
         self._client.loop_start()

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dormouse_host import files, tls
+from dormouse_host import address, files
 from dormouse_host.broker import passwords
 from dormouse_host.errors import HostError
 
@@ -74,7 +74,7 @@ def _pid(made: "BrokerFolder") -> int | None:
 
 def _lets_in(made: "BrokerFolder", password: str) -> bool:
     """Does it take this password? OSError where it can't be asked."""
-    context = tls.context(str(made.ca))
+    context = address.tls_context(str(made.ca))
     context.check_hostname = False  # loopback need not be among its names, and this CA has signed one server only
     fields = (b"", USER.encode(), password.encode())
     head = b"\x00\x04MQTT\x04\xc2\x00\x0a"  # 3.1.1, user and password, clean session, 10 s

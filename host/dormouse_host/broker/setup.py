@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
-from dormouse_host import files, hosts
+from dormouse_host import address, files
 from dormouse_host.broker import bounded, environment, passwords, running, texts
 from dormouse_host.broker.authority import Authority
 from dormouse_host.errors import HostError
@@ -104,7 +104,7 @@ class BrokerFolder:
     @property
     def names(self) -> list[str]:
         """The names and addresses under which the broker is reached."""
-        return [hosts.plain(name) for name in files.read(self.path / "names").splitlines()]
+        return [address.host_name(name) for name in files.read(self.path / "names").splitlines()]
 
     @property
     def host(self) -> str:
@@ -146,7 +146,7 @@ def init(
     """
     if not names:
         raise HostError("under which names and addresses is the broker reached? --name", 2)
-    names = [hosts.plain(name) for name in names]
+    names = [address.host_name(name) for name in names]
     _check_relay(relay)
     check_root(root)
     owner = _owner(user or _SERVICE_USER)

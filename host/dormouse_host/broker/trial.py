@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dormouse_host import files
+from dormouse_host.address import own_addresses
 from dormouse_host.agent import toolchain
 from dormouse_host.broker.local import HOST, Mosquitto
 from dormouse_host.errors import HostError
@@ -30,14 +31,6 @@ def folder_for(port: int) -> Path:
     return platformdirs.user_data_path("dormouse", appauthor=False) / f"broker-{port}"
 
 
-def addresses() -> list[str]:
-    """The IPv4 addresses of this machine, loopback last."""
-    import ifaddr
-
-    found = {ip.ip for adapter in ifaddr.get_adapters() for ip in adapter.ips if isinstance(ip.ip, str)}
-    return sorted(found, key=lambda ip: (ip.startswith("127."), tuple(map(int, ip.split(".")))))
-
-
 class TrialBroker(Mosquitto):
     """mosquitto on `port`, for this machine only or for its network; anyone who reaches it may do anything."""
 
@@ -54,7 +47,7 @@ class TrialBroker(Mosquitto):
     @property
     def urls(self) -> list[str]:
         """What a device's `config.json` or DORMOUSE_BROKER may say."""
-        return [f"mqtt://{ip}:{self._port}" for ip in (addresses() if self._lan else [HOST])]
+        return [f"mqtt://{ip}:{self._port}" for ip in (own_addresses() if self._lan else [HOST])]
 
     def serve(self, stopped: Callable[[float], bool]) -> None:
         """Until `stopped`, which waits for so many seconds, says so. HostError where the broker ends by itself."""

@@ -18,8 +18,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from dormouse_host import tls
-from dormouse_host.address import BrokerAddress
+from dormouse_host.address import BrokerAddress, failure, secure
 from dormouse_host.broker import bounded
 
 WITHIN = 10.0  # seconds that a broker has for an answer
@@ -88,7 +87,7 @@ class Client:
         self._client.max_inflight_messages_set(0)
         self._client.max_queued_messages_set(0)
         self._client.username_pw_set(address.user, address.password)
-        tls.secure(self._client, address)
+        secure(self._client, address)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_publish = self._on_publish
@@ -135,7 +134,7 @@ class Client:
         except UnicodeError:
             raise NoAnswer("the name cannot be resolved") from None
         except OSError as error:
-            raise NoAnswer(tls.reason(error)) from None
+            raise NoAnswer(failure(error)) from None
         return self
 
     def connect(self) -> Self:

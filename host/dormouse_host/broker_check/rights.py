@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from dormouse import protocol
-from dormouse_host import tls
-from dormouse_host.address import BrokerAddress
+from dormouse_host.address import BrokerAddress, failure, tls_context
 from dormouse_host.broker_check.findings import Case, Device, Row, is_denied
 from dormouse_host.broker_check.probe import WITHIN, Client, NoAnswer, fresh
 
@@ -168,7 +167,7 @@ def encryption(case: Case) -> Iterator[Row]:
             "dormouse broker init, or the broker's TLS listener; then mqtts://",
         )
         return
-    now = _handshake(address, tls.context(address.ca))
+    now = _handshake(address, tls_context(address.ca))
     if isinstance(now, str):
         yield Row("tls", "TLS", now, "broken", "no device will connect", "a certificate of your CA for this name")
         return
@@ -204,7 +203,7 @@ def encryption(case: Case) -> Iterator[Row]:
 
 
 def _old(ca: str | None) -> ssl.SSLContext:
-    context = tls.context(ca)
+    context = tls_context(ca)
     context.set_ciphers("ALL:@SECLEVEL=0")
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # deprecated is what is asked for
         context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
@@ -222,7 +221,7 @@ def _handshake(address: BrokerAddress, context: ssl.SSLContext) -> tuple[str, fl
             ends = str((secure.getpeercert() or {}).get("notAfter", ""))
             return secure.version() or "TLS", (ssl.cert_time_to_seconds(ends) - time.time()) / _DAY
     except OSError as error:
-        return tls.reason(error)
+        return failure(error)
 
 
 def _answers_in_clear(host: str, port: int, slow: float) -> bool:

@@ -69,10 +69,10 @@ def init(
 
     Configuration, rights, CA, certificate, the relay's way in.
     """
+    from dormouse_host.address import own_addresses
     from dormouse_host.broker import setup as door
-    from dormouse_host.broker.trial import addresses
 
-    names = name or [socket.gethostname(), *addresses(), "localhost"]
+    names = name or [socket.gethostname(), *own_addresses(), "localhost"]
     made = door.init(folder, names, port=port, relay=relay, queue=queue, root=root, user=user)
     told = {"names": made.names, "url": made.url(), "start": made.command, "relay": str(made.relay_file(relay))}
     relay_file, where = (shlex.quote(str(path)) for path in (made.relay_file(relay), folder))

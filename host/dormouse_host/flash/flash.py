@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dormouse_host.address import is_loopback, lan_addresses
 from dormouse_host.errors import HostError
 from dormouse_host.flash import files as flash_files
 from dormouse_host.flash import first_wake
 from dormouse_host.flash.board import Who, hand_back, identify, look, lying_in_rom, put
 from dormouse_host.flash.files import STATE
 from dormouse_host.flash.kinds import Board
-from dormouse_host.flash.ports import Place, is_loopback, lan_addresses
+from dormouse_host.flash.ports import Place
 from dormouse_host.flash.project import DeviceFiles, Project
 from dormouse_host.flash.wire import LostBoard, Refused, Wire, catch
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from serial.tools import list_ports
 
-from dormouse_host.broker.trial import addresses
+from dormouse_host.address import is_loopback
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds as boards
 from dormouse_host.flash.kinds import Board
@@ -114,17 +114,6 @@ def is_virtual(port: str) -> bool:
         place = Path(os.path.realpath(port))
         return place.is_relative_to("/dev/pts") or not place.is_relative_to("/dev")
     return stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) == _UNIX98_PTY
-
-
-def is_loopback(host: str) -> bool:
-    """Does `host` mean the machine itself, whichever it is?"""
-    host = host.strip("[]").lower()
-    return host in ("localhost", "::1", "0.0.0.0", "::") or host.endswith(".localhost") or host.startswith("127.")
-
-
-def lan_addresses() -> list[str]:
-    """The IPv4 addresses under which others reach this machine."""
-    return [ip for ip in addresses() if not is_loopback(ip) and not ip.startswith("169.254.")]
 
 
 def holders(device: str) -> list[str]:

@@ -16,8 +16,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from dormouse import protocol
-from dormouse_host import tls
-from dormouse_host.address import BrokerAddress
+from dormouse_host.address import BrokerAddress, failure, secure
 from dormouse_host.broker import bounded
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.outward import Ack, Outgoing
@@ -74,7 +73,7 @@ class Connection:
             **how,
         )
         self._client.connect_timeout = _CONNECT_WITHIN
-        tls.secure(self._client, address)
+        secure(self._client, address)
         self._client.max_inflight_messages_set(0)  # `room` bounds it
         self._client.username_pw_set(address.user, address.password)
         self._client.on_connect = self._on_connect
@@ -98,7 +97,7 @@ class Connection:
         except UnicodeError as error:
             raise Lost(str(error)) from None
         except OSError as error:
-            raise Lost(tls.reason(error)) from None
+            raise Lost(failure(error)) from None
         self._answer(lambda: self._connack, "CONNECT")
         if self._connack is None:
             raise Lost("it sent messages before CONNACK")
