@@ -117,7 +117,7 @@ def wrong_statements(place: str, source: str, may_print: bool) -> list[str]:
 
 def wrong_console(module: str, source: str) -> list[str]:
     """The host's libraries return or raise; only the command line and the demo speak to a person."""
-    if module in ("console", "terminal", "lab.bench.table") or module.startswith(("cli.", "lab.demo")):
+    if module in ("terminal", "lab.bench.table") or module.startswith(("cli.", "lab.demo")):
         return []
     names = imports(ast.parse(source), "dormouse_host")
     return [

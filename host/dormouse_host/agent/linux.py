@@ -23,7 +23,7 @@ from dormouse.ports import posix
 from dormouse_host.agent import toolchain
 from dormouse_host.errors import HostError
 from dormouse_host.flash.project import DeviceFiles
-from dormouse_host.stopping import Stop
+from dormouse_host.processes import Stop
 
 _DUE = "due"  # in the folder: Unix seconds of the planned next wake
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)  # they end us after the wake that runs; a second one does not hurry it

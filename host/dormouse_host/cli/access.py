@@ -152,7 +152,7 @@ def _run(command: str) -> None:
 
 
 def _told(rows: Iterator["Row"], *, json: bool) -> list["Row"]:
-    from dormouse_host.console import Console
+    from dormouse_host.terminal import Console
 
     told = list(rows)
     if json:

@@ -73,9 +73,9 @@ def demo(
     It connects, sleeps while they are sent, and wakes. With --json, only how each variant came out.
     Exits with 0 only if all did; so with --clean or --qos 0, which lose them, it exits with 1.
     """
-    from dormouse_host.console import Console
     from dormouse_host.lab.demo import Options, run
     from dormouse_host.lab.demo_outcome import Variant
+    from dormouse_host.terminal import Console
 
     if board:
         from dormouse_host.lab import demo_board

@@ -52,7 +52,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Run a virtual board until Ctrl-C. What surrounds it is changed by lines on stdin: `help` lists them."""
-    from dormouse_host.stopping import Stop
+    from dormouse_host.processes import Stop
     from dormouse_host.virtual.board import VirtualBoard, Wifi
     from dormouse_host.virtual.device import flash
     from dormouse_host.virtual.script import serve

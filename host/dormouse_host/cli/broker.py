@@ -30,7 +30,7 @@ def run(
     Until Ctrl-C; it keeps its sessions for the next time.
     """
     from dormouse_host.broker.trial import TrialBroker
-    from dormouse_host.stopping import Stop
+    from dormouse_host.processes import Stop
 
     stop = Stop()
     with stop.on((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)), TrialBroker(port, lan=lan) as running:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dormouse_host import terminal
+from dormouse_host.cli import show
 from dormouse_host.cli.options import Command, Db, Device, Json, complete_order, opened, seconds_until
 from dormouse_host.errors import HostError
 
@@ -102,7 +103,7 @@ def _wait(fleet: "Fleet", sent: "list[Sent]", patience: float | None, *, json: b
         terminal.warn(f"nobody waits any more, but it goes on: dormouse result {names[0]}")
         raise
     for view in views:
-        terminal.command(view, json=json, history=len(views) == 1)
+        show.command(view, json=json, history=len(views) == 1)
     if any(view.status != "succeeded" for view in views):
         raise typer.Exit(1)
 
@@ -110,7 +111,7 @@ def _wait(fleet: "Fleet", sent: "list[Sent]", patience: float | None, *, json: b
 def result(command: Command, db: Db = None, json: Json = False) -> None:
     """Show what became of a command."""
     with opened(db) as fleet:
-        terminal.command(fleet.result(command), json=json)
+        show.command(fleet.result(command), json=json)
 
 
 def cancel(command: Command, db: Db = None, json: Json = False) -> None:
@@ -119,7 +120,7 @@ def cancel(command: Command, db: Db = None, json: Json = False) -> None:
     At once while it has not left, else by the device, unless it has started it.
     """
     with opened(db) as fleet:
-        terminal.command(fleet.cancel(command), json=json)
+        show.command(fleet.cancel(command), json=json)
 
 
 def resend(

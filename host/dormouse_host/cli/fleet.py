@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from dormouse_host import terminal
+from dormouse_host.cli import show
 from dormouse_host.cli.options import (
     Broker,
     Db,
@@ -49,12 +50,12 @@ def status(
     with opened(db) as fleet:
         views, now = fleet.status(device, group), time.time()
         if json:
-            terminal.devices_json(views, now)
+            show.devices_json(views, now)
         elif device is not None:
-            terminal.device(views[0], fleet.understood(device), now)
+            show.device(views[0], fleet.understood(device), now)
         else:
-            terminal.devices(views, now)
-        terminal.strangers(fleet.strangers())
+            show.devices(views, now)
+        show.strangers(fleet.strangers())
         if any(view.pending for view in views) and not any(relay.alive for relay in fleet.relays()):
             terminal.warn("commands are pending and no relay runs on this ledger: dormouse relay")
 
@@ -108,9 +109,9 @@ def export(
     with opened(db) as fleet:
         found = fleet.export(what, start)
         if csv:
-            terminal.table(found, what)
+            show.table(found, what)
         else:
-            terminal.rows(found)
+            show.rows(found)
 
 
 # ---- devices

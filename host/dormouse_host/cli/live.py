@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dormouse_host import terminal
+from dormouse_host.cli import show
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class _Waiting:
         self._looked = time.monotonic()
         try:
             (view,) = self._fleet.status(self._device)
-            self._expected = terminal.expected(view, time.time())
+            self._expected = show.expected(view, time.time())
             if not any(relay.alive for relay in self._fleet.relays()):
                 self._expected = "no relay runs on this ledger: dormouse relay"
         except HostError as error:  # it is drawn in a thread of its own; the command is waited for all the same
@@ -164,7 +165,7 @@ def _tell_changes(fleet: Fleet, group: str | None, every: float, *, json: bool) 
                 continue
             told[view.id] = mark
             if json:
-                terminal.devices_json([view], now)
+                show.devices_json([view], now)
             else:
                 terminal.line(f"{terminal.when(now)}  {_sentence(view, now)}")
         sys.stdout.flush()
@@ -176,8 +177,8 @@ def _sentence(view: DeviceView, now: float) -> str:
         f"{key} {terminal.safe(view.report[key])}" for key in ("battery", "rssi") if view.report.get(key) is not None
     ]
     parts = [
-        f"seen {terminal.seen(view, now)}",
-        f"next wake {terminal.due(view, now)}",
+        f"seen {show.seen(view, now)}",
+        f"next wake {show.due(view, now)}",
         f"{view.pending} pending",
         *said,
     ]
@@ -191,11 +192,11 @@ def _screen(views: Sequence[DeviceView], relays: Sequence[RelayView], console: R
     room = max(1, console.height - 5)
     shown = ordered if len(ordered) <= room else ordered[: room - 1]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for head in terminal.HEAD:
+    for head in show.HEAD:
         table.add_column(head, no_wrap=True, overflow="ellipsis", justify="right" if head == "pending" else "left")
     for view in shown:
         style = "red" if view.overdue(now) else "cyan" if view.pending else ""
-        table.add_row(*terminal.cells(view, now), style=style)
+        table.add_row(*show.cells(view, now), style=style)
     below = [Text(f"… and {len(ordered) - len(shown)} more", "dim")] if len(shown) < len(ordered) else []
     return Group(_summary(views, relays, now), Text(), table, *below)
 

@@ -15,11 +15,11 @@ from secrets import token_hex
 from dormouse_host.address import BrokerAddress, parse
 from dormouse_host.agent import process, toolchain
 from dormouse_host.broker.local import Embedded, LocalBroker, Mosquitto
-from dormouse_host.console import Console
 from dormouse_host.errors import HostError
 from dormouse_host.lab.demo_device import DemoDevice
 from dormouse_host.lab.demo_outcome import Outcome, Variant
 from dormouse_host.lab.demo_run import Run
+from dormouse_host.terminal import Console
 
 _VARIANTS = (Variant(clean=False, qos=1), Variant(clean=True, qos=1), Variant(clean=False, qos=0))
 _WAIT = 2.0  # seconds between the last publish and the wake

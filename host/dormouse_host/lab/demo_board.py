@@ -11,9 +11,9 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from dormouse_host.console import Console
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.views import CommandView
+from dormouse_host.terminal import Console
 from dormouse_host.virtual.device import VirtualDevice, WakeLog
 from dormouse_host.virtual.kind import load
 

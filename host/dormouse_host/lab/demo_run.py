@@ -9,10 +9,10 @@ from time import sleep
 from dormouse import payloads, protocol
 from dormouse_host.address import BrokerAddress
 from dormouse_host.broker.client import Publisher
-from dormouse_host.console import Console
 from dormouse_host.errors import HostError
 from dormouse_host.lab.demo_device import DemoDevice, Event
 from dormouse_host.lab.demo_outcome import Outcome, Variant
+from dormouse_host.terminal import Console
 
 _TEST = "Test message"
 _OFFLINE = "Offline message "

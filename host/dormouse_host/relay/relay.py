@@ -21,10 +21,10 @@ from dormouse_host.ledger.database import Gone
 from dormouse_host.ledger.outward import Ack
 from dormouse_host.ledger.relays import ALIVE
 from dormouse_host.ledger.store import Incoming, Ledger
+from dormouse_host.processes import Stop
 from dormouse_host.relay import log
 from dormouse_host.relay.connection import Connection, Lost
 from dormouse_host.relay.rival import SETTLED, Rival
-from dormouse_host.stopping import Stop
 
 _POLL = 0.1  # seconds between two looks at the ledger while nothing comes in
 _SHORTEST, _LONGEST = 0.5, 30.0  # seconds before connecting again

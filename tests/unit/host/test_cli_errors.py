@@ -15,10 +15,10 @@ import pytest
 from dormouse_host import terminal
 from dormouse_host.agent import compiled, toolchain
 from dormouse_host.cli import app
-from dormouse_host.console import Console
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds, ports, project
 from dormouse_host.flash.ports import PortInfo
+from dormouse_host.terminal import Console
 from dormouse_host.virtual import script
 from dormouse_host.virtual.board import VirtualBoard
 from support.acceptor import Acceptor

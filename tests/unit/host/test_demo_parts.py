@@ -7,11 +7,11 @@ import time
 import pytest
 
 from dormouse_host.address import BrokerAddress
-from dormouse_host.console import Console
 from dormouse_host.errors import HostError
 from dormouse_host.lab.demo_device import DemoDevice, Event, parse
 from dormouse_host.lab.demo_outcome import Outcome, Variant, ranges
 from dormouse_host.lab.demo_run import Run
+from dormouse_host.terminal import Console
 
 KEPT = Variant(clean=False, qos=1)
 ADDRESS = BrokerAddress("127.0.0.1", 1, "ann", "hunter2")

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-from dormouse_host.stopping import Stop
+from dormouse_host.processes import Stop
 
 
 def asked_at(instruction: int) -> tuple[bool, int]:
