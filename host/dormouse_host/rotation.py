@@ -28,8 +28,8 @@ from typing import Any, ClassVar
 from cryptography import x509
 
 from dormouse_host import Fleet, catalogues, files
-from dormouse_host.broker import credentials, passwords
-from dormouse_host.broker.setup import BrokerFolder
+from dormouse_host.broker import credentials, folder
+from dormouse_host.broker.folder import BrokerFolder
 from dormouse_host.errors import HostError
 from dormouse_host.fleet import LOOK
 from dormouse_host.ledger.entry import Order
@@ -60,7 +60,7 @@ class _Password:
 
     def fresh(self) -> dict[str, str]:
         """The command's arguments."""
-        return {"password": passwords.fresh()}
+        return {"password": folder.fresh_password()}
 
     def whole(self, args: dict[str, str]) -> bool:
         """Is it what `fresh` has made?"""
@@ -71,7 +71,7 @@ class _Password:
 
     def finish(self, args: dict[str, str]) -> bool:
         """Let the device in with the new one alone. Does the running broker know?"""
-        passwords.put(self.made.passwd, self.device, args["password"])
+        folder.put_password(self.made.passwd, self.device, args["password"])
         told = self.made.reload()
         credentials.put_secrets(self.project, self.device, {"user": self.device, "password": args["password"]})
         return told
@@ -129,7 +129,7 @@ def rotate(
     credentials.check_name(device)
     if not credentials.has_credential(made, device):
         raise HostError(f"{device} is unknown to this broker: dormouse provision {device}", 2)
-    by_password = device in passwords.users(made.passwd)
+    by_password = device in folder.users(made.passwd)
     kind = (_Password if by_password else _Certificate)(made, device, project)
     path = credentials.rotation(made, device)
     with _alone(path):

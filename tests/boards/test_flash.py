@@ -20,8 +20,8 @@ import pytest
 
 from dormouse_host.agent import mpy, process
 from dormouse_host.errors import HostError
-from dormouse_host.flash import files as flash_files
 from dormouse_host.flash import kinds, project, wire
+from dormouse_host.flash.files import umqtt
 from dormouse_host.flash.flash import Flashed, Request, flash
 from dormouse_host.flash.monitor import monitor
 from dormouse_host.flash.ports import Place, PortInfo
@@ -351,7 +351,7 @@ def test_mip_installs_the_agent_from_a_folder_and_from_an_address(bench, tmp_pat
     index = tmp_path / "index" / "package" / "6" / "umqtt.simple"
     index.mkdir(parents=True)
     (index / "latest.json").write_text('{"urls": [["umqtt/simple.mpy", "http://127.0.0.1:PORT/simple.mpy"]]}')
-    (tmp_path / "index" / "simple.mpy").write_bytes(flash_files.umqtt()["lib/umqtt/simple.mpy"])
+    (tmp_path / "index" / "simple.mpy").write_bytes(umqtt()["lib/umqtt/simple.mpy"])
     handler = partial(_Quiet, directory=str(tmp_path / "index"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

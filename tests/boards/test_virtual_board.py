@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from dormouse_host.errors import HostError
-from dormouse_host.virtual import kind as virtual_board_kind
 from dormouse_host.virtual.board import VirtualBoard, Wifi
 from dormouse_host.virtual.console import Console
+from dormouse_host.virtual.kind import load
 from support.needs import need_micropython
 
 KINDS = ["ESP32_GENERIC", "ESP32_GENERIC_C3", "ESP32_GENERIC_S3", "RPI_PICO2_W", "RPI_PICO_W"]
@@ -59,7 +59,7 @@ def run(board: VirtualBoard, code: str) -> str:
 def test_unmodified_mpremote_works_on_every_kind(make, tmp_path, kind):
     """exec, cp there and back, ls, sha256sum, rm, reset over the pty; what lies on the image is read from outside."""
     board = make(kind)
-    port = virtual_board_kind.load(kind).port
+    port = load(kind).port
     told = board.mpremote("exec", "import sys; print(sys.platform, sys.implementation._build, sys.path)")
     assert told.split()[:2] == [port, kind]
     assert told.split(maxsplit=2)[2].strip() == "['', '.frozen', '/lib']"
@@ -327,7 +327,7 @@ def test_heap_is_the_boards(make, kind):
     """What a program finds free at the prompt is what board.toml says, within 2 %."""
     free = int(make(kind).mpremote("exec", "import gc; gc.collect(); print(gc.mem_free())"))
     wider = need_micropython().bits // 32  # where only a 64-bit interpreter can be had, every object is as much bigger
-    assert abs(free / wider / virtual_board_kind.load(kind).heap - 1) < (0.02 if wider == 1 else 0.1)
+    assert abs(free / wider / load(kind).heap - 1) < (0.02 if wider == 1 else 0.1)
 
 
 def test_board_run_serves_mpremote_and_obeys_lines(tmp_path):
@@ -377,7 +377,7 @@ def test_timers_run_while_the_program_waits(make, kind):
 def test_unknown_board_is_refused():
     """With the names of those that there are."""
     with pytest.raises(HostError, match="RPI_PICO_W"):
-        virtual_board_kind.load("ESP8266_GENERIC")
+        load("ESP8266_GENERIC")
 
 
 def test_flash_cut_at_an_operation_leaves_what_was_flushed(make, tmp_path):

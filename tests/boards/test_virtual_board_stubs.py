@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from dormouse_host import virtual
 from dormouse_host.flash import kinds
-from dormouse_host.virtual import board as virtual_board
 from dormouse_host.virtual.board import VirtualBoard
 from support.needs import need_micropython, need_stubs
 
@@ -172,7 +172,7 @@ def test_no_keyword_that_the_board_lacks(port):
 def test_no_copy_of_the_agent_in_the_simulation():
     """Neither the firmware nor what stands around it imports anything of the agent."""
     found = []
-    around = Path(virtual_board.__file__).parent.glob("*.py")
+    around = Path(virtual.__path__[0]).glob("*.py")
     for path in [*(kinds.folder() / "virtual").rglob("*.py"), *around]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []

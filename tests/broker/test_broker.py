@@ -14,7 +14,7 @@ import pytest
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from dormouse_host.broker import local as brokers
+from dormouse_host.broker import local
 from dormouse_host.broker.client import Publisher
 from dormouse_host.broker.local import Embedded, Mosquitto
 from dormouse_host.errors import HostError
@@ -122,7 +122,7 @@ def test_free_ports_are_all_different_and_none_that_the_system_gives_away():
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert all(1024 < port < lowest for port in ports)
     with socket.create_server(("127.0.0.1", ports[0])):
-        assert brokers.free_port() != ports[0]
+        assert local.free_port() != ports[0]
 
 
 def test_taken_port_is_not_mistaken_for_ours(monkeypatch):
@@ -130,8 +130,8 @@ def test_taken_port_is_not_mistaken_for_ours(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         ports = iter([taken, taken])
-        free = brokers.free_port
-        monkeypatch.setattr(brokers, "free_port", lambda: next(ports, None) or free())
+        free = local.free_port
+        monkeypatch.setattr(local, "free_port", lambda: next(ports, None) or free())
         with stock() as broker:
             assert broker.address.port != taken
             wake(broker.address)

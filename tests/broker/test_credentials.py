@@ -13,9 +13,9 @@ import pytest
 from cryptography import x509
 
 from dormouse_host.address import BrokerAddress, parse
-from dormouse_host.broker import credentials, environment, passwords
-from dormouse_host.broker import setup as door
+from dormouse_host.broker import credentials, setup
 from dormouse_host.broker.client import Publisher
+from dormouse_host.broker.folder import BrokerFolder, put_password, remove_password, users
 from dormouse_host.broker_check.probe import Client, NoAnswer
 from dormouse_host.errors import HostError
 from support import made_broker
@@ -41,13 +41,13 @@ def run(*words: str, folder: Path, **environment: str) -> subprocess.CompletedPr
     )
 
 
-def address(made: door.BrokerFolder, device: str, project: Path) -> BrokerAddress:
+def address(made: BrokerFolder, device: str, project: Path) -> BrokerAddress:
     """What the device's own files say."""
     said = json.loads((project / "devices" / device / "secrets.json").read_text())
     return BrokerAddress("127.0.0.1", made.ports[0], said["user"], said["password"], True, str(made.ca))
 
 
-def lets_in(made: door.BrokerFolder, device: str, project: Path) -> bool:
+def lets_in(made: BrokerFolder, device: str, project: Path) -> bool:
     """Does the broker take the device's certificate, as its files have it?"""
     files = project / "devices" / device
     return made_broker.lets_in(made, (files / "cert.der").read_bytes(), (files / "key.der").read_bytes())
@@ -115,7 +115,7 @@ def test_mosquitto_started_by_root_becomes_its_own_user(tmp_path_factory):
     folder.chmod(0o755)
     try:
         pwd.getpwnam("mosquitto")
-        made = door.init(folder / "b", ["127.0.0.1"], port=made_broker.free_port(), cert_port=made_broker.free_port())
+        made = setup.init(folder / "b", ["127.0.0.1"], port=made_broker.free_port(), cert_port=made_broker.free_port())
         broker = made_broker.MadeBroker(made)
         log = (folder / "log").open("wb")
         child = subprocess.Popen([need_mosquitto(), "-c", made.configuration], stdout=log, stderr=log)
@@ -213,11 +213,11 @@ def test_a_name_that_is_no_device_id_writes_nothing(tmp_path, name):
 def test_another_users_lines_are_left_as_they_are(tmp_path):
     path = tmp_path / "passwd"
     path.write_text("by-hand:$6$abc$def\n")
-    passwords.put(path, "a", "one")
-    passwords.put(path, "a", "two")
-    assert passwords.users(path) == ["by-hand", "a"]
+    put_password(path, "a", "one")
+    put_password(path, "a", "two")
+    assert users(path) == ["by-hand", "a"]
     assert path.read_text().startswith("by-hand:$6$abc$def\n")
-    assert passwords.remove(path, "a")
+    assert remove_password(path, "a")
     assert path.read_text() == "by-hand:$6$abc$def\n"
 
 
@@ -302,7 +302,7 @@ def test_names_are_written_as_clients_read_them(tmp_path, name, host, url):
     made = made_broker.make(tmp_path / "b", (name, "localhost"))
     assert made.names == [host, "localhost"]
     assert made.url() == f"mqtts://{url}:{made.ports[0]}"
-    said = environment.read(made.relay_file("main").read_text())
+    said = setup.read_environment(made.relay_file("main").read_text())
     assert parse(said["DORMOUSE_BROKER"], said).host == host
     served = x509.load_pem_x509_certificate((made.broker / "broker.crt").read_bytes())
     names = served.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from dormouse_host import Fleet, files
-from dormouse_host.broker import credentials, passwords, running
-from dormouse_host.broker import setup as door
+from dormouse_host.broker import credentials, folder, setup
 from dormouse_host.errors import HostError
 from dormouse_host.rotation import rotate
 from support import made_broker
@@ -68,7 +67,7 @@ def test_a_process_that_was_killed_holds_the_folder_no_longer(tmp_path, monkeypa
         holder.kill()
         holder.wait()
     credentials.provision(made, "pump", tmp_path)
-    assert passwords.users(made.passwd) == ["dormouse-relay-main", "pump"]
+    assert folder.users(made.passwd) == ["dormouse-relay-main", "pump"]
 
 
 def test_told_is_a_broker_that_has_read_its_files_and_no_other(tmp_path, monkeypatch):
@@ -78,8 +77,8 @@ def test_told_is_a_broker_that_has_read_its_files_and_no_other(tmp_path, monkeyp
         assert made.reload()
         assert broker.pid
         with monkeypatch.context() as patch:
-            patch.setattr(running, "_WITHIN", 1.0)
-            patch.setattr(running, "_ONE_TRY", 0.5)
+            patch.setattr(folder, "_WITHIN", 1.0)
+            patch.setattr(folder, "_ONE_TRY", 0.5)
             os.kill(broker.pid, signal.SIGSTOP)
             try:
                 assert not credentials.provision(made, "pump", tmp_path).told
@@ -87,7 +86,7 @@ def test_told_is_a_broker_that_has_read_its_files_and_no_other(tmp_path, monkeyp
                 os.kill(broker.pid, signal.SIGCONT)
         assert credentials.revoke(made, "pump")
     assert not credentials.provision(made, "pump", tmp_path).told
-    assert passwords.users(made.passwd) == ["dormouse-relay-main", "pump"], "the question leaves nothing behind"
+    assert folder.users(made.passwd) == ["dormouse-relay-main", "pump"], "the question leaves nothing behind"
 
 
 # ---- a folder that can't be made
@@ -106,7 +105,7 @@ def test_what_cannot_be_made_leaves_no_folder(tmp_path, monkeypatch, wrong, why)
     """The first step of docs/brokers.md, as root and without mosquitto; then the same again with it."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(HostError, match=why) as caught:
-        door.init(tmp_path / "b", ["127.0.0.1"], **{"user": "root", **wrong})
+        setup.init(tmp_path / "b", ["127.0.0.1"], **{"user": "root", **wrong})
     assert caught.value.code == 2
     assert list(tmp_path.iterdir()) == []
 
@@ -161,7 +160,7 @@ def test_a_broker_that_is_not_ready_for_the_signal_does_not_get_it(tmp_path, mon
     (made.broker / "mosquitto.pid").unlink(missing_ok=True)
     wait = "import signal, sys, time; print(flush=True); time.sleep(1)"
     code = f"{wait}; signal.signal(1, lambda *_: sys.exit(7)); time.sleep(60)"
-    monkeypatch.setattr(running, "_WITHIN", 5)
+    monkeypatch.setattr(folder, "_WITHIN", 5)
     with subprocess.Popen([sys.executable, "-c", code, str(made.configuration)], stdout=subprocess.PIPE) as slow:
         assert slow.stdout
         slow.stdout.readline()  # it is up, and in a second it handles the signal

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from dormouse_host import Fleet
-from dormouse_host.broker import credentials, passwords
+from dormouse_host.broker import credentials, folder
 from dormouse_host.errors import HostError
 from dormouse_host.rotation import Rotated
 from support.rotating import begin, bench_fixture, not_yet, opened_fixture, wakes  # noqa: F401  (fixtures, found by being here)
@@ -81,7 +81,7 @@ def test_each_state_of_file_and_broker_lets_the_device_in(bench):
     """The file changed and the broker not told, told, killed and started: in any of them a wake finishes."""
     device, new, name = on_its_way(bench)
     assert bench.settled_after_wake(name, device) == "succeeded"
-    passwords.put(bench.made.passwd, device.config["id"], new)  # and the host is killed here
+    folder.put_password(bench.made.passwd, device.config["id"], new)  # and the host is killed here
     assert ways_in(bench, device, new) == (True, False)
     wakes(bench, device)
     bench.made.reload()

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from dormouse_host import files
-from dormouse_host import rotation as work
+from dormouse_host import files, rotation
 from dormouse_host.broker import credentials
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.entry import Order
@@ -128,7 +127,7 @@ def test_one_that_the_broker_refuses_leaves_the_device_on_the_old_one(bench, mon
     device = met(bench)
     old, said = flashed(device), not_yet(bench, device)
     refused = sent(said)
-    serial = work._serial(said)
+    serial = rotation._serial(said)
     files.write(bench.made.broker / "revoked.pem", bench.made.authority.revoke(serial), files.PUBLIC)
     assert bench.made.reload()
     assert ways_in(bench, old, refused) == (True, False)
@@ -138,7 +137,7 @@ def test_one_that_the_broker_refuses_leaves_the_device_on_the_old_one(bench, mon
         said = not_yet(bench, device)
         assert wakes(bench, device) == 2
     with monkeypatch.context() as patience:
-        patience.setattr(work, "_ASKS", 1)
+        patience.setattr(rotation, "_ASKS", 1)
         with pytest.raises(HostError, match="keeps its certificate: it has not connected with the new one, though ask"):
             begin(bench, device, 60)
     assert ways_in(bench, old, refused) == (True, False)

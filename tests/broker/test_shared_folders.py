@@ -13,8 +13,9 @@ import pytest
 
 from dormouse_host import files
 from dormouse_host.agent import toolchain
-from dormouse_host.broker import credentials, passwords
-from dormouse_host.broker import setup as door
+from dormouse_host.broker import credentials, setup
+from dormouse_host.broker.folder import open_folder as open_broker_folder
+from dormouse_host.broker.folder import put_password, remove_password, users
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.store import Ledger
 from support import made_broker
@@ -68,9 +69,9 @@ USES: dict[str, Callable[[Path], object]] = {
     "read": files.read,
     "find": files.find,
     "read_object": files.read_object,
-    "users": passwords.users,
-    "put": lambda path: passwords.put(path, "b", "word"),
-    "remove": lambda path: passwords.remove(path, "a"),
+    "users": users,
+    "put": lambda path: put_password(path, "b", "word"),
+    "remove": lambda path: remove_password(path, "a"),
     "lock": files.lock,
     "ledger": lambda path: Ledger(str(path)),
 }
@@ -185,7 +186,7 @@ def made():
     """What root's `broker init` makes, for a mosquitto that becomes another user."""
     with open_folder() as folder:
         port, cert_port = made_broker.free_port(), made_broker.free_port()
-        yield door.init(folder / "b", ["127.0.0.1"], user="nobody", port=port, cert_port=cert_port)
+        yield setup.init(folder / "b", ["127.0.0.1"], user="nobody", port=port, cert_port=cert_port)
 
 
 def test_the_brokers_user_changes_nothing_that_root_reads_or_writes(made):
@@ -212,7 +213,7 @@ def test_provision_hands_the_brokers_user_no_key_of_the_ca(made):
     made.path.chmod(0o755)
     assert does(lambda: (made.passwd.unlink(), made.passwd.symlink_to("../ca/ca.key")))
     with pytest.raises(HostError, match="no plain file"):
-        credentials.provision(door.open_folder(made.path), "a", made.path.parent)
+        credentials.provision(open_broker_folder(made.path), "a", made.path.parent)
     assert b"PRIVATE KEY" not in readable(made.broker).replace(files.read(made.broker / "broker.key").encode(), b"")
     assert made.broker.stat().st_uid == 0
     assert made.broker.stat().st_gid == nobody.pw_gid
@@ -220,7 +221,7 @@ def test_provision_hands_the_brokers_user_no_key_of_the_ca(made):
     files.write(made.passwd, "", files.SHARED)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(made.path.parent / "devices" / "a")
-    credentials.provision(door.open_folder(made.path), "a", made.path.parent)
+    credentials.provision(open_broker_folder(made.path), "a", made.path.parent)
     assert (made.passwd.stat().st_uid, made.passwd.stat().st_gid) == (0, nobody.pw_gid)
     assert does(made.passwd.read_bytes)
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from dormouse_host.virtual import kind as virtual_board_kind
 from dormouse_host.virtual.board import Wifi
 from dormouse_host.virtual.device import VirtualDevice
+from dormouse_host.virtual.kind import kinds
 
 APP = """
 from dormouse import command, telemetry
@@ -153,7 +153,7 @@ def main(arguments: Sequence[str]) -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(prog="board_wakes")
     parser.add_argument("--wakes", type=int, default=1000)
-    parser.add_argument("boards", nargs="*", default=virtual_board_kind.kinds())
+    parser.add_argument("boards", nargs="*", default=kinds())
     asked = parser.parse_args(arguments)
     wrong = 0
     for kind in asked.boards:

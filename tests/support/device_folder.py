@@ -19,7 +19,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from dormouse_host.address import BrokerAddress
-from dormouse_host.agent import process as device_process
+from dormouse_host.agent import process
 from dormouse_host.lab.demo_device import Event, parse
 
 HUNG = 40  # seconds after which a wake's process counts as hung
@@ -39,14 +39,14 @@ def say(wake, text):
 class DeviceInterpreter:
     """One of the two interpreters, to run a device's wakes with."""
 
-    def __init__(self, kind: device_process.Kind) -> None:
+    def __init__(self, kind: process.Kind) -> None:
         self.kind = kind
 
     def command(
-        self, device_dir: str | Path, heap: str = device_process.BOARD_HEAP, *, rom: bool = False
+        self, device_dir: str | Path, heap: str = process.BOARD_HEAP, *, rom: bool = False
     ) -> tuple[list[str], dict[str, str]]:
         """argv and environment of one wake of the device in that folder; `rom`: from a ROMFS image."""
-        return device_process.command(self.kind, device_dir, heap, rom=rom)
+        return process.command(self.kind, device_dir, heap, rom=rom)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Device:
         (self.folder / "secrets.json").write_text(json.dumps(values))
 
     def start(
-        self, cause: str = "power", heap: str = device_process.BOARD_HEAP, then: str = "", *, rom: bool = False
+        self, cause: str = "power", heap: str = process.BOARD_HEAP, then: str = "", *, rom: bool = False
     ) -> "Process":
         """A wake that runs on. `cause` is the boot's; `then` is Python for the same process when the wake is over;
         `rom`: with the agent in a ROMFS image.

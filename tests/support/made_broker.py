@@ -15,16 +15,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from dormouse_host.address import BrokerAddress, parse
-from dormouse_host.broker import environment, running
-from dormouse_host.broker import setup as door
+from dormouse_host.broker import folder, setup
+from dormouse_host.broker.folder import BrokerFolder
 from dormouse_host.broker.local import HOST, LocalBroker, free_port
-from dormouse_host.broker.setup import BrokerFolder
 from support.needs import need_mosquitto
 
 
 def make(path: Path, names: tuple[str, ...] = (HOST, "localhost"), **how) -> BrokerFolder:
     """A folder for this machine; pytest's folders are root's alone, so its mosquitto stays root."""
-    return door.init(path, names, port=free_port(), cert_port=free_port(), user="root", **how)
+    return setup.init(path, names, port=free_port(), cert_port=free_port(), user="root", **how)
 
 
 def by_certificate(made: BrokerFolder, cert: bytes, key: bytes) -> ssl.SSLSocket:
@@ -75,7 +74,7 @@ class MadeBroker(LocalBroker):
         while self._child and self._child.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection((HOST, self._port), 1):
                 written = (self.made.broker / "mosquitto.pid").read_text() == str(self._child.pid)
-                if written and running.handles(self._child.pid):  # what `reload` looks for
+                if written and folder.handles(self._child.pid):  # what `reload` looks for
                     return True
             time.sleep(0.01)
         return False
@@ -94,5 +93,5 @@ class MadeBroker(LocalBroker):
 
     def of_relay(self, name: str = "main") -> BrokerAddress:
         """The address with the relay's credential, as its environment file has it."""
-        said = environment.read(self.made.relay_file(name).read_text())
+        said = setup.read_environment(self.made.relay_file(name).read_text())
         return parse(said["DORMOUSE_BROKER"], said)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import pytest
 
 from dormouse_host.agent import compiled
-from dormouse_host.agent import process as device_process
+from dormouse_host.agent.process import Kind, agent_folder, interpreter
 from support.needs import need_micropython
 
 FOLDER = Path(__file__).parents[1] / "unit" / "device"
@@ -46,7 +46,7 @@ class Outcome(NamedTuple):
 class DeviceItem(pytest.Item):
     """One function under one interpreter."""
 
-    def __init__(self, *, function: str, line: int, kind: device_process.Kind, **rest) -> None:
+    def __init__(self, *, function: str, line: int, kind: Kind, **rest) -> None:
         super().__init__(**rest)
         self.function_name = function  # `function` is a name that pytest looks into for -k
         self.line = line
@@ -87,7 +87,7 @@ class DeviceFile(pytest.File):
                     name = f"{node.name}[{kind}]"
                     yield DeviceItem.from_parent(self, name=name, function=node.name, line=node.lineno, kind=kind)
 
-    def outcomes(self, kind: device_process.Kind) -> dict[str, Outcome]:
+    def outcomes(self, kind: Kind) -> dict[str, Outcome]:
         """By function; the file is run at the first question, with the functions that this session selected."""
         if kind not in self.ran:
             items = [item for item in self.session.items if isinstance(item, DeviceItem) and item.parent is self]
@@ -104,7 +104,7 @@ def heap_of(tree: ast.Module) -> str:
     return DEFAULT_HEAP
 
 
-def run_file(path: Path, names: list[str], kind: device_process.Kind, heap: str) -> dict[str, Outcome]:
+def run_file(path: Path, names: list[str], kind: Kind, heap: str) -> dict[str, Outcome]:
     """Run the functions `names` of the file in one process of the interpreter."""
     with tempfile.TemporaryDirectory(prefix="dormouse-test-", dir=MEMORY) as work_name:
         work = Path(work_name)
@@ -114,10 +114,10 @@ def run_file(path: Path, names: list[str], kind: device_process.Kind, heap: str)
         if kind == "micropython":
             for source in [path, *(file for file in FOLDER.glob("*.py") if not file.name.startswith("test_"))]:
                 compiled.compile_file(source, work / "lib" / f"{source.stem}.mpy")
-            folders = [work / "lib", compiled.library(device_process.agent_folder())]
+            folders = [work / "lib", compiled.library(agent_folder())]
         else:
-            folders = [path.parent, FOLDER, device_process.agent_folder()]
-        argv, environment = device_process.interpreter(kind, ["-c", code], folders, heap)
+            folders = [path.parent, FOLDER, agent_folder()]
+        argv, environment = interpreter(kind, ["-c", code], folders, heap)
         with (work / "output").open("wb") as output:
             environment["PYTHONUNBUFFERED"] = "1"
             ending = _run_until_silent(argv, environment, output.fileno(), report)

@@ -1,8 +1,12 @@
-"""A client of the broker that is not a device: it connects, publishes and waits for every PUBACK.
+"""MQTT clients of the host: paho's with a bound on what a broker can make it keep, and one that publishes.
 
-Must stay true: every wait has an end; what `publish` returned from was acknowledged by the broker (QoS 1) or
-written to the socket (QoS 0); a lost connection is an error and never a silent resending, which would be a duplicate;
-and an error says in one line what the broker did, without the password.
+`Client`: no packet takes more memory than PACKET, however long it says it is; nothing waits without end in paho to be
+sent to a broker that does not read; a message at QoS 2, which nobody asked for, is not kept. A longer PUBLISH is read
+off in pieces and reaches `on_message` cut off at the end, so that the session goes on and whoever stores it says what
+was wrong; anything else that breaks a bound ends the connection, with a reason in `broke`.
+
+`Publisher`: every wait has an end; what `publish` returned from was acknowledged by the broker (QoS 1) or written to
+the socket (QoS 0); a lost connection is an error and never a silent resending, which would be a duplicate.
 """
 
 import contextlib
@@ -16,18 +20,69 @@ from types import TracebackType
 from typing import Any, Self
 
 from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from dormouse_host.address import BrokerAddress, failure, secure
-from dormouse_host.broker import bounded
 from dormouse_host.errors import HostError
 
+PACKET = 66_000  # bytes; the largest payload that the relay reads is 64 KiB
+_PIECE = 16 * 1024  # bytes that are read at once of what is thrown away
+_ANSWERS = 70_000  # packets that may wait to be sent beside our own publishes: more than there are packet ids
+_PUBLISH, _QOS, _QOS2 = 0x30, 0x06, 0x04  # first byte of a packet: MQTT 3.1.1, section 3.3.1
 _CONNECT_WITHIN = 6.0  # seconds for name, TCP and CONNACK together: bad input is reported within 10
 _SILENCE = 6.0  # seconds without a PUBACK after which the broker counts as stuck
 _CONNACK = 0x20  # MQTT 3.1.1, section 3.2.1
 _SILENT = "no answer; is it reachable from here?"
 _CLOSED = "it closed the connection at once, without an answer to CONNECT"
 _CREDENTIALS = (134, 135)  # what paho makes of CONNACK's return codes 4 and 5
+
+
+class Client(paho.Client):
+    """As paho's, with callbacks of version 2."""
+
+    def __init__(self, client_id: str = "", **how: Any) -> None:
+        super().__init__(CallbackAPIVersion.VERSION2, client_id, **how)
+        self.broke = ""  # the bound that the broker broke, in words
+        self.full = False  # nothing more is read until this is taken back: what came is to be worked off first
+
+    def _packet_read(self) -> MQTTErrorCode:
+        return MQTTErrorCode.MQTT_ERR_AGAIN if self.full else super()._packet_read()
+
+    def _sock_recv(self, size: int) -> bytes:
+        packet = self._in_packet
+        if not packet["have_remaining"]:  # first byte or length
+            return super()._sock_recv(size)
+        self._check(packet["command"], packet["remaining_length"])
+        room = PACKET - len(packet["packet"])
+        if room > 0:
+            return super()._sock_recv(min(size, room))
+        data = super()._sock_recv(min(size, _PIECE))
+        if len(data) > 1:  # paho takes nothing for the end of the connection: one byte stands for the piece
+            packet["to_process"] -= len(data) - 1
+        return data[:1]
+
+    def _check(self, command: int, length: int) -> None:
+        publish = command & 0xF0 == _PUBLISH
+        if publish and command & _QOS == _QOS2:
+            self.broke = "it sent a message at QoS 2, which was not subscribed to"
+        elif not publish and length > PACKET:
+            self.broke = f"it sent a packet of {length} bytes"
+        elif len(self._out_packet) > _ANSWERS + len(self._out_messages):
+            self.broke = "it sends without end and reads no answer"
+        if self.broke:
+            raise ConnectionError(self.broke)
+
+
+def asked(**values: int) -> Properties:
+    """The properties of an MQTT 5 CONNECT: these, and the largest packet that the broker is to send."""
+    properties = Properties(PacketTypes.CONNECT)
+    properties.MaximumPacketSize = PACKET
+    for name, value in values.items():
+        setattr(properties, name, value)
+    return properties
 
 
 def _within(seconds: float, work: Callable[[], object]) -> bool:
@@ -61,7 +116,7 @@ class Publisher:
         self._acked = 0
         self._lost = False
         self._connack: ReasonCode | None = None
-        self._client = bounded.Client(
+        self._client = Client(
             client_id,
             clean_session=True,
             protocol=paho.MQTTv311,

@@ -12,8 +12,16 @@ from secrets import token_hex
 from dormouse import protocol
 from dormouse.errors import ConfigError
 from dormouse_host import files
-from dormouse_host.broker import passwords
-from dormouse_host.broker.setup import RELAY_PREFIX, BrokerFolder, add_rights, remove_rights
+from dormouse_host.broker.folder import (
+    BrokerFolder,
+    add_rights,
+    fresh_password,
+    put_password,
+    remove_password,
+    remove_rights,
+    users,
+)
+from dormouse_host.broker.setup import RELAY_PREFIX
 from dormouse_host.errors import HostError
 
 DEVICES = "devices"  # beside dormouse.toml; never in git
@@ -40,7 +48,7 @@ def check_name(device: str) -> str:
 
 def has_credential(made: BrokerFolder, device: str) -> bool:
     """Does the broker let this device in?"""
-    return device in passwords.users(made.passwd) or bool(issued(made, device))
+    return device in users(made.passwd) or bool(issued(made, device))
 
 
 def issued(made: BrokerFolder, device: str) -> list[int]:
@@ -91,8 +99,8 @@ def _provision(made: BrokerFolder, device: str, project: Path, *, cert: bool) ->
         config.update(cert="cert.der", key="key.der")
         secrets = {}
     else:
-        secrets = {"user": device, "password": passwords.fresh()}
-        passwords.put(made.passwd, device, secrets["password"])
+        secrets = {"user": device, "password": fresh_password()}
+        put_password(made.passwd, device, secrets["password"])
     _keep(folder / "secrets.json", secrets)
     _keep(folder / "config.json", config)
     return Provisioned(folder, made.reload())
@@ -135,7 +143,7 @@ def revoke(made: BrokerFolder, device: str) -> bool:
         files.remove(rotation(made, device))
         if issued(made, device):
             keep_only(made, device)
-        passwords.remove(made.passwd, device)
+        remove_password(made.passwd, device)
         add_rights(made, device, f"topic deny {made.root}/{device}/#\n")  # for one that is connected at this moment
         return made.reload()
 

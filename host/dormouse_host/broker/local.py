@@ -1,7 +1,7 @@
-"""Brokers of our own on 127.0.0.1: mosquitto where it is installed, else amqtt in a child process.
+"""Brokers that run on this machine: for one run on 127.0.0.1, and the trial broker that keeps its sessions.
 
-Must stay true: a broker that `start` returned accepts connections; one that `stop` returned from is gone; it keeps
-its port over stop and start; and nothing outlives `close` but a folder that was given.
+mosquitto where it is installed, else amqtt in a child process (embedded.py). A broker that `start` returned accepts
+connections, one that `stop` returned from is gone, and nothing outlives `close` but a folder that was given.
 """
 
 import contextlib
@@ -15,13 +15,14 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from dormouse_host import files, processes
-from dormouse_host.address import BrokerAddress
+from dormouse_host.address import BrokerAddress, own_addresses
+from dormouse_host.agent import toolchain
 from dormouse_host.errors import HostError
 
 HOST = "127.0.0.1"
@@ -30,6 +31,13 @@ _ATTEMPTS = 3  # ports tried: between finding a free one and listening on it som
 _PORTS = range(10_000, 30_000)  # below those that a system gives to outgoing connections and to who asks for any
 _EACH = 64  # ports by which two processes that begin one after the other are apart
 _given = itertools.count()
+TRIAL_SETTINGS = (
+    "autosave_interval 1",  # seconds; the stock 1800 lose sessions and acknowledged messages when it is killed
+    "max_queued_messages 10000",  # for each sleeper; what comes above it is acknowledged and dropped
+    "set_tcp_nodelay true",  # or Nagle's algorithm costs a wake about one round trip more
+    "log_timestamp_format %Y-%m-%dT%H:%M:%S",
+)
+_NO_PROGRAM = "mosquitto is not installed: apt-get install mosquitto"
 
 
 def free_port() -> int:
@@ -187,3 +195,44 @@ class Embedded(LocalBroker):
 
     def _argv(self, port: int) -> Sequence[str]:
         return [sys.executable, "-m", "dormouse_host.broker.embedded", HOST, str(port)]
+
+
+def trial_folder(port: int) -> Path:
+    """Where the broker on that port keeps its sessions."""
+    import platformdirs
+
+    return platformdirs.user_data_path("dormouse", appauthor=False) / f"broker-{port}"
+
+
+class TrialBroker(Mosquitto):
+    """mosquitto on `port`, for this machine only or for its network; anyone who reaches it may do anything."""
+
+    def __init__(self, port: int, *, lan: bool) -> None:
+        """HostError where there is no mosquitto, the port is taken or the folder can't be made."""
+        program = toolchain.mosquitto()
+        if program is None:
+            raise HostError(_NO_PROGRAM)
+        folder = trial_folder(port)
+        _require_free(port, None if lan else HOST)
+        super().__init__(program, TRIAL_SETTINGS, folder=files.folder(folder), port=port, host=None if lan else HOST)
+        self._lan = lan
+
+    @property
+    def urls(self) -> list[str]:
+        """What a device's `config.json` or DORMOUSE_BROKER may say."""
+        return [f"mqtt://{ip}:{self._port}" for ip in (own_addresses() if self._lan else [HOST])]
+
+    def serve(self, stopped: Callable[[float], bool]) -> None:
+        """Until `stopped`, which waits for so many seconds, says so. HostError where the broker ends by itself."""
+        while not stopped(0.2):
+            if self._child is None or self._child.poll() is not None:
+                raise HostError(f"{self.name} ended: {self._last_words()}")
+
+
+def _require_free(port: int, host: str | None) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host or "", port))
+        except OSError as error:
+            raise HostError(f"port {port}: {error.strerror}; choose another --port") from None

@@ -1,9 +1,8 @@
-"""A folder with all that a mosquitto for field trials needs: configuration, rights, passwords, CA, the relay's way in.
+"""`dormouse broker init`: a folder with all that a mosquitto for field trials needs, and the relays that it lets in.
 
-Must stay true: nobody comes in without a credential or without TLS; a client id is its user's name, so that nobody
-takes over another's session; a device reads and writes its own topics and no other's; the broker itself can read
-neither the CA's key nor the relay's password. A folder is made whole or not at all, and changed by one process at a
-time.
+Nobody connects without a credential or without TLS. A client id is its user's name, so that nobody takes over another's
+session; a device reads and writes its own topics only; the broker can read neither the CA's key nor the relay's
+password. A folder is made whole or not at all.
 """
 
 import contextlib
@@ -12,16 +11,23 @@ import pwd
 import re
 import shlex
 import shutil
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
 from dormouse_host import address, files
-from dormouse_host.broker import bounded, environment, passwords, running, texts
 from dormouse_host.broker.authority import Authority
+from dormouse_host.broker.client import PACKET
+from dormouse_host.broker.folder import (
+    BrokerFolder,
+    add_rights,
+    fresh_password,
+    let_broker_in,
+    put_password,
+    remove_password,
+    remove_rights,
+)
 from dormouse_host.errors import HostError
 
 PORT = 8883  # IANA: MQTT over TLS
@@ -29,103 +35,67 @@ RELAY_PREFIX = "dormouse-relay-"  # no device's id begins so
 QUEUE = 100_000
 _SERVICE_USER = "mosquitto"  # what a mosquitto that is started as root becomes
 
+CONFIGURATION = """\
+# mosquitto for Dormouse, made by `dormouse broker init`. mosquitto -c {folder}/mosquitto.conf
+per_listener_settings false
+pid_file {broker}/mosquitto.pid
+{user}
+# Who comes in: nobody without a credential; rights by user name in the file `acl`.
+allow_anonymous false
+password_file {broker}/passwd
+acl_file {broker}/acl
 
-@dataclass(frozen=True)
-class BrokerFolder:
-    """The folder that `dormouse broker init` made."""
+# Sleepers' sessions and what waits for them outlive a kill, but for the last tenth of a second: saved at every change.
+# That writes the whole database each time, 3 ms at 1000 waiting messages: where many thousand wait, take
+# `autosave_on_changes false`, which loses the last two seconds. The relay notices either and sends again.
+persistence true
+persistence_location {broker}/data/
+autosave_on_changes true
+autosave_interval 1
 
-    path: Path
+# A sleeper is never owed more than some 300 messages by the relay; this bounds what waits for the relay itself.
+# Above it mosquitto drops what it has acknowledged.
+max_queued_messages {queue}
+max_packet_size {message}
 
-    @property
-    def broker(self) -> Path:
-        """What the broker itself reads and writes."""
-        return self.path / "broker"
+# Without it, Nagle's algorithm costs a wake about one round trip more.
+set_tcp_nodelay true
+log_type error
+log_type warning
+log_type notice
+log_timestamp_format %Y-%m-%dT%H:%M:%S
 
-    @property
-    def configuration(self) -> Path:
-        return self.path / "mosquitto.conf"
+# Devices and relays with user and password.
+listener {port}
+certfile {broker}/broker.crt
+keyfile {broker}/broker.key
+tls_version tlsv1.2
+use_username_as_clientid true
 
-    @property
-    def passwd(self) -> Path:
-        return self.broker / "passwd"
+# Devices with a certificate (`dormouse provision --cert`): its name is the user's name.
+listener {cert_port}
+cafile {folder}/ca.crt
+crlfile {broker}/revoked.pem
+certfile {broker}/broker.crt
+keyfile {broker}/broker.key
+tls_version tlsv1.2
+require_certificate true
+use_identity_as_username true
+use_username_as_clientid true
+"""
 
-    @property
-    def pid(self) -> Path:
-        """Where the broker writes its process's number down."""
-        return self.broker / "mosquitto.pid"
+RIGHTS = """\
+# A device: its own topics, by its user name, and nothing else.
+pattern read {root}/%u/down/#
+pattern write {root}/%u/down/fence
+pattern write {root}/%u/up/#
+"""
 
-    @property
-    def ca(self) -> Path:
-        """The CA's certificate, for whoever connects."""
-        return self.path / "ca.crt"
-
-    @property
-    def authority(self) -> Authority:
-        """The CA. HostError where it isn't there."""
-        return Authority.load(self.path / "ca")
-
-    @property
-    def command(self) -> str:
-        """What starts the broker."""
-        return f"mosquitto -c {shlex.quote(str(self.configuration))}"
-
-    def alone(self) -> AbstractContextManager[None]:
-        """No other process changes the folder meanwhile; not to be nested."""
-        return files.alone(self.path)
-
-    def reload(self) -> bool:
-        """Have the running broker read passwords, rights and revoked certificates again. Is it known that it has?"""
-        return running.reload(self)
-
-    def relay_file(self, name: str) -> Path:
-        """The environment of the relay `name`."""
-        return self.path / f"relay-{name}.env"
-
-    def said(self, pattern: str) -> list[str]:
-        """What a regular expression finds in the configuration."""
-        return re.findall(pattern, files.read(self.configuration), re.MULTILINE)
-
-    @property
-    def root(self) -> str:
-        """The first levels of every topic."""
-        found = re.search(r"^pattern read (.+)/%u/down/#$", files.read(self.broker / "acl"), re.MULTILINE)
-        if found is None:
-            raise HostError(f"{self.broker / 'acl'} is not as `dormouse broker init` wrote it", 2)
-        return found[1]
-
-    @property
-    def ports(self) -> tuple[int, int]:
-        """For those with a password, and for those with a certificate."""
-        ports = [int(port) for port in self.said(r"^listener (\d+)")]
-        if len(ports) != 2:
-            raise HostError(f"{self.configuration} has not the two listeners of `dormouse broker init`", 2)
-        return ports[0], ports[1]
-
-    @property
-    def names(self) -> list[str]:
-        """The names and addresses under which the broker is reached."""
-        return [address.host_name(name) for name in files.read(self.path / "names").splitlines()]
-
-    @property
-    def host(self) -> str:
-        """The one of them that clients use: the first that was given."""
-        return self.names[0]
-
-    def url(self, *, cert: bool = False, user: str = "") -> str:
-        """Where a client finds the broker, without a password."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"mqtts://{user}{'@' if user else ''}{host}:{self.ports[cert]}"
-
-
-def open_folder(path: Path) -> BrokerFolder:
-    """A folder that `init` made. HostError where it is none."""
-    made = BrokerFolder(path.resolve())
-    if not made.configuration.is_file() or not (made.path / "ca" / "ca.key").is_file():
-        raise HostError(f"{path} is not a broker's folder: dormouse broker init {path}", 2)
-    if made.path.stat().st_uid == 0 and made.broker.stat().st_uid != 0:  # made before the broker's folder was root's
-        for user in made.said(r"^user (\S+)$"):
-            _let_broker_in(made, user)
-    return made
+RELAY_RIGHTS = """\
+topic read {root}/+/up/#
+topic write {root}/+/down/cmd
+topic write {root}/+/up/wake
+"""  # the last to clear a removed device's report
 
 
 def init(
@@ -152,12 +122,12 @@ def init(
     owner = _owner(user or _SERVICE_USER)
     made = BrokerFolder(path.resolve())
     _check_vacant(made.path)
-    text = texts.CONFIGURATION.format(
+    text = CONFIGURATION.format(
         folder=made.path,
         broker=made.broker,
         user=f"user {owner}" if owner else "",
         queue=queue,
-        message=bounded.PACKET,
+        message=PACKET,
         port=port,
         cert_port=port + 1 if cert_port is None else cert_port,
     )
@@ -186,7 +156,7 @@ def _check_vacant(path: Path) -> None:
 def _fill(made: BrokerFolder, names: Sequence[str], configuration: str, owner: str, root: str) -> None:
     files.folder(made.broker)
     files.folder(made.broker / "data")
-    _let_broker_in(made, owner)
+    let_broker_in(made, owner)
     authority = Authority.create(made.path / "ca")
     served = authority.server(names)
     files.write(made.ca, authority.pem, files.PUBLIC)
@@ -194,26 +164,9 @@ def _fill(made: BrokerFolder, names: Sequence[str], configuration: str, owner: s
     files.write(made.broker / "broker.key", served.key_pem, files.SHARED)
     files.write(made.broker / "broker.crt", served.pem, files.PUBLIC)
     files.write(made.passwd, "", files.SHARED)
-    files.write(made.broker / "acl", texts.RIGHTS.format(root=root), files.SHARED)
+    files.write(made.broker / "acl", RIGHTS.format(root=root), files.SHARED)
     files.write(made.path / "names", "".join(f"{name}\n" for name in names), files.PUBLIC)
     files.write(made.configuration, configuration, files.PUBLIC)
-
-
-def _let_broker_in(made: BrokerFolder, owner: str) -> None:
-    """Root's broker becomes `owner`: it reads what is here, and writes nothing but its data and its process's number.
-
-    In a folder of its own it could put a link in a file's place, to what only root can read.
-    """
-    if not owner or os.geteuid() != 0:
-        return
-    user = pwd.getpwnam(owner)
-    if user.pw_uid == 0:
-        return
-    files.give(made.broker, 0, user.pw_gid, 0o750)
-    files.give(made.broker / "data", user.pw_uid, user.pw_gid, 0o700)
-    if files.find(made.pid) is None:
-        files.write(made.pid, "", files.PUBLIC)
-        os.chown(made.pid, user.pw_uid, user.pw_gid, follow_symlinks=False)
 
 
 def check_root(root: str) -> None:
@@ -249,13 +202,13 @@ def add_relay(made: BrokerFolder, name: str) -> Path:
 
 
 def _let_relay_in(made: BrokerFolder, name: str) -> Path:
-    user, password = RELAY_PREFIX + name, passwords.fresh()
-    add_rights(made, user, texts.RELAY_RIGHTS.format(root=made.root))
-    passwords.put(made.passwd, user, password)
+    user, password = RELAY_PREFIX + name, fresh_password()
+    add_rights(made, user, RELAY_RIGHTS.format(root=made.root))
+    put_password(made.passwd, user, password)
     values = {"DORMOUSE_BROKER": made.url(user=user), "MQTT_PASSWORD": password, "DORMOUSE_CA": str(made.ca)}
     if made.root != protocol.ROOT:
         values["DORMOUSE_ROOT"] = made.root
-    files.write(made.relay_file(name), environment.text(values))
+    files.write(made.relay_file(name), environment_text(values))
     return made.relay_file(name)
 
 
@@ -263,20 +216,25 @@ def remove_relay(made: BrokerFolder, name: str) -> None:
     """Let a relay in no more."""
     with made.alone():
         remove_rights(made, RELAY_PREFIX + name)
-        passwords.remove(made.passwd, RELAY_PREFIX + name)
+        remove_password(made.passwd, RELAY_PREFIX + name)
     files.remove(made.relay_file(name))
 
 
-def add_rights(made: BrokerFolder, user: str, lines: str) -> None:
-    """Give a user rights of its own, instead of those it had of its own."""
-    remove_rights(made, user)
-    acl = made.broker / "acl"
-    files.write(acl, f"{files.read(acl)}\nuser {user}\n{lines}", files.SHARED)
+# ---- files of NAME=value lines: a shell sources them, systemd reads them as EnvironmentFile, and so do we
 
 
-def remove_rights(made: BrokerFolder, user: str) -> None:
-    """Take a user's own rights, or denials, away; those by pattern stay."""
-    acl = made.broker / "acl"
-    blocks = files.read(acl).split("\nuser ")
-    kept = [blocks[0], *(block for block in blocks[1:] if block.partition("\n")[0] != user)]
-    files.write(acl, "\nuser ".join(kept), files.SHARED)
+def environment_text(values: Mapping[str, str]) -> str:
+    """The file's text. HostError for a value that does not fit into a line."""
+    for name, value in values.items():
+        if not value.isprintable():
+            raise HostError(f"{name} can't be {value!a}: it holds a control character", 2)
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def read_environment(said: str) -> dict[str, str]:
+    """What such a text says. HostError where it is none."""
+    try:
+        words = [word.partition("=") for line in said.splitlines() for word in shlex.split(line)]
+    except ValueError:
+        raise HostError("not lines of NAME=value", 2) from None
+    return {name: value for name, _, value in words}

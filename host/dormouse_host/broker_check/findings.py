@@ -16,8 +16,9 @@ from typing import Literal
 from dormouse import protocol
 from dormouse_host import files
 from dormouse_host.address import BrokerAddress, parse
-from dormouse_host.broker import credentials, environment, passwords
-from dormouse_host.broker.setup import BrokerFolder, add_relay, remove_relay
+from dormouse_host.broker import credentials, folder, setup
+from dormouse_host.broker.folder import BrokerFolder
+from dormouse_host.broker.setup import add_relay, remove_relay
 from dormouse_host.broker_check.probe import MOST, Client, NoAnswer, fresh
 from dormouse_host.errors import HostError
 
@@ -149,7 +150,7 @@ def trial(made: BrokerFolder, depth: int) -> Iterator[Case]:
     devices = [fresh(), fresh()]
     try:
         relay = add_relay(made, name)
-        host = _address(environment.read(files.read(relay)))
+        host = _address(setup.read_environment(files.read(relay)))
         for device in devices:
             told = credentials.provision(made, device, project).told
         if not told:
@@ -162,7 +163,7 @@ def trial(made: BrokerFolder, depth: int) -> Iterator[Case]:
         remove_relay(made, name)
         with made.alone():
             for device in devices:
-                passwords.remove(made.passwd, device)
+                folder.remove_password(made.passwd, device)
             made.reload()
         shutil.rmtree(project)
 

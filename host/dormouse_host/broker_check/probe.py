@@ -19,7 +19,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from dormouse_host.address import BrokerAddress, failure, secure
-from dormouse_host.broker import bounded
+from dormouse_host.broker import client
 
 WITHIN = 10.0  # seconds that a broker has for an answer
 _LONGEST = 30.0  # seconds for all that is queued
@@ -76,7 +76,7 @@ class Client:
         self._address, self._clean, self._mqtt5 = address, clean, mqtt5
         how: dict[str, Any] = {} if mqtt5 else {"clean_session": clean}
         self._most, self._size = most, 0
-        self._client = bounded.Client(
+        self._client = client.Client(
             client_id,
             protocol=paho.MQTTv5 if mqtt5 else paho.MQTTv311,
             reconnect_on_failure=False,
@@ -127,7 +127,7 @@ class Client:
         properties = None
         how: dict[str, Any] = {}
         if self._mqtt5:
-            properties = bounded.asked(SessionExpiryInterval=0 if self._clean else _NEVER)
+            properties = client.asked(SessionExpiryInterval=0 if self._clean else _NEVER)
             how = {"clean_start": self._clean, "properties": properties}
         try:
             self._client.connect(self._address.host, self._address.port, 60, **how)

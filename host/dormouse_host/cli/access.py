@@ -22,7 +22,7 @@ from dormouse_host.cli.options import Db, Json, ledger_here, opened, seconds_unt
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
-    from dormouse_host.broker.setup import BrokerFolder
+    from dormouse_host.broker.folder import BrokerFolder
     from dormouse_host.broker_check.findings import Row
 
 Folder = Annotated[
@@ -41,9 +41,9 @@ def register(app: typer.Typer) -> None:
 
 
 def _open(folder: Path) -> "BrokerFolder":
-    from dormouse_host.broker import setup as door
+    from dormouse_host.broker.folder import open_folder
 
-    return door.open_folder(folder)
+    return open_folder(folder)
 
 
 # ---- the broker's folder
@@ -70,10 +70,10 @@ def init(
     Configuration, rights, CA, certificate, the relay's way in.
     """
     from dormouse_host.address import own_addresses
-    from dormouse_host.broker import setup as door
+    from dormouse_host.broker import setup
 
     names = name or [socket.gethostname(), *own_addresses(), "localhost"]
-    made = door.init(folder, names, port=port, relay=relay, queue=queue, root=root, user=user)
+    made = setup.init(folder, names, port=port, relay=relay, queue=queue, root=root, user=user)
     told = {"names": made.names, "url": made.url(), "start": made.command, "relay": str(made.relay_file(relay))}
     relay_file, where = (shlex.quote(str(path)) for path in (made.relay_file(relay), folder))
     lines = (
@@ -185,10 +185,10 @@ def provision(
 
     And write what `dormouse flash` puts on the board. It is registered in the ledger, where there is one here.
     """
-    from dormouse_host.broker import credentials as work
+    from dormouse_host.broker import credentials
 
     with ledger_here(db) as fleet:
-        done = work.provision(_open(folder), device, project, cert=cert)
+        done = credentials.provision(_open(folder), device, project, cert=cert)
         if fleet:
             fleet.add(device)
         else:
@@ -201,9 +201,9 @@ def provision(
 
 def revoke(device: Device, folder: Folder = _FOLDER, json: Json = False) -> None:
     """Lock a device out at the broker, at once."""
-    from dormouse_host.broker import credentials as work
+    from dormouse_host.broker import credentials
 
-    told = work.revoke(_open(folder), device)
+    told = credentials.revoke(_open(folder), device)
     terminal.told({"device": device, "broker_told": told}, f"{device}: locked out", json=json)
     _say_told(told)
 
@@ -220,14 +220,15 @@ def rotate(
 
     Its old one holds until the device has the new one; the same call again goes on where one was stopped.
     """
-    from dormouse_host import rotation as work
+
+    from dormouse_host import rotation
 
     def tell(name: str) -> None:
         terminal.told({"command": name}, f"{name} sent", json=json)
 
     patience = None if within is None else seconds_until(within, time.time())
     with opened(db) as fleet:
-        done = work.rotate(_open(folder), fleet, device, project, patience, tell)
+        done = rotation.rotate(_open(folder), fleet, device, project, patience, tell)
     text = f"{device}: holds the new {done.what}, and the broker takes no other from now on"
     terminal.told({"device": device, "rotated": done.what, "broker_told": done.told}, text, json=json)
     _say_told(done.told)
@@ -244,16 +245,16 @@ def sign(
 
     And sign what it says: it gets a key at its next `dormouse flash`.
     """
-    from dormouse_host.broker import credentials as work
+    from dormouse_host.broker import credentials
 
-    work.check_name(device)
+    credentials.check_name(device)
     with opened(db) as fleet:
         if off:
             fleet.ledger.set_key(device, None)
             terminal.told({"device": device, "signed": False}, f"{device}: nothing is signed any more", json=json)
             return
         fleet.add(device)
-        where, key = work.sign(device, project)
+        where, key = credentials.sign(device, project)
         fleet.ledger.set_key(device, key)
     text = f"{device}: command_key in {where / 'secrets.json'}; it counts once the device has signed with it"
     terminal.told({"device": device, "signed": True, "file": str(where / "secrets.json")}, text, json=json)

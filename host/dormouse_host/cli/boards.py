@@ -153,15 +153,15 @@ def romfs(
     from dormouse_host import files
     from dormouse_host.agent import mpy
     from dormouse_host.agent.romfs import image
-    from dormouse_host.flash import files as flash_files
     from dormouse_host.flash import kinds
+    from dormouse_host.flash.files import umqtt
 
     kind = kinds.load(board)
     if kind.firmware.tool == "none":
         raise HostError("this machine needs no image: dormouse agent run app.py", 2)
     if out.suffix not in (".romfs", ".img"):
         raise HostError(f"--out {out}: mpremote knows an image by its name: {out.with_suffix('.romfs').name}", 2)
-    data = image({**mpy.agent_files(kind.port), **flash_files.umqtt()})
+    data = image({**mpy.agent_files(kind.port), **umqtt()})
     files.write(out, data, files.PUBLIC)
     if json:
         terminal.json_line({"board": kind.name, "file": str(out), "bytes": len(data)})

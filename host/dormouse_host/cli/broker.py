@@ -29,7 +29,7 @@ def run(
 
     Until Ctrl-C; it keeps its sessions for the next time.
     """
-    from dormouse_host.broker.trial import TrialBroker
+    from dormouse_host.broker.local import TrialBroker
     from dormouse_host.processes import Stop
 
     stop = Stop()

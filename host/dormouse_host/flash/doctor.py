@@ -13,8 +13,7 @@ from pathlib import Path
 from dormouse_host.agent import toolchain
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds
-from dormouse_host.flash import ports as flash_ports
-from dormouse_host.flash.ports import PortInfo, holders
+from dormouse_host.flash.ports import PortInfo, attached, holders
 
 _CHARGE_ONLY = "does the cable carry data, or charge only? Try another one, and press reset on a sleeping board"
 
@@ -35,7 +34,7 @@ class Finding:
 def examine(ports: Iterable[PortInfo] | None = None, usb: Path = Path("/sys/bus/usb/devices")) -> list[Finding]:
     """Everything that is looked at, in an order in which it may be mended. `ports`: None for those of this machine."""
     found = [_tool("mosquitto", toolchain.mosquitto() is not None, "apt-get install mosquitto"), _umqtt()]
-    listed = list(flash_ports.attached() if ports is None else ports)
+    listed = list(attached() if ports is None else ports)
     known = {one for name in kinds.names() for one in kinds.load(name).usb.ids}
     candidates = [port for port in listed if port.usb in known]
     for port in candidates:

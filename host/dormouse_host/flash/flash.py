@@ -11,10 +11,9 @@ from pathlib import Path
 
 from dormouse_host.address import is_loopback, lan_addresses
 from dormouse_host.errors import HostError
-from dormouse_host.flash import files as flash_files
 from dormouse_host.flash import first_wake
 from dormouse_host.flash.board import Who, hand_back, identify, look, lying_in_rom, put
-from dormouse_host.flash.files import STATE
+from dormouse_host.flash.files import STATE, collect, differing, new_state, umqtt
 from dormouse_host.flash.kinds import Board
 from dormouse_host.flash.ports import Place
 from dormouse_host.flash.project import DeviceFiles, Project
@@ -56,7 +55,7 @@ class Flashed:
 def flash(request: Request, say: Say) -> Flashed:
     """Flash the board. HostError when it can't be done; a first wake that failed is in the result."""
     check_broker(request.place, request.device)
-    files = flash_files.collect(request.project, request.board, request.app, request.device)
+    files = collect(request.project, request.board, request.app, request.device)
     done, wire = _copy(request, files, say)
     try:
         hand_back(wire)
@@ -127,12 +126,12 @@ def _bring(wire: Wire, board: Board, files: dict[str, bytes], say: Say) -> Flash
     if in_rom:
         say("the agent is in the board's ROM")
         files = {name: data for name, data in files.items() if name not in in_rom}
-    different = {name: files[name] for name in flash_files.differing(files, found.hashes)}
+    different = {name: files[name] for name in differing(files, found.hashes)}
     new: dict[str, bytes] = {}
     if not found.umqtt:
-        new.update(flash_files.umqtt())
+        new.update(umqtt())
     if found.hashes[marker] is None:
-        done.state, state = flash_files.new_state()
+        done.state, state = new_state()
         new.update(state)
     if not different and not new:
         say("nothing changed")

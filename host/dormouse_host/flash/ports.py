@@ -15,8 +15,7 @@ from serial.tools import list_ports
 
 from dormouse_host.address import is_loopback
 from dormouse_host.errors import HostError
-from dormouse_host.flash import kinds as boards
-from dormouse_host.flash.kinds import Board
+from dormouse_host.flash.kinds import Board, load, names
 
 _UNIX98_PTY = 136  # major device number of /dev/pts/*
 
@@ -55,7 +54,7 @@ def choose(board: Board, ports: Iterable[PortInfo]) -> PortInfo:
 
 def choose_any(ports: Iterable[PortInfo]) -> PortInfo:
     """The one port that can be a board of any kind. HostError with the list where there are several, or none."""
-    return _choose([boards.load(name) for name in boards.names()], ports, "board")
+    return _choose([load(name) for name in names()], ports, "board")
 
 
 def _choose(kinds: Sequence[Board], ports: Iterable[PortInfo], what: str) -> PortInfo:

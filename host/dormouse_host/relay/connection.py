@@ -2,7 +2,7 @@
 
 Must stay true: paho keeps nothing from one connection to the next, so that it never publishes by itself what the
 ledger has not claimed again; what came in is acknowledged only by `confirm`; every wait has an end; no more is read
-than one batch, before that is taken away (bounded.py has the bounds of a packet).
+than one batch, before that is taken away (broker/client.py has the bounds of a packet).
 """
 
 import socket
@@ -17,7 +17,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from dormouse import protocol
 from dormouse_host.address import BrokerAddress, failure, secure
-from dormouse_host.broker import bounded
+from dormouse_host.broker import client
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.outward import Ack, Outgoing
 from dormouse_host.ledger.store import Incoming
@@ -65,7 +65,7 @@ class Connection:
         self._flying: dict[int, Outgoing] = {}  # by paho's message id
         how = {} if mqtt5 else {"clean_session": False}
         version = paho.MQTTv5 if mqtt5 else paho.MQTTv311
-        self._client = bounded.Client(
+        self._client = client.Client(
             client_id,
             protocol=version,
             reconnect_on_failure=False,
@@ -90,7 +90,7 @@ class Connection:
     def _connect(self, address: BrokerAddress) -> None:
         try:
             if self.mqtt5:
-                asked = bounded.asked(SessionExpiryInterval=_NEVER, ReceiveMaximum=_RECEIVE_MAXIMUM)
+                asked = client.asked(SessionExpiryInterval=_NEVER, ReceiveMaximum=_RECEIVE_MAXIMUM)
                 self._client.connect(address.host, address.port, _KEEPALIVE, clean_start=False, properties=asked)
             else:
                 self._client.connect(address.host, address.port, _KEEPALIVE)

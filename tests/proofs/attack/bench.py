@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Self
 from dormouse_host import Fleet, processes
 from dormouse_host.address import BrokerAddress
 from dormouse_host.agent import toolchain
-from dormouse_host.broker import credentials, environment
+from dormouse_host.broker import credentials, setup
 from dormouse_host.broker.client import Publisher
 from dormouse_host.broker.setup import add_relay
 from dormouse_host.broker_check.probe import Client, NoAnswer
@@ -65,7 +65,7 @@ class Bench:
 
     def __enter__(self) -> Self:
         self.broker.start()
-        said = environment.read(self.made.relay_file("main").read_text())
+        said = setup.read_environment(self.made.relay_file("main").read_text())
         self.secrets[said["MQTT_PASSWORD"]] = "the relay's password"
         with Fleet(self.db, make=True):
             pass

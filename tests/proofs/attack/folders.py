@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from dormouse_host import files
-from dormouse_host.broker import credentials
-from dormouse_host.broker import setup as door
+from dormouse_host.broker import credentials, setup
+from dormouse_host.broker.folder import BrokerFolder
 from dormouse_host.errors import HostError
 from proofs.attack import Outcome, attack
 from proofs.attack.bench import Bench
@@ -30,7 +30,7 @@ def try_links(bench: Bench) -> Outcome:
     found, refused = b"", 0
     with open_folder() as folder:
         ports = {"port": made_broker.free_port(), "cert_port": made_broker.free_port()}
-        made = door.init(folder / "b", ["127.0.0.1"], user=NAME, **ports)  # type: ignore[arg-type]
+        made = setup.init(folder / "b", ["127.0.0.1"], user=NAME, **ports)  # type: ignore[arg-type]
         key = (made.path / "ca" / "ca.key").read_bytes().splitlines()[1]
         if does(made.passwd.unlink) or does((made.broker / "acl").unlink):
             return Outcome(True, "they can be replaced")
@@ -41,7 +41,7 @@ def try_links(bench: Bench) -> Outcome:
             path.unlink()
             path.symlink_to("../ca/ca.key")
             try:
-                credentials.provision(door.BrokerFolder(made.path), f"d{n}", folder)
+                credentials.provision(BrokerFolder(made.path), f"d{n}", folder)
             except HostError:
                 refused += 1
             found += readable(made.broker)

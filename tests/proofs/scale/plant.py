@@ -18,17 +18,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-from dormouse_host import processes as children
 from dormouse_host.agent import toolchain
-from dormouse_host.broker import trial
+from dormouse_host.broker import local
 from dormouse_host.broker.local import Mosquitto
 from dormouse_host.fleet import Fleet
+from dormouse_host.processes import start, stop
 from proofs.scale import counted_relay
 from proofs.scale.devices import NAME
 
 # As `dormouse broker run` has it, but for two: what a fleet needs (docs/results.md, "Many devices").
 BROKER = {
-    **{key: value for key, _, value in (line.partition(" ") for line in trial.SETTINGS)},
+    **{key: value for key, _, value in (line.partition(" ") for line in local.TRIAL_SETTINGS)},
     "max_inflight_messages": "0",
     "max_queued_messages": "100000",
 }
@@ -130,13 +130,13 @@ class Plant:
         argv = [sys.executable, "-m", "proofs.scale.counted_relay", str(self._counts), *self.settings.constants, "--"]
         argv += ["relay", "--name", "scale", "--db", str(self.db), "--broker", self.broker.address.url]
         with self._log.open("wb") as log:
-            self.relay = children.start(argv, output=log, env=self._environment())
+            self.relay = start(argv, output=log, env=self._environment())
         self.until(lambda: " connected " in self._log.read_text(), 30)
 
     def stop_relay(self) -> None:
         """End it in order."""
         if self.relay:
-            children.stop(self.relay)
+            stop(self.relay)
             self.relay = None
 
     def _environment(self) -> dict[str, str]:

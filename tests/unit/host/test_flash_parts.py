@@ -12,8 +12,7 @@ from serial import SerialException
 
 from dormouse_host.errors import HostError
 from dormouse_host.flash import doctor, firmware, first_wake, flash, kinds, wire
-from dormouse_host.flash import ports as flash_ports
-from dormouse_host.flash.ports import Place, PortInfo
+from dormouse_host.flash.ports import Place, PortInfo, choose, is_virtual
 from dormouse_host.flash.project import DeviceFiles
 from dormouse_host.lab.demo_device import parse
 
@@ -32,20 +31,20 @@ def unheard(line):
 
 
 def test_without_a_port_it_is_the_one_board_connected():
-    assert flash_ports.choose(PICO, [BRIDGE, ACM]) == ACM
-    assert flash_ports.choose(ESP, [BRIDGE, ACM]) == BRIDGE
+    assert choose(PICO, [BRIDGE, ACM]) == ACM
+    assert choose(ESP, [BRIDGE, ACM]) == BRIDGE
 
 
 def test_several_boards_are_listed_with_their_serial_numbers():
     other = PortInfo("/dev/ttyACM1", "2e8a:0005", "E77")
     with pytest.raises(HostError, match=r"/dev/ttyACM0 \(2e8a:0005 serial E66\); /dev/ttyACM1.*E77") as caught:
-        flash_ports.choose(PICO, [ACM, other])
+        choose(PICO, [ACM, other])
     assert caught.value.code == 2
 
 
 def test_no_board_at_all_is_said_with_what_there_is():
     with pytest.raises(HostError, match=r"no Raspberry Pi Pico W.*other ports: /dev/ttyUSB0") as caught:
-        flash_ports.choose(PICO, [BRIDGE])
+        choose(PICO, [BRIDGE])
     assert caught.value.code == 4
 
 
@@ -65,16 +64,16 @@ def test_a_virtual_board_is_known_by_its_port_alone(tmp_path):
     try:
         link = tmp_path / "port"
         link.symlink_to(os.ttyname(slave))
-        assert flash_ports.is_virtual(os.ttyname(slave))
-        assert flash_ports.is_virtual(str(link)), "a symlink to one"
+        assert is_virtual(os.ttyname(slave))
+        assert is_virtual(str(link)), "a symlink to one"
         assert Place(str(link)).device() == os.ttyname(slave)
     finally:
         os.close(master)
         os.close(slave)
-    assert flash_ports.is_virtual("socket://127.0.0.1:4000")
-    assert not flash_ports.is_virtual("socket://10.0.0.7:4000")
-    assert not flash_ports.is_virtual("rfc2217://localhost:4000")
-    assert not flash_ports.is_virtual("/dev/ttyACM0")
+    assert is_virtual("socket://127.0.0.1:4000")
+    assert not is_virtual("socket://10.0.0.7:4000")
+    assert not is_virtual("rfc2217://localhost:4000")
+    assert not is_virtual("/dev/ttyACM0")
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "LOCALHOST"])

@@ -9,8 +9,8 @@ import pytest
 
 from dormouse_host import settings
 from dormouse_host.errors import HostError
-from dormouse_host.flash import files as flash_files
 from dormouse_host.flash import kinds, project, project_init
+from dormouse_host.flash.files import MAIN_TEXT, collect, new_state
 from support.certificates import Authority
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -133,7 +133,7 @@ def test_what_init_makes_can_be_flashed_and_is_the_example_in_git(tmp_path):
     assert made == ["app.py", "dormouse.toml", ".gitignore"]
     assert stat.S_IMODE((tmp_path / "dormouse.toml").stat().st_mode) == 0o600, "passwords go there"
     here = project.read(tmp_path)
-    assert flash_files.collect(here, POSIX, None, files(here))["app.py"] == project_init.APP.encode()
+    assert collect(here, POSIX, None, files(here))["app.py"] == project_init.APP.encode()
     assert settings.read(None, None, {}, tmp_path).broker == here.values["broker"], "the fleet's commands read it too"
     assert (ROOT / "dormouse.example.toml").read_text() == project_init.SETTINGS
     assert "dormouse.toml" in (tmp_path / ".gitignore").read_text()
@@ -163,7 +163,7 @@ def test_a_file_of_the_app_that_cannot_be_flashed_is_named(write, tmp_path, name
     here = write(f"broker = 'mqtt://a'\n[app]\nfiles = ['{name}']")
     (tmp_path / "broken.py").write_text("def f(:\n")
     with pytest.raises(HostError, match=message) as caught:
-        flash_files.collect(here, POSIX, None, files(here))
+        collect(here, POSIX, None, files(here))
     assert name.rpartition("/")[2] in str(caught.value)
 
 
@@ -171,13 +171,13 @@ def test_main_takes_effect_last_and_configuration_just_before_it(write, tmp_path
     here = write("broker = 'mqtt://a'\n[app]\nfiles = ['lib/sensor.py']")
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "sensor.py").write_text("x = 1\n")
-    names = list(flash_files.collect(here, POSIX, None, files(here)))
+    names = list(collect(here, POSIX, None, files(here)))
     assert names[-3:] == ["config.json", "secrets.json", "main.py"]
     assert "lib/sensor.py" in names
 
 
 def test_main_is_what_lies_in_the_repository():
-    assert (ROOT / "device" / "main.py").read_bytes() == flash_files.MAIN_TEXT
+    assert (ROOT / "device" / "main.py").read_bytes() == MAIN_TEXT
 
 
 def test_a_board_s_battery_pin_is_its_default_and_the_led_stays_off(write):
@@ -198,16 +198,16 @@ def test_a_package_is_found_by_mpremote_s_mip_and_kept_for_a_flash_without_it(wr
     (package / "bme.py").write_text("y = 2\n")
     (package / "package.json").write_text(json.dumps({"urls": [["bme/driver.py", "bme.py"]]}))
     here = write(f"broker = 'mqtt://a'\n[app]\npackages = ['{package}/package.json']")
-    found = flash_files.collect(here, POSIX, None, files(here))
+    found = collect(here, POSIX, None, files(here))
     assert found["lib/bme/driver.py"] == b"y = 2\n"
     (package / "bme.py").unlink()
-    assert flash_files.collect(here, POSIX, None, files(here))["lib/bme/driver.py"] == b"y = 2\n"
+    assert collect(here, POSIX, None, files(here))["lib/bme/driver.py"] == b"y = 2\n"
 
 
 def test_a_package_that_is_nowhere_is_named(write):
     here = write("broker = 'mqtt://a'\n[app]\npackages = ['./nowhere/package.json']")
     with pytest.raises(HostError, match=r"package ./nowhere/package.json: "):
-        flash_files.collect(here, POSIX, None, files(here))
+        collect(here, POSIX, None, files(here))
 
 
 def test_a_new_state_is_one_that_the_agent_finds(tmp_path):
@@ -215,8 +215,8 @@ def test_a_new_state_is_one_that_the_agent_finds(tmp_path):
     from dormouse.inbox import Inbox
     from dormouse.ports.storage import Storage
 
-    name, written = flash_files.new_state()
+    name, written = new_state()
     for path, data in written.items():
         (tmp_path / Path(path).name).write_bytes(data)
     assert Inbox(Storage(str(tmp_path)), lambda n: b"\xff" * n, 8, lambda name: None).state == name
-    assert flash_files.new_state()[0] != name
+    assert new_state()[0] != name

@@ -18,7 +18,7 @@ from paho.mqtt import client as paho
 from dormouse import payloads, protocol
 from dormouse_host.address import BrokerAddress
 from dormouse_host.agent import process
-from dormouse_host.broker import bounded
+from dormouse_host.broker import client
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds
 from dormouse_host.lab.bench.cases import OURS, Style
@@ -38,7 +38,7 @@ class Collector:
         self.records: dict[int, int] = {}
         self.state = ""
         self._changed = threading.Condition()
-        self._client = bounded.Client(f"bench-{device}")
+        self._client = client.Client(f"bench-{device}")
         self._client.on_message = self._take
         self._client.connect(address.host, address.port)
         self._client.subscribe(protocol.topic(protocol.ROOT, device, "up/#"), 1)

@@ -1,0 +1,262 @@
+"""The folder of a broker that `dormouse broker init` made: its files, passwords and rights, and the reload.
+
+A password file holds `user:$7$101$salt$hash`, PBKDF2 with HMAC-SHA512 as mosquitto 2 reads and writes it; it is written
+here and not by mosquitto_passwd, whose arguments every process of the machine can read. The broker counts as reloaded
+only after it has accepted a credential that was made for this question.
+"""
+
+import base64
+import contextlib
+import hashlib
+import os
+import pwd
+import re
+import secrets
+import shlex
+import signal
+import socket
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dormouse_host import files
+from dormouse_host.address import host_name, tls_context
+from dormouse_host.broker.authority import Authority
+from dormouse_host.errors import HostError
+
+_RELOADED = "reload#"  # nobody's id; to a name with # in it mosquitto gives no rights by pattern
+_WITHIN = 10.0  # seconds; an idle machine takes a few hundredths of one
+_ONE_TRY = 2.0
+_LOOK = 0.02
+_ACCEPTED = b"\x20\x02\x00\x00"  # CONNACK: MQTT 3.1.1, section 3.2
+_ITERATIONS = 101  # mosquitto's own; our passwords are 128 random bits, which no dictionary has
+_SALT = 12  # bytes, as mosquitto's own
+
+
+@dataclass(frozen=True)
+class BrokerFolder:
+    """The folder that `dormouse broker init` made."""
+
+    path: Path
+
+    @property
+    def broker(self) -> Path:
+        """What the broker itself reads and writes."""
+        return self.path / "broker"
+
+    @property
+    def configuration(self) -> Path:
+        return self.path / "mosquitto.conf"
+
+    @property
+    def passwd(self) -> Path:
+        return self.broker / "passwd"
+
+    @property
+    def pid(self) -> Path:
+        """Where the broker writes its process's number down."""
+        return self.broker / "mosquitto.pid"
+
+    @property
+    def ca(self) -> Path:
+        """The CA's certificate, for whoever connects."""
+        return self.path / "ca.crt"
+
+    @property
+    def authority(self) -> Authority:
+        """The CA. HostError where it isn't there."""
+        return Authority.load(self.path / "ca")
+
+    @property
+    def command(self) -> str:
+        """What starts the broker."""
+        return f"mosquitto -c {shlex.quote(str(self.configuration))}"
+
+    def alone(self) -> AbstractContextManager[None]:
+        """No other process changes the folder meanwhile; not to be nested."""
+        return files.alone(self.path)
+
+    def reload(self) -> bool:
+        """Have the broker read passwords, rights and revoked certificates again. Is it known that it has?
+
+        mosquitto reads all of them in one go and serves nobody meanwhile, so that one question is enough. The folder is
+        held by the caller.
+        """
+        pid = self._running()
+        if pid is None:
+            return False
+        password = fresh_password()
+        put_password(self.passwd, _RELOADED, password)
+        deadline = time.monotonic() + _WITHIN
+        try:
+            while not handles(pid) and time.monotonic() < deadline:
+                time.sleep(_LOOK)
+            if handles(pid):
+                os.kill(pid, signal.SIGHUP)
+            while time.monotonic() < deadline:
+                with contextlib.suppress(OSError):
+                    if self._lets_in(password):
+                        return True
+                time.sleep(_LOOK)
+        except OSError:  # gone meanwhile, or another user's
+            pass
+        finally:
+            remove_password(self.passwd, _RELOADED)
+        return False
+
+    def _running(self) -> int | None:
+        """This folder's broker, where it runs on this machine."""
+        try:
+            pid = int(files.find(self.pid) or b"")
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError, HostError):
+            return None
+        return pid if str(self.configuration).encode() in words else None
+
+    def _lets_in(self, password: str) -> bool:
+        """Does it take this password? OSError where it can't be asked."""
+        context = tls_context(str(self.ca))
+        context.check_hostname = False  # loopback need not be among its names, and this CA has signed one server only
+        fields = (b"", _RELOADED.encode(), password.encode())
+        head = b"\x00\x04MQTT\x04\xc2\x00\x0a"  # 3.1.1, user and password, clean session, 10 s
+        body = head + b"".join(len(text).to_bytes(2, "big") + text for text in fields)
+        with (
+            socket.create_connection(("127.0.0.1", self.ports[0]), _ONE_TRY) as plain,
+            context.wrap_socket(plain) as secure,
+        ):
+            secure.sendall(bytes((0x10, len(body))) + body)
+            if secure.recv(len(_ACCEPTED)) != _ACCEPTED:
+                return False
+            secure.sendall(b"\xe0\x00")
+            return True
+
+    def relay_file(self, name: str) -> Path:
+        """The environment of the relay `name`."""
+        return self.path / f"relay-{name}.env"
+
+    def said(self, pattern: str) -> list[str]:
+        """What a regular expression finds in the configuration."""
+        return re.findall(pattern, files.read(self.configuration), re.MULTILINE)
+
+    @property
+    def root(self) -> str:
+        """The first levels of every topic."""
+        found = re.search(r"^pattern read (.+)/%u/down/#$", files.read(self.broker / "acl"), re.MULTILINE)
+        if found is None:
+            raise HostError(f"{self.broker / 'acl'} is not as `dormouse broker init` wrote it", 2)
+        return found[1]
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """For those with a password, and for those with a certificate."""
+        ports = [int(port) for port in self.said(r"^listener (\d+)")]
+        if len(ports) != 2:
+            raise HostError(f"{self.configuration} has not the two listeners of `dormouse broker init`", 2)
+        return ports[0], ports[1]
+
+    @property
+    def names(self) -> list[str]:
+        """The names and addresses under which the broker is reached."""
+        return [host_name(name) for name in files.read(self.path / "names").splitlines()]
+
+    @property
+    def host(self) -> str:
+        """The one of them that clients use: the first that was given."""
+        return self.names[0]
+
+    def url(self, *, cert: bool = False, user: str = "") -> str:
+        """Where a client finds the broker, without a password."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"mqtts://{user}{'@' if user else ''}{host}:{self.ports[cert]}"
+
+
+def handles(pid: int) -> bool:
+    """Does this process handle SIGHUP? It ends one that does not, and mosquitto writes its id down before it does."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) >> (signal.SIGHUP - 1) & 1)
+
+
+def open_folder(path: Path) -> BrokerFolder:
+    """A folder that `init` made. HostError where it is none."""
+    made = BrokerFolder(path.resolve())
+    if not made.configuration.is_file() or not (made.path / "ca" / "ca.key").is_file():
+        raise HostError(f"{path} is not a broker's folder: dormouse broker init {path}", 2)
+    if made.path.stat().st_uid == 0 and made.broker.stat().st_uid != 0:  # made before the broker's folder was root's
+        for user in made.said(r"^user (\S+)$"):
+            let_broker_in(made, user)
+    return made
+
+
+def let_broker_in(made: BrokerFolder, owner: str) -> None:
+    """Root's broker becomes `owner`: it reads what is here, and writes nothing but its data and its process's number.
+
+    In a folder of its own it could put a link in a file's place, to what only root can read.
+    """
+    if not owner or os.geteuid() != 0:
+        return
+    user = pwd.getpwnam(owner)
+    if user.pw_uid == 0:
+        return
+    files.give(made.broker, 0, user.pw_gid, 0o750)
+    files.give(made.broker / "data", user.pw_uid, user.pw_gid, 0o700)
+    if files.find(made.pid) is None:
+        files.write(made.pid, "", files.PUBLIC)
+        os.chown(made.pid, user.pw_uid, user.pw_gid, follow_symlinks=False)
+
+
+# ---- passwords
+
+
+def fresh_password() -> str:
+    """A new password: 128 random bits."""
+    return secrets.token_urlsafe(16)
+
+
+def hashed(password: str) -> str:
+    """What the file holds of a password."""
+    salt = os.urandom(_SALT)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)
+    return f"$7${_ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+
+
+def users(path: Path) -> list[str]:
+    """Who is in the file."""
+    return [line.partition(":")[0] for line in files.read(path).splitlines() if ":" in line]
+
+
+def put_password(path: Path, user: str, password: str) -> None:
+    """Let `user` in with this password, and with no other one."""
+    _rewrite(path, user, f"{user}:{hashed(password)}\n")
+
+
+def remove_password(path: Path, user: str) -> bool:
+    """Let `user` in no more. Was it there?"""
+    there = user in users(path)
+    _rewrite(path, user, "")
+    return there
+
+
+def _rewrite(path: Path, user: str, line: str) -> None:
+    before = files.read(path, "")
+    kept = [other for other in before.splitlines(keepends=True) if other.partition(":")[0] != user]
+    files.write(path, "".join(kept) + line, files.SHARED)
+
+
+# ---- rights
+
+
+def add_rights(made: BrokerFolder, user: str, lines: str) -> None:
+    """Give a user rights of its own, instead of those it had of its own."""
+    remove_rights(made, user)
+    acl = made.broker / "acl"
+    files.write(acl, f"{files.read(acl)}\nuser {user}\n{lines}", files.SHARED)
+
+
+def remove_rights(made: BrokerFolder, user: str) -> None:
+    """Take a user's own rights, or denials, away; those by pattern stay."""
+    acl = made.broker / "acl"
+    blocks = files.read(acl).split("\nuser ")
+    kept = [blocks[0], *(block for block in blocks[1:] if block.partition("\n")[0] != user)]
+    files.write(acl, "\nuser ".join(kept), files.SHARED)
