@@ -142,7 +142,7 @@ fuzz: setup ## made-up bytes for every parser, on both interpreters; ARGS="--sec
 
 .PHONY: size
 size: $(STAMP) ## bytes of .mpy of each module of the agent, and of what is flashed; fails above the limit
-	@$(RUN) -m dormouse_host.agent.mpy
+	@$(RUN) -m dormouse_host.lab.size
 
 .PHONY: board
 board: setup ## run a virtual board until Ctrl-C: BOARD=RPI_PICO_W DIR=build/board [APP=app.py BROKER=… DEVICE=…]

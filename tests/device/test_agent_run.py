@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from dormouse_host.agent.log import Event, Lines, parse
 from dormouse_host.broker.client import Publisher
 from dormouse_host.flash import kinds
-from dormouse_host.flash.first_wake import Lines
-from dormouse_host.lab.demo_device import Event, parse
 from support.device_folder import APP
 
 PATIENCE = 40  # seconds for a process that a busy machine starts

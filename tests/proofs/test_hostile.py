@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dormouse_host.agent import process
+from dormouse_host.agent import toolchain
 from proofs.hostile import cases, sweep
 from proofs.hostile.stage import Row, new_world, run
 from proofs.powercut import planted
@@ -73,7 +73,7 @@ def test_an_agent_that_waits_without_a_deadline_is_seen(monkeypatch, tmp_path):
     line = "        left = int(min(self.deadline - self.clock(), self.patience))\n"
     bug = planted.Bug(line, "        left = 12000\n", "", "", "", "")
     agent = planted.plant(bug, tmp_path)
-    monkeypatch.setattr(process, "agent_folder", lambda: agent)
+    monkeypatch.setattr(toolchain, "agent_folder", lambda: agent)
     case = next(case for case in cases.CASES if case.name == "silent after accept")
     with new_world() as planted_world:
         row = run(planted_world, case, "cpython", False)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dormouse_host.agent import mpy, toolchain
-from dormouse_host.agent.compiled import compile_file
-from dormouse_host.lab.demo_device import Event, parse
+from dormouse_host.agent.log import Event, parse
+from dormouse_host.agent.mpy import compile_file
 from dormouse_host.virtual.board import VirtualBoard
 
 APP = """

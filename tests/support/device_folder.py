@@ -20,7 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from dormouse_host.address import BrokerAddress
 from dormouse_host.agent import process
-from dormouse_host.lab.demo_device import Event, parse
+from dormouse_host.agent.log import Event, parse
 
 HUNG = 40  # seconds after which a wake's process counts as hung
 COMES = 30  # seconds for what another process is to send: only a test that fails waits so long

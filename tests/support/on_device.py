@@ -22,8 +22,9 @@ from typing import NamedTuple
 
 import pytest
 
-from dormouse_host.agent import compiled
-from dormouse_host.agent.process import Kind, agent_folder, interpreter
+from dormouse_host.agent import mpy
+from dormouse_host.agent.process import Kind, interpreter
+from dormouse_host.agent.toolchain import agent_folder
 from support.needs import need_micropython
 
 FOLDER = Path(__file__).parents[1] / "unit" / "device"
@@ -113,8 +114,8 @@ def run_file(path: Path, names: list[str], kind: Kind, heap: str) -> dict[str, O
         code = f"import runner; runner.run({path.stem!r}, {names!r}, {str(work / 'scratch')!r}, {str(report)!r})"
         if kind == "micropython":
             for source in [path, *(file for file in FOLDER.glob("*.py") if not file.name.startswith("test_"))]:
-                compiled.compile_file(source, work / "lib" / f"{source.stem}.mpy")
-            folders = [work / "lib", compiled.library(agent_folder())]
+                mpy.compile_file(source, work / "lib" / f"{source.stem}.mpy")
+            folders = [work / "lib", mpy.library(agent_folder())]
         else:
             folders = [path.parent, FOLDER, agent_folder()]
         argv, environment = interpreter(kind, ["-c", code], folders, heap)

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from dormouse_host import Fleet
 from dormouse_host.address import BrokerAddress
-from dormouse_host.agent import process as device_process
+from dormouse_host.agent import process
 from dormouse_host.ledger import schema
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.relay.relay import Relay
@@ -54,7 +54,7 @@ class Running(logging.Handler):
         logging.getLogger("dormouse.relay").removeHandler(self)
 
 
-def make_device(tmp_path, broker, kind: device_process.Kind = "micropython", **how) -> Device:
+def make_device(tmp_path, broker, kind: process.Kind = "micropython", **how) -> Device:
     if kind == "micropython":
         need_micropython()
     return Device(tmp_path / "dev", DeviceInterpreter(kind), broker.address.url, **how)

@@ -22,7 +22,6 @@ from dormouse.errors import ConfigError
 from dormouse.ports import posix
 from dormouse_host.agent import toolchain
 from dormouse_host.errors import HostError
-from dormouse_host.flash.project import DeviceFiles
 from dormouse_host.processes import Stop
 
 _DUE = "due"  # in the folder: Unix seconds of the planned next wake
@@ -65,16 +64,19 @@ class Port(posix.Port):
 class Agent:
     """`app` on this machine; `folder` holds its state, its lock and the time of its next wake."""
 
-    def __init__(self, app: Path, folder: Path, device: DeviceFiles, emit: Callable[[str], None]) -> None:
+    def __init__(
+        self, app: Path, folder: Path, files: Mapping[str, bytes], connect_every: float, emit: Callable[[str], None]
+    ) -> None:
+        """`files`: config.json and secrets.json, with certificates and keys; `connect_every`: s to the first wake."""
         if not app.is_file() or app.suffix != ".py" or not app.stem.isidentifier():
             raise HostError(f"{app}: a Python file is wanted, named as a module can be", 2)
         self._app = app.resolve()
         self._folder = folder
-        self._files = device.contents()
+        self._files = files
         self._emit = emit
         self._stopped = Stop()
         self._cause = "power"
-        self._sleep = int(device.full["connect_every"] * 1000)  # ms until the next wake, as the last one has planned
+        self._sleep = int(connect_every * 1000)  # ms until the next wake, as the last one has planned
 
     def once(self, *, timer: bool) -> int:
         """One wake, which no signal cuts short; its exit code: 0 finished, 1 network or broker, 2 configuration.

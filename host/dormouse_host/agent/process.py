@@ -5,14 +5,13 @@ own import path; MicroPython gets what a board has, the agent compiled to .mpy a
 number of objects on 32 bits and on 64.
 """
 
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from dormouse_host.agent import compiled, toolchain
+from dormouse_host.agent import mpy, toolchain
 from dormouse_host.errors import HostError
 
 Kind = Literal["cpython", "micropython"]
@@ -29,11 +28,11 @@ def command(
     if rom and kind == "micropython":
         arguments = [
             str(Path(__file__).with_name("romfs_wake.py")),
-            str(compiled.rom(agent_folder())),
+            str(mpy.rom(toolchain.agent_folder())),
             str(device_dir),
         ]
         return interpreter(kind, arguments, [], heap)
-    library = compiled.bundle(agent_folder()) if kind == "micropython" else agent_folder()
+    library = mpy.bundle(toolchain.agent_folder()) if kind == "micropython" else toolchain.agent_folder()
     return interpreter(kind, ["-m", "dormouse.ports.posix", str(device_dir)], [library], heap)
 
 
@@ -57,11 +56,3 @@ def heap_size(heap: str, bits: int) -> str:
     if not (heap[:-1].isdigit() and heap[-1] in "kM"):
         raise HostError(f"heap {heap}: not a size such as 192k or 1M", 2)
     return f"{int(heap[:-1]) * bits // 32}{heap[-1]}"
-
-
-def agent_folder() -> Path:
-    """The folder that contains the package `dormouse`, found without importing it."""
-    spec = importlib.util.find_spec("dormouse")
-    if spec is None or spec.origin is None:
-        raise HostError("the package dormouse is missing: install dormouse-mqtt again")
-    return Path(spec.origin).resolve().parents[1]

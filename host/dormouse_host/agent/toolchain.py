@@ -7,6 +7,7 @@ fetched once; what a person chose with UMQTT= or MICROPYTHON= is used or is an e
 import errno
 import functools
 import hashlib
+import importlib.util
 import io
 import os
 import shutil
@@ -19,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import platformdirs
 
 from dormouse_host.agent import newer_release
 from dormouse_host.errors import HostError
@@ -56,9 +59,7 @@ def cache_folder() -> Path:
     root = Path(__file__).resolve().parents[3]
     if (root / "pyproject.toml").is_file():
         return root / ".cache"
-    if sys.platform == "darwin":
-        return _own(Path.home() / "Library" / "Caches" / "dormouse")
-    return _own(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dormouse")
+    return _own(platformdirs.user_cache_path("dormouse", appauthor=False))
 
 
 def _own(folder: Path) -> Path:
@@ -68,6 +69,14 @@ def _own(folder: Path) -> Path:
         if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
             raise HostError(f"{folder}: another user may write there: set XDG_CACHE_HOME", 2)
     return folder
+
+
+def agent_folder() -> Path:
+    """The folder that contains the package `dormouse`, found without importing it."""
+    spec = importlib.util.find_spec("dormouse")
+    if spec is None or spec.origin is None:
+        raise HostError("the package dormouse is missing: install dormouse-mqtt again")
+    return Path(spec.origin).resolve().parents[1]
 
 
 def umqtt_folder() -> Path:

@@ -103,7 +103,7 @@ def monitor(
 
     Over sleeps, too, in which its port is gone.
     """
-    from dormouse_host.flash.monitor import monitor as run
+    from dormouse_host.flash.first_wake import monitor as run
     from dormouse_host.flash.ports import Place, attached, choose_any
 
     run(Place(port or choose_any(attached()).device), seconds, _event if json else _echo, terminal.warn)
@@ -111,7 +111,7 @@ def monitor(
 
 def _event(line: str) -> None:
     """A line of the device's log as JSON; what is none of its log as text."""
-    from dormouse_host.lab.demo_device import parse
+    from dormouse_host.agent.log import parse
 
     event = parse(line)
     terminal.json_line({"text": line} if event is None else {"event": event.name, **event.fields})
@@ -152,7 +152,7 @@ def romfs(
     """
     from dormouse_host import files
     from dormouse_host.agent import mpy
-    from dormouse_host.agent.romfs import image
+    from dormouse_host.agent.mpy import image
     from dormouse_host.flash import kinds
     from dormouse_host.flash.files import umqtt
 
@@ -193,7 +193,7 @@ def init(
     json: Json = False,
 ) -> None:
     """Make a new project: app.py, dormouse.toml, .gitignore. What is there already stays as it is."""
-    from dormouse_host.flash.project_init import init as run
+    from dormouse_host.flash.project import init as run
 
     made = run(folder)
     text = f"{folder}: {'made ' + ', '.join(made) if made else 'everything is there already'}"
@@ -230,5 +230,6 @@ def agent_run(
         over["broker"] = broker
     files = project.device_files(here, kinds.load("POSIX"), name, over, os.environ)
     folder = state or platformdirs.user_state_path("dormouse") / name
-    running = Agent(app, folder, files, _event if json else _echo)
+    emit = _event if json else _echo
+    running = Agent(app, folder, files.contents(), files.full["connect_every"], emit)
     sys.exit(running.stay() if stay else running.once(timer=timer))

@@ -4,14 +4,16 @@ Must stay true: success is what the device said, a wake that connected and ended
 a failure names the stage that the device named.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dormouse_host.flash.ports import Place
+from dormouse_host.agent.log import Event, Lines, parse
+from dormouse_host.errors import HostError
+from dormouse_host.flash.ports import Place, holders
 from dormouse_host.flash.wire import LostBoard, Wire
-from dormouse_host.lab.demo_device import Event, parse
 
 STAGES = {
     "ap": "no access point called {ssid} answers: is the name right, is it on 2.4 GHz, is it near enough?",
@@ -50,19 +52,6 @@ class FirstWake:
         names = {"ssid": config.get("ssid") or "(none configured)", "host": config["host"], "port": config["port"]}
         meaning = STAGES.get(self.stage or "", _OTHER).format(**names)
         return f"first wake: {self.stage}: {meaning}" + (f" ({self.why})" if self.why else "")
-
-
-class Lines:
-    """Whole lines out of pieces; an unended one of more than 4 KiB is dropped."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[str]:
-        """The lines that `data` completes."""
-        *whole, rest = (self._rest + data).split(b"\n")
-        self._rest = rest if len(rest) <= 4096 else b""
-        return [line.decode(errors="replace").rstrip("\r") for line in whole]
 
 
 def follow(
@@ -141,3 +130,28 @@ def judge(events: tuple[Event, ...], seconds: float) -> FirstWake:
     if "connected" not in names:
         return FirstWake(events, "schedule", "the device did not try to connect at this wake", asleep)
     return FirstWake(events, None, None, asleep)
+
+
+# ---- dormouse monitor
+
+
+def monitor(
+    place: Place, seconds: float | None, show: Callable[[str], None], warn: Callable[[str], None] = lambda line: None
+) -> None:
+    """Hand each line that the board prints to `show`, for `seconds` or until interrupted.
+
+    `warn` is told once of a port that is not there or can't be opened. HostError where another program holds it,
+    because that one gets half of the lines.
+    """
+    device = place.device()
+    if device and not place.virtual and (names := holders(device)):
+        raise HostError(f"{device} is held by {', '.join(names)}: end it first")
+
+    def on_line(line: str) -> bool:
+        show(line)
+        return False
+
+    def missing(why: str) -> None:
+        warn(f"waiting for {place}: {why}")
+
+    follow(place, None, math.inf if seconds is None else seconds, on_line, missing)

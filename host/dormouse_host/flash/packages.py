@@ -8,8 +8,10 @@ import argparse
 import contextlib
 import hashlib
 import io
+import json
 import shutil
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +20,12 @@ from mpremote.commands import CommandError
 from mpremote.mip import do_mip
 from mpremote.transport import Transport
 
+from dormouse import protocol
 from dormouse_host.agent import toolchain
 from dormouse_host.errors import HostError
 
 MPY_VERSION = 6  # of the bytecode that every MicroPython from 1.20 on loads
+_ELSEWHERE = ("ports/posix.py",)
 _NETWORK = 15.0  # seconds without a byte from an index
 
 
@@ -98,3 +102,27 @@ def _keep(files: dict[str, bytes], folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # another process was faster
             Path(work, "new").rename(folder)
+
+
+# ---- the agent as a package
+
+
+def package_json() -> str:
+    """device/package.json, by which `mpremote mip install` finds the agent's sources."""
+    root = toolchain.agent_folder()
+    names = sorted(str(path.relative_to(root / "dormouse")) for path in (root / "dormouse").rglob("*.py"))
+    urls = [[f"dormouse/{name}", f"dormouse/{name}"] for name in names if name not in _ELSEWHERE]
+    package = {"version": protocol.VERSION, "deps": [["umqtt.simple", "latest"]], "urls": urls}
+    lines = ",\n".join(f'  "{key}": {json.dumps(value)}' for key, value in package.items())
+    return "{\n" + lines.replace("], [", "],\n    [") + "\n}\n"
+
+
+def main() -> int:
+    """Write it."""
+    path = Path(toolchain.agent_folder()) / "package.json"
+    path.write_text(package_json())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

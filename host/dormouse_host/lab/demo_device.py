@@ -9,36 +9,16 @@ import os
 import select
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from dormouse_host import processes
 from dormouse_host.address import BrokerAddress
+from dormouse_host.agent.log import Event, parse
 from dormouse_host.errors import HostError
 
 _APP = Path(__file__).with_name("demo_app.py")
 _MARGIN = 6  # seconds of silence beyond its budget that make a device process hung; an interpreter starts in one
-
-
-@dataclass(frozen=True)
-class Event:
-    """One line of the device's log: `dormouse <ms since boot> <name>[ <json object>]`."""
-
-    name: str
-    fields: dict[str, Any]
-
-
-def parse(line: str) -> Event | None:
-    """The event in a line, or None where the line is the app's or the interpreter's own."""
-    words = line.split(" ", 3)
-    if len(words) < 3 or words[0] != "dormouse" or not words[1].isdigit():
-        return None
-    try:
-        fields = json.loads(words[3]) if len(words) == 4 else {}
-    except ValueError:
-        return None
-    return Event(words[2], fields) if isinstance(fields, dict) else None
 
 
 def _lines(pipe: IO[bytes], patience: float) -> Iterator[str]:

@@ -8,9 +8,10 @@ from time import sleep
 
 from dormouse import payloads, protocol
 from dormouse_host.address import BrokerAddress
+from dormouse_host.agent.log import Event
 from dormouse_host.broker.client import Publisher
 from dormouse_host.errors import HostError
-from dormouse_host.lab.demo_device import DemoDevice, Event
+from dormouse_host.lab.demo_device import DemoDevice
 from dormouse_host.lab.demo_outcome import Outcome, Variant
 from dormouse_host.terminal import Console
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from dormouse_host.agent import toolchain
+from dormouse_host.agent.log import Event, parse
 from dormouse_host.broker.local import Mosquitto
 from dormouse_host.errors import HostError
 from dormouse_host.flash import flash as flashing
@@ -21,7 +22,6 @@ from dormouse_host.flash import kinds, project
 from dormouse_host.flash.flash import Flashed
 from dormouse_host.flash.ports import Place
 from dormouse_host.fleet import Fleet
-from dormouse_host.lab.demo_device import Event, parse
 from dormouse_host.ledger.views import CommandView
 from dormouse_host.virtual.board import VirtualBoard, Wifi
 

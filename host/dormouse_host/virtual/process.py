@@ -20,7 +20,7 @@ import tty
 from pathlib import Path
 from typing import Any
 
-from dormouse_host.agent import compiled, process, toolchain
+from dormouse_host.agent import mpy, process, toolchain
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds
 
@@ -38,13 +38,13 @@ def firmware() -> Path:
     virtual = kinds.folder() / "virtual"
     own = [*sorted((virtual / "firmware").rglob("*.py")), virtual / "norflash.py"]
     sources = [(path, Path("frozen" if path.parent.name == "frozen" else "") / path.name) for path in own]
-    sources += [(path, "frozen" / name) for path, name in compiled.umqtt()]
+    sources += [(path, "frozen" / name) for path, name in mpy.umqtt()]
 
     def fill(folder: Path) -> None:
         for source, name in sources:
-            compiled.compile_file(source, (folder / name).with_suffix(".mpy"))
+            mpy.compile_file(source, (folder / name).with_suffix(".mpy"))
 
-    return compiled.made(sources, fill)
+    return mpy.cached(sources, fill)
 
 
 @functools.cache

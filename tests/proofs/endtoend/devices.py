@@ -16,7 +16,7 @@ from typing import Any
 from dormouse.ports.storage import Storage
 from dormouse.ring import Ring
 from dormouse_host import processes
-from dormouse_host.agent import compiled, process
+from dormouse_host.agent import mpy, process
 
 BOARD = Path(__file__).parent / "board"
 HUNG = 60.0  # seconds; a wake has 5
@@ -49,7 +49,7 @@ class Device:
         self.cuts = 0
         self.wakes = 0
         self.streams: dict[str, int] = {}  # of wiped states: the number of the newest record
-        self._library = compiled.library(agent) if kind == "micropython" else agent
+        self._library = mpy.library(agent) if kind == "micropython" else agent
         self._child: subprocess.Popen[bytes] | None = None
         folder.mkdir()
         shutil.copyfile(BOARD / "effects_app.py", folder / "app.py")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dormouse_host
-from dormouse_host.agent import process
+from dormouse_host.agent import toolchain
 from proofs.endtoend.oracle import LOST, TWICE, UNTRUE
 from proofs.endtoend.runs import Outcome, run
 from proofs.endtoend.world import Build
@@ -95,7 +95,7 @@ def hunt(bug: Bug, seed: int, folder: Path) -> Outcome:
 
 def plant(bug: Bug, folder: Path) -> Build:
     """A copy of that side's sources with the bug in them."""
-    source = Path(dormouse_host.__file__).parent if bug.side == HOST else process.agent_folder() / "dormouse"
+    source = Path(dormouse_host.__file__).parent if bug.side == HOST else toolchain.agent_folder() / "dormouse"
     copy = folder / source.name
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
     places = [file for file in sorted(copy.rglob("*.py")) if bug.old in file.read_text()]

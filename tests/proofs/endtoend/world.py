@@ -99,7 +99,7 @@ class World:
             for name in self._relay_names:
                 log = self.folder / f"relay-{name}.log"
                 self.relays.append(RelayProcess(name, self.db, url, log, build.host, self.book.module))
-            agent = build.agent or process.agent_folder()
+            agent = build.agent or toolchain.agent_folder()
             for n in range(self._count):
                 kind: process.Kind = "cpython" if n == self._count - 1 and n else "micropython"
                 self.devices.append(Device(self.folder / f"d{n}", kind, url, agent))

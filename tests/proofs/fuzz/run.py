@@ -19,7 +19,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 
-from dormouse_host.agent import compiled, process
+from dormouse_host.agent import mpy, process, toolchain
 from dormouse_host.ledger import messages
 from proofs.fuzz import targets
 from proofs.fuzz.shapes import SHAPES
@@ -115,8 +115,8 @@ def replay(examples: dict[str, dict[bytes, str]]) -> int:
                 file = f"{target}-{hashlib.sha256(data).hexdigest()[:16]}.bin"
                 (work / "corpus" / file).write_bytes(data)
                 expected[file] = (target, data, verdict)
-        compiled.compile_file(HERE / "targets.py", work / "lib" / "targets.mpy")
-        library = compiled.library(process.agent_folder())
+        mpy.compile_file(HERE / "targets.py", work / "lib" / "targets.mpy")
+        library = mpy.library(toolchain.agent_folder())
         code = f"import targets; targets.replay({str(work / 'corpus')!r}, {str(work / 'report')!r})"
         argv, environment = process.interpreter("micropython", ["-c", code], [work / "lib", library], HEAP)
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=_REPLAY, check=False)

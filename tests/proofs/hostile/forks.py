@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Self
 
-from dormouse_host.agent import process
-from dormouse_host.lab.demo_device import parse
+from dormouse_host.agent import process, toolchain
+from dormouse_host.agent.log import parse
 from support.device_folder import Ran
 
 _SERVER = """
@@ -39,7 +39,7 @@ class Forks:
     """A context manager; `wake` runs one wake of the device in that folder."""
 
     def __enter__(self) -> Self:
-        argv, environment = process.interpreter("cpython", ["-c", _SERVER], [process.agent_folder()])
+        argv, environment = process.interpreter("cpython", ["-c", _SERVER], [toolchain.agent_folder()])
         environment["DORMOUSE_CAUSE"] = "power"
         self._server = subprocess.Popen(
             argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1

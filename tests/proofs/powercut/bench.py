@@ -51,7 +51,7 @@ _SETTINGS = (
 
 def build(folder: Path, agent: Path | None = None) -> Path:
     """A folder with everything the device imports, compiled as it lies on a board; `agent` contains `dormouse`."""
-    agent = agent or process.agent_folder()
+    agent = agent or toolchain.agent_folder()
     sources = [(agent, file) for file in (agent / "dormouse").rglob("*.py")]
     sources += [(root, file) for root in (HERE / "board", VIRTUAL) for file in root.glob("*.py")]
     sources += [(toolchain.umqtt_folder(), toolchain.umqtt_folder() / "umqtt" / "simple.py")]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dormouse_host.agent import process
+from dormouse_host.agent import toolchain
 from proofs.powercut.bench import Bench
 from proofs.powercut.oracle import judge
 from proofs.powercut.points import Point, all_in
@@ -99,7 +99,7 @@ BUGS = {
 
 def plant(bug: Bug, folder: Path) -> Path:
     """A copy of the agent with the bug in it."""
-    shutil.copytree(process.agent_folder() / "dormouse", folder / "dormouse")
+    shutil.copytree(toolchain.agent_folder() / "dormouse", folder / "dormouse")
     files = [file for file in folder.rglob("*.py") if bug.old in file.read_text()]
     if [file.read_text().count(bug.old) for file in files] != [1]:
         raise ValueError(f"the agent does not say once: {bug.old}")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from dormouse import config as device_config
-from dormouse_host.agent import mpy, process
+from dormouse_host.agent import mpy, toolchain
 from dormouse_host.errors import HostError
-from dormouse_host.flash import kinds, packages, project_package
+from dormouse_host.flash import kinds, packages
 from support.needs import need_micropython
 
 ISSUE = {"ESP32_GENERIC", "ESP32_GENERIC_C3", "ESP32_GENERIC_S3", "RPI_PICO_W", "RPI_PICO2_W", "POSIX"}
@@ -130,9 +130,9 @@ def test_a_board_s_manifest_freezes_the_agent_with_its_own_port(name):
 
 
 def test_mip_installs_every_module_that_a_board_may_need():
-    """`python -m dormouse_host.flash.project_package` writes device/package.json anew."""
-    assert (process.agent_folder() / "package.json").read_text() == project_package.text()
-    assert ["dormouse/agent.py", "dormouse/agent.py"] in json.loads(project_package.text())["urls"]
+    """`python -m dormouse_host.flash.packages` writes device/package.json anew."""
+    assert (toolchain.agent_folder() / "package.json").read_text() == packages.package_json()
+    assert ["dormouse/agent.py", "dormouse/agent.py"] in json.loads(packages.package_json())["urls"]
 
 
 @pytest.mark.parametrize("port", ["esp32", "rp2"])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dormouse_host import terminal
-from dormouse_host.agent import compiled, toolchain
+from dormouse_host.agent import mpy, toolchain
 from dormouse_host.cli import app
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds, ports, project
@@ -87,7 +87,7 @@ def slow(monkeypatch):
 def test_programs_that_do_not_end_are_named(slow, tmp_path):
     board = VirtualBoard("ESP32_GENERIC", tmp_path)
     for work, why in (
-        (lambda: compiled.compiler("app.py", tmp_path / "app.py", tmp_path / "app.mpy"), r"app\.py was not compiled"),
+        (lambda: mpy.cross_compile("app.py", tmp_path / "app.py", tmp_path / "app.mpy"), r"app\.py was not compiled"),
         (lambda: toolchain._download_umqtt(), "UMQTT="),
         (lambda: board.mpremote("ls", timeout=3), "mpremote ls: not done in 3 s"),
     ):

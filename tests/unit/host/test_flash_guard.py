@@ -11,9 +11,8 @@ import pytest
 
 from dormouse_host.flash import wire as flash_link
 from dormouse_host.flash.first_wake import watch
-from dormouse_host.flash.guard import Guard, TooMuch
 from dormouse_host.flash.ports import Place
-from dormouse_host.flash.wire import LostBoard, Wire
+from dormouse_host.flash.wire import Guard, LostBoard, TooMuch, Wire
 
 
 class Chatter:

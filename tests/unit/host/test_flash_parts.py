@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from serial import SerialException
 
+from dormouse_host.agent import log
+from dormouse_host.agent.log import parse
 from dormouse_host.errors import HostError
 from dormouse_host.flash import doctor, firmware, first_wake, flash, kinds, wire
 from dormouse_host.flash.ports import Place, PortInfo, choose, is_virtual
 from dormouse_host.flash.project import DeviceFiles
-from dormouse_host.lab.demo_device import parse
 
 PICO = kinds.load("RPI_PICO_W")
 ESP = kinds.load("ESP32_GENERIC")
@@ -143,7 +144,7 @@ def test_other_ways_to_fail_are_told_apart():
 
 
 def test_lines_are_put_together_and_an_endless_one_is_dropped():
-    lines = first_wake.Lines()
+    lines = log.Lines()
     assert lines.feed(b"one\r\ntw") == ["one"]
     assert lines.feed(b"o\n\xff\n") == ["two", "\ufffd"]
     lines.feed(b"x" * 5000)

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from dormouse_host.agent import mpy, romfs
+from dormouse_host.agent import mpy
 from support.needs import need_micropython
 
 READ = """
@@ -54,8 +54,8 @@ def test_image_holds_the_agent_as_it_is_flashed_and_umqtt_simple(kind, port, tmp
 
 def test_same_files_in_any_order_make_the_same_image(tmp_path):
     files = {"lib/b/two.mpy": b"2" * 300, "lib/a.mpy": b"1", "lib/b/one.mpy": b""}
-    image = romfs.image(files)
-    assert romfs.image(dict(reversed(files.items()))) == image
+    image = mpy.image(files)
+    assert mpy.image(dict(reversed(files.items()))) == image
     (tmp_path / "image").write_bytes(image)
     assert read(tmp_path / "image", tmp_path) == {n: hashlib.sha256(d).hexdigest() for n, d in files.items()}
 

@@ -17,7 +17,7 @@ from paho.mqtt import client as paho
 
 from dormouse import payloads, protocol
 from dormouse_host.address import BrokerAddress
-from dormouse_host.agent import process
+from dormouse_host.agent import process, toolchain
 from dormouse_host.broker import client
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds
@@ -163,9 +163,9 @@ class Subject:
 
 def compiled_agent() -> Path:
     """The folder with the agent and umqtt.simple as they are flashed."""
-    from dormouse_host.agent import compiled
+    from dormouse_host.agent import mpy
 
-    return compiled.bundle(process.agent_folder())
+    return mpy.bundle(toolchain.agent_folder())
 
 
 def run(argv: Sequence[str], environment: Mapping[str, str]) -> str:
