@@ -17,9 +17,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from dormouse_host.address import BrokerAddress
 from dormouse_host.broker.local import Mosquitto, free_port
 from dormouse_host.lab.bench.proxy import Conversation, Proxy, packets
+from dormouse_host.lab.demo import Run, Variant
 from dormouse_host.lab.demo_device import DemoDevice
-from dormouse_host.lab.demo_outcome import Variant
-from dormouse_host.lab.demo_run import Run
 from dormouse_host.terminal import Console
 from support import peers
 from support.needs import need_mosquitto

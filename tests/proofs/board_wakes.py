@@ -17,7 +17,7 @@ from statistics import median
 
 from dormouse_host.virtual.board import Wifi
 from dormouse_host.virtual.device import VirtualDevice
-from dormouse_host.virtual.kind import kinds
+from dormouse_host.virtual.kind import names as kinds
 
 APP = """
 from dormouse import command, telemetry

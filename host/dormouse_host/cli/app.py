@@ -23,7 +23,7 @@ from dormouse_host.cli.options import Json
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
-    from dormouse_host.lab.demo_outcome import Outcome
+    from dormouse_host.lab.demo import Outcome
 
 _EXIT_CODES = "Exit codes: 0 done, 1 not done, 2 asked for wrongly, 130 after Ctrl-C. An error is one line on stderr."
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -73,8 +73,7 @@ def demo(
     It connects, sleeps while they are sent, and wakes. With --json, only how each variant came out.
     Exits with 0 only if all did; so with --clean or --qos 0, which lose them, it exits with 1.
     """
-    from dormouse_host.lab.demo import Options, run
-    from dormouse_host.lab.demo_outcome import Variant
+    from dormouse_host.lab.demo import Options, Variant, run
     from dormouse_host.terminal import Console
 
     if board:

@@ -27,7 +27,7 @@ def kinds(json: Json = False) -> None:
     """List the boards that can be simulated."""
     from dormouse_host.virtual import kind as virtual_board_kind
 
-    names = virtual_board_kind.kinds()
+    names = virtual_board_kind.names()
     if json:
         terminal.json_line({"boards": names})
     else:

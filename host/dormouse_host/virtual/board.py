@@ -25,9 +25,8 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from dormouse_host.errors import HostError
-from dormouse_host.virtual import image as littlefs_image
-from dormouse_host.virtual.event import Event
-from dormouse_host.virtual.hardware import Hardware
+from dormouse_host.virtual.hardware import Event, Hardware
+from dormouse_host.virtual.image import list_files, read_file
 from dormouse_host.virtual.kind import BoardKind, load
 from dormouse_host.virtual.wifi import Wifi
 
@@ -205,11 +204,11 @@ class VirtualBoard:
 
         A board that runs may be in the middle of a change; what was flushed is there.
         """
-        return littlefs_image.read(self.kind, self.image, path)
+        return read_file(self.kind, self.image, path)
 
     def files(self) -> list[str]:
         """All files in the image, with their folders."""
-        return littlefs_image.files(self.kind, self.image)
+        return list_files(self.kind, self.image)
 
     # ---- what happened
 

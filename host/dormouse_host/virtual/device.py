@@ -17,9 +17,9 @@ from dormouse_host.agent import toolchain
 from dormouse_host.agent.log import Event, parse
 from dormouse_host.broker.local import Mosquitto
 from dormouse_host.errors import HostError
-from dormouse_host.flash import flash as flashing
 from dormouse_host.flash import kinds, project
-from dormouse_host.flash.flash import Flashed
+from dormouse_host.flash.flash import Flashed, Request
+from dormouse_host.flash.flash import flash as flash_board
 from dormouse_host.flash.ports import Place
 from dormouse_host.fleet import Fleet
 from dormouse_host.ledger.views import CommandView
@@ -62,7 +62,7 @@ def flash(
     here = project.Project(here.folder, {"app": here.values["app"]} if "app" in here.values else {})
     over = {"ssid": board.wifi.ssid, **settings}
     files = project.device_files(here, kind, device, over, {"WIFI_PASSWORD": board.wifi.password})
-    done = flashing.flash(flashing.Request(here, kind, Place(board.port), files, app), say)
+    done = flash_board(Request(here, kind, Place(board.port), files, app), say)
     if done.wake and not done.wake.succeeded:
         raise HostError(done.wake.explain(files.full))
     return done

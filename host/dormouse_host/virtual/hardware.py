@@ -10,14 +10,14 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dormouse_host.virtual.around import Around
 from dormouse_host.virtual.clock import BoardTime
 from dormouse_host.virtual.console import Console
-from dormouse_host.virtual.event import Event
 from dormouse_host.virtual.kind import BoardKind
+from dormouse_host.virtual.peripherals import Peripherals
 from dormouse_host.virtual.process import Processor
 from dormouse_host.virtual.wifi import Wifi
 
@@ -25,6 +25,24 @@ _RESET, _SOFT, _SOFT_RAW, _DEEPSLEEP, _CUT = 64, 65, 66, 67, 75  # exit statuses
 POWER, HARD, WATCHDOG, DEEPSLEEP, SOFT = 1, 2, 3, 4, 5  # machine.reset_cause()
 _TIMER_WAKE = 4
 _OUTPUT = 4 << 20  # bytes of output that are kept
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened: its number, the second since the start, its name and its particulars."""
+
+    number: int
+    at: float
+    name: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"at": self.at, "event": self.name, **self.fields}
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return " ".join([f"{self.at:9.3f}", self.name, *(f"{key}={value}" for key, value in self.fields.items())])
 
 
 class Hardware:
@@ -36,8 +54,8 @@ class Hardware:
         self.kind, self.folder, self._lock = kind, folder, lock
         self.console = Console(folder / "port", tcp)
         self.time = BoardTime(kind.epoch, speed)
-        self._around = Around(kind, wifi, random.Random(str(folder)), self._happened)
-        self.pins, self.station = self._around.pins, self._around.station
+        self._peripherals = Peripherals(kind, wifi, random.Random(str(folder)), self._happened)
+        self.pins, self.station = self._peripherals.pins, self._peripherals.station
         self.state = "off"
         self.events: list[Event] = []
         self.orders: list[Callable[[], object]] = []
@@ -52,12 +70,12 @@ class Hardware:
     def _off_supply(self) -> None:
         """What does not survive a reset of the whole chip."""
         self.time.reset()
-        self._around.reset()
+        self._peripherals.reset()
 
     def _power_loss(self) -> None:
         """No clock, no memory, only flash."""
         self.time.begin_clock()
-        self._around.power_loss()
+        self._peripherals.power_loss()
 
     def _happened(self, name: str, **fields: Any) -> None:
         self.events.append(Event(len(self.events), round(time.monotonic() - self._began, 3), name, fields))
@@ -100,7 +118,7 @@ class Hardware:
     def set_pin(self, pin: int | str, level: int | None) -> None:
         """From outside; a sleeping board may wake of it."""
         interrupts = self.pins.from_outside(pin, level)
-        reason = self._around.wakes(pin, level)
+        reason = self._peripherals.wakes(pin, level)
         if self.state == "asleep" and reason is not None:
             self._awake(reason)
         elif self.time.light and interrupts:
@@ -296,7 +314,7 @@ class Hardware:
     # ---- light sleep
 
     def _begin_light_sleep(self, number: int, ms: int) -> None:
-        if self._around.take_event():
+        if self._peripherals.take_event():
             self._happened("sleep returned at once")
             if self._processor:
                 self._processor.answer(number, [0, 0])
@@ -321,7 +339,7 @@ class Hardware:
         if what == "lightsleep":
             self._begin_light_sleep(number, rest[0])
         elif number:
-            processor.answer(number, self._around.answer(what, *rest))
+            processor.answer(number, self._peripherals.answer(what, *rest))
         else:
             self._told(what, *rest)
 
@@ -336,7 +354,7 @@ class Hardware:
         elif what == "clock":
             self.time.shift = rest[0]
         else:
-            self._around.told(what, list(rest))
+            self._peripherals.told(what, list(rest))
 
     def close(self) -> None:
         """The end."""

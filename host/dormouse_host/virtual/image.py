@@ -34,7 +34,7 @@ def _mounted(kind: BoardKind, image: Path) -> Iterator[LittleFS]:
     yield files
 
 
-def read(kind: BoardKind, image: Path, path: str) -> bytes:
+def read_file(kind: BoardKind, image: Path, path: str) -> bytes:
     """One file's bytes."""
     with _mounted(kind, image) as files:
         try:
@@ -45,7 +45,7 @@ def read(kind: BoardKind, image: Path, path: str) -> bytes:
     return data
 
 
-def files(kind: BoardKind, image: Path) -> list[str]:
+def list_files(kind: BoardKind, image: Path) -> list[str]:
     """The paths of all files."""
     with _mounted(kind, image) as mounted:
         found = [f"{folder.rstrip('/')}/{name}" for folder, _, names in mounted.walk("/") for name in names]

@@ -7,7 +7,7 @@ built a board around it. Sizes are in bytes, times in milliseconds.
 from dataclasses import dataclass
 
 from dormouse_host.errors import HostError
-from dormouse_host.flash import kinds as boards
+from dormouse_host.flash import kinds
 
 _FROZEN = {"esp32": ["umqtt", "ntptime", "ssl"], "rp2": ["ntptime", "ssl"]}
 _CARRIER = ["WL_GPIO0", "WL_GPIO1", "WL_GPIO2", "LED"]  # pins of a Pico's Wi-Fi chip
@@ -67,17 +67,17 @@ class BoardKind:
         return _FROZEN[self.port]
 
 
-def kinds() -> list[str]:
+def names() -> list[str]:
     """The names of all boards that can be simulated."""
-    return [name for name in boards.names() if boards.load(name).port in _FROZEN]
+    return [name for name in kinds.names() if kinds.load(name).port in _FROZEN]
 
 
 def load(name: str) -> BoardKind:
     """The board of that name, or in that folder. HostError, code 2, for none or one that cannot be simulated."""
-    board = boards.load(name)
+    board = kinds.load(name)
     chip = CHIPS.get(board.firmware.chip)
     if board.port not in _FROZEN or chip is None:
-        raise HostError(f"{board.name} cannot be simulated; of these there are virtual ones: {', '.join(kinds())}", 2)
+        raise HostError(f"{board.name} cannot be simulated; of these there are virtual ones: {', '.join(names())}", 2)
     memory = board.memory
     with_chip = board.firmware.chip.upper() if board.port == "rp2" else board.machine
     return BoardKind(

@@ -9,9 +9,8 @@ import pytest
 from dormouse_host.address import BrokerAddress
 from dormouse_host.agent.log import Event, parse
 from dormouse_host.errors import HostError
+from dormouse_host.lab.demo import Outcome, Run, Variant, ranges
 from dormouse_host.lab.demo_device import DemoDevice
-from dormouse_host.lab.demo_outcome import Outcome, Variant, ranges
-from dormouse_host.lab.demo_run import Run
 from dormouse_host.terminal import Console
 
 KEPT = Variant(clean=False, qos=1)

@@ -1,0 +1,131 @@
+"""What a virtual board's firmware reaches over its line: pins, battery, radio, and memory that outlives a sleep.
+
+A level is what the board drives, else what is outside, else its pull resistor. Retained memory is garbage after a loss
+of power and keeps what was written through everything else.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from dormouse_host.virtual.kind import BoardKind
+from dormouse_host.virtual.wifi import Station, Wifi
+
+_VSYS = 29  # of a Pico W: shared with the Wi-Fi chip, whose select line is pin 25
+_SELECT = 25
+_FULL = 3_300_000  # microvolts
+
+
+class Pins:
+    """Names of pins are numbers or, as LED, text. `driven`: which were set to what, the last thousand."""
+
+    def __init__(self, kind: BoardKind, chance: random.Random) -> None:
+        self._kind = kind
+        self._chance = chance
+        self.battery = 4.1  # volts
+        self.battery_pin: int | None = None
+        self.divider = 1.0
+        self.driven: deque[tuple[int | str, int]] = deque(maxlen=1000)
+        self._outputs: dict[int | str, int] = {}
+        self._pulls: dict[int | str, int] = {}
+        self._outside: dict[int | str, int] = {}
+        self._interrupts: dict[int | str, int] = {}
+
+    def reset(self) -> None:
+        """What the board itself has set is gone."""
+        self._outputs.clear()
+        self._pulls.clear()
+        self._interrupts.clear()
+
+    def level(self, pin: int | str) -> int:
+        """0 or 1."""
+        return self._outputs.get(pin, self._outside.get(pin, int(self._pulls.get(pin, 0) == 1)))
+
+    def from_outside(self, pin: int | str, level: int | None) -> bool:
+        """Pull at it, or let it go with None. Does that raise the interrupt that the board has asked for?"""
+        if level is None:
+            self._outside.pop(pin, None)
+            return False
+        rose = level > self.level(pin)
+        self._outside[pin] = level
+        return bool(self._interrupts.get(pin, 0) & (8 if rose else 4))
+
+    def told(self, what: str, rest: list[Any]) -> None:
+        """What the firmware does with a pin."""
+        pin = rest[0]
+        if what == "irq":
+            self._interrupts[pin] = rest[1]
+        elif what == "mode":
+            self._pulls[pin] = rest[2]
+            if rest[1] not in (1, 2):  # neither output nor open drain
+                self._outputs.pop(pin, None)
+        elif what == "drive":
+            self._outputs[pin] = rest[1]
+            self.driven.append((pin, rest[1]))
+
+    def microvolts(self, pin: int, *, radio: bool) -> int:
+        """What an ADC finds there."""
+        if self._kind.port == "rp2" and pin == _VSYS:
+            if radio:
+                return self._chance.randint(0, _FULL)  # the Wi-Fi chip's clock line
+            if self.level(_SELECT) == 0:
+                return 0  # and that chip selected: the divider is not connected
+        return int(self.battery / self.divider * 1e6) if pin == self.battery_pin else 0
+
+
+class Peripherals:
+    """`happened(name, **fields)` is told of what the radio does."""
+
+    def __init__(self, kind: BoardKind, wifi: Wifi, chance: random.Random, happened: Callable[..., None]) -> None:
+        self._kind, self._chance = kind, chance
+        self.station = Station(wifi, kind.port, on_event=happened)
+        self.pins = Pins(kind, chance)
+        self._retained = b""
+        self._wakes: tuple[list[int | str], int, int] = ([], 0, 0)  # pins, their level, what it is called
+        self._pending = False  # has the Wi-Fi chip an event that nobody has taken?
+
+    def power_loss(self) -> None:
+        """What retained memory held is gone."""
+        self._retained = self._chance.randbytes(self._chance.randint(0, self._kind.retained))
+
+    def reset(self) -> None:
+        """What a reset of the whole chip ends."""
+        self._wakes = ([], 0, 0)
+        self._pending = False
+        self.station.off()
+
+    def wakes(self, pin: int | str, level: int | None) -> int | None:
+        """The reason for waking that a deep sleeper has in this level of this pin."""
+        pins, wanted, reason = self._wakes
+        return reason if pin in pins and level == wanted else None
+
+    def take_event(self) -> bool:
+        """Does an event of the radio end a light sleep at once? It is taken by that."""
+        pending, self._pending = self._pending, False
+        return pending and self.station.active and self._kind.port == "rp2"
+
+    def told(self, what: str, rest: list[Any]) -> None:
+        """What needs no answer."""
+        if what == "wake_on":
+            self._wakes = (rest[0], rest[1], rest[2])
+        else:
+            self.pins.told(what, rest)
+
+    def answer(self, what: str, *rest: Any) -> Any:
+        """What is asked."""
+        if what == "wifi":
+            self._pending = True
+            return self.station.ask(*rest)
+        if what == "resolve":
+            return self.station.resolve(str(rest[0]), int(rest[1]))
+        if what == "level":
+            return self.pins.level(rest[0])
+        if what == "adc":
+            return self.pins.microvolts(rest[0], radio=self.station.active)
+        if what == "radio":
+            return self.station.active
+        if what == "retain":
+            self._retained = bytes.fromhex(rest[0])
+            return None
+        return self._retained.hex() if what == "retained" else None
