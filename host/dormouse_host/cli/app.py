@@ -10,20 +10,13 @@ import signal
 import subprocess
 import sys
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from dormouse import protocol
-from dormouse_host.agent.process import Kind
-from dormouse_host.cli import access, bench, boards, commands, energy, fleet, ledger
-from dormouse_host.cli import board as cli_board
-from dormouse_host.cli import broker as cli_broker
-from dormouse_host.cli.options import Json
+from dormouse_host.cli import boards, broker, commands, fleet, lab, ledger
 from dormouse_host.errors import HostError
-
-if TYPE_CHECKING:
-    from dormouse_host.lab.demo import Outcome
 
 _EXIT_CODES = "Exit codes: 0 done, 1 not done, 2 asked for wrongly, 130 after Ctrl-C. An error is one line on stderr."
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -48,66 +41,7 @@ def _dormouse(
         raise typer.Exit(2)
 
 
-@app.command()
-def demo(
-    broker: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="BROKER-URL",
-            help="mqtt://[user:password@]host[:port]; user and password also from MQTT_USERNAME and MQTT_PASSWORD. "
-            "Without it, a broker is started on this machine and stopped again.",
-        ),
-    ] = None,
-    messages: Annotated[int, typer.Option(min=1, max=100_000, help="How many to send while the device sleeps.")] = 3,
-    clean: Annotated[bool, typer.Option("--clean", help="Connect with clean_session=True: nothing is kept.")] = False,
-    qos: Annotated[int, typer.Option(min=0, max=1, help="Send at this QoS: 0 is not kept for a sleeper.")] = 1,
-    device: Annotated[Kind | None, typer.Option(help="Default: micropython where there is one.")] = None,
-    budget: Annotated[float, typer.Option(min=1, max=600, help="Seconds that one wake may last.")] = 8,
-    board: Annotated[
-        str | None, typer.Option(help="On a virtual board instead, e.g. ESP32_GENERIC, with faults.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Send messages to a sleeping device and see each arrive once.
-
-    It connects, sleeps while they are sent, and wakes. With --json, only how each variant came out.
-    Exits with 0 only if all did; so with --clean or --qos 0, which lose them, it exits with 1.
-    """
-    from dormouse_host.lab.demo import Options, Variant, run
-    from dormouse_host.terminal import Console
-
-    if board:
-        from dormouse_host.lab import demo_board
-
-        if broker or clean or qos != 1 or device or json:
-            raise HostError("--board has a broker and a device of its own: only --messages goes with it", 2)
-        demo_board.run(board, messages, Console())
-        return
-    variant = Variant(clean=clean, qos=qos)
-    options = Options(broker, messages, variant, device, budget)
-    run(options, os.environ, Console(quiet=json), _outcomes_as_json if json else lambda outcomes: None)
-
-
-def _outcomes_as_json(outcomes: "list[Outcome]") -> None:
-    from dataclasses import asdict
-
-    from dormouse_host import terminal
-
-    for outcome in outcomes:
-        terminal.json_line({**asdict(outcome), "complete": outcome.complete})
-
-
-for area in (
-    commands,
-    fleet,
-    ledger,
-    cli_broker,
-    access,
-    bench,
-    energy,
-    cli_board,
-    boards,
-):  # as --help has them
+for area in (fleet, ledger, commands, boards, broker, lab):  # as --help has them
     area.register(app)
 
 

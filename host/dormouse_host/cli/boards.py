@@ -6,10 +6,12 @@ usual: 3 another kind of board, 4 no board, 5 it was flashed and its first wake 
 """
 
 import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -17,6 +19,7 @@ from dormouse_host import terminal
 from dormouse_host.cli.options import Json, ledger_here
 from dormouse_host.errors import HostError
 
+PANEL = "Boards"
 FIRST_WAKE_FAILED = 5
 
 Port = Annotated[
@@ -25,14 +28,16 @@ Port = Annotated[
 BoardName = Annotated[str, typer.Option("--board", help="As MicroPython names it: ESP32_GENERIC, RPI_PICO_W, …")]
 Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A key of config.json; may be repeated.")]
 
+board = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Virtual boards: real MicroPython, no hardware.")
 agent = typer.Typer(rich_markup_mode=None, help="The agent on this machine: Linux as a target.")
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the line."""
     for command in (flash, firmware, romfs, monitor, doctor, init):
-        app.command()(command)
-    app.add_typer(agent, name="agent")
+        app.command(rich_help_panel=PANEL)(command)
+    app.add_typer(board, name="board", rich_help_panel=PANEL)
+    app.add_typer(agent, name="agent", rich_help_panel=PANEL)
 
 
 def flash(
@@ -233,3 +238,64 @@ def agent_run(
     emit = _event if json else _echo
     running = Agent(app, folder, files.contents(), files.full["connect_every"], emit)
     sys.exit(running.stay() if stay else running.once(timer=timer))
+
+
+# ---- virtual boards
+
+
+@board.command("kinds")
+def board_kinds(json: Json = False) -> None:
+    """List the boards that can be simulated."""
+    from dormouse_host.virtual import kind
+
+    names = kind.names()
+    if json:
+        terminal.json_line({"boards": names})
+    else:
+        for name in names:
+            terminal.line(name)
+
+
+@board.command("run")
+def board_run(
+    kind: Annotated[str, typer.Argument(metavar="BOARD", help="As MicroPython names it; `dormouse board kinds`.")],
+    folder: Annotated[Path, typer.Option("--dir", help="Its flash lies here and stays; its port appears here.")],
+    speed: Annotated[float, typer.Option(min=1, max=1000, help="So many times faster passes sleep.")] = 1,
+    tcp: Annotated[int, typer.Option(min=0, max=65535, help="Port of socket://127.0.0.1:PORT; 0: any.")] = 0,
+    battery: Annotated[float, typer.Option(min=0, max=60, help="Volts.")] = 4.1,
+    ssid: Annotated[str, typer.Option(help="The access point's name.")] = "virtual",
+    password: Annotated[str, typer.Option(help="The access point's password; nothing real.")] = "virtual-password",
+    app: Annotated[
+        Path | None, typer.Option("--app", help="Flash it with this program, as `dormouse flash` does.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="With --app: the device's id.")] = "virtual",
+    broker: Annotated[str, typer.Option(help="With --app: where its broker is.")] = "mqtt://127.0.0.1",
+    json: Json = False,
+) -> None:
+    """Run a virtual board until Ctrl-C. What surrounds it is changed by lines on stdin: `help` lists them."""
+    from dormouse_host.processes import Stop
+    from dormouse_host.virtual.board import VirtualBoard, Wifi
+    from dormouse_host.virtual.device import flash
+    from dormouse_host.virtual.script import serve
+
+    stop = Stop()
+
+    def ended(number: int, _frame: FrameType | None) -> NoReturn:
+        stop.set()  # where the exception is swallowed, as in a finaliser, the loop sees this
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, ended)
+    wifi = Wifi(ssid=ssid, password=password)
+    with VirtualBoard(kind, folder, speed=speed, tcp=tcp, battery=battery, wifi=wifi) as running:
+        facts = {"board": running.kind.name, "port": running.port, "url": running.url, "flash": str(running.image)}
+        if json:
+            terminal.json_line(facts)
+        else:
+            for key, value in facts.items():
+                terminal.line(f"{key:6} {value}")
+        if app:
+            running.wait_boot()
+            flash(running, app, device, {"broker": broker}, terminal.warn)
+        tell = (lambda event: terminal.json_line(event.plain())) if json else (lambda event: terminal.line(str(event)))
+        serve(running, tell, stop.is_set)

@@ -1,22 +1,56 @@
-"""The commands of the line that deal with a broker itself.
+"""The commands of the line that decide who may come in: a broker's folder, the check of a broker, credentials.
 
-Must stay true: what is started here ends with the command; with --json, stdout is JSON and nothing else.
+Must stay true: no secret is an argument or a line of output; what a check finds is its exit code too.
 """
 
+import json as json_text
+import os
+import shlex
 import signal
-from typing import Annotated
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dormouse_host import terminal
-from dormouse_host.cli.options import Json
+from dormouse_host.cli.options import Db, Json, ledger_here, opened, seconds_until
+from dormouse_host.errors import HostError
+
+if TYPE_CHECKING:
+    from dormouse_host.broker.folder import BrokerFolder
+    from dormouse_host.broker_check.findings import Row
 
 broker = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="A broker: one to try things out.")
+
+Folder = Annotated[
+    Path, typer.Option("--folder", envvar="DORMOUSE_BROKER_FOLDER", help="What `dormouse broker init` made.")
+]
+Project = Annotated[Path, typer.Option(help="Where `devices/` lies, beside dormouse.toml.")]
+Device = Annotated[str, typer.Argument(metavar="DEVICE", help="A device's id.")]
+PANEL = "Broker"
+_FOLDER = Path("broker")
+_MARKS = {"ok": "✓", "note": "·", "warning": "!", "broken": "✗", "not tried": "?"}
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the line."""
-    app.add_typer(broker, name="broker")
+    app.add_typer(broker, name="broker", rich_help_panel=PANEL)
+    for command in (provision, revoke, rotate, sign):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def _open(folder: Path) -> "BrokerFolder":
+    from dormouse_host.broker.folder import open_folder
+
+    return open_folder(folder)
+
+
+# ---- a broker on this machine
 
 
 @broker.command()
@@ -44,3 +78,226 @@ def run(
                 "anyone on this network may read and send everything" if lan else "only this machine is let in"
             )
         running.serve(stop.wait)
+
+
+# ---- the broker's folder
+
+
+@broker.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="A name or address under which it is reached, the one for devices first; more than once."),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=1, max=65534, help="For passwords; one above it is for certificates.")
+    ] = 8883,
+    relay: Annotated[str, typer.Option(help="The relay that is let in.")] = "main",
+    queue: Annotated[int, typer.Option(min=1000, help="Messages that may wait for the relay.")] = 100_000,
+    root: Annotated[str, typer.Option(help="First levels of every topic.")] = "dormouse",
+    user: Annotated[str | None, typer.Option(help="What mosquitto becomes where root starts it.")] = None,
+    json: Json = False,
+) -> None:
+    """Write what a mosquitto for field trials needs.
+
+    Configuration, rights, CA, certificate, the relay's way in.
+    """
+    from dormouse_host.address import own_addresses
+    from dormouse_host.broker import setup
+
+    names = name or [socket.gethostname(), *own_addresses(), "localhost"]
+    made = setup.init(folder, names, port=port, relay=relay, queue=queue, root=root, user=user)
+    told = {"names": made.names, "url": made.url(), "start": made.command, "relay": str(made.relay_file(relay))}
+    relay_file, where = (shlex.quote(str(path)) for path in (made.relay_file(relay), folder))
+    lines = (
+        f"a broker for {', '.join(made.names)}; devices will use {made.url()}",
+        f"start it:   {made.command}",
+        f"the relay:  set -a; . {relay_file}; set +a; dormouse relay --name {relay}",
+        f"a device:   dormouse provision DEVICE --folder {where}",
+    )
+    if json:
+        terminal.json_line(told)
+        return
+    for line in lines:
+        terminal.line(line)
+
+
+# ---- any broker
+
+
+@broker.command()
+def check(
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="URL", help="mqtt://[user@]host[:port] or mqtts://; MQTT_PASSWORD, DORMOUSE_CA as ever."
+        ),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Instead of URL: a running broker's folder; credentials are made.")
+    ] = None,
+    device: Annotated[
+        list[Path] | None, typer.Option(help="secrets.json of a device that nobody uses; give two.", exists=True)
+    ] = None,
+    depth: Annotated[int, typer.Option(min=100, max=200_000, help="How many messages to let wait.")] = 2000,
+    restart: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="Kills the broker and starts it again, to see what it keeps.")
+    ] = None,
+    slow: Annotated[float, typer.Option(min=1, max=60, help="Wait so many times as long: it is far or busy.")] = 1,
+    json: Json = False,
+) -> None:
+    """Try what a broker keeps, and whom it lets in.
+
+    With throw-away clients.
+    Exit code 0: all is well; 3: usable, mind the warnings; 4: commands would be lost or devices not get in.
+    """
+    from dormouse_host.address import parse
+    from dormouse_host.broker_check import check as checks
+    from dormouse_host.broker_check.findings import Case, trial
+
+    if (url is None) == (folder is None):
+        raise HostError("give a URL, or --folder DIR", 2)
+    again = None if restart is None else lambda: _run_command(restart)
+    if folder is not None:
+        with trial(_open(folder), depth) as case:
+            case.restart, case.slow = again, slow
+            rows = _told(checks.check(case), json=json)
+    else:
+        host = parse(url or "", os.environ)
+        devices = [parse(host.url, {**os.environ, **_secrets(path)}) for path in device or ()]
+        rows = _told(checks.check(Case(host, devices, depth=depth, restart=again, slow=slow)), json=json)
+    raise typer.Exit(checks.severity(rows))
+
+
+def _secrets(path: Path) -> dict[str, str]:
+    try:
+        said = json_text.loads(path.read_text())
+        return {"MQTT_USERNAME": said["user"], "MQTT_PASSWORD": said["password"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise HostError(f"{path} holds no user and password", 2) from None
+
+
+def _run_command(command: str) -> None:
+    try:
+        subprocess.run(shlex.split(command), check=True, stdin=subprocess.DEVNULL, timeout=60)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise HostError(f"--restart: {error}", 2) from None
+
+
+def _told(rows: Iterator["Row"], *, json: bool) -> list["Row"]:
+    from dormouse_host.terminal import Console
+
+    told = list(rows)
+    if json:
+        for row in told:
+            terminal.json_line(asdict(row))
+        return told
+    console = Console()
+    console.table(["", "tried", "seen"], [[_MARKS[row.grade], row.what, terminal.safe(row.seen)] for row in told])
+    for row in told:
+        if row.means and row.grade != "ok":
+            console.line()
+            console.line(f"{_MARKS[row.grade]} {row.what}: {row.means}")
+            if row.setting:
+                console.line(f"  {row.setting}")
+    return told
+
+
+# ---- devices
+
+
+def provision(
+    device: Device,
+    folder: Folder = _FOLDER,
+    project: Project = Path(),
+    cert: Annotated[bool, typer.Option("--cert", help="A client certificate instead of a password.")] = False,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Give a device a credential of its own at the broker.
+
+    And write what `dormouse flash` puts on the board. It is registered in the ledger, where there is one here.
+    """
+    from dormouse_host.broker import credentials
+
+    with ledger_here(db) as fleet:
+        done = credentials.provision(_open(folder), device, project, cert=cert)
+        if fleet:
+            fleet.add(device)
+        else:
+            terminal.warn(f"no ledger here: where the relay runs, dormouse devices add {device}")
+    files = _names(done.folder)
+    told = {"device": device, "folder": str(done.folder), "files": files, "broker_told": done.told}
+    terminal.told(told, f"{device}: {', '.join(files)} in {done.folder}", json=json)
+    _say_told(done.told)
+
+
+def revoke(device: Device, folder: Folder = _FOLDER, json: Json = False) -> None:
+    """Lock a device out at the broker, at once."""
+    from dormouse_host.broker import credentials
+
+    told = credentials.revoke(_open(folder), device)
+    terminal.told({"device": device, "broker_told": told}, f"{device}: locked out", json=json)
+    _say_told(told)
+
+
+def rotate(
+    device: Device,
+    folder: Folder = _FOLDER,
+    project: Project = Path(),
+    within: Annotated[str | None, typer.Option(help="Wait no longer than 30s, 5m, 2h, 1d; again goes on.")] = None,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Give a device a new password or certificate by a command.
+
+    Its old one holds until the device has the new one; the same call again goes on where one was stopped.
+    """
+
+    from dormouse_host import rotation
+
+    def tell(name: str) -> None:
+        terminal.told({"command": name}, f"{name} sent", json=json)
+
+    patience = None if within is None else seconds_until(within, time.time())
+    with opened(db) as fleet:
+        done = rotation.rotate(_open(folder), fleet, device, project, patience, tell)
+    text = f"{device}: holds the new {done.what}, and the broker takes no other from now on"
+    terminal.told({"device": device, "rotated": done.what, "broker_told": done.told}, text, json=json)
+    _say_told(done.told)
+
+
+def sign(
+    device: Device,
+    project: Project = Path(),
+    off: Annotated[bool, typer.Option("--off", help="Sign nothing for it any more.")] = False,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Have a device take signed commands only.
+
+    And sign what it says: it gets a key at its next `dormouse flash`.
+    """
+    from dormouse_host.broker import credentials
+
+    credentials.check_name(device)
+    with opened(db) as fleet:
+        if off:
+            fleet.ledger.set_key(device, None)
+            terminal.told({"device": device, "signed": False}, f"{device}: nothing is signed any more", json=json)
+            return
+        fleet.add(device)
+        where, key = credentials.sign(device, project)
+        fleet.ledger.set_key(device, key)
+    text = f"{device}: command_key in {where / 'secrets.json'}; it counts once the device has signed with it"
+    terminal.told({"device": device, "signed": True, "file": str(where / "secrets.json")}, text, json=json)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _say_told(told: bool) -> None:
+    if not told:
+        terminal.warn("no broker of this folder has shown that it knows: one that runs has to be told by SIGHUP")

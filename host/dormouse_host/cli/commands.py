@@ -17,11 +17,13 @@ from dormouse_host.errors import HostError
 if TYPE_CHECKING:
     from dormouse_host.fleet import Fleet, Sent
 
+PANEL = "Commands"
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the line."""
     for command in (send, result, cancel, resend):
-        app.command()(command)
+        app.command(rich_help_panel=PANEL)(command)
 
 
 def send(

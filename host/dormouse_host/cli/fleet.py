@@ -27,12 +27,14 @@ from dormouse_host.errors import HostError
 
 devices = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Which devices there are, and in which groups.")
 
+PANEL = "Fleet"
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the line."""
     for command in (status, watch, log, export):
-        app.command()(command)
-    app.add_typer(devices, name="devices")
+        app.command(rich_help_panel=PANEL)(command)
+    app.add_typer(devices, name="devices", rich_help_panel=PANEL)
 
 
 def status(

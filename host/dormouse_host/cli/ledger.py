@@ -18,12 +18,14 @@ from dormouse_host.errors import HostError
 ledger = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The ledger itself: copies of it.")
 relay = typer.Typer(rich_markup_mode=None)
 
+PANEL = "Fleet"
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the line."""
-    app.add_typer(relay, name="relay")
-    app.command()(prune)
-    app.add_typer(ledger, name="ledger")
+    app.add_typer(relay, name="relay", rich_help_panel=PANEL)
+    app.command(rich_help_panel=PANEL)(prune)
+    app.add_typer(ledger, name="ledger", rich_help_panel=PANEL)
 
 
 # ---- relay

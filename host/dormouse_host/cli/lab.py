@@ -1,0 +1,259 @@
+"""`dormouse demo`, `bench` and `energy`: what runs against real processes on this machine and is measured."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from dormouse_host.cli.options import Db, Json, opened, seconds_until
+from dormouse_host.errors import HostError
+
+if TYPE_CHECKING:
+    from dormouse_host.lab.bench import cases
+    from dormouse_host.lab.demo import Outcome
+
+PANEL = "Lab"
+_DRAWN = (10, 10)  # the case whose timeline is drawn
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the line."""
+    for command in (demo, bench, energy):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def demo(
+    broker: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="BROKER-URL",
+            help="mqtt://[user:password@]host[:port]; user and password also from MQTT_USERNAME and MQTT_PASSWORD. "
+            "Without it, a broker is started on this machine and stopped again.",
+        ),
+    ] = None,
+    messages: Annotated[int, typer.Option(min=1, max=100_000, help="How many to send while the device sleeps.")] = 3,
+    clean: Annotated[bool, typer.Option("--clean", help="Connect with clean_session=True: nothing is kept.")] = False,
+    qos: Annotated[int, typer.Option(min=0, max=1, help="Send at this QoS: 0 is not kept for a sleeper.")] = 1,
+    device: Annotated[
+        Literal["cpython", "micropython"] | None, typer.Option(help="Default: micropython where there is one.")
+    ] = None,
+    budget: Annotated[float, typer.Option(min=1, max=600, help="Seconds that one wake may last.")] = 8,
+    board: Annotated[
+        str | None, typer.Option(help="On a virtual board instead, e.g. ESP32_GENERIC, with faults.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Send messages to a sleeping device and see each arrive once.
+
+    It connects, sleeps while they are sent, and wakes. With --json, only how each variant came out.
+    Exits with 0 only if all did; so with --clean or --qos 0, which lose them, it exits with 1.
+    """
+    from dormouse_host.lab.demo import Options, Variant, run
+    from dormouse_host.terminal import Console
+
+    if board:
+        from dormouse_host.lab import demo_board
+
+        if broker or clean or qos != 1 or device or as_json:
+            raise HostError("--board has a broker and a device of its own: only --messages goes with it", 2)
+        demo_board.run(board, messages, Console())
+        return
+    variant = Variant(clean=clean, qos=qos)
+    options = Options(broker, messages, variant, device, budget)
+    run(options, os.environ, Console(quiet=as_json), _outcomes_as_json if as_json else lambda outcomes: None)
+
+
+def _outcomes_as_json(outcomes: "list[Outcome]") -> None:
+    from dataclasses import asdict
+
+    from dormouse_host import terminal
+
+    for outcome in outcomes:
+        terminal.json_line({**asdict(outcome), "complete": outcome.complete})
+
+
+def bench(
+    runs: Annotated[int, typer.Option(min=1, max=50, help="Runs of each wake of ours; the fastest counts.")] = 3,
+    case: Annotated[
+        list[str] | None, typer.Option(metavar="COMMANDS,RECORDS", help="Only this case; may be given again.")
+    ] = None,
+    heap: Annotated[bool, typer.Option(help="Look for the smallest heap, too: minutes.")] = True,
+    svg: Annotated[Path | None, typer.Option(help="Write the timeline of the case 10,10 here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What a wake costs, beside umqtt.simple.
+
+    Plain and tuned, at 200 ms a round trip.
+    """
+    from rich.console import Console
+
+    from dormouse_host import files
+    from dormouse_host.agent import toolchain
+    from dormouse_host.lab.bench import cases, measure, picture
+
+    wanted = [_case(text) for text in case] if case else list(cases.CASES)
+    if svg:
+        _check_drawing(svg, wanted)
+    program = toolchain.mosquitto()
+    if program is None:
+        raise HostError("the bench needs mosquitto: apt-get install mosquitto")
+    say = Console(stderr=True, highlight=False)
+    rows: list[cases.Row] = []
+    with measure.Bench(program) as ground:
+        for each in wanted:
+            for style in cases.OF.get(each, cases.STYLES):
+                say.print(f"{each[0]} commands, {each[1]} records: {style}")
+                row = measure.fastest(ground, style, each, runs if style in cases.OURS else 1)
+                if style == "ours":
+                    row.erases, row.flash_ms, row.peak = measure.flash_and_memory(ground, each)
+                if heap and style in cases.STYLES:  # this interpreter keeps TLS outside of its heap, a board does not
+                    row.smallest = measure.smallest_heap(ground, style, each)
+                if heap and style == "ours":
+                    row.in_place = measure.smallest_heap(ground, style, each, rom=True)
+                rows.append(row)
+    if as_json:
+        sys.stdout.write(json.dumps([row.plain() for row in rows], indent=1) + "\n")
+    else:
+        _tell(rows)
+    if svg:
+        shown = [row for row in rows if (row.commands, row.records) == _DRAWN and row.style in cases.STYLES]
+        files.write(svg, picture.picture(shown), files.PUBLIC)
+
+
+def _tell(rows: "list[cases.Row]") -> None:
+    from rich.console import Console
+
+    from dormouse_host.lab.bench import table
+
+    out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    out.print(table.table(rows))
+    for line in table.ratios(rows):
+        out.print(line)
+    for line, met in table.judged(rows):
+        out.print(f"{'met   ' if met else 'missed'} {line}")
+
+
+def _check_drawing(svg: Path, wanted: list[tuple[int, int]]) -> None:
+    """HostError before the minutes of the bench, and not after them."""
+    if _DRAWN not in wanted:
+        raise HostError("--svg is the timeline of the case 10,10: add --case 10,10", 2)
+    if svg.is_dir() or not os.access(svg.parent, os.W_OK | os.X_OK):
+        raise HostError(f"--svg {svg}: no file can be written there", 2)
+
+
+def _case(text: str) -> tuple[int, int]:
+    left, _, right = text.partition(",")
+    if not (text.isascii() and left.isdigit() and right.isdigit() and int(right) > 0):
+        raise HostError(f"case {text}: two numbers such as 10,10, the second above 0", 2)
+    return int(left), int(right)
+
+
+def energy(
+    board: Annotated[str, typer.Option(help="As MicroPython names it: ESP32_GENERIC, RPI_PICO_W, …")],
+    interval: Annotated[str, typer.Option(help="Between two wakes that connect: 15m, 1h, …")] = "15m",
+    commands: Annotated[int, typer.Option(min=0, max=1000, help="Queued for each wake.")] = 1,
+    records: Annotated[int, typer.Option(min=1, max=1000, help="Of telemetry, handed over in each wake.")] = 1,
+    battery: Annotated[float, typer.Option(min=1, help="mAh.")] = 2000,
+    rtt: Annotated[float, typer.Option(min=1, max=10000, help="Milliseconds of a round trip to the broker.")] = 50,
+    boot: Annotated[float, typer.Option(min=0, help="Seconds from power to the agent's first wait.")] = 1.0,
+    join: Annotated[float, typer.Option(min=0, help="Seconds to join Wi-Fi, with everything cached.")] = 0.6,
+    ma: Annotated[list[str], typer.Option(metavar="STATE=MA", help="A current of your own board.")] = [],  # noqa: B006
+    device: Annotated[str | None, typer.Option(help="Take phases from this device's own reports.")] = None,
+    db: Db = None,
+    outage: Annotated[int, typer.Option(min=1, max=1000, help="Days of the access point being gone.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """What a device takes from its battery.
+
+    In a day, and through a hundred days without an access point.
+    """
+    from dormouse import config as device_config
+    from dormouse_host.flash import kinds
+    from dormouse_host.lab import energy
+
+    kind = kinds.load(board)
+    every = round(seconds_until(interval, time.time()))
+    if not 1 <= every <= 604800:
+        raise HostError(f"--interval {interval}: from 1s to 7d", 2)
+    sources = energy.currents(kind, ma)
+    currents = {state: value for state, (value, _) in sources.items()}
+    told = [f"{state}: {value:g} mA ({source})" for state, (value, source) in sources.items()]
+    if device:
+        measured = _reported(device, db)
+        told.append(f"phases: medians of {measured['wakes']:.0f} wakes that {device} reported, flash time included")
+        flash_ms = 0.0
+    else:
+        trips, sent, flash_ms = _measure_wake(commands, records)
+        measured = {"boot": boot, "join": join, "online": trips * rtt / 1000, "sent": sent}
+        told += [
+            f"online: {trips:.1f} round trips of {rtt:g} ms, measured by the bench in this run; {sent} bytes sent",
+            f"flash: {flash_ms:.0f} ms of erases and programs at typical NOR times, measured in this run",
+            f"assumed: {boot:g} s to boot, {join:g} s to join Wi-Fi with everything cached, handlers that take no time",
+        ]
+    told.append("assumed: every byte sent at 1 Mbps, no self-discharge, the regulator's own current is in your figures")
+    wake = energy.of_wake(
+        currents,
+        boot=measured["boot"],
+        join=measured["join"],
+        online=measured["online"],
+        flash=flash_ms / 1000,
+        sent=measured["sent"],
+    )
+    config = {key: default[0] for key, default in device_config.KEYS.items()}
+    config["connect_every"] = every
+    timeout = float(config["budget"])
+    gone = energy.without_network(currents, config, boot=measured["boot"], timeout=timeout, days=outage)
+    day = wake.mah_per_day(every)
+    if as_json:
+        figures = {
+            "seconds": wake.seconds,
+            "mah_per_day": day,
+            "days": battery / day,
+            "phases": {p.name: [p.seconds, p.ma] for p in wake.phases},
+            "outage": {"days": gone.days, "wakes": gone.wakes, "mah": gone.ours, "mah_retrying": gone.plain},
+            "assumptions": told,
+        }
+        sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+        return
+    for phase in wake.phases:
+        _say(f"{phase.name:8} {phase.seconds:8.3f} s  {phase.ma:7.1f} mA  {phase.seconds * phase.ma / 3600:8.5f} mAh")
+    _say(f"asleep   {every - wake.seconds:8.0f} s  {wake.asleep:7.3f} mA")
+    _say(
+        f"\n{kind.title}, a wake every {interval}: {day:.2f} mAh per day, {battery / day:.0f} days from {battery:g} mAh"
+    )
+    _say(
+        f"{gone.days} days without an access point: {gone.wakes} tries of {timeout:g} s, at last one in "
+        f"{gone.longest / 3600:.1f} h: {gone.ours:.0f} mAh; a client that tries for ever: {gone.plain:.0f} mAh"
+    )
+    _say("")
+    for line in told:
+        _say(line)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+def _measure_wake(commands: int, records: int) -> tuple[float, int, float]:
+    """Round trips until asleep, bytes sent and milliseconds of flash of our wake, measured now."""
+    from dormouse_host.agent import toolchain
+    from dormouse_host.lab.bench import measure
+
+    program = toolchain.mosquitto()
+    if program is None:
+        raise HostError("measuring a wake needs mosquitto: apt-get install mosquitto; or take --device's own reports")
+    with measure.Bench(program) as ground:
+        row = measure.fastest(ground, "ours", (commands, records), 2)
+        _, flash_ms, _ = measure.flash_and_memory(ground, (commands, records))
+    return row.asleep, row.up, flash_ms
+
+
+def _reported(device: str, db: str | None) -> dict[str, float]:
+    from dormouse_host.lab import energy
+
+    with opened(db) as fleet:
+        return energy.reported(row for row in fleet.export("wakes") if row["device"] == device)
