@@ -123,7 +123,7 @@ def test_who_stops_waiting_stops_nothing_else(folder):
     with terminal("send", "dev", "ping", "--wait") as shown:
         shown.read_until("no relay runs on this ledger")
         assert shown.end(signal.SIGINT) == 130
-        assert "nobody waits any more, but it goes on: dormouse result" in shown.plain
+        assert "stopped waiting; the command is still pending: dormouse result" in shown.plain
     with Fleet("ledger.db") as fleet:
         assert fleet.ledger.counts() == {"queued": 1}
 

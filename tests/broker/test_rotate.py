@@ -182,7 +182,7 @@ def test_new_password_is_in_no_view_log_export_or_argument(bench):
     bench.line("export", "results")
     said = "\n".join(bench.said[before:])
     assert "(hidden)" in said
-    assert f"{who}: holds the new password" in said, said
+    assert f"{who}: has the new password" in said, said
     places = (said, bench.log("relay"), bench.log("broker"), "\n".join(bench.arguments))
     assert not [place for place in places if new in place]
     assert new not in bench.made.passwd.read_text()

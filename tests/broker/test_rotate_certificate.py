@@ -320,7 +320,7 @@ def test_new_key_is_in_no_view_log_export_or_argument(bench):
     device = met(bench)
     who, before = device.config["id"], len(bench.said)
     names: list[str] = []
-    while "holds the new certificate" not in bench.line(
+    while "has the new certificate" not in bench.line(
         "rotate", who, "--folder", str(bench.made.path), "--project", str(bench.folder), "--within", "0s"
     ):
         assert len(names) < 5, bench.said[before:]

@@ -113,3 +113,28 @@ def test_every_command_speaks_json():
     """For machines; a group without a command of its own only shows its help."""
     own = {path: command for path, command in COMMANDS.items() if not hasattr(command, "commands")}
     assert [path for path, command in own.items() if not any("--json" in p.opts for p in command.params)] == []
+
+
+# Each line of a list of commands begins with one of these: it says what the command does.
+VERBS = {
+    *("Add", "Back", "Build", "Cancel", "Copy", "Create", "Delete", "Demonstrate", "Diagnose", "End", "Estimate"),
+    *("Export", "Flash", "Follow", "Install", "List", "Measure", "Register", "Remove", "Replace", "Request", "Require"),
+    *("Revoke", "Run", "Send", "Set", "Show", "Test", "Watch"),
+}
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_the_line_of_a_command_is_an_imperative_of_at_most_ten_words(path):
+    line = COMMANDS[path].get_short_help_str(200)
+    assert line.split()[0].rstrip(",") in VERBS, line
+    assert len(line.split()) <= 10, line
+
+
+def test_the_help_groups_every_command_by_area():
+    told = typer.testing.CliRunner().invoke(app.app, ["--help"]).stdout
+    sections = re.findall(r"^(\w+):\n((?:  \w+ .*\n)+)", told, re.MULTILINE)
+    areas = {name: re.findall(r"^  (\w+) ", lines, re.MULTILINE) for name, lines in sections if name != "Options"}
+    assert list(areas) == ["Fleet", "Commands", "Boards", "Broker", "Lab"]
+    assert sorted(name for names in areas.values() for name in names) == sorted(
+        path[0] for path in COMMANDS if not path[1:]
+    )

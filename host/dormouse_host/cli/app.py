@@ -1,7 +1,6 @@
-"""The command line: one function per command, one place where an error becomes a line and an exit code.
+"""The program `dormouse`: its command groups, and the one place where an error becomes a line and an exit code.
 
-Must stay true: a command imports what it needs when it runs; an error is one line on stderr, never a traceback; the
-exit code is 0 when what was asked for was done, 1 when it was not, 2 when it was asked for wrongly, 130 after Ctrl-C.
+A command imports what it needs when it runs. An error is one line on stderr, never a traceback.
 """
 
 import io
@@ -10,16 +9,38 @@ import signal
 import subprocess
 import sys
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from dormouse import protocol
 from dormouse_host.cli import boards, broker, commands, fleet, lab, ledger
 from dormouse_host.errors import HostError
 
-_EXIT_CODES = "Exit codes: 0 done, 1 not done, 2 asked for wrongly, 130 after Ctrl-C. An error is one line on stderr."
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+_EXIT_CODES = "Exit codes: 0 done, 1 not done, 2 usage error, 130 after Ctrl-C. An error is one line on stderr."
+_AREAS = (fleet, ledger, commands, boards, broker, lab)
+
+
+class _Grouped(TyperGroup):
+    """`dormouse --help` lists the commands of each area under the area's name."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """A section for each area, with one column of names over all of them."""
+        shown = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        width = max(len(name) for name, _ in shown)
+        for panel in dict.fromkeys(area.PANEL for area in _AREAS):
+            with formatter.section(panel):
+                formatter.write_dl(
+                    [
+                        (name.ljust(width), command.get_short_help_str(formatter.width - 6 - width))
+                        for name, command in shown
+                        if getattr(command, "rich_help_panel", None) == panel
+                    ]
+                )
+
+
+app = typer.Typer(cls=_Grouped, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def _tell_version(asked: bool) -> None:
@@ -32,21 +53,21 @@ def _tell_version(asked: bool) -> None:
 def _dormouse(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which version this is.")
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Commands for devices that sleep."""
+    """Commands for MicroPython devices that sleep."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(2)
 
 
-for area in (fleet, ledger, commands, boards, broker, lab):  # as --help has them
+for area in _AREAS:
     area.register(app)
 
 
 def _terminated(number: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM and SIGHUP end us as Ctrl-C does: what was started is stopped on the way out."""
+    """SIGTERM and SIGHUP end the program as Ctrl-C does, so that what was started is stopped."""
     raise SystemExit(128 + number)
 
 
@@ -78,13 +99,13 @@ def _run() -> int | str | None:
         return _fail(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
-    except (OSError, subprocess.SubprocessError) as error:  # what no command has foreseen, a full disk above all
+    except (OSError, subprocess.SubprocessError) as error:  # what no command handles itself, above all a full disk
         return _cannot(error)
     return code
 
 
 def _cannot(error: Exception) -> int:
-    """What the machine refuses, in one line; nothing where whoever read our output has seen enough."""
+    """An error of the operating system, in one line; none where the reader of our output has closed it."""
     if isinstance(error, BrokenPipeError):
         return 1
     why = getattr(error, "strerror", None) or str(error)
@@ -93,7 +114,7 @@ def _cannot(error: Exception) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    """One line; where a group of commands was given no command, its help instead."""
+    """Print one line; where a group was given no command, its help instead."""
     from dormouse_host.terminal import safe
 
     sys.stderr.write(f"{message}\n" if message.startswith("Usage: ") else f"dormouse: {safe(message)}\n")

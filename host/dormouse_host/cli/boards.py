@@ -1,8 +1,7 @@
-"""The commands of the line for boards: flash, firmware, romfs, monitor, doctor, init, and the agent on this machine.
+"""CLI commands for boards: flash, firmware, romfs, monitor, doctor, init, virtual boards, and the agent run here.
 
-Must stay true: each reads its words, calls the library and shows what came back; a secret is never an option, because
-options are in the process list; what a device says reaches no terminal as a control character. Exit codes beside the
-usual: 3 another kind of board, 4 no board, 5 it was flashed and its first wake failed.
+A secret is never an option, because options are in the process list. Exit codes beside the usual ones: 3 wrong board,
+4 no board, 5 flashed but the first wake failed. A virtual board ends with the command; its flash stays.
 """
 
 import os
@@ -23,13 +22,17 @@ PANEL = "Boards"
 FIRST_WAKE_FAILED = 5
 
 Port = Annotated[
-    str | None, typer.Option("--port", help="/dev/ttyUSB0, socket://host:port, …; without it the one that fits.")
+    str | None, typer.Option("--port", help="/dev/ttyUSB0, socket://host:port, …; default: the one that fits.")
 ]
-BoardName = Annotated[str, typer.Option("--board", help="As MicroPython names it: ESP32_GENERIC, RPI_PICO_W, …")]
-Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A key of config.json; may be repeated.")]
+BoardName = Annotated[str, typer.Option("--board", help="The board's MicroPython name: ESP32_GENERIC, RPI_PICO_W, …")]
+Set = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set a key of config.json; may be repeated.")
+]
 
-board = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Virtual boards: real MicroPython, no hardware.")
-agent = typer.Typer(rich_markup_mode=None, help="The agent on this machine: Linux as a target.")
+board = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Run virtual boards: real MicroPython without hardware."
+)
+agent = typer.Typer(rich_markup_mode=None, help="Run a device on this machine, under Linux.")
 
 
 def register(app: typer.Typer) -> None:
@@ -44,21 +47,23 @@ def flash(
     device: Annotated[str, typer.Argument(metavar="DEVICE", help="The device's id.")],
     board: BoardName = "",
     port: Port = None,
-    app: Annotated[Path | None, typer.Option("--app", help="The program; without it, what dormouse.toml says.")] = None,
+    app: Annotated[Path | None, typer.Option("--app", help="The program; default: from dormouse.toml.")] = None,
     broker: Annotated[
-        str | None, typer.Option("--broker", help="mqtt://host[:port], as the board reaches it; also DORMOUSE_BROKER.")
+        str | None, typer.Option("--broker", help="mqtt://host[:port] as the board reaches it; also DORMOUSE_BROKER.")
     ] = None,
-    ssid: Annotated[str | None, typer.Option("--ssid", help="The Wi-Fi; its password from WIFI_PASSWORD.")] = None,
+    ssid: Annotated[
+        str | None, typer.Option("--ssid", help="The Wi-Fi name; its password comes from WIFI_PASSWORD.")
+    ] = None,
     change: Set = [],  # noqa: B006  (typer copies it)
-    wait: Annotated[float | None, typer.Option(min=0, help="Seconds in which a sleeping board must be caught.")] = None,
-    watch: Annotated[bool, typer.Option(help="Wait for the first wake.")] = True,
+    wait: Annotated[float | None, typer.Option(min=0, help="Seconds to wait for a sleeping board.")] = None,
+    watch: Annotated[bool, typer.Option(help="Wait for the first wake and report it.")] = True,
     json: Json = False,
 ) -> None:
-    """Put agent, program and configuration onto a board.
+    """Flash agent, program and configuration onto a board.
 
-    Then its first wake is waited for.
-    Exit codes: 0 done; 1 not done; 2 asked for wrongly; 3 another kind of board, or too old a MicroPython; 4 no board
-    to be caught; 5 flashed, and the first wake failed.
+    Then waits for its first wake.
+    Exit codes: 0 done, 1 not done, 2 usage error, 3 wrong board or too old a MicroPython, 4 no board caught, 5 flashed
+    but the first wake failed.
     """
     from dormouse_host.flash import kinds, project
     from dormouse_host.flash.flash import Request
@@ -72,7 +77,7 @@ def flash(
     over.update({key: value for key, value in (("broker", broker), ("ssid", ssid)) if value is not None})
     files = project.device_files(here, kind, device, over, os.environ)
     if kind.firmware.tool == "none":
-        raise HostError("this machine is not flashed: dormouse agent run app.py", 2)
+        raise HostError("this machine is not flashed: use dormouse agent run app.py", 2)
     place = Place(port or said.get("port") or choose(kind, attached()).device)
     sleep = max(files.full["connect_every"], files.full["sample_every"])
     request = Request(here, kind, place, files, app, sleep * 1.25 + 60 if wait is None else wait, watch)
@@ -93,20 +98,20 @@ def flash(
 
 
 def _echo(line: str, *, err: bool = False) -> None:
-    """A line at once, and none of it an order to the terminal."""
+    """Print a line at once, with control characters escaped."""
     typer.echo(terminal.safe(line), err=err)
 
 
 def monitor(
     port: Annotated[
-        str | None, typer.Argument(metavar="PORT", help="Where the board is; without it, the one connected.")
+        str | None, typer.Argument(metavar="PORT", help="The board's port; default: the one that is connected.")
     ] = None,
-    seconds: Annotated[float | None, typer.Option(min=0, help="End by itself after so long.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0, help="End after so many seconds.")] = None,
     json: Json = False,
 ) -> None:
     """Follow a board's log until Ctrl-C.
 
-    Over sleeps, too, in which its port is gone.
+    Continues over sleeps, in which its port is gone.
     """
     from dormouse_host.flash.first_wake import monitor as run
     from dormouse_host.flash.ports import Place, attached, choose_any
@@ -115,7 +120,7 @@ def monitor(
 
 
 def _event(line: str) -> None:
-    """A line of the device's log as JSON; what is none of its log as text."""
+    """Print a line of the device's log as JSON, and any other line as text in JSON."""
     from dormouse_host.agent.log import parse
 
     event = parse(line)
@@ -126,15 +131,15 @@ def firmware(
     board: BoardName = "",
     port: Port = None,
     file: Annotated[Path | None, typer.Option("--file", help="A .bin for ESP32, a .uf2 for Pico.")] = None,
-    erase: Annotated[bool, typer.Option("--erase", help="All of flash first, files and state too.")] = False,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds for a Pico's drive to appear.")] = 60,
+    erase: Annotated[bool, typer.Option("--erase", help="Erase all of flash first, with files and state.")] = False,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for a Pico's drive.")] = 60,
     json: Json = False,
 ) -> None:
-    """Put MicroPython itself onto a board.
+    """Install MicroPython on a board.
 
-    By esptool, or onto the drive that a Pico shows with BOOTSEL held.
-    Without --file, mpflash finds and downloads one (pip install 'dormouse-mqtt[firmware]'). Nobody has run this on
-    hardware yet: its checks and the copy are tested, the tools behind it are other people's.
+    Uses esptool, or copies to the drive that a Pico shows while BOOTSEL is held.
+    Without --file, mpflash finds and downloads a firmware (pip install 'dormouse-mqtt[firmware]'). Not yet run on
+    hardware: the checks and the copy are tested, esptool and mpflash are not ours.
     """
     from dormouse_host.flash import kinds
     from dormouse_host.flash.firmware import install
@@ -147,13 +152,14 @@ def firmware(
 
 def romfs(
     board: BoardName = "",
-    out: Annotated[Path, typer.Option("--out", help="The image.")] = Path("agent.romfs"),
+    out: Annotated[Path, typer.Option("--out", help="The image file.")] = Path("agent.romfs"),
     json: Json = False,
 ) -> None:
-    """Write the agent as a ROMFS image, to be run where it lies.
+    """Build a ROMFS image of the agent.
 
-    It takes 35 KiB less RAM then. For firmware with a ROM partition (MicroPython 1.25, MICROPY_VFS_ROM; `mpremote
-    romfs query` tells): `mpremote romfs deploy FILE`, then flash. Nobody has run this on hardware yet.
+    The agent runs in place and takes 35 KiB less RAM. The firmware needs a ROM partition (MicroPython 1.25 with
+    MICROPY_VFS_ROM; check with `mpremote romfs query`): `mpremote romfs deploy FILE`, then flash. Not yet run on
+    hardware.
     """
     from dormouse_host import files
     from dormouse_host.agent import mpy
@@ -163,21 +169,23 @@ def romfs(
 
     kind = kinds.load(board)
     if kind.firmware.tool == "none":
-        raise HostError("this machine needs no image: dormouse agent run app.py", 2)
+        raise HostError("this machine needs no image: use dormouse agent run app.py", 2)
     if out.suffix not in (".romfs", ".img"):
-        raise HostError(f"--out {out}: mpremote knows an image by its name: {out.with_suffix('.romfs').name}", 2)
+        raise HostError(
+            f"--out {out}: mpremote needs the suffix .romfs or .img, as {out.with_suffix('.romfs').name}", 2
+        )
     data = image({**mpy.agent_files(kind.port), **umqtt()})
     files.write(out, data, files.PUBLIC)
     if json:
         terminal.json_line({"board": kind.name, "file": str(out), "bytes": len(data)})
     else:
-        _echo(f"{out}: {len(data)} bytes; mpremote romfs deploy {out}, then dormouse flash")
+        _echo(f"{out}: {len(data)} bytes; next: mpremote romfs deploy {out}, then dormouse flash")
 
 
 def doctor(json: Json = False) -> None:
-    """Say what may keep a board from being flashed.
+    """Diagnose flashing problems.
 
-    Each with one thing to do. Exit code 1 when there is something.
+    Each finding names one thing to do. Exit code 1 if there is one.
     """
     from dormouse_host.flash.doctor import examine
 
@@ -194,32 +202,37 @@ def doctor(json: Json = False) -> None:
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Made if it is not there.")] = Path("."),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder; created if it is missing.")] = Path("."),
     json: Json = False,
 ) -> None:
-    """Make a new project: app.py, dormouse.toml, .gitignore. What is there already stays as it is."""
+    """Create a project: app.py, dormouse.toml, .gitignore.
+
+    Existing files are kept.
+    """
     from dormouse_host.flash.project import init as run
 
     made = run(folder)
-    text = f"{folder}: {'made ' + ', '.join(made) if made else 'everything is there already'}"
+    text = f"{folder}: {'created ' + ', '.join(made) if made else 'nothing to create, all files exist'}"
     terminal.told({"folder": str(folder), "made": list(made)}, text, json=json)
 
 
 @agent.command("run")
 def agent_run(
     app: Annotated[Path, typer.Argument(metavar="APP", help="The program: app.py.")],
-    device: Annotated[str, typer.Option("--device", help="The device's id; without it, the host's name.")] = "",
-    state: Annotated[Path | None, typer.Option("--state", help="The state folder; else one of this user's.")] = None,
+    device: Annotated[str, typer.Option("--device", help="The device's id; default: the host's name.")] = "",
+    state: Annotated[
+        Path | None, typer.Option("--state", help="The state folder; default: one of this user's.")
+    ] = None,
     broker: Annotated[str | None, typer.Option("--broker", help="mqtt://host[:port]; also DORMOUSE_BROKER.")] = None,
     change: Set = [],  # noqa: B006
-    stay: Annotated[bool, typer.Option("--stay", help="Stay in memory between wakes, until SIGTERM.")] = False,
-    timer: Annotated[bool, typer.Option("--timer", help="Nothing before the planned wake.")] = False,
+    stay: Annotated[bool, typer.Option("--stay", help="Stay in memory between wakes until SIGTERM.")] = False,
+    timer: Annotated[bool, typer.Option("--timer", help="Do nothing before the planned wake.")] = False,
     json: Json = False,
 ) -> None:
     """Run a device on this machine.
 
-    Under CPython: one wake, or with --stay one after the other.
-    Exit codes: 0 the wake finished, 1 network or broker, or the state folder is in use, 2 configuration.
+    Runs one wake under CPython, or with --stay one after the other.
+    Exit codes: 0 the wake finished, 1 network or broker failed or the state folder is in use, 2 configuration.
     """
     import platformdirs
 
@@ -227,7 +240,7 @@ def agent_run(
     from dormouse_host.flash import kinds, project
 
     if stay and timer:
-        raise HostError("--stay or --timer: one of them", 2)
+        raise HostError("use --stay or --timer, not both", 2)
     name = device or default_id()
     here = project.read(Path.cwd())
     over = project.settings(change)
@@ -258,21 +271,22 @@ def board_kinds(json: Json = False) -> None:
 
 @board.command("run")
 def board_run(
-    kind: Annotated[str, typer.Argument(metavar="BOARD", help="As MicroPython names it; `dormouse board kinds`.")],
-    folder: Annotated[Path, typer.Option("--dir", help="Its flash lies here and stays; its port appears here.")],
-    speed: Annotated[float, typer.Option(min=1, max=1000, help="So many times faster passes sleep.")] = 1,
-    tcp: Annotated[int, typer.Option(min=0, max=65535, help="Port of socket://127.0.0.1:PORT; 0: any.")] = 0,
-    battery: Annotated[float, typer.Option(min=0, max=60, help="Volts.")] = 4.1,
+    kind: Annotated[str, typer.Argument(metavar="BOARD", help="A name from `dormouse board kinds`.")],
+    folder: Annotated[Path, typer.Option("--dir", help="The folder of its flash, which stays, and of its port.")],
+    speed: Annotated[float, typer.Option(min=1, max=1000, help="A factor by which sleep passes faster.")] = 1,
+    tcp: Annotated[int, typer.Option(min=0, max=65535, help="The port of socket://127.0.0.1:PORT; 0: any.")] = 0,
+    battery: Annotated[float, typer.Option(min=0, max=60, help="The battery's voltage.")] = 4.1,
     ssid: Annotated[str, typer.Option(help="The access point's name.")] = "virtual",
-    password: Annotated[str, typer.Option(help="The access point's password; nothing real.")] = "virtual-password",
-    app: Annotated[
-        Path | None, typer.Option("--app", help="Flash it with this program, as `dormouse flash` does.")
-    ] = None,
+    password: Annotated[str, typer.Option(help="The access point's password; not a real one.")] = "virtual-password",
+    app: Annotated[Path | None, typer.Option("--app", help="Flash this program, as `dormouse flash` does.")] = None,
     device: Annotated[str, typer.Option(help="With --app: the device's id.")] = "virtual",
-    broker: Annotated[str, typer.Option(help="With --app: where its broker is.")] = "mqtt://127.0.0.1",
+    broker: Annotated[str, typer.Option(help="With --app: its broker.")] = "mqtt://127.0.0.1",
     json: Json = False,
 ) -> None:
-    """Run a virtual board until Ctrl-C. What surrounds it is changed by lines on stdin: `help` lists them."""
+    """Run a virtual board until Ctrl-C.
+
+    Lines on stdin change its surroundings; `help` lists them.
+    """
     from dormouse_host.processes import Stop
     from dormouse_host.virtual.board import VirtualBoard, Wifi
     from dormouse_host.virtual.device import flash
@@ -281,7 +295,7 @@ def board_run(
     stop = Stop()
 
     def ended(number: int, _frame: FrameType | None) -> NoReturn:
-        stop.set()  # where the exception is swallowed, as in a finaliser, the loop sees this
+        stop.set()  # the loop sees this where the exception is swallowed, as in a finaliser
         raise SystemExit(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -1,6 +1,6 @@
-"""The commands of the line that decide who may come in: a broker's folder, the check of a broker, credentials.
+"""CLI commands for the broker and for credentials: the `broker` group, provision, revoke, rotate, sign.
 
-Must stay true: no secret is an argument or a line of output; what a check finds is its exit code too.
+No secret is an argument or a line of output. The result of a check is its exit code too.
 """
 
 import json as json_text
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from dormouse_host.broker.folder import BrokerFolder
     from dormouse_host.broker_check.findings import Row
 
-broker = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="A broker: one to try things out.")
+broker = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Run, set up or check a broker.")
 
 Folder = Annotated[
-    Path, typer.Option("--folder", envvar="DORMOUSE_BROKER_FOLDER", help="What `dormouse broker init` made.")
+    Path, typer.Option("--folder", envvar="DORMOUSE_BROKER_FOLDER", help="The folder of `dormouse broker init`.")
 ]
-Project = Annotated[Path, typer.Option(help="Where `devices/` lies, beside dormouse.toml.")]
+Project = Annotated[Path, typer.Option(help="The project's folder, with dormouse.toml and `devices/`.")]
 Device = Annotated[str, typer.Argument(metavar="DEVICE", help="A device's id.")]
 PANEL = "Broker"
 _FOLDER = Path("broker")
@@ -55,13 +55,13 @@ def _open(folder: Path) -> "BrokerFolder":
 
 @broker.command()
 def run(
-    lan: Annotated[bool, typer.Option("--lan", help="Let the whole network in, without a password.")] = False,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where it listens.")] = 1883,
+    lan: Annotated[bool, typer.Option("--lan", help="Accept the whole network, without a password.")] = False,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port that it listens on.")] = 1883,
     json: Json = False,
 ) -> None:
-    """Run a mosquitto for trying things out.
+    """Run a mosquitto for tests until Ctrl-C.
 
-    Until Ctrl-C; it keeps its sessions for the next time.
+    Its sessions are kept for the next run.
     """
     from dormouse_host.broker.local import TrialBroker
     from dormouse_host.processes import Stop
@@ -75,7 +75,7 @@ def run(
             for url in running.urls:
                 terminal.line(f"  {url}")
             terminal.warn(
-                "anyone on this network may read and send everything" if lan else "only this machine is let in"
+                "anyone on this network can read and send everything" if lan else "only this machine can connect"
             )
         running.serve(stop.wait)
 
@@ -88,20 +88,20 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
     name: Annotated[
         list[str] | None,
-        typer.Option(help="A name or address under which it is reached, the one for devices first; more than once."),
+        typer.Option(help="A host name or address of the broker, the one for devices first; may be repeated."),
     ] = None,
     port: Annotated[
-        int, typer.Option(min=1, max=65534, help="For passwords; one above it is for certificates.")
+        int, typer.Option(min=1, max=65534, help="The port for passwords; the next one is for certificates.")
     ] = 8883,
-    relay: Annotated[str, typer.Option(help="The relay that is let in.")] = "main",
-    queue: Annotated[int, typer.Option(min=1000, help="Messages that may wait for the relay.")] = 100_000,
-    root: Annotated[str, typer.Option(help="First levels of every topic.")] = "dormouse",
-    user: Annotated[str | None, typer.Option(help="What mosquitto becomes where root starts it.")] = None,
+    relay: Annotated[str, typer.Option(help="The relay that gets a credential.")] = "main",
+    queue: Annotated[int, typer.Option(min=1000, help="Messages that may queue for the relay.")] = 100_000,
+    root: Annotated[str, typer.Option(help="The first levels of every topic.")] = "dormouse",
+    user: Annotated[str | None, typer.Option(help="The user that mosquitto becomes when root starts it.")] = None,
     json: Json = False,
 ) -> None:
-    """Write what a mosquitto for field trials needs.
+    """Create a folder for a mosquitto with TLS.
 
-    Configuration, rights, CA, certificate, the relay's way in.
+    Configuration, access rights, CA, server certificate and the relay's credential.
     """
     from dormouse_host.address import own_addresses
     from dormouse_host.broker import setup
@@ -111,7 +111,7 @@ def init(
     told = {"names": made.names, "url": made.url(), "start": made.command, "relay": str(made.relay_file(relay))}
     relay_file, where = (shlex.quote(str(path)) for path in (made.relay_file(relay), folder))
     lines = (
-        f"a broker for {', '.join(made.names)}; devices will use {made.url()}",
+        f"a broker for {', '.join(made.names)}; devices use {made.url()}",
         f"start it:   {made.command}",
         f"the relay:  set -a; . {relay_file}; set +a; dormouse relay --name {relay}",
         f"a device:   dormouse provision DEVICE --folder {where}",
@@ -131,33 +131,39 @@ def check(
     url: Annotated[
         str | None,
         typer.Argument(
-            metavar="URL", help="mqtt://[user@]host[:port] or mqtts://; MQTT_PASSWORD, DORMOUSE_CA as ever."
+            metavar="URL", help="mqtt://[user@]host[:port] or mqtts://; also MQTT_PASSWORD and DORMOUSE_CA."
         ),
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--folder", help="Instead of URL: a running broker's folder; credentials are made.")
+        Path | None,
+        typer.Option("--folder", help="Instead of URL: the folder of a running broker; credentials are created."),
     ] = None,
     device: Annotated[
-        list[Path] | None, typer.Option(help="secrets.json of a device that nobody uses; give two.", exists=True)
+        list[Path] | None, typer.Option(help="secrets.json of a device that is not in use; give two.", exists=True)
     ] = None,
-    depth: Annotated[int, typer.Option(min=100, max=200_000, help="How many messages to let wait.")] = 2000,
+    depth: Annotated[int, typer.Option(min=100, max=200_000, help="The number of messages to queue.")] = 2000,
     restart: Annotated[
-        str | None, typer.Option(metavar="COMMAND", help="Kills the broker and starts it again, to see what it keeps.")
+        str | None,
+        typer.Option(
+            metavar="COMMAND", help="A command that kills the broker and starts it again, to test what it keeps."
+        ),
     ] = None,
-    slow: Annotated[float, typer.Option(min=1, max=60, help="Wait so many times as long: it is far or busy.")] = 1,
+    slow: Annotated[
+        float, typer.Option(min=1, max=60, help="A factor on all waiting times, for a broker that is far or busy.")
+    ] = 1,
     json: Json = False,
 ) -> None:
-    """Try what a broker keeps, and whom it lets in.
+    """Test what a broker keeps and whom it accepts.
 
-    With throw-away clients.
-    Exit code 0: all is well; 3: usable, mind the warnings; 4: commands would be lost or devices not get in.
+    It uses throw-away clients.
+    Exit codes: 0 all is well, 3 usable with warnings, 4 commands would be lost or devices refused.
     """
     from dormouse_host.address import parse
     from dormouse_host.broker_check import check as checks
     from dormouse_host.broker_check.findings import Case, trial
 
     if (url is None) == (folder is None):
-        raise HostError("give a URL, or --folder DIR", 2)
+        raise HostError("expected a URL, or --folder DIR", 2)
     again = None if restart is None else lambda: _run_command(restart)
     if folder is not None:
         with trial(_open(folder), depth) as case:
@@ -175,7 +181,7 @@ def _secrets(path: Path) -> dict[str, str]:
         said = json_text.loads(path.read_text())
         return {"MQTT_USERNAME": said["user"], "MQTT_PASSWORD": said["password"]}
     except (OSError, ValueError, KeyError, TypeError):
-        raise HostError(f"{path} holds no user and password", 2) from None
+        raise HostError(f"{path} has no user and password", 2) from None
 
 
 def _run_command(command: str) -> None:
@@ -194,7 +200,7 @@ def _told(rows: Iterator["Row"], *, json: bool) -> list["Row"]:
             terminal.json_line(asdict(row))
         return told
     console = Console()
-    console.table(["", "tried", "seen"], [[_MARKS[row.grade], row.what, terminal.safe(row.seen)] for row in told])
+    console.table(["", "test", "result"], [[_MARKS[row.grade], row.what, terminal.safe(row.seen)] for row in told])
     for row in told:
         if row.means and row.grade != "ok":
             console.line()
@@ -211,13 +217,14 @@ def provision(
     device: Device,
     folder: Folder = _FOLDER,
     project: Project = Path(),
-    cert: Annotated[bool, typer.Option("--cert", help="A client certificate instead of a password.")] = False,
+    cert: Annotated[bool, typer.Option("--cert", help="Create a client certificate instead of a password.")] = False,
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Give a device a credential of its own at the broker.
+    """Create a device's credential at the broker.
 
-    And write what `dormouse flash` puts on the board. It is registered in the ledger, where there is one here.
+    Writes the files that `dormouse flash` puts on the board, and registers the device in the ledger if there is one
+    here.
     """
     from dormouse_host.broker import credentials
 
@@ -226,7 +233,7 @@ def provision(
         if fleet:
             fleet.add(device)
         else:
-            terminal.warn(f"no ledger here: where the relay runs, dormouse devices add {device}")
+            terminal.warn(f"no ledger here: register it where the relay runs, with dormouse devices add {device}")
     files = _names(done.folder)
     told = {"device": device, "folder": str(done.folder), "files": files, "broker_told": done.told}
     terminal.told(told, f"{device}: {', '.join(files)} in {done.folder}", json=json)
@@ -234,11 +241,11 @@ def provision(
 
 
 def revoke(device: Device, folder: Folder = _FOLDER, json: Json = False) -> None:
-    """Lock a device out at the broker, at once."""
+    """Revoke a device's credential at once."""
     from dormouse_host.broker import credentials
 
     told = credentials.revoke(_open(folder), device)
-    terminal.told({"device": device, "broker_told": told}, f"{device}: locked out", json=json)
+    terminal.told({"device": device, "broker_told": told}, f"{device}: credential revoked", json=json)
     _say_told(told)
 
 
@@ -246,13 +253,15 @@ def rotate(
     device: Device,
     folder: Folder = _FOLDER,
     project: Project = Path(),
-    within: Annotated[str | None, typer.Option(help="Wait no longer than 30s, 5m, 2h, 1d; again goes on.")] = None,
+    within: Annotated[
+        str | None, typer.Option(help="Stop waiting after 30s, 5m, 2h, 1d; the same call continues.")
+    ] = None,
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Give a device a new password or certificate by a command.
+    """Replace a device's password or certificate by a command.
 
-    Its old one holds until the device has the new one; the same call again goes on where one was stopped.
+    The old one stays valid until the device has the new one. A call that was stopped is continued by the same call.
     """
 
     from dormouse_host import rotation
@@ -263,7 +272,7 @@ def rotate(
     patience = None if within is None else seconds_until(within, time.time())
     with opened(db) as fleet:
         done = rotation.rotate(_open(folder), fleet, device, project, patience, tell)
-    text = f"{device}: holds the new {done.what}, and the broker takes no other from now on"
+    text = f"{device} has the new {done.what}; the broker accepts no other from now on"
     terminal.told({"device": device, "rotated": done.what, "broker_told": done.told}, text, json=json)
     _say_told(done.told)
 
@@ -271,13 +280,13 @@ def rotate(
 def sign(
     device: Device,
     project: Project = Path(),
-    off: Annotated[bool, typer.Option("--off", help="Sign nothing for it any more.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Stop signing for this device.")] = False,
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Have a device take signed commands only.
+    """Require signed commands of a device.
 
-    And sign what it says: it gets a key at its next `dormouse flash`.
+    The device signs its messages too. It gets its key at the next `dormouse flash`.
     """
     from dormouse_host.broker import credentials
 
@@ -285,12 +294,12 @@ def sign(
     with opened(db) as fleet:
         if off:
             fleet.ledger.set_key(device, None)
-            terminal.told({"device": device, "signed": False}, f"{device}: nothing is signed any more", json=json)
+            terminal.told({"device": device, "signed": False}, f"{device}: signing is off", json=json)
             return
         fleet.add(device)
         where, key = credentials.sign(device, project)
         fleet.ledger.set_key(device, key)
-    text = f"{device}: command_key in {where / 'secrets.json'}; it counts once the device has signed with it"
+    text = f"{device}: command_key in {where / 'secrets.json'}; required once the device has signed with it"
     terminal.told({"device": device, "signed": True, "file": str(where / "secrets.json")}, text, json=json)
 
 
@@ -300,4 +309,4 @@ def _names(folder: Path) -> list[str]:
 
 def _say_told(told: bool) -> None:
     if not told:
-        terminal.warn("no broker of this folder has shown that it knows: one that runs has to be told by SIGHUP")
+        terminal.warn("the running broker has not reloaded its password file yet: send it SIGHUP")

@@ -1,7 +1,7 @@
-"""The commands of the line about commands: send one, wait for it, look it up, cancel it.
+"""CLI commands for commands: send, result, cancel, resend.
 
-Must stay true: the id is printed when the command is in the ledger, before anything is waited for; who stops waiting
-stops nothing else; exit code 0 of `--wait` says that each command succeeded.
+The id is printed once the command is in the ledger, before the wait. With `--wait`, exit code 0 means that each command
+succeeded.
 """
 
 import time
@@ -31,44 +31,44 @@ def send(
         list[str],
         typer.Argument(
             metavar="[DEVICE] COMMAND [KEY=VALUE]...",
-            help="A device (not with --all or --group), a command, its arguments.",
+            help="A device (not with --all or --group), a command and its arguments.",
             autocompletion=complete_order,
         ),
     ],
-    expires: Annotated[str | None, typer.Option(help="Not to be started later: 30s, 5m, 2h, 1d, or a date.")] = None,
-    after: Annotated[str | None, typer.Option(metavar="ID", help="Only when that command is settled.")] = None,
+    expires: Annotated[str | None, typer.Option(help="Expire the command after 30s, 5m, 2h, 1d, or at a date.")] = None,
+    after: Annotated[str | None, typer.Option(metavar="ID", help="Start it only after that command is final.")] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until it is settled; exit code 0 if it succeeded.")
+        bool, typer.Option("--wait", help="Wait for the final status; exit code 0 if it succeeded.")
     ] = False,
-    within: Annotated[str | None, typer.Option(help="With --wait: no longer than 30s, 5m, 2h, 1d.")] = None,
-    create: Annotated[bool, typer.Option("--create", help="Make the device known.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="To every device.")] = False,
-    group: Annotated[str | None, typer.Option(help="To every device of a group.")] = None,
+    within: Annotated[str | None, typer.Option(help="With --wait: stop waiting after 30s, 5m, 2h, 1d.")] = None,
+    create: Annotated[bool, typer.Option("--create", help="Register the device if it is new.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Send to every device.")] = False,
+    group: Annotated[str | None, typer.Option(help="Send to every device of a group.")] = None,
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Send a command.
+    """Send a command to a device, a group or all.
 
-    Its id is printed when it is in the ledger; the device gets it at its next wake.
+    Its id is printed once it is in the ledger; the device gets it at its next wake.
     """
     from dormouse_host.cli import live
 
     life = None if expires is None else seconds_until(expires, time.time())
     patience = None if within is None else seconds_until(within, time.time())
     if within is not None and not wait:
-        raise HostError("--within says how long to --wait", 2)
+        raise HostError("--within needs --wait", 2)
     if every and group is not None:
-        raise HostError("--all or --group, not both", 2)
+        raise HostError("use --all or --group, not both", 2)
     with opened(db, make=create) as fleet:
         if every or group is not None:
             targets, (do, *args) = fleet.members(group), words
             if not targets:
                 raise HostError("no devices yet: dormouse devices add DEVICE", 2)
             if create:
-                raise HostError("--create makes one device known: name it", 2)
+                raise HostError("--create registers one device: give its id", 2)
         else:
             if len(words) < 2:
-                raise HostError("write DEVICE COMMAND [KEY=VALUE]...", 2)
+                raise HostError("expected DEVICE COMMAND [KEY=VALUE]...", 2)
             device, do, *args = words
             targets = [device]
         with live.bar("checking", len(targets)) as tell:
@@ -102,7 +102,7 @@ def _wait(fleet: "Fleet", sent: "list[Sent]", patience: float | None, *, json: b
             with live.settling(len(sent)) as look:
                 views = fleet.wait_all(names, patience, look)
     except KeyboardInterrupt:
-        terminal.warn(f"nobody waits any more, but it goes on: dormouse result {names[0]}")
+        terminal.warn(f"stopped waiting; the command is still pending: dormouse result {names[0]}")
         raise
     for view in views:
         show.command(view, json=json, history=len(views) == 1)
@@ -111,7 +111,7 @@ def _wait(fleet: "Fleet", sent: "list[Sent]", patience: float | None, *, json: b
 
 
 def result(command: Command, db: Db = None, json: Json = False) -> None:
-    """Show what became of a command."""
+    """Show a command's status and result."""
     with opened(db) as fleet:
         show.command(fleet.result(command), json=json)
 
@@ -119,7 +119,7 @@ def result(command: Command, db: Db = None, json: Json = False) -> None:
 def cancel(command: Command, db: Db = None, json: Json = False) -> None:
     """Cancel a command.
 
-    At once while it has not left, else by the device, unless it has started it.
+    At once while it is not at the broker, else by the device unless it has started it.
     """
     with opened(db) as fleet:
         show.command(fleet.cancel(command), json=json)
@@ -127,13 +127,13 @@ def cancel(command: Command, db: Db = None, json: Json = False) -> None:
 
 def resend(
     device: Device,
-    span: Annotated[str, typer.Argument(metavar="FROM..TO", help="Numbers of telemetry records.")],
+    span: Annotated[str, typer.Argument(metavar="FROM..TO", help="The numbers of the records.")],
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Ask a device for telemetry records again."""
+    """Request telemetry records again."""
     first, dots, last = span.partition("..")
     if not dots or not all(part.isascii() and part.isdigit() and len(part) <= 10 for part in (first, last)):
-        raise HostError("records are counted from 1: write FROM..TO", 2)
+        raise HostError("expected FROM..TO, counted from 1", 2)
     with opened(db) as fleet:
         _show_sent([fleet.resend(device, int(first), int(last))], json=json)

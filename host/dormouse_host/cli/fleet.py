@@ -1,7 +1,6 @@
-"""The commands of the line about devices: how they are, what they said, which there are.
+"""CLI commands for devices: status, watch, log, export and the `devices` group.
 
-Must stay true: everything goes through Fleet, so that whoever embeds it can do the same; what devices said reaches the
-terminal without control characters and a spreadsheet without formulas; with --json, stdout is JSON and nothing else.
+Everything goes through Fleet, so that a program that embeds it can do the same.
 """
 
 import time
@@ -25,7 +24,7 @@ from dormouse_host.cli.options import (
 )
 from dormouse_host.errors import HostError
 
-devices = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Which devices there are, and in which groups.")
+devices = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Register, list, group and remove devices.")
 
 PANEL = "Fleet"
 
@@ -43,12 +42,12 @@ def status(
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Show the fleet, or one device.
+    """Show the fleet or one device.
 
-    When each was last seen and wakes next, or by how much it is overdue; commands pending, battery, RSSI, agent.
+    Last contact, next wake or how long it is overdue, pending commands, battery, RSSI, agent version.
     """
     if device is not None and group is not None:
-        raise HostError("a DEVICE or --group, not both", 2)
+        raise HostError("use DEVICE or --group, not both", 2)
     with opened(db) as fleet:
         views, now = fleet.status(device, group), time.time()
         if json:
@@ -59,18 +58,18 @@ def status(
             show.devices(views, now)
         show.strangers(fleet.strangers())
         if any(view.pending for view in views) and not any(relay.alive for relay in fleet.relays()):
-            terminal.warn("commands are pending and no relay runs on this ledger: dormouse relay")
+            terminal.warn("commands are pending and no relay runs on this ledger: start one with dormouse relay")
 
 
 def watch(
     group: Group = None,
-    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks at the ledger.")] = 1,
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two refreshes.")] = 1,
     db: Db = None,
     json: Json = False,
 ) -> None:
     """Watch the fleet until Ctrl-C.
 
-    A live table, the overdue first; where stdout is no terminal, a line for each change.
+    A live table, overdue devices first; where stdout is no terminal, a line for each change.
     """
     from dormouse_host.cli import live
 
@@ -80,13 +79,13 @@ def watch(
 
 def log(
     device: Device,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many lines.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The number of lines.")] = 50,
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Show what happened with a device.
+    """Show a device's history.
 
-    Its wakes, commands, results and telemetry on one line of time, the newest last.
+    Wakes, commands, results and telemetry in order of time, the newest last.
     """
     with opened(db) as fleet:
         for line in fleet.log(device, limit):
@@ -96,17 +95,17 @@ def log(
 
 def export(
     what: Annotated[str, typer.Argument(metavar="telemetry|results|wakes")],
-    csv: Annotated[bool, typer.Option("--csv", help="As a table for a spreadsheet.")] = False,
-    json: Annotated[bool, typer.Option("--jsonl", "--json", help="A JSON object a line (default).")] = False,
-    since: Annotated[str | None, typer.Option(help="Of the last 30s, 5m, 2h, 1d, or from a date on.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="CSV, for a spreadsheet.")] = False,
+    json: Annotated[bool, typer.Option("--jsonl", "--json", help="One JSON object per line (default).")] = False,
+    since: Annotated[str | None, typer.Option(help="From the last 30s, 5m, 2h, 1d, or since a date.")] = None,
     db: Db = None,
 ) -> None:
-    """Write out telemetry, results or wakes.
+    """Export telemetry, results or wakes.
 
-    The oldest first, a line each.
+    One line each, the oldest first.
     """
     if csv and json:
-        raise HostError("--csv or --jsonl, not both", 2)
+        raise HostError("use --csv or --jsonl, not both", 2)
     start = 0.0 if since is None else moment(since, time.time())
     with opened(db) as fleet:
         found = fleet.export(what, start)
@@ -125,7 +124,7 @@ def devices_add(
 ) -> None:
     """Register devices.
 
-    Also those that were removed.
+    Devices that were removed can be registered again.
     """
     with opened(db, make=True) as fleet:
         count = fleet.add(*names)
@@ -136,14 +135,14 @@ def devices_add(
 def devices_remove(
     device: Device,
     broker: Broker = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Leave the broker as it is.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not contact the broker.")] = False,
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Forget a device.
+    """Remove a device.
 
-    Its session at the broker ends and its retained report is cleared; what came from it stays in the ledger. What it
-    sends from now on is not stored, until it is added again.
+    Ends its session at the broker and clears its retained report. Its data stays in the ledger; what it sends from now
+    on is not stored until it is registered again.
     """
     said = settings(db, broker)
     with opened(db) as fleet:
@@ -155,16 +154,16 @@ def devices_remove(
 def devices_group(
     group: Annotated[str, typer.Argument(metavar="GROUP")],
     names: Annotated[list[str] | None, typer.Argument(metavar="DEVICE...", autocompletion=complete_device)] = None,
-    dissolve: Annotated[bool, typer.Option("--dissolve", help="The group ends; its devices stay.")] = False,
+    dissolve: Annotated[bool, typer.Option("--dissolve", help="Delete the group and keep its devices.")] = False,
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Say which devices a group has.
+    """Set the devices of a group.
 
-    Those and no others, from now on.
+    The devices named here replace those that the group had.
     """
     if bool(names) == dissolve:
-        raise HostError("name the group's devices, or --dissolve it", 2)
+        raise HostError("expected the group's devices, or --dissolve", 2)
     with opened(db) as fleet:
         fleet.group(group, names or [])
         count = len(set(names or ()))

@@ -31,26 +31,31 @@ def demo(
         str | None,
         typer.Argument(
             metavar="BROKER-URL",
-            help="mqtt://[user:password@]host[:port]; user and password also from MQTT_USERNAME and MQTT_PASSWORD. "
-            "Without it, a broker is started on this machine and stopped again.",
+            help="mqtt://[user:password@]host[:port]; also MQTT_USERNAME and MQTT_PASSWORD. "
+            "Default: a broker that is started on this machine and stopped again.",
         ),
     ] = None,
-    messages: Annotated[int, typer.Option(min=1, max=100_000, help="How many to send while the device sleeps.")] = 3,
-    clean: Annotated[bool, typer.Option("--clean", help="Connect with clean_session=True: nothing is kept.")] = False,
-    qos: Annotated[int, typer.Option(min=0, max=1, help="Send at this QoS: 0 is not kept for a sleeper.")] = 1,
+    messages: Annotated[
+        int, typer.Option(min=1, max=100_000, help="The number of messages sent while the device sleeps.")
+    ] = 3,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Connect with clean_session=True, so that nothing is kept.")
+    ] = False,
+    qos: Annotated[
+        int, typer.Option(min=0, max=1, help="The QoS of the messages; 0 is not kept for a sleeping device.")
+    ] = 1,
     device: Annotated[
-        Literal["cpython", "micropython"] | None, typer.Option(help="Default: micropython where there is one.")
+        Literal["cpython", "micropython"] | None,
+        typer.Option(help="The interpreter; default: micropython if there is one."),
     ] = None,
-    budget: Annotated[float, typer.Option(min=1, max=600, help="Seconds that one wake may last.")] = 8,
-    board: Annotated[
-        str | None, typer.Option(help="On a virtual board instead, e.g. ESP32_GENERIC, with faults.")
-    ] = None,
+    budget: Annotated[float, typer.Option(min=1, max=600, help="The time limit of a wake in seconds.")] = 8,
+    board: Annotated[str | None, typer.Option(help="Run on a virtual board, e.g. ESP32_GENERIC, with faults.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Send messages to a sleeping device and see each arrive once.
+    """Demonstrate that a sleeping device gets each message once.
 
-    It connects, sleeps while they are sent, and wakes. With --json, only how each variant came out.
-    Exits with 0 only if all did; so with --clean or --qos 0, which lose them, it exits with 1.
+    The device connects, sleeps while messages are sent, and wakes. With --json, only the outcome of each variant.
+    Exit code 0 if all messages arrived; --clean and --qos 0 lose them and exit with 1.
     """
     from dormouse_host.lab.demo import Options, Variant, run
     from dormouse_host.terminal import Console
@@ -59,7 +64,7 @@ def demo(
         from dormouse_host.lab import demo_board
 
         if broker or clean or qos != 1 or device or as_json:
-            raise HostError("--board has a broker and a device of its own: only --messages goes with it", 2)
+            raise HostError("--board has its own broker and device: use it with --messages only", 2)
         demo_board.run(board, messages, Console())
         return
     variant = Variant(clean=clean, qos=qos)
@@ -77,17 +82,17 @@ def _outcomes_as_json(outcomes: "list[Outcome]") -> None:
 
 
 def bench(
-    runs: Annotated[int, typer.Option(min=1, max=50, help="Runs of each wake of ours; the fastest counts.")] = 3,
+    runs: Annotated[int, typer.Option(min=1, max=50, help="Runs of each of our wakes; the fastest counts.")] = 3,
     case: Annotated[
-        list[str] | None, typer.Option(metavar="COMMANDS,RECORDS", help="Only this case; may be given again.")
+        list[str] | None, typer.Option(metavar="COMMANDS,RECORDS", help="Measure only this case; may be repeated.")
     ] = None,
-    heap: Annotated[bool, typer.Option(help="Look for the smallest heap, too: minutes.")] = True,
-    svg: Annotated[Path | None, typer.Option(help="Write the timeline of the case 10,10 here.")] = None,
+    heap: Annotated[bool, typer.Option(help="Search the smallest heap too, which takes minutes.")] = True,
+    svg: Annotated[Path | None, typer.Option(help="Write the timeline of the case 10,10 to this file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """What a wake costs, beside umqtt.simple.
+    """Measure what a wake costs, compared with umqtt.simple.
 
-    Plain and tuned, at 200 ms a round trip.
+    Against umqtt.simple plain and tuned, at 200 ms a round trip.
     """
     from rich.console import Console
 
@@ -138,38 +143,38 @@ def _tell(rows: "list[cases.Row]") -> None:
 
 
 def _check_drawing(svg: Path, wanted: list[tuple[int, int]]) -> None:
-    """HostError before the minutes of the bench, and not after them."""
+    """HostError before the bench, which takes minutes, and not after it."""
     if _DRAWN not in wanted:
         raise HostError("--svg is the timeline of the case 10,10: add --case 10,10", 2)
     if svg.is_dir() or not os.access(svg.parent, os.W_OK | os.X_OK):
-        raise HostError(f"--svg {svg}: no file can be written there", 2)
+        raise HostError(f"--svg {svg}: not writable", 2)
 
 
 def _case(text: str) -> tuple[int, int]:
     left, _, right = text.partition(",")
     if not (text.isascii() and left.isdigit() and right.isdigit() and int(right) > 0):
-        raise HostError(f"case {text}: two numbers such as 10,10, the second above 0", 2)
+        raise HostError(f"case {text}: expected two numbers such as 10,10, the second above 0", 2)
     return int(left), int(right)
 
 
 def energy(
-    board: Annotated[str, typer.Option(help="As MicroPython names it: ESP32_GENERIC, RPI_PICO_W, …")],
-    interval: Annotated[str, typer.Option(help="Between two wakes that connect: 15m, 1h, …")] = "15m",
-    commands: Annotated[int, typer.Option(min=0, max=1000, help="Queued for each wake.")] = 1,
-    records: Annotated[int, typer.Option(min=1, max=1000, help="Of telemetry, handed over in each wake.")] = 1,
-    battery: Annotated[float, typer.Option(min=1, help="mAh.")] = 2000,
-    rtt: Annotated[float, typer.Option(min=1, max=10000, help="Milliseconds of a round trip to the broker.")] = 50,
-    boot: Annotated[float, typer.Option(min=0, help="Seconds from power to the agent's first wait.")] = 1.0,
-    join: Annotated[float, typer.Option(min=0, help="Seconds to join Wi-Fi, with everything cached.")] = 0.6,
-    ma: Annotated[list[str], typer.Option(metavar="STATE=MA", help="A current of your own board.")] = [],  # noqa: B006
-    device: Annotated[str | None, typer.Option(help="Take phases from this device's own reports.")] = None,
+    board: Annotated[str, typer.Option(help="The board's MicroPython name: ESP32_GENERIC, RPI_PICO_W, …")],
+    interval: Annotated[str, typer.Option(help="The time between two wakes that connect: 15m, 1h, …")] = "15m",
+    commands: Annotated[int, typer.Option(min=0, max=1000, help="Commands queued for each wake.")] = 1,
+    records: Annotated[int, typer.Option(min=1, max=1000, help="Telemetry records sent in each wake.")] = 1,
+    battery: Annotated[float, typer.Option(min=1, help="The battery's capacity in mAh.")] = 2000,
+    rtt: Annotated[float, typer.Option(min=1, max=10000, help="Round trip to the broker in milliseconds.")] = 50,
+    boot: Annotated[float, typer.Option(min=0, help="Seconds from power-on to the agent's first wait.")] = 1.0,
+    join: Annotated[float, typer.Option(min=0, help="Seconds to join Wi-Fi with everything cached.")] = 0.6,
+    ma: Annotated[list[str], typer.Option(metavar="STATE=MA", help="A current measured on your board.")] = [],  # noqa: B006
+    device: Annotated[str | None, typer.Option(help="Use the phases that this device reported.")] = None,
     db: Db = None,
-    outage: Annotated[int, typer.Option(min=1, max=1000, help="Days of the access point being gone.")] = 100,
+    outage: Annotated[int, typer.Option(min=1, max=1000, help="Days without an access point.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """What a device takes from its battery.
+    """Estimate a device's battery consumption.
 
-    In a day, and through a hundred days without an access point.
+    Per day, and over a hundred days without an access point.
     """
     from dormouse import config as device_config
     from dormouse_host.flash import kinds
@@ -178,7 +183,7 @@ def energy(
     kind = kinds.load(board)
     every = round(seconds_until(interval, time.time()))
     if not 1 <= every <= 604800:
-        raise HostError(f"--interval {interval}: from 1s to 7d", 2)
+        raise HostError(f"--interval {interval}: expected 1s to 7d", 2)
     sources = energy.currents(kind, ma)
     currents = {state: value for state, (value, _) in sources.items()}
     told = [f"{state}: {value:g} mA ({source})" for state, (value, source) in sources.items()]
@@ -194,7 +199,7 @@ def energy(
             f"flash: {flash_ms:.0f} ms of erases and programs at typical NOR times, measured in this run",
             f"assumed: {boot:g} s to boot, {join:g} s to join Wi-Fi with everything cached, handlers that take no time",
         ]
-    told.append("assumed: every byte sent at 1 Mbps, no self-discharge, the regulator's own current is in your figures")
+    told.append("assumed: every byte sent at 1 Mbps, no self-discharge, your figures include the regulator's current")
     wake = energy.of_wake(
         currents,
         boot=measured["boot"],
@@ -226,8 +231,8 @@ def energy(
         f"\n{kind.title}, a wake every {interval}: {day:.2f} mAh per day, {battery / day:.0f} days from {battery:g} mAh"
     )
     _say(
-        f"{gone.days} days without an access point: {gone.wakes} tries of {timeout:g} s, at last one in "
-        f"{gone.longest / 3600:.1f} h: {gone.ours:.0f} mAh; a client that tries for ever: {gone.plain:.0f} mAh"
+        f"{gone.days} days without an access point: {gone.wakes} attempts of {timeout:g} s, at last one in "
+        f"{gone.longest / 3600:.1f} h: {gone.ours:.0f} mAh; a client that keeps trying: {gone.plain:.0f} mAh"
     )
     _say("")
     for line in told:
@@ -245,7 +250,7 @@ def _measure_wake(commands: int, records: int) -> tuple[float, int, float]:
 
     program = toolchain.mosquitto()
     if program is None:
-        raise HostError("measuring a wake needs mosquitto: apt-get install mosquitto; or take --device's own reports")
+        raise HostError("measuring a wake needs mosquitto: apt-get install mosquitto; or use --device")
     with measure.Bench(program) as ground:
         row = measure.fastest(ground, "ours", (commands, records), 2)
         _, flash_ms, _ = measure.flash_and_memory(ground, (commands, records))

@@ -1,6 +1,6 @@
-"""The commands of the line about the ledger and the relays that work on it.
+"""CLI commands for the relay and the ledger: relay, prune and the `ledger` group.
 
-Must stay true: a relay ends in order at SIGTERM, SIGINT and SIGHUP; nothing is deleted that a rule may still ask for.
+A relay ends in order at SIGTERM, SIGINT and SIGHUP.
 """
 
 import signal
@@ -15,7 +15,7 @@ from dormouse_host import terminal
 from dormouse_host.cli.options import Broker, Db, Json, address, moment, opened, settings
 from dormouse_host.errors import HostError
 
-ledger = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The ledger itself: copies of it.")
+ledger = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Back up the ledger, or mark it as restored.")
 relay = typer.Typer(rich_markup_mode=None)
 
 PANEL = "Fleet"
@@ -34,22 +34,24 @@ def register(app: typer.Typer) -> None:
 @relay.callback(invoke_without_command=True)
 def relay_run(
     context: typer.Context,
-    name: Annotated[str | None, typer.Option(help="Part of its client id; the host's name by default.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The relay's name, part of its client id; default: the host's name.")
+    ] = None,
     broker: Broker = None,
     accept_new: Annotated[
         bool | None,
-        typer.Option(help="Make devices of ids that are not registered; by default only without a user in the URL."),
+        typer.Option(help="Register unknown ids as devices; by default only without a user in the URL."),
     ] = None,
     db: Db = None,
-    json: Annotated[bool, typer.Option("--json", help="Log lines as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Log in JSON.")] = False,
 ) -> None:
-    """Carry commands out and answers back.
+    """Run the relay between ledger and broker.
 
-    Between the ledger and the broker, until SIGTERM or Ctrl-C. Killed at any point it goes on where it was.
+    Publishes commands and stores answers until SIGTERM or Ctrl-C. After a kill it continues where it stopped.
     """
     if context.invoked_subcommand is not None:
         if name is not None or broker is not None or accept_new is not None or db is not None or json:
-            raise HostError(f"write the options behind {context.invoked_subcommand}", 2)
+            raise HostError(f"put options after the subcommand {context.invoked_subcommand}", 2)
         return
     from dormouse_host.fleet import log_relays
 
@@ -64,14 +66,14 @@ def relay_run(
 
 @relay.command("forget")
 def relay_forget(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The --name of a relay that will not come back.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The --name of a relay that will not return.")],
     broker: Broker = None,
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """End what a relay left at the broker.
+    """End the session of a relay that will not return.
 
-    Its session, and what is queued in it. Refused while that relay is alive.
+    Deletes its session at the broker with all that is queued in it. Refused while that relay is alive.
     """
     said = settings(db, broker)
     with opened(db) as fleet:
@@ -81,10 +83,7 @@ def relay_forget(
 
 @relay.command("list")
 def relay_list(db: Db = None, json: Json = False) -> None:
-    """List the relays, alive or dead.
-
-    Those that have not ended in order.
-    """
+    """List relays that have not ended in order."""
     with opened(db) as fleet:
         for one in fleet.relays():
             how = "alive" if one.alive else "dead"
@@ -97,15 +96,15 @@ def relay_list(db: Db = None, json: Json = False) -> None:
 
 
 def prune(
-    before: Annotated[str, typer.Option(help="Older than 30s, 5m, 2h, 1d, or before a date.")],
-    dry: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False,
+    before: Annotated[str, typer.Option(help="Records older than 30s, 5m, 2h, 1d, or from before a date.")],
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only count what would be deleted.")] = False,
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Delete what is old and settled.
+    """Delete old commands, results, telemetry and wakes.
 
-    Commands, results, telemetry and wakes. What is open stays, and what a device may still answer or send again: its
-    last 256 commands and 100 wakes. The file does not shrink, its space is used again.
+    Keeps pending commands and what a device may still answer or send again: its last 256 commands and 100 wakes. The
+    file does not shrink; its space is used again.
     """
     from dormouse_host.cli import live
 
@@ -119,7 +118,7 @@ def prune(
 def ledger_backup(target: Annotated[Path, typer.Argument(metavar="FILE")], db: Db = None, json: Json = False) -> None:
     """Copy the ledger to a new file.
 
-    The copy is consistent, whatever works on the ledger meanwhile.
+    The copy is consistent while relays and commands work on the ledger.
     """
     with opened(db) as fleet:
         fleet.backup(target)
@@ -130,9 +129,9 @@ def ledger_backup(target: Annotated[Path, typer.Argument(metavar="FILE")], db: D
 def ledger_restored(db: Db = None, json: Json = False) -> None:
     """Run this after restoring a backup.
 
-    The ledger takes a new name with each device, and what was open is unknown until answered.
+    The ledger starts a new numbering with each device; pending commands become unknown until their devices answer.
     """
     with opened(db) as fleet:
         devices, count = fleet.restored()
-        text = f"new numbers for {devices} devices; {count} commands that were open are unknown"
+        text = f"new numbering for {devices} devices; {count} pending commands are unknown now"
         terminal.told({"devices": devices, "unknown": count}, text, json=json)

@@ -1,7 +1,7 @@
-"""What changes on a terminal while somebody looks on: a line for a command, a bar for many, a table for the fleet.
+"""Live output on a terminal: a line for a command that is waited for, a bar for many, a table for the fleet.
 
-Must stay true: only a terminal is drawn on; anything else gets plain lines, one for each change, or nothing; a drawing
-is taken away when it ends, and stdout carries the result alone.
+Only a terminal is drawn on; anything else gets a plain line for each change, or nothing. A drawing is removed when it
+ends.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from dormouse_host.errors import HostError
 if TYPE_CHECKING:
     from dormouse_host.fleet import CommandView, DeviceView, Fleet, RelayView
 
-_LOOK = 2.0  # seconds between two looks at the device that is waited for
+_LOOK = 2.0  # seconds between two queries of the device that is waited for
 _COLOURS = {"succeeded": "green", "failed": "red", "rejected": "red", "interrupted": "red", "unknown": "yellow"}
-_BAR_FROM = 20  # steps: fewer are over before anybody has seen the bar
+_BAR_FROM = 20  # steps: fewer are over before the bar can be read
 
 
 def _stderr() -> RichConsole:
@@ -39,7 +39,7 @@ def _stderr() -> RichConsole:
 
 @contextmanager
 def bar(what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr; what it yields is told how much is done, and of how much where `total` is None."""
+    """A progress bar on stderr. The callback takes the steps done, and their total where `total` is None."""
     console = _stderr()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     shown = console.is_terminal and (total is None or total >= _BAR_FROM)
@@ -53,7 +53,7 @@ def bar(what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
 
 @contextmanager
 def waiting(fleet: Fleet, device: str) -> Iterator[Callable[[CommandView], None]]:
-    """A line on stderr that follows one command; what it yields is told of each status."""
+    """A line on stderr that follows one command. The callback takes each status."""
     console = _stderr()
     line = _Waiting(fleet, device)
     if not console.is_terminal:
@@ -64,7 +64,7 @@ def waiting(fleet: Fleet, device: str) -> Iterator[Callable[[CommandView], None]
 
 
 class _Waiting:
-    """`⠹ queued → sent → delivered   next wake expected in 12 min`; looked at again whenever it is drawn."""
+    """`⠹ queued → sent → delivered   next wake expected in 12 min`, queried again whenever it is drawn."""
 
     def __init__(self, fleet: Fleet, device: str) -> None:
         self._fleet = fleet
@@ -93,7 +93,7 @@ class _Waiting:
             self._expected = show.expected(view, time.time())
             if not any(relay.alive for relay in self._fleet.relays()):
                 self._expected = "no relay runs on this ledger: dormouse relay"
-        except HostError as error:  # it is drawn in a thread of its own; the command is waited for all the same
+        except HostError as error:  # this runs in a thread of its own, and the wait goes on
             self._expected = str(error)
 
     def __rich__(self) -> Spinner:
@@ -121,7 +121,7 @@ def path(view: CommandView) -> list[str]:
 
 @contextmanager
 def settling(total: int) -> Iterator[Callable[[list[CommandView]], None]]:
-    """A bar on stderr for commands that are waited for; what it yields is told how they stand."""
+    """A bar on stderr for commands that are waited for. The callback takes their views."""
     console = _stderr()
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -139,7 +139,7 @@ def settling(total: int) -> Iterator[Callable[[list[CommandView]], None]]:
 
 
 def watch(fleet: Fleet, group: str | None, every: float, *, json: bool) -> None:
-    """Until Ctrl-C."""
+    """Show the fleet until Ctrl-C."""
     console = RichConsole(highlight=False, markup=False, emoji=False)
     try:
         if json or not console.is_terminal:

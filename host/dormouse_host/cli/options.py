@@ -1,7 +1,7 @@
-"""The words that several commands of the line share: options, lengths of time, and where ledger and broker are.
+"""Options, durations and completion that several CLI commands share, and where ledger and broker come from.
 
-Must stay true: nothing of the ledger is imported before a command opens it; only a command that may begin a ledger
-makes one; completing a word changes nothing, and where it can't help it is silent.
+The ledger is imported and opened only by commands that use it. Completion changes nothing, and is silent where it
+cannot help.
 """
 
 import os
@@ -29,7 +29,7 @@ def settings(db: str | None = None, broker: str | None = None) -> Settings:
 
 
 def opened(db: str | None, *, make: bool = False) -> "Fleet":
-    """The ledger that is meant. HostError where there is none, unless this command may `make` one."""
+    """Open the ledger. HostError where there is none, unless `make` creates it."""
     from dormouse_host.fleet import Fleet
 
     said = settings(db)
@@ -38,7 +38,7 @@ def opened(db: str | None, *, make: bool = False) -> "Fleet":
 
 @contextmanager
 def ledger_here(db: str | None) -> Iterator["Fleet | None"]:
-    """The ledger that is meant, where somebody said which or this user has one; None where not."""
+    """Open the ledger that is configured or that this user has; None where there is none."""
     from dormouse_host.fleet import missing
 
     if missing(settings(db).db):
@@ -49,13 +49,13 @@ def ledger_here(db: str | None) -> Iterator["Fleet | None"]:
 
 
 def address(said: Settings) -> BrokerAddress:
-    """The broker that is meant. HostError where nobody said."""
+    """The configured broker. HostError where there is none."""
     if said.broker is None:
         raise HostError("no broker: give --broker mqtt://host, or set DORMOUSE_BROKER", 2)
     return parse(said.broker, os.environ)
 
 
-# ---- lengths of time and dates
+# ---- durations and dates
 
 
 def _span(text: str) -> float | None:
@@ -69,17 +69,17 @@ def _date(text: str) -> float:
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):
-        raise HostError(f"{text}: write 30s, 5m, 2h, 1d, or a date such as 2026-12-24T18:00", 2) from None
+        raise HostError(f"{text}: expected 30s, 5m, 2h, 1d, or a date such as 2026-12-24T18:00", 2) from None
 
 
 def seconds_until(text: str, now: float) -> float:
-    """A length of time, or a date, as seconds from `now`."""
+    """A duration or a date as seconds from `now`."""
     span = _span(text)
     return _date(text) - now if span is None else span
 
 
 def moment(text: str, now: float) -> float:
-    """A length of time before `now`, or a date, as Unix seconds."""
+    """A duration before `now`, or a date, as Unix seconds."""
     span = _span(text)
     return _date(text) if span is None else now - span
 
@@ -88,7 +88,7 @@ def moment(text: str, now: float) -> float:
 
 
 def _ask(question: Callable[["Fleet"], Iterable[str]]) -> list[str]:
-    """An answer out of a ledger that lies in a file; nothing where there is none, for nobody waits for a Tab."""
+    """Ask a ledger that is a file; nothing where there is none, because a Tab must not wait for a server."""
     from dormouse_host.fleet import Fleet
 
     try:
@@ -102,12 +102,12 @@ def _ask(question: Callable[["Fleet"], Iterable[str]]) -> list[str]:
 
 
 def complete_device(incomplete: str) -> list[str]:
-    """A device's id."""
+    """Complete a device's id."""
     return [name for name in _ask(lambda fleet: fleet.members()) if name.startswith(incomplete)]
 
 
 def complete_order(context: typer.Context, incomplete: str) -> list[str]:
-    """A device, then one of its commands, then that one's arguments; with --all or --group there is no device."""
+    """Complete a device, one of its commands, and its arguments; with --all or --group there is no device."""
     words = list(context.params.get("words") or ())
     several = context.params.get("every") or context.params.get("group")
     if not words and not several:
@@ -118,7 +118,7 @@ def complete_order(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _ask_understood(device: str | None) -> dict[str, dict[str, Any]]:
-    """What a device understands, or all of those that there are."""
+    """The commands of a device, or of all devices."""
     understood: dict[str, dict[str, Any]] = {}
 
     def look(fleet: "Fleet") -> list[str]:
@@ -130,9 +130,9 @@ def _ask_understood(device: str | None) -> dict[str, dict[str, Any]]:
     return understood
 
 
-Db = Annotated[str | None, typer.Option("--db", help="The ledger: a file or postgresql://… ; also DORMOUSE_DB.")]
+Db = Annotated[str | None, typer.Option("--db", help="The ledger: a file or postgresql://…; also DORMOUSE_DB.")]
 Broker = Annotated[str | None, typer.Option("--broker", help="mqtt://host[:port]; also DORMOUSE_BROKER.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str, typer.Argument(metavar="DEVICE", help="A device's id.", autocompletion=complete_device)]
-Command = Annotated[str, typer.Argument(metavar="ID", help="What `dormouse send` printed.")]
-Group = Annotated[str | None, typer.Option("--group", help="Only those of a group.")]
+Command = Annotated[str, typer.Argument(metavar="ID", help="The id that `dormouse send` printed.")]
+Group = Annotated[str | None, typer.Option("--group", help="Only the devices of a group.")]

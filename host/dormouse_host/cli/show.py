@@ -1,7 +1,7 @@
-"""How commands, devices and exports are shown: for a person, or with --json for a program.
+"""How commands, devices and exports are printed: as text, or as JSON with --json.
 
-Text from devices is escaped by terminal.py; a cell of a CSV export is never a formula of a spreadsheet. Exports leave
-line by line, so that one of any length takes no memory.
+Text from devices is escaped by terminal.py, and no cell of a CSV export is a formula. Exports are written line by line,
+so that one of any length takes no memory.
 """
 
 import csv as csv_writer
@@ -33,22 +33,22 @@ def due(view: "DeviceView", now: float) -> str:
 
 
 def expected(view: "DeviceView", now: float) -> str:
-    """The same for who waits for it."""
+    """When a device wakes next, as a sentence."""
     if view.seen is None:
-        return "the device has never been heard of"
+        return "the device has never connected"
     if view.next_due is None:
-        return "nobody knows when it wakes next"
+        return "its next wake is unknown"
     late = view.overdue(now)
     return f"overdue by {span(late)}" if late else f"next wake expected in {span(view.next_due - now)}"
 
 
 def seen(view: "DeviceView", now: float) -> str:
-    """When a device was last heard of."""
+    """When a device was last heard."""
     return "never" if view.seen is None else f"{span(max(0.0, now - view.seen))} ago"
 
 
 def command(view: "CommandView", *, json: bool, history: bool = True) -> None:
-    """A command as it stands; without its history it is one line."""
+    """Print a command; without its history it is one line."""
     if json:
         fields = asdict(view)
         fields["events"] = [{"at": at, "status": status, "why": why} for at, status, why in view.events]
@@ -67,7 +67,7 @@ def command(view: "CommandView", *, json: bool, history: bool = True) -> None:
 
 
 def devices_json(views: "Sequence[DeviceView]", now: float) -> None:
-    """Devices, an object each."""
+    """Print devices, one JSON object each."""
     for view in views:
         json_line({**asdict(view), "overdue": view.overdue(now)})
 
@@ -76,31 +76,33 @@ HEAD = ("device", "seen", "next wake", "pending", "battery", "rssi", "agent")
 
 
 def cells(view: "DeviceView", now: float) -> list[str]:
-    """What stands below HEAD."""
+    """A row below HEAD."""
     said = [safe(view.report.get(key, "")) for key in ("battery", "rssi", "agent")]
     return [view.id, seen(view, now), due(view, now), str(view.pending), *said]
 
 
 def devices(views: "Sequence[DeviceView]", now: float) -> None:
-    """Devices side by side, those with lost telemetry below."""
+    """Print a table of devices, and a warning for each that lost telemetry."""
     if not views:
-        warn("no devices yet: dormouse devices add DEVICE")
+        warn("no devices yet: register one with dormouse devices add DEVICE")
         return
     Console().table(HEAD, [cells(view, now) for view in views])
     for view in views:
         if view.dropped:
-            warn(f"{view.id} has dropped {view.dropped} telemetry records: its ring was full")
+            warn(f"{view.id} dropped {view.dropped} telemetry records: its buffer was full")
 
 
 def strangers(found: "Strangers") -> None:
-    """Ids that are no devices, a few of them by name."""
+    """Warn of messages from unregistered ids, and name a few of these."""
     if found.messages:
         names = [*found.names[:_STRANGERS], *(["…"] if found.more or len(found.names) > _STRANGERS else [])]
-        warn(f"{found.messages} messages of ids that are not registered ({', '.join(names)}): dormouse devices add ID")
+        warn(
+            f"{found.messages} messages from unregistered ids ({', '.join(names)}): register with dormouse devices add"
+        )
 
 
 def device(view: "DeviceView", understood: Mapping[str, Mapping[str, Any]], now: float) -> None:
-    """All that is known of one device."""
+    """Print all that is known of one device."""
     said = view.report
     ended = said.get("end") if isinstance(said.get("end"), dict) else {}
     facts = [
@@ -117,7 +119,7 @@ def device(view: "DeviceView", understood: Mapping[str, Mapping[str, Any]], now:
         ("dropped", view.dropped or None),
         ("payload", f"at most {view.limit} bytes" if view.limit else None),
         ("groups", ", ".join(view.groups) or None),
-        ("commands", _signatures(understood) if view.catalogue else "not known yet: asked for at its next wake"),
+        ("commands", _signatures(understood) if view.catalogue else "unknown: requested at its next wake"),
     ]
     line(view.id)
     for key, value in facts:
@@ -136,13 +138,13 @@ def _argument(declared: tuple[str, Any]) -> str:
 
 
 def rows(found: Iterable[Mapping[str, Any]]) -> None:
-    """An export, a JSON object a line."""
+    """Print an export, one JSON object per line."""
     for row in found:
         sys.stdout.write(json.dumps(row) + "\n")
 
 
 def table(found: Iterable[Mapping[str, Any]], what: str) -> None:
-    """An export as CSV, with what is nested as JSON. Its columns do not hang on what the first row happens to have."""
+    """Print an export as CSV, nested values as JSON. The columns are fixed, whatever the first row has."""
     from dormouse_host.fleet import COLUMNS, MORE
 
     writer, columns = csv_writer.writer(sys.stdout), COLUMNS[what]
@@ -153,7 +155,7 @@ def table(found: Iterable[Mapping[str, Any]], what: str) -> None:
 
 
 def _cell(value: Any) -> Any:
-    """A number as it is; text and JSON so that no spreadsheet takes it for a formula."""
+    """A number as it is; text and JSON quoted where a spreadsheet would take them for a formula."""
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
     text = value if isinstance(value, str) else _compact(value)

@@ -154,7 +154,7 @@ class Bench:
         """A new credential by `dormouse rotate`, on a device that wakes whenever it is waited for."""
         words = ("rotate", device.config["id"], "--folder", str(self.made.path), "--project", str(self.folder))
         for _ in range(5):
-            if "holds the new" in self.line(*words, "--within", "0s"):
+            if "has the new" in self.line(*words, "--within", "0s"):
                 return
             self.settled_after_wake(self.under_way(device)["command"], device)
         raise AssertionError("it was not changed")

@@ -129,20 +129,20 @@ def test_values_are_json_unless_the_argument_is_text():
 
 
 @pytest.mark.parametrize(
-    "words, why, code",  # 1: not done, 2: asked for wrongly
+    "words, why, code",  # 1: not done, 2: usage error
     [
         (["send", "nobody", "ping"], "device nobody is not known", 2),
         (["send", "no/body", "ping", "--create"], "device id", 2),
-        (["send", "dev"], "write DEVICE COMMAND", 2),
+        (["send", "dev"], "expected DEVICE COMMAND", 2),
         (["send", "dev", "water", "s"], "written key=value", 2),
         (["send", "dev", "water", "s=1", "s=2"], "given twice", 2),
         (["send", "dev", "water", "s=NaN"], "not expressible as JSON", 2),
         (["send", "dev", "water", "s=" + "[" * 9 + "]" * 9], "not expressible as JSON", 2),
         (["send", "dev", "water", "s=" + "x" * 3000], "and device dev takes 2048", 2),
-        (["send", "dev", "water", "--expires", "-5s"], "write 30s", 2),
+        (["send", "dev", "water", "--expires", "-5s"], "expected 30s", 2),
         (["send", "dev", "water", "--expires", "0s"], "in the past", 2),
         (["send", "dev", "water", "--expires", "2020-01-01T00:00"], "in the past", 2),
-        (["send", "dev", "water", "--expires", "tomorrow"], "write 30s", 2),
+        (["send", "dev", "water", "--expires", "tomorrow"], "expected 30s", 2),
         (["send", "dev", "water", "--expires", "9" * 20], "more than 10 years away", 2),
         (["send", "dev", "water", "--expires", "9" * 400], "more than 10 years away", 2),
         (["send", "dev", "ping", "--db", "sqlite://"], "is a file: write its path", 2),
@@ -184,7 +184,7 @@ def test_values_are_json_unless_the_argument_is_text():
         (["relay", "--name", "x", "forget", "y"], "behind forget", 2),
         (["relay", "forget", "y"], "no broker", 2),
         (["prune", "--before", "2099-01-01"], "in the future", 2),
-        (["prune", "--before", "soon"], "write 30s", 2),
+        (["prune", "--before", "soon"], "expected 30s", 2),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_stored(folder, words, why, code):
