@@ -1,7 +1,6 @@
-"""The host's side of Dormouse: what runs on a computer and speaks to the devices through the broker.
+"""The host's library: what runs on a computer and talks to the devices through the broker.
 
-Must stay true: nothing is imported here before somebody asks for it, so that a command of the line costs only what it
-uses.
+Names are imported when they are first used, so that a CLI command loads only what it needs.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -29,14 +29,14 @@ _LONGEST = 253  # characters of a name (RFC 1035)
 
 @dataclass(frozen=True)
 class BrokerAddress:
-    """Where a broker is and who we are to it. Printing it shows host and port only."""
+    """A broker's address and our credentials there. Printing it shows host and port only."""
 
     host: str
     port: int = 1883
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False
-    ca: str | None = None  # file of the CA that is trusted for it, PEM; None: those that the system trusts
+    ca: str | None = None  # file of the trusted CA, PEM; None: the system's CAs
 
     def __str__(self) -> str:
         """`host:port`."""
@@ -44,40 +44,38 @@ class BrokerAddress:
 
     @property
     def url(self) -> str:
-        """The URL without credentials, as it may stand in a device's config.json."""
+        """The URL without credentials, as for a device's config.json."""
         return f"mqtt{'s' if self.tls else ''}://{self}"
 
 
 def _malformed(why: str) -> HostError:
-    return HostError(f"malformed broker URL: {why}; write {_FORM}", 2)
+    return HostError(f"malformed broker URL: {why}; expected {_FORM}", 2)
 
 
 def _split(url: str) -> tuple[str, str, int | None, str | None, str | None]:
-    """Scheme, host, port, user and password; ValueError where urllib can make nothing of it."""
+    """Scheme, host, port, user and password. ValueError where urllib cannot parse it."""
     parts = urlsplit(url)
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise _malformed("there is something behind the host (%-encode / ? # and @ inside a password)")
+        raise _malformed("unexpected text after the host (%-encode / ? # and @ in a password)")
     user, password = (None if text is None else unquote(text) for text in (parts.username, parts.password))
     return parts.scheme, parts.hostname or "", parts.port, user, password
 
 
 def parse(url: str, environment: Mapping[str, str]) -> BrokerAddress:
-    """Turn a URL into an address; MQTT_USERNAME and MQTT_PASSWORD of `environment` stand in for what it leaves out, and
-    DORMOUSE_CA names the CA of a broker with TLS.
-    """
+    """Parse a URL. MQTT_USERNAME and MQTT_PASSWORD of `environment` supply what it omits, DORMOUSE_CA the CA for TLS."""
     if "://" not in url:
         raise _malformed("the scheme is missing")
     try:
         scheme, host, port, user, password = _split(url)
     except ValueError:
-        raise _malformed("host or port is not valid") from None
+        raise _malformed("host or port is invalid") from None
     if scheme not in ("mqtt", "tcp", "mqtts"):
-        raise _malformed("the scheme is neither mqtt nor mqtts")
+        raise _malformed("the scheme is not mqtt or mqtts")
     tls = scheme == "mqtts"
     if not _HOST.fullmatch(host):
         raise _malformed("the host is missing or is not a host name or address")
     if port == 0:
-        raise _malformed("port 0 does not exist")
+        raise _malformed("port 0 is not possible")
     if user is None:
         user, password = environment.get("MQTT_USERNAME") or None, None
     if password is None:
@@ -92,26 +90,26 @@ def parse(url: str, environment: Mapping[str, str]) -> BrokerAddress:
 
 
 def tls_context(ca: str | None) -> ssl.SSLContext:
-    """What checks a broker. HostError with code 2 where the CA's file is none."""
+    """The context that verifies a broker. HostError with code 2 where `ca` is no CA file."""
     try:
         made = ssl.create_default_context(cafile=ca)
     except (OSError, ssl.SSLError) as error:
-        why = "it is no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        why = "not a certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
         raise HostError(f"CA {ca}: {why}", 2) from None
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     return made
 
 
 def secure(client: "Client", address: BrokerAddress) -> None:
-    """Have `client` use TLS where the address says so."""
+    """Set `client` up for TLS if the address requires it."""
     if address.tls:
         client.tls_set_context(tls_context(address.ca))
 
 
 def failure(error: OSError) -> str:
-    """What kept a connection from being made, in words."""
+    """Why a connection failed, in words."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is refused: {error.verify_message}"
+        return f"certificate verification failed: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {(error.reason or 'no reason given').lower().replace('_', ' ')}"
     return error.strerror or str(error)
@@ -121,7 +119,10 @@ def failure(error: OSError) -> str:
 
 
 def host_name(text: str) -> str:
-    """A name in its ASCII form (IDNA), or an address in its shortest. HostError where it is neither."""
+    """A host name in its ASCII form (IDNA), or an address in its shortest; HostError where it is neither.
+
+    The result has no character that is special in a shell, a URL or a configuration.
+    """
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     address, percent, zone = inner.partition("%")
     try:
@@ -146,11 +147,11 @@ def _name(text: str) -> str:
 
 
 def _neither(text: str) -> HostError:
-    return HostError(f"{text[:80]!a} is neither a host name nor an address", 2)
+    return HostError(f"{text[:80]!a} is not a host name or address", 2)
 
 
 def is_loopback(host: str) -> bool:
-    """Does `host` mean the machine itself, whichever it is?"""
+    """Does `host` mean the machine that it is used on?"""
     host = host.strip("[]").lower()
     return host in ("localhost", "::1", "0.0.0.0", "::") or host.endswith(".localhost") or host.startswith("127.")
 
@@ -167,5 +168,5 @@ def own_addresses() -> list[str]:
 
 
 def lan_addresses() -> list[str]:
-    """The IPv4 addresses under which others reach this machine."""
+    """The IPv4 addresses at which other machines reach this one."""
     return [ip for ip in own_addresses() if not is_loopback(ip) and not ip.startswith("169.254.")]

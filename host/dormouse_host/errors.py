@@ -1,7 +1,6 @@
-"""The one error of the host that a person reads.
+"""The error that a person reads: one line that says what is wrong and what to do, without a secret.
 
-Must stay true: its text is one line that says what is wrong and what to do, and carries no secret; `code` is the
-process's exit code, 1 when what was asked for did not succeed, 2 when it was asked for wrongly.
+`code` is the exit code of the process: 1 not done, 2 usage error.
 """
 
 

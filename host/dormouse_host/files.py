@@ -1,8 +1,8 @@
 """Files that hold secrets, and files that another process reads or replaces while we rewrite them.
 
-Must stay true: a file is there whole or not at all; it is never, not for an instant, readable by more than it should
-be; it belongs to whoever its folder belongs to; who may write to that folder has no say in what is read or written
-instead (places.py). What is read in order to be written anew is read and written by one process at a time: in `alone`.
+Must stay true: a file is there whole or not at all; it is never readable by more than it should be; it belongs to the
+owner of its folder; whoever can write to that folder has no say in what is read or written instead (places.py). What is
+read in order to be rewritten is read and written by one process at a time, in `alone`.
 """
 
 import contextlib
@@ -21,22 +21,22 @@ from dormouse_host import places
 from dormouse_host.errors import HostError
 
 PRIVATE, SHARED, PUBLIC = 0o600, 0o640, 0o644  # SHARED: for the folder's group, where that may read the folder
-_PATIENCE = 60.0  # seconds for those before us, each of which takes one at most unless the broker is silent
+_PATIENCE = 60.0  # seconds to wait for other processes, each of which takes one at most unless the broker is silent
 _LOOK = 0.02  # seconds between two tries
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def folder(path: Path, mode: int = 0o700) -> Path:
-    """Make a folder, with those above it, unless it is there. HostError where that can't be."""
+    """Create a folder with its parents, unless it exists. HostError where that is impossible."""
     try:
         with places.folder(path, mode):
             return path
     except OSError as error:
-        raise _cannot("make", path, error) from None
+        raise _cannot("create", path, error) from None
 
 
 def give(path: Path, user: int, group: int, mode: int) -> None:
-    """Have a folder belong to this user and group. HostError where that can't be."""
+    """Give a folder to this user and group. HostError where that is impossible."""
     try:
         with places.folder(path) as at:
             here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
@@ -46,11 +46,11 @@ def give(path: Path, user: int, group: int, mode: int) -> None:
             finally:
                 os.close(here)
     except OSError as error:
-        raise _cannot("hand over", path, error) from None
+        raise _cannot("change the owner of", path, error) from None
 
 
 def write(path: Path, data: str | bytes, mode: int = PRIVATE) -> None:
-    """Put `data` in the file's place at once. HostError where that can't be."""
+    """Replace the file by one with `data`, atomically. HostError where that is impossible."""
     blob = data.encode() if isinstance(data, str) else data
     try:
         with places.folder(path.parent) as at:
@@ -68,14 +68,14 @@ def write(path: Path, data: str | bytes, mode: int = PRIVATE) -> None:
 
 
 def _check_target(at: int, name: str) -> None:
-    """What is replaced is a file, and nothing that stands for something else."""
+    """Only a plain file may be replaced."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
-            raise places.Unsafe("it is no plain file")
+            raise places.Unsafe("not a plain file")
 
 
 def _fill(at: int, name: str, blob: bytes, mode: int) -> None:
-    """A new file, readable by its owner only until it is whole."""
+    """Write a new file, which only its owner can read until it is whole."""
     with os.fdopen(os.open(name, _CREATE, PRIVATE, dir_fd=at), "wb") as file:
         file.write(blob)
         file.flush()
@@ -87,13 +87,13 @@ def _fill(at: int, name: str, blob: bytes, mode: int) -> None:
 
 
 def new(path: Path) -> BinaryIO:
-    """A new file, open for writing. FileExistsError where there is one, OSError where it can't be."""
+    """A new file, open for writing. FileExistsError where there is one, else OSError."""
     with places.folder(path.parent) as at:
         return os.fdopen(os.open(path.name, _CREATE, PRIVATE, dir_fd=at), "wb")
 
 
 def fresh(path: Path) -> BinaryIO:
-    """A new file instead of one that may be there, open for writing. HostError where that can't be."""
+    """A new file in place of an existing one, open for writing. HostError where that is impossible."""
     remove(path)
     try:
         return new(path)
@@ -102,7 +102,7 @@ def fresh(path: Path) -> BinaryIO:
 
 
 def find(path: Path) -> bytes | None:
-    """The bytes of a file; None where there is none. HostError where it can't be read."""
+    """The bytes of a file; None where there is none. HostError where it cannot be read."""
     try:
         with places.folder(path.parent) as at, os.fdopen(places.opened(at, path.name), "rb") as file:
             return file.read()
@@ -138,7 +138,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def remove(path: Path) -> None:
-    """Let a file be gone. HostError where that can't be."""
+    """Remove a file if it exists. HostError where that is impossible."""
     try:
         with places.folder(path.parent) as at:
             os.unlink(path.name, dir_fd=at)
@@ -149,7 +149,7 @@ def remove(path: Path) -> None:
 
 
 def lock(path: Path) -> tuple[int, bool]:
-    """A file, made at need, as a descriptor, and whether this process holds it: until that is closed."""
+    """Open a lock file, created if missing: its descriptor, and whether this process holds it until that is closed."""
     try:
         with places.folder(path.parent) as at:
             with contextlib.suppress(FileExistsError):
@@ -161,15 +161,15 @@ def lock(path: Path) -> tuple[int, bool]:
 
 
 def damaged(path: Path) -> HostError:
-    """What to say of a file of ours that holds something else."""
-    return HostError(f"{path} is damaged: put a copy of it back", 2)
+    """The error for a file of ours with unexpected content."""
+    return HostError(f"{path} is damaged: restore a copy of it", 2)
 
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """No other process changes what is in this folder; not to be nested. HostError where one has not ended in time.
+    """Hold a lock on the folder, which no other process changes meanwhile; not to be nested. HostError after a timeout.
 
-    The lock is on the folder itself, so that it leaves no file, and ends with the process however that ends.
+    The lock is on the folder itself, so that it leaves no file, and ends with the process.
     """
     try:
         with places.folder(path) as at:
@@ -180,7 +180,7 @@ def alone(path: Path) -> Iterator[None]:
         deadline = time.monotonic() + _PATIENCE
         while not _taken(descriptor):
             if time.monotonic() > deadline:
-                raise HostError(f"{path} is being changed by another process, and was for {_PATIENCE:.0f} s")
+                raise HostError(f"{path} is locked by another process for {_PATIENCE:.0f} s")
             time.sleep(_LOOK)
         yield
     finally:

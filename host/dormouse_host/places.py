@@ -1,9 +1,8 @@
 """How the way to a file is walked: folder by folder, each opened below the one before.
 
-Must stay true: nobody but root and this process's user decides where a path leads: a symbolic link is followed only
-where it and the folder that it lies in belong to one of them, and the last part of a path is no link at all. Who opens
-a file gets a plain one with one name; a link put in its place between the check and the use changes nothing, because
-the use is of what was checked.
+Must stay true: only root and this process's user decide where a path leads: a symbolic link is followed only where it
+and its folder belong to one of them, and the last part of a path is no link. An opened file is a plain file with one
+name; a link put in its place between the check and the use changes nothing, because what was checked is used.
 """
 
 import errno
@@ -20,7 +19,7 @@ _TRIES = 100  # while other processes put new files in this one's place
 
 
 class Unsafe(OSError):
-    """What lies there is not taken; `strerror` says why."""
+    """The file is refused; `strerror` says why."""
 
     def __init__(self, why: str) -> None:
         super().__init__(errno.ELOOP, why)
@@ -28,9 +27,9 @@ class Unsafe(OSError):
 
 @contextmanager
 def folder(path: Path, make: int | None = None) -> Iterator[int]:
-    """The folder `path` as a descriptor to open things below. `make`: the mode of those on the way that are missing.
+    """A descriptor of the folder `path`, to open things below. `make`: the mode of missing folders, which are created.
 
-    OSError where there is none, Unsafe where another user could say where it is.
+    OSError where there is none, Unsafe where another user decides where it is.
     """
     parts = [*reversed(path.parts)]
     at = os.open(parts.pop() if path.is_absolute() else ".", _WALK)
@@ -69,13 +68,13 @@ def _enter(at: int, name: str, make: int | None) -> int:
 
 
 def _link(at: int, name: str) -> str:
-    """Where a link leads that may be followed. NotADirectoryError where it is none."""
+    """The target of a link that may be followed. NotADirectoryError where it is no link."""
     found = os.stat(name, dir_fd=at, follow_symlinks=False)
     if not stat.S_ISLNK(found.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     trusted = {0, os.geteuid()}
     if found.st_uid not in trusted or os.fstat(at).st_uid not in trusted:
-        raise Unsafe(f"{name} is a link that another user could change")
+        raise Unsafe(f"{name} is a link that another user can change")
     return os.readlink(name, dir_fd=at)
 
 
@@ -88,7 +87,7 @@ def opened(at: int, name: str, flags: int = os.O_RDONLY) -> int:
             found = os.open(name, _FILE | flags, dir_fd=at)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):  # a link; a socket
-                raise Unsafe("it is no plain file") from None
+                raise Unsafe("not a plain file") from None
             raise
         try:
             if _is_plain(at, name, found):
@@ -97,13 +96,12 @@ def opened(at: int, name: str, flags: int = os.O_RDONLY) -> int:
             os.close(found)
             raise
         os.close(found)
-    raise Unsafe("it is being replaced again and again")
+    raise Unsafe("it is replaced all the time")
 
 
 def settled(path: Path) -> None:
-    """For a program that opens files by their paths: Unsafe where another user may say where this one leads, or where
-    it is no file. Nothing is opened, because SQLite's locks end where their process closes the file; and nothing said
-    where there is none yet.
+    """Check a path for a program that opens it itself: Unsafe where another user decides where it leads, or where it is
+    no file. Nothing is opened, because SQLite's locks end when their process closes the file. No file is fine.
     """
     for _ in range(_LINKS):
         with folder(path.parent) as at:
@@ -116,19 +114,19 @@ def settled(path: Path) -> None:
                 continue
             shared = os.fstat(at).st_uid not in (0, os.geteuid())
             if not stat.S_ISREG(found.st_mode) or (shared and found.st_nlink != 1):
-                raise Unsafe("it is no plain file of one name")
+                raise Unsafe("not a plain file with one name")
             return
     raise Unsafe("too many links")
 
 
 def _is_plain(at: int, name: str, found: int) -> bool:
-    """Is this what the name stands for, and has it no other one? False where the name stands for something else now.
+    """Is this the file of that name, with no other name? False where the name belongs to another file now.
 
-    Asked of the name, in one call: by the descriptor alone a second name could have been taken away meanwhile.
+    The name is queried in one call: by the descriptor alone a second name could have been removed meanwhile.
     """
     here = os.fstat(found)
     if not stat.S_ISREG(here.st_mode):
-        raise Unsafe("it is no plain file")
+        raise Unsafe("not a plain file")
     try:
         there = os.stat(name, dir_fd=at, follow_symlinks=False)
     except FileNotFoundError:
@@ -136,5 +134,5 @@ def _is_plain(at: int, name: str, found: int) -> bool:
     if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
         return False
     if there.st_nlink != 1:
-        raise Unsafe("it has a second name: a hard link")
+        raise Unsafe("it has a second name (a hard link)")
     return True

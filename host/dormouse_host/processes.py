@@ -20,7 +20,7 @@ _GRACE = 10.0  # seconds between SIGTERM and SIGKILL: mosquitto saves its sessio
 
 
 def _leash() -> list[str]:
-    """What stands before a command so that the kernel ends it with its parent: util-linux, in every Debian."""
+    """The words before a command that make the kernel end it with its parent (util-linux)."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
@@ -30,7 +30,7 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start `argv` with stdout and stderr going to `output`.
 
-    Its own session keeps the terminal's Ctrl-C from it: we end it in our order. Call from the main thread only,
+    Its own session keeps the terminal's Ctrl-C from it, so that we end it in our order. Call from the main thread only,
     because the kernel takes the end of the starting thread for the parent's.
     """
     return subprocess.Popen(
@@ -44,7 +44,7 @@ def start(
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:
-    """End `child`: politely, after ten seconds by force. No error where it has ended already."""
+    """End `child` with SIGTERM, after ten seconds with SIGKILL. No error where it has ended already."""
     child.terminate()
     try:
         child.wait(_GRACE)
@@ -59,10 +59,10 @@ def _close(*descriptors: int) -> None:
 
 
 class Stop:
-    """As a threading.Event that is never cleared; `set` may be called from a signal's handler, and from any thread."""
+    """Like a threading.Event that is never cleared; `set` may be called from a signal handler and from any thread."""
 
     def __init__(self) -> None:
-        """Nobody has asked yet."""
+        """Not requested yet."""
         self._asked = False
         self._reader, self._writer = os.pipe()  # not inherited by a child
         for descriptor in (self._reader, self._writer):
@@ -70,29 +70,29 @@ class Stop:
         weakref.finalize(self, _close, self._reader, self._writer)
 
     def set(self) -> None:
-        """Ask for the stop, and end every wait for it."""
+        """Request the stop and end every wait for it."""
         self._asked = True
-        with contextlib.suppress(BlockingIOError):  # full of what was asked before
+        with contextlib.suppress(BlockingIOError):  # full of earlier requests
             os.write(self._writer, b"!")
 
     def is_set(self) -> bool:
-        """Has somebody asked?"""
+        """Is a stop requested?"""
         return self._asked
 
     def wait(self, seconds: float) -> bool:
-        """Wait until somebody asks, so many seconds at most. Has somebody?"""
+        """Wait for the request, `seconds` at most. Is a stop requested?"""
         deadline = time.monotonic() + seconds
         left = seconds
         while not self._asked and left >= 0:
             if select.select([self._reader], [], [], left)[0] and not self._asked:
-                with contextlib.suppress(BlockingIOError):  # another signal's, or another thread has taken it
+                with contextlib.suppress(BlockingIOError):  # written by another signal, or read by another thread
                     os.read(self._reader, 512)
             left = deadline - time.monotonic()
         return self._asked
 
     @contextlib.contextmanager
     def on(self, numbers: Iterable[int]) -> Iterator[None]:
-        """Meanwhile these signals ask; in the main thread. A wait ends whichever thread gets the signal."""
+        """Meanwhile these signals request the stop; call it in the main thread. Any thread may get the signal."""
         before = {number: signal.signal(number, lambda *_: self.set()) for number in numbers}
         woken = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         try:

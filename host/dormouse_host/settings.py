@@ -1,7 +1,6 @@
 """Where the ledger and the broker are: from options, the environment, or dormouse.toml in the working folder.
 
-Must stay true: an option goes before the environment, and that before the file; a file that can't be understood is
-an error and never ignored.
+An option goes before the environment, and that before the file. A file that cannot be understood is an error.
 """
 
 import tomllib
@@ -19,7 +18,7 @@ _KEYS = ("db", "broker", "root")
 
 @dataclass(frozen=True)
 class Settings:
-    """`db`: a file or a database URL, None for this user's ledger; `broker`: a URL, None where nobody said."""
+    """`db`: a file or a database URL, None for this user's ledger; `broker`: a URL, None if not configured."""
 
     db: str | None
     broker: str | None
@@ -27,7 +26,7 @@ class Settings:
 
 
 def read(db: str | None, broker: str | None, environment: Mapping[str, str], folder: Path) -> Settings:
-    """The settings, from all three places."""
+    """The settings from all three places."""
     said = _file(folder / FILE)
     root = environment.get("DORMOUSE_ROOT") or said.get("root") or protocol.ROOT
     try:
@@ -50,5 +49,5 @@ def _file(path: Path) -> dict[str, str]:
         raise HostError(f"{path.name}: {str(error).splitlines()[0]}", 2) from None
     for key, value in said.items():
         if not isinstance(value, dict) and (key not in _KEYS or not isinstance(value, str)):
-            raise HostError(f"{path.name}: {key}: only db, broker and root stand there, as text", 2)
-    return {key: value for key, value in said.items() if key in _KEYS}  # the tables are flash's: see project.py
+            raise HostError(f"{path.name}: {key}: expected db, broker or root, as text", 2)
+    return {key: value for key, value in said.items() if key in _KEYS}  # the tables belong to flash/project.py

@@ -11,7 +11,7 @@ from typing import Any
 
 
 def safe(text: object) -> str:
-    """`text` with what a terminal would act upon written as `\\x1b`."""
+    """`text` with control characters written as `\\x1b`."""
     said = str(text)
     if said.isprintable():
         return said
@@ -19,24 +19,24 @@ def safe(text: object) -> str:
 
 
 def line(text: str) -> None:
-    """A line of text on stdout, at once."""
+    """Print a line on stdout."""
     sys.stdout.write(f"{safe(text)}\n")
     sys.stdout.flush()
 
 
 def warn(text: str) -> None:
-    """A line on stderr that is not an error."""
+    """Print a warning on stderr."""
     sys.stderr.write(f"dormouse: {safe(text)}\n")
 
 
 def json_line(value: Mapping[str, Any]) -> None:
-    """A JSON object on one line of stdout, at once."""
+    """Print a JSON object as one line of stdout."""
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 
 
 def told(fields: Mapping[str, Any], text: str, *, json: bool) -> None:
-    """What was done, as JSON or as a line of text."""
+    """Print what was done, as JSON or as a line of text."""
     if json:
         json_line(fields)
     else:
@@ -44,12 +44,12 @@ def told(fields: Mapping[str, Any], text: str, *, json: bool) -> None:
 
 
 def when(at: float | None) -> str:
-    """A time, as this machine's clock and zone have it."""
+    """A time in this machine's time zone."""
     return "never" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def span(seconds: float) -> str:
-    """A length of time in its largest fitting unit."""
+    """A duration in its largest fitting unit."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
@@ -57,7 +57,7 @@ def span(seconds: float) -> str:
 
 
 class Console:
-    """Writes to stdout. A quiet one writes nothing: for what is run but not told."""
+    """Writes to stdout, in colour where the terminal has it. A quiet one writes nothing."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console as RichConsole
@@ -71,12 +71,12 @@ class Console:
         self._rich.print(text)
 
     def headline(self, text: str) -> None:
-        """What comes next."""
+        """The title of a part."""
         self._rich.print()
         self._rich.print(self._text(text, style="bold"))
 
     def step(self, text: str, *, done: bool = True) -> None:
-        """Something that was done, or could not be."""
+        """A step that was done or failed."""
         self._rich.print(
             self._text("  ✓ ", style="green") if done else self._text("  ✗ ", style="red"),
             self._text(safe(text)),
@@ -84,15 +84,15 @@ class Console:
         )
 
     def message(self, text: str) -> None:
-        """Something that was received."""
+        """A message that was received."""
         self._rich.print(f"  📨 {safe(text)}")
 
     def note(self, text: str) -> None:
-        """Something that is not as it should be, or needs saying."""
+        """A remark or a warning."""
         self._rich.print(self._text("  ! ", style="yellow"), self._text(safe(text)), sep="")
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Rows side by side, each column as wide as its widest cell: nothing is cut off in a narrow terminal."""
+        """A table, each column as wide as its widest cell: nothing is cut off in a narrow terminal."""
         lines = [head, *rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         lines.insert(1, ["─" * width for width in widths])

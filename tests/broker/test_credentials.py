@@ -81,7 +81,7 @@ def test_no_password_stands_anywhere_but_where_its_owner_reads_it(tmp_path):
 
 @pytest.mark.parametrize(
     "names, why",
-    [((), "--name"), (("a b",), "neither a host name"), (("-" * 300,), "neither a host name"), (("a\0",), "neither")],
+    [((), "--name"), (("a b",), "not a host name"), (("-" * 300,), "not a host name"), (("a\0",), "not a host name")],
 )
 def test_broker_needs_names_that_are_names(tmp_path, names, why):
     with pytest.raises(HostError, match=why) as caught:
@@ -282,7 +282,7 @@ def test_every_command_of_the_door_says_the_same_as_json(tmp_path):
     ],
 )
 def test_what_is_neither_a_name_nor_an_address_makes_no_broker(tmp_path, name):
-    with pytest.raises(HostError, match="neither a host name nor an address") as caught:
+    with pytest.raises(HostError, match="not a host name or address") as caught:
         made_broker.make(tmp_path / "b", (name,))
     assert caught.value.code == 2
     assert not (tmp_path / "b").exists()

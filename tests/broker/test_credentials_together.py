@@ -62,7 +62,7 @@ def test_a_process_that_was_killed_holds_the_folder_no_longer(tmp_path, monkeypa
     with subprocess.Popen([sys.executable, "-c", program, made.path], stdout=subprocess.PIPE) as holder:
         assert holder.stdout
         assert holder.stdout.readline()
-        with pytest.raises(HostError, match="is being changed by another process"):
+        with pytest.raises(HostError, match="is locked by another process"):
             credentials.provision(made, "pump", tmp_path)
         holder.kill()
         holder.wait()

@@ -98,7 +98,7 @@ def test_nothing_is_written_through_a_trap(place, trap):
         files.write(place / "broker" / "passwd", "new\n", files.SHARED)
         assert (place / "broker" / "passwd").read_text() == "new\n"
     else:
-        with pytest.raises(HostError, match="no plain file"):
+        with pytest.raises(HostError, match="not a plain file"):
             files.write(place / "broker" / "passwd", "new\n", files.SHARED)
     files.fresh(place / "broker" / "passwd").close()
     assert (place / "broker" / "passwd").read_bytes() == b""
@@ -212,7 +212,7 @@ def test_provision_hands_the_brokers_user_no_key_of_the_ca(made):
     made.pid.unlink()
     made.path.chmod(0o755)
     assert does(lambda: (made.passwd.unlink(), made.passwd.symlink_to("../ca/ca.key")))
-    with pytest.raises(HostError, match="no plain file"):
+    with pytest.raises(HostError, match="not a plain file"):
         credentials.provision(open_broker_folder(made.path), "a", made.path.parent)
     assert b"PRIVATE KEY" not in readable(made.broker).replace(files.read(made.broker / "broker.key").encode(), b"")
     assert made.broker.stat().st_uid == 0
