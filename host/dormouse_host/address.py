@@ -62,7 +62,7 @@ def _split(url: str) -> tuple[str, str, int | None, str | None, str | None]:
 
 
 def parse(url: str, environment: Mapping[str, str]) -> BrokerAddress:
-    """Parse a URL. MQTT_USERNAME and MQTT_PASSWORD of `environment` supply what it omits, DORMOUSE_CA the CA for TLS."""
+    """Parse a URL. MQTT_USERNAME and MQTT_PASSWORD of `environment` supply what it omits, DORMOUSE_CA the CA."""
     if "://" not in url:
         raise _malformed("the scheme is missing")
     try:

@@ -127,7 +127,7 @@ def test_init_that_fails_in_the_middle_can_be_called_again(tmp_path, monkeypatch
 
 def test_a_file_is_no_folder_for_a_broker(tmp_path):
     (tmp_path / "b").write_text("mine")
-    with pytest.raises(HostError, match="no folder"):
+    with pytest.raises(HostError, match="not a folder"):
         made_broker.make(tmp_path / "b")
     assert (tmp_path / "b").read_text() == "mine"
 

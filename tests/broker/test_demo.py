@@ -165,7 +165,7 @@ def test_wrong_password_is_one_line_and_not_shown(guarded):
         ("127.0.0.1", 2, "malformed broker URL"),
         ("mqtts://127.0.0.1", 2, "has no CA"),
         ("mqtt://127.0.0.1:FREE", 1, "Connection refused"),
-        (peers.closes_at_once, 1, "closed the connection at once"),
+        (peers.closes_at_once, 1, "closed the connection without an answer"),
         (peers.speaks_http, 1, "not an MQTT broker"),
         (peers.speaks_ssh, 1, "not an MQTT broker"),
         (peers.stays_silent, 1, "does not answer CONNECT"),

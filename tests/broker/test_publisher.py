@@ -27,8 +27,8 @@ def impatient(monkeypatch, behaviour=peers.stays_silent):
 @pytest.mark.parametrize(
     "behaviour, words",
     [
-        (peers.closes_at_once, "closed the connection at once"),
-        (peers.closes_after_connect, "closed the connection at once"),
+        (peers.closes_at_once, "closed the connection without an answer"),
+        (peers.closes_after_connect, "closed the connection without an answer"),
         (peers.speaks_http, "not an MQTT broker, its answer begins with 'HTTP/1.1 400"),
         (peers.speaks_ssh, "not an MQTT broker, its answer begins with 'SSH-2.0"),
         (peers.stays_silent, "does not answer CONNECT"),
@@ -101,7 +101,7 @@ def guarded_broker(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "user, password, words",
-    [("ann", "wrong-one", "user 'ann' or the password is wrong"), (None, None, "a user and a password are needed")],
+    [("ann", "wrong-one", "user 'ann' or the password is wrong"), (None, None, "it requires user and password")],
 )
 def test_refused_credentials_are_named_without_the_password(guarded_broker, user, password, words):
     address = BrokerAddress(guarded_broker.host, guarded_broker.port, user, password)

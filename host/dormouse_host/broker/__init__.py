@@ -1,1 +1,1 @@
-"""Brokers: our own for trials, one set up for a fleet, its certificates and credentials, and clients of any."""
+"""Brokers: those that run here, the folder of one for field trials, credentials, and MQTT clients."""

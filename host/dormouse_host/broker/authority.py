@@ -1,7 +1,7 @@
-"""A private certificate authority in a folder: it signs the broker's certificate, and one for each device that asks.
+"""A private certificate authority in a folder: it signs the broker's certificate, and one for each device on request.
 
-Must stay true: its key never leaves `ca.key`; a certificate serves one purpose, server or client, and one name; what
-is revoked is in the list that the broker reads, and stays there. Keys are on P-256, which every board's TLS knows.
+Its key never leaves `ca.key`. A certificate serves one purpose, server or client, and one name. A revoked certificate
+stays in the list that the broker reads. Keys are on P-256, which every board's TLS supports.
 """
 
 import ipaddress
@@ -19,10 +19,10 @@ from dormouse_host import files
 from dormouse_host.address import host_name
 from dormouse_host.errors import HostError
 
-_EARLIER = timedelta(days=1)  # before now, for clocks that are a little behind
-_CA_DAYS = 20 * 365  # a board's flash lasts as long; nobody re-flashes a fleet for a CA
+_EARLIER = timedelta(days=1)  # before now, for clocks that are slow
+_CA_DAYS = 20 * 365  # as long as a board's flash lasts: no fleet is re-flashed for a CA
 _DAYS = 5 * 365
-_LIST_DAYS = 20 * 365  # a broker with an overdue list lets nobody in
+_LIST_DAYS = 20 * 365  # a broker with an expired list accepts nobody
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Authority:
 
     @classmethod
     def create(cls, folder: Path, common: str = "Dormouse CA") -> "Authority":
-        """A new one; HostError where the folder has one already."""
+        """Create an authority; HostError where the folder has one already."""
         if (folder / "ca.key").exists():
-            raise HostError(f"{folder} holds a CA already", 2)
+            raise HostError(f"{folder} has a CA already", 2)
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(common), _name(common), key, _CA_DAYS)
         usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
@@ -87,7 +87,7 @@ class Authority:
 
     @classmethod
     def load(cls, folder: Path) -> "Authority":
-        """The one that lies there. HostError where there is none, or not a whole one."""
+        """Load the authority of a folder. HostError where it is missing or incomplete."""
         pem = (files.read(folder / "ca.key").encode(), files.read(folder / "ca.crt").encode())
         try:
             key = serialization.load_pem_private_key(pem[0], None)
@@ -100,16 +100,16 @@ class Authority:
 
     @property
     def pem(self) -> bytes:
-        """Its certificate: what whoever trusts it needs."""
+        """Its certificate, for whoever trusts it."""
         return self._signed.pem
 
     @property
     def der(self) -> bytes:
-        """The same as a board loads it."""
+        """Its certificate as a board loads it."""
         return self._signed.der
 
     def server(self, names: Sequence[str], days: float = _DAYS) -> Signed:
-        """A certificate for a broker that is reached under these names and addresses."""
+        """A certificate for a broker with these names and addresses."""
         alternatives = [alternative(name) for name in names]
         return self._issue("dormouse broker", ExtendedKeyUsageOID.SERVER_AUTH, alternatives, days)
 
@@ -123,7 +123,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         own = (
             self._signed.certificate
-        )  # as old as the CA: a board that does not know the time checks it at the first try
+        )  # valid as early as the CA, so that a board without the time accepts it at the first try
         builder = _builder(_name(common), own.subject, key, days, own.not_valid_before_utc)
         usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -136,7 +136,7 @@ class Authority:
         return Signed(key, builder.sign(self._signed.key, hashes.SHA256()))
 
     def revoke(self, *serials: int) -> bytes:
-        """Add certificates to the list of the revoked, and return it as PEM."""
+        """Add certificates to the revocation list, and return it as PEM."""
         path, now = self.folder / "revoked.pem", datetime.now(UTC)
         list_of_before = files.find(path)
         before = x509.load_pem_x509_crl(list_of_before) if list_of_before else ()
@@ -167,7 +167,7 @@ def _builder(
 
 
 def alternative(text: str) -> x509.GeneralName:
-    """The same as it stands in a certificate, where an address has no zone."""
+    """A host name or address as an entry of a certificate, where an address has no zone."""
     name = host_name(text)
     try:
         return x509.IPAddress(ipaddress.ip_address(name.partition("%")[0]))

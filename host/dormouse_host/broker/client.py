@@ -29,24 +29,24 @@ from dormouse_host.address import BrokerAddress, failure, secure
 from dormouse_host.errors import HostError
 
 PACKET = 66_000  # bytes; the largest payload that the relay reads is 64 KiB
-_PIECE = 16 * 1024  # bytes that are read at once of what is thrown away
-_ANSWERS = 70_000  # packets that may wait to be sent beside our own publishes: more than there are packet ids
+_PIECE = 16 * 1024  # bytes that are read at once of what is discarded
+_ANSWERS = 70_000  # packets that may queue beside our own publishes: more than there are packet ids
 _PUBLISH, _QOS, _QOS2 = 0x30, 0x06, 0x04  # first byte of a packet: MQTT 3.1.1, section 3.3.1
 _CONNECT_WITHIN = 6.0  # seconds for name, TCP and CONNACK together: bad input is reported within 10
 _SILENCE = 6.0  # seconds without a PUBACK after which the broker counts as stuck
 _CONNACK = 0x20  # MQTT 3.1.1, section 3.2.1
 _SILENT = "no answer; is it reachable from here?"
-_CLOSED = "it closed the connection at once, without an answer to CONNECT"
+_CLOSED = "it closed the connection without an answer to CONNECT"
 _CREDENTIALS = (134, 135)  # what paho makes of CONNACK's return codes 4 and 5
 
 
 class Client(paho.Client):
-    """As paho's, with callbacks of version 2."""
+    """paho's client with bounds, and with callbacks of version 2."""
 
     def __init__(self, client_id: str = "", **how: Any) -> None:
         super().__init__(CallbackAPIVersion.VERSION2, client_id, **how)
-        self.broke = ""  # the bound that the broker broke, in words
-        self.full = False  # nothing more is read until this is taken back: what came is to be worked off first
+        self.broke = ""  # which bound the broker broke, in words
+        self.full = False  # while set nothing more is read, so that what came is processed first
 
     def _packet_read(self) -> MQTTErrorCode:
         return MQTTErrorCode.MQTT_ERR_AGAIN if self.full else super()._packet_read()
@@ -60,24 +60,24 @@ class Client(paho.Client):
         if room > 0:
             return super()._sock_recv(min(size, room))
         data = super()._sock_recv(min(size, _PIECE))
-        if len(data) > 1:  # paho takes nothing for the end of the connection: one byte stands for the piece
+        if len(data) > 1:  # paho takes b"" for the end of the connection: one byte stands for the piece
             packet["to_process"] -= len(data) - 1
         return data[:1]
 
     def _check(self, command: int, length: int) -> None:
         publish = command & 0xF0 == _PUBLISH
         if publish and command & _QOS == _QOS2:
-            self.broke = "it sent a message at QoS 2, which was not subscribed to"
+            self.broke = "it sent a message at QoS 2, without a subscription to it"
         elif not publish and length > PACKET:
             self.broke = f"it sent a packet of {length} bytes"
         elif len(self._out_packet) > _ANSWERS + len(self._out_messages):
-            self.broke = "it sends without end and reads no answer"
+            self.broke = "it sends without end and reads no answers"
         if self.broke:
             raise ConnectionError(self.broke)
 
 
 def asked(**values: int) -> Properties:
-    """The properties of an MQTT 5 CONNECT: these, and the largest packet that the broker is to send."""
+    """The properties of an MQTT 5 CONNECT: these, and the largest packet that the broker may send."""
     properties = Properties(PacketTypes.CONNECT)
     properties.MaximumPacketSize = PACKET
     for name, value in values.items():
@@ -86,7 +86,7 @@ def asked(**values: int) -> Properties:
 
 
 def _within(seconds: float, work: Callable[[], object]) -> bool:
-    """Run `work` and say whether it ended in time; its error is raised here.
+    """Run `work`. Did it end in time? Its error is raised here.
 
     In a thread, because neither getaddrinfo nor a connect to several addresses takes a deadline.
     """
@@ -95,7 +95,7 @@ def _within(seconds: float, work: Callable[[], object]) -> bool:
     def guarded() -> None:
         try:
             work()
-        except (OSError, UnicodeError) as error:  # the latter where a host's name is too long for a label
+        except (OSError, UnicodeError) as error:  # UnicodeError where a host name is too long
             errors.append(error)
 
     thread = threading.Thread(target=guarded, daemon=True)
@@ -170,13 +170,13 @@ class Publisher:
         self._client.loop_start()
 
     def _read_connack(self, deadline: float) -> None:
-        """Look at the first bytes before paho takes them: what is wrong with a peer shows there."""
+        """Look at the first bytes before paho does: they show what is wrong with the peer."""
         peer = self._client.socket()
         if not isinstance(peer, socket.socket):
             raise self._error(_CLOSED)
         if not select.select([peer], [], [], max(0.0, deadline - time.monotonic()))[0]:
             raise self._error("it accepts connections but does not answer CONNECT; is it an MQTT broker?")
-        if not isinstance(peer, ssl.SSLSocket):  # which can't be peeked into
+        if not isinstance(peer, ssl.SSLSocket):  # where MSG_PEEK is impossible
             head = peer.recv(24, socket.MSG_PEEK)
             if not head:
                 raise self._error(_CLOSED)
@@ -188,11 +188,11 @@ class Publisher:
         if reason.value not in _CREDENTIALS:
             return self._error(f"connection refused: {reason}")
         user = self._address.user
-        hint = "a user and a password are needed" if user is None else f"user {user!r} or the password is wrong"
+        hint = "it requires user and password" if user is None else f"user {user!r} or the password is wrong"
         return self._error(f"connection refused: {reason}; {hint}", 2)
 
     def publish(self, topic: str, payloads: Iterable[bytes], qos: int = 1, *, retain: bool = False) -> int:
-        """Publish the payloads in order and wait until all are acknowledged. Returns how many there were."""
+        """Publish the payloads in order and wait for every PUBACK. Returns their number."""
         before = self._acked
         count = 0
         for payload in payloads:
@@ -207,9 +207,9 @@ class Publisher:
         return count
 
     def close(self) -> None:
-        """Disconnect; no error where the connection is gone already."""
+        """Disconnect; no error where the connection is lost already."""
         self._client.disconnect()
-        with contextlib.suppress(RuntimeError):  # a signal came while paho was starting its thread
+        with contextlib.suppress(RuntimeError):  # a signal interrupted paho while it started its thread
             self._client.loop_stop()
 
     def __enter__(self) -> Self:

@@ -1,7 +1,7 @@
-"""Devices' credentials: made, written where `dormouse flash` finds them, and taken back.
+"""Devices' credentials: created, written where `dormouse flash` finds them, and revoked.
 
-Must stay true: a device has one credential, its own; a password exists in its secrets.json and nowhere else in clear;
-what is revoked is out at once, connected or not; nothing that a device's name holds can leave its folder.
+A device has one credential of its own. A password exists in its secrets.json and nowhere else in clear. What is revoked
+is refused at once, connected or not. A device's name cannot lead out of its folder.
 """
 
 import json
@@ -29,40 +29,40 @@ DEVICES = "devices"  # beside dormouse.toml; never in git
 
 @dataclass(frozen=True)
 class Provisioned:
-    """The folder with the device's files, and whether the running broker is known to know."""
+    """The folder with the device's files, and whether the running broker has reloaded its files."""
 
     folder: Path
     told: bool
 
 
 def check_name(device: str) -> str:
-    """A device's id, as it may be part of a path, a topic and a certificate. HostError where it isn't one."""
+    """A device's id, as it may be in a path, a topic and a certificate. HostError where it is none."""
     try:
         protocol.check_device_id(device)
     except ConfigError as error:
         raise HostError(error.reason, 2) from None
     if device.startswith(RELAY_PREFIX):
-        raise HostError(f"{device}: names that begin with {RELAY_PREFIX} are relays'", 2)
+        raise HostError(f"{device}: names with {RELAY_PREFIX} are reserved for relays", 2)
     return device
 
 
 def has_credential(made: BrokerFolder, device: str) -> bool:
-    """Does the broker let this device in?"""
+    """Does the broker accept this device?"""
     return device in users(made.passwd) or bool(issued(made, device))
 
 
 def issued(made: BrokerFolder, device: str) -> list[int]:
-    """Serial numbers of the certificates with which this device is let in."""
+    """Serial numbers of this device's valid certificates."""
     return _issued(made).get(device, [])
 
 
 def issue(made: BrokerFolder, device: str, serial: int) -> None:
-    """A certificate with which this device is let in, too."""
+    """Record another valid certificate of this device."""
     _record(made, device, sorted({*issued(made, device), serial}))
 
 
 def keep_only(made: BrokerFolder, device: str, *serials: int) -> None:
-    """Revoke all certificates of a device but these; the broker has still to be told."""
+    """Revoke all certificates of a device but these. The broker is not reloaded here."""
     kept = [serial for serial in issued(made, device) if serial in serials]
     gone = [serial for serial in issued(made, device) if serial not in serials]
     files.write(made.broker / "revoked.pem", made.authority.revoke(*gone), files.PUBLIC)
@@ -70,14 +70,14 @@ def keep_only(made: BrokerFolder, device: str, *serials: int) -> None:
 
 
 def put_certificate(project: Path, device: str, cert: bytes, key: bytes) -> None:
-    """What `dormouse flash` writes from now on, both in DER."""
+    """Write certificate and key for `dormouse flash`, both in DER."""
     folder = _device_folder(project, device)
     files.write(folder / "cert.der", cert)
     files.write(folder / "key.der", key)
 
 
 def provision(made: BrokerFolder, device: str, project: Path, *, cert: bool = False) -> Provisioned:
-    """Let a device in: with a password of its own, or a certificate. HostError where it has a credential already."""
+    """Create a device's credential, a password or a certificate. HostError where it has one already."""
     check_name(device)
     with made.alone():
         return _provision(made, device, project, cert=cert)
@@ -85,7 +85,7 @@ def provision(made: BrokerFolder, device: str, project: Path, *, cert: bool = Fa
 
 def _provision(made: BrokerFolder, device: str, project: Path, *, cert: bool) -> Provisioned:
     if has_credential(made, device):
-        raise HostError(f"{device} has a credential already: dormouse revoke {device} first", 2)
+        raise HostError(f"{device} has a credential already: first dormouse revoke {device}", 2)
     folder = _device_folder(project, device)
     config = {"id": device, "broker": made.url(cert=cert), "ca": "ca.der"}
     if made.root != protocol.ROOT:
@@ -107,14 +107,14 @@ def _provision(made: BrokerFolder, device: str, project: Path, *, cert: bool) ->
 
 
 def sign(device: str, project: Path) -> tuple[Path, str]:
-    """A new key for signed commands in the device's secrets.json. Returns the folder and the key, for the ledger."""
+    """Write a new key for signed commands to secrets.json. Returns the folder, and the key for the ledger."""
     check_name(device)
     key = token_hex(32)
     return put_secrets(project, device, {"command_key": key}), key
 
 
 def put_secrets(project: Path, device: str, values: dict[str, str]) -> Path:
-    """Change these in the device's secrets.json. Returns its folder."""
+    """Change these values in the device's secrets.json. Returns its folder."""
     folder = _device_folder(project, device)
     path = folder / "secrets.json"
     with files.alone(folder):
@@ -123,7 +123,7 @@ def put_secrets(project: Path, device: str, values: dict[str, str]) -> Path:
 
 
 def rotation(made: BrokerFolder, device: str) -> Path:
-    """The file that holds a change of credential while it is under way (rotate.py)."""
+    """The file of a rotation that is in progress (rotation.py)."""
     return made.path / "rotating" / f"{device}.json"
 
 
@@ -135,7 +135,7 @@ def _device_folder(project: Path, device: str) -> Path:
 
 
 def revoke(made: BrokerFolder, device: str) -> bool:
-    """Lock a device out. Returns whether the running broker is known to know. HostError where it had no credential."""
+    """Revoke a device's credential. Has the running broker reloaded? HostError where the device has none."""
     check_name(device)
     with made.alone():
         if not has_credential(made, device):
@@ -144,7 +144,7 @@ def revoke(made: BrokerFolder, device: str) -> bool:
         if issued(made, device):
             keep_only(made, device)
         remove_password(made.passwd, device)
-        add_rights(made, device, f"topic deny {made.root}/{device}/#\n")  # for one that is connected at this moment
+        add_rights(made, device, f"topic deny {made.root}/{device}/#\n")  # for a device that is connected now
         return made.reload()
 
 
@@ -153,7 +153,7 @@ def _keep(path: Path, values: dict[str, str]) -> None:
 
 
 def _issued(made: BrokerFolder) -> dict[str, list[int]]:
-    """Serial numbers of the certificates that are valid, by device."""
+    """Serial numbers of the valid certificates by device."""
     path = made.path / "ca" / "issued.json"
     found = files.read_object(path)
     if not all(isinstance(serials, list) and all(isinstance(n, int) for n in serials) for serials in found.values()):

@@ -1,7 +1,7 @@
-"""The embedded broker's process: `python -m dormouse_host.broker.embedded HOST PORT` serves MQTT 3.1.1 until ended.
+"""The embedded broker: `python -m dormouse_host.broker.embedded HOST PORT` serves MQTT 3.1.1 until it is ended.
 
-Must stay true: with a persistent session, what is published at QoS 1 while the client is away is delivered once
-it is back, in order and not marked RETAIN.
+With a persistent session, what is published at QoS 1 while the client is away is delivered once it is back, in order
+and without RETAIN. A module of its own, because amqtt is optional and its classes are needed at the import.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from dormouse_host.broker.local import EMBEDDED_LISTENS
 
 
 class Everyone(BaseAuthPlugin):
-    """Lets everyone in. amqtt's own anonymous plugin marks the session so that nothing is queued for it."""
+    """Accepts everyone. amqtt's anonymous plugin marks the session so that nothing is queued for it."""
 
     async def authenticate(self, *, session: Session) -> bool | None:
         """Yes, without setting `is_anonymous`."""
@@ -24,7 +24,7 @@ class Everyone(BaseAuthPlugin):
 
 
 class KeepingBroker(Broker):
-    """amqtt, but a queued message is delivered as what it is: its own code sets RETAIN on it, against MQTT-3.3.1-9."""
+    """amqtt, but without RETAIN on queued messages: its own code sets it, against MQTT-3.3.1-9."""
 
     async def _publish_session_retained_messages(self, session: Session) -> None:
         handler = self._get_handler(session)

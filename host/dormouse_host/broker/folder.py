@@ -25,13 +25,13 @@ from dormouse_host.address import host_name, tls_context
 from dormouse_host.broker.authority import Authority
 from dormouse_host.errors import HostError
 
-_RELOADED = "reload#"  # nobody's id; to a name with # in it mosquitto gives no rights by pattern
-_WITHIN = 10.0  # seconds; an idle machine takes a few hundredths of one
+_RELOADED = "reload#"  # not a possible id; mosquitto grants no rights by pattern to a name with #
+_WITHIN = 10.0  # seconds; an idle machine needs some hundredths
 _ONE_TRY = 2.0
 _LOOK = 0.02
 _ACCEPTED = b"\x20\x02\x00\x00"  # CONNACK: MQTT 3.1.1, section 3.2
-_ITERATIONS = 101  # mosquitto's own; our passwords are 128 random bits, which no dictionary has
-_SALT = 12  # bytes, as mosquitto's own
+_ITERATIONS = 101  # mosquitto's default; our passwords are 128 random bits, so no dictionary helps
+_SALT = 12  # bytes, mosquitto's default
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class BrokerFolder:
 
     @property
     def broker(self) -> Path:
-        """What the broker itself reads and writes."""
+        """The files that the broker itself reads and writes."""
         return self.path / "broker"
 
     @property
@@ -55,33 +55,33 @@ class BrokerFolder:
 
     @property
     def pid(self) -> Path:
-        """Where the broker writes its process's number down."""
+        """The file with the broker's process id."""
         return self.broker / "mosquitto.pid"
 
     @property
     def ca(self) -> Path:
-        """The CA's certificate, for whoever connects."""
+        """The CA's certificate, for clients."""
         return self.path / "ca.crt"
 
     @property
     def authority(self) -> Authority:
-        """The CA. HostError where it isn't there."""
+        """The CA. HostError where it is missing."""
         return Authority.load(self.path / "ca")
 
     @property
     def command(self) -> str:
-        """What starts the broker."""
+        """The command that starts the broker."""
         return f"mosquitto -c {shlex.quote(str(self.configuration))}"
 
     def alone(self) -> AbstractContextManager[None]:
-        """No other process changes the folder meanwhile; not to be nested."""
+        """Lock the folder against changes by other processes; not to be nested."""
         return files.alone(self.path)
 
     def reload(self) -> bool:
-        """Have the broker read passwords, rights and revoked certificates again. Is it known that it has?
+        """Make the broker reload passwords, rights and revoked certificates. Has it confirmed that?
 
-        mosquitto reads all of them in one go and serves nobody meanwhile, so that one question is enough. The folder is
-        held by the caller.
+        mosquitto reads all of them at once and serves nobody meanwhile, so that one accepted login proves it.
+        The caller holds the lock of the folder.
         """
         pid = self._running()
         if pid is None:
@@ -99,14 +99,14 @@ class BrokerFolder:
                     if self._lets_in(password):
                         return True
                 time.sleep(_LOOK)
-        except OSError:  # gone meanwhile, or another user's
+        except OSError:  # ended meanwhile, or another user's
             pass
         finally:
             remove_password(self.passwd, _RELOADED)
         return False
 
     def _running(self) -> int | None:
-        """This folder's broker, where it runs on this machine."""
+        """The process id of this folder's broker, where it runs on this machine."""
         try:
             pid = int(files.find(self.pid) or b"")
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -115,9 +115,9 @@ class BrokerFolder:
         return pid if str(self.configuration).encode() in words else None
 
     def _lets_in(self, password: str) -> bool:
-        """Does it take this password? OSError where it can't be asked."""
+        """Does the broker accept this password? OSError where it cannot be reached."""
         context = tls_context(str(self.ca))
-        context.check_hostname = False  # loopback need not be among its names, and this CA has signed one server only
+        context.check_hostname = False  # loopback may be missing in its names, and this CA has signed only one server
         fields = (b"", _RELOADED.encode(), password.encode())
         head = b"\x00\x04MQTT\x04\xc2\x00\x0a"  # 3.1.1, user and password, clean session, 10 s
         body = head + b"".join(len(text).to_bytes(2, "big") + text for text in fields)
@@ -136,7 +136,7 @@ class BrokerFolder:
         return self.path / f"relay-{name}.env"
 
     def said(self, pattern: str) -> list[str]:
-        """What a regular expression finds in the configuration."""
+        """The matches of a regular expression in the configuration."""
         return re.findall(pattern, files.read(self.configuration), re.MULTILINE)
 
     @property
@@ -144,55 +144,61 @@ class BrokerFolder:
         """The first levels of every topic."""
         found = re.search(r"^pattern read (.+)/%u/down/#$", files.read(self.broker / "acl"), re.MULTILINE)
         if found is None:
-            raise HostError(f"{self.broker / 'acl'} is not as `dormouse broker init` wrote it", 2)
+            raise HostError(
+                f"{self.broker / 'acl'} was changed since `dormouse broker init`: it has no rule for devices", 2
+            )
         return found[1]
 
     @property
     def ports(self) -> tuple[int, int]:
-        """For those with a password, and for those with a certificate."""
+        """The port for passwords and the port for certificates."""
         ports = [int(port) for port in self.said(r"^listener (\d+)")]
         if len(ports) != 2:
-            raise HostError(f"{self.configuration} has not the two listeners of `dormouse broker init`", 2)
+            raise HostError(
+                f"{self.configuration} was changed since `dormouse broker init`: it needs its two listeners", 2
+            )
         return ports[0], ports[1]
 
     @property
     def names(self) -> list[str]:
-        """The names and addresses under which the broker is reached."""
+        """The names and addresses of the broker."""
         return [host_name(name) for name in files.read(self.path / "names").splitlines()]
 
     @property
     def host(self) -> str:
-        """The one of them that clients use: the first that was given."""
+        """The name that clients use: the first one."""
         return self.names[0]
 
     def url(self, *, cert: bool = False, user: str = "") -> str:
-        """Where a client finds the broker, without a password."""
+        """The broker's URL for a client, without a password."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"mqtts://{user}{'@' if user else ''}{host}:{self.ports[cert]}"
 
 
 def handles(pid: int) -> bool:
-    """Does this process handle SIGHUP? It ends one that does not, and mosquitto writes its id down before it does."""
+    """Does this process handle SIGHUP? The signal ends one that does not; mosquitto writes its id too early."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
     return bool(int(caught, 16) >> (signal.SIGHUP - 1) & 1)
 
 
 def open_folder(path: Path) -> BrokerFolder:
-    """A folder that `init` made. HostError where it is none."""
+    """Open a folder of `init`. HostError where it is none."""
     made = BrokerFolder(path.resolve())
     if not made.configuration.is_file() or not (made.path / "ca" / "ca.key").is_file():
-        raise HostError(f"{path} is not a broker's folder: dormouse broker init {path}", 2)
-    if made.path.stat().st_uid == 0 and made.broker.stat().st_uid != 0:  # made before the broker's folder was root's
+        raise HostError(f"{path} is not a broker's folder: create one with dormouse broker init {path}", 2)
+    if (
+        made.path.stat().st_uid == 0 and made.broker.stat().st_uid != 0
+    ):  # created before the broker's folder belonged to root
         for user in made.said(r"^user (\S+)$"):
             let_broker_in(made, user)
     return made
 
 
 def let_broker_in(made: BrokerFolder, owner: str) -> None:
-    """Root's broker becomes `owner`: it reads what is here, and writes nothing but its data and its process's number.
+    """Let a broker that root starts, and that becomes `owner`, read its files; it can write only its data and its pid.
 
-    In a folder of its own it could put a link in a file's place, to what only root can read.
+    In a folder of its own it could replace a file by a link to what only root can read.
     """
     if not owner or os.geteuid() != 0:
         return
@@ -210,29 +216,29 @@ def let_broker_in(made: BrokerFolder, owner: str) -> None:
 
 
 def fresh_password() -> str:
-    """A new password: 128 random bits."""
+    """A new password of 128 random bits."""
     return secrets.token_urlsafe(16)
 
 
 def hashed(password: str) -> str:
-    """What the file holds of a password."""
+    """The hash of a password as the file holds it."""
     salt = os.urandom(_SALT)
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)
     return f"$7${_ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
 def users(path: Path) -> list[str]:
-    """Who is in the file."""
+    """The users in the file."""
     return [line.partition(":")[0] for line in files.read(path).splitlines() if ":" in line]
 
 
 def put_password(path: Path, user: str, password: str) -> None:
-    """Let `user` in with this password, and with no other one."""
+    """Set the password of `user`."""
     _rewrite(path, user, f"{user}:{hashed(password)}\n")
 
 
 def remove_password(path: Path, user: str) -> bool:
-    """Let `user` in no more. Was it there?"""
+    """Remove `user` from the file. Was it there?"""
     there = user in users(path)
     _rewrite(path, user, "")
     return there
@@ -248,14 +254,14 @@ def _rewrite(path: Path, user: str, line: str) -> None:
 
 
 def add_rights(made: BrokerFolder, user: str, lines: str) -> None:
-    """Give a user rights of its own, instead of those it had of its own."""
+    """Set a user's own rights."""
     remove_rights(made, user)
     acl = made.broker / "acl"
     files.write(acl, f"{files.read(acl)}\nuser {user}\n{lines}", files.SHARED)
 
 
 def remove_rights(made: BrokerFolder, user: str) -> None:
-    """Take a user's own rights, or denials, away; those by pattern stay."""
+    """Remove a user's own rights and denials; those by pattern stay."""
     acl = made.broker / "acl"
     blocks = files.read(acl).split("\nuser ")
     kept = [blocks[0], *(block for block in blocks[1:] if block.partition("\n")[0] != user)]

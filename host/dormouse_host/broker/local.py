@@ -27,21 +27,21 @@ from dormouse_host.errors import HostError
 
 HOST = "127.0.0.1"
 EMBEDDED_LISTENS = "dormouse: listening"
-_ATTEMPTS = 3  # ports tried: between finding a free one and listening on it somebody else may take it
-_PORTS = range(10_000, 30_000)  # below those that a system gives to outgoing connections and to who asks for any
-_EACH = 64  # ports by which two processes that begin one after the other are apart
+_ATTEMPTS = 3  # ports tried: another process may take a free one before the broker listens on it
+_PORTS = range(10_000, 30_000)  # below the system's ephemeral ports
+_EACH = 64  # distance between the first ports of two successive process ids
 _given = itertools.count()
 TRIAL_SETTINGS = (
-    "autosave_interval 1",  # seconds; the stock 1800 lose sessions and acknowledged messages when it is killed
-    "max_queued_messages 10000",  # for each sleeper; what comes above it is acknowledged and dropped
-    "set_tcp_nodelay true",  # or Nagle's algorithm costs a wake about one round trip more
+    "autosave_interval 1",  # seconds; the default 1800 loses sessions and acknowledged messages in a kill
+    "max_queued_messages 10000",  # per sleeping device; more is acknowledged and dropped
+    "set_tcp_nodelay true",  # Nagle's algorithm costs a wake about one more round trip
     "log_timestamp_format %Y-%m-%dT%H:%M:%S",
 )
 _NO_PROGRAM = "mosquitto is not installed: apt-get install mosquitto"
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens at this moment; at the next call, and in another process, another."""
+    """A free port of 127.0.0.1; a different one at each call and in each process."""
     while True:
         port = _PORTS[(os.getpid() * _EACH + next(_given)) % len(_PORTS)]
         with socket.socket() as probe, contextlib.suppress(OSError):  # somebody listens
@@ -50,15 +50,15 @@ def free_port() -> int:
 
 
 class LocalBroker(ABC):
-    """A broker process of ours. A context manager."""
+    """A broker in a child process. A context manager."""
 
     name: str
-    _listening: str  # what its log says once it accepts connections
-    _start_within = 30.0  # seconds; amqtt's imports take one or two on a slow machine, many times that on a busy one
+    _listening: str  # in its log once it accepts connections
+    _start_within = 30.0  # seconds; amqtt's imports take one or two, and many times that on a busy machine
 
     def __init__(self, folder: Path | None = None, port: int = 0) -> None:
-        """Nothing runs until `start` or `with`. `folder`, for its data and its log, stays; without, it has a
-        temporary one. `port` 0: any that is free.
+        """Nothing runs until `start` or `with`. `folder`, for data and log, stays; without it a temporary one is used.
+        `port` 0: any free port.
         """
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if folder is None:
@@ -71,12 +71,12 @@ class LocalBroker(ABC):
 
     @property
     def address(self) -> BrokerAddress:
-        """Where it listens. Valid after the first `start`."""
+        """Its address; valid after the first `start`."""
         return BrokerAddress(HOST, self._port)
 
     @property
     def pid(self) -> int | None:
-        """Its process, while it runs."""
+        """Its process id while it runs."""
         return self._child.pid if self._child else None
 
     @abstractmethod
@@ -84,7 +84,7 @@ class LocalBroker(ABC):
         """The command that serves `port`."""
 
     def start(self) -> None:
-        """Start it and wait until it accepts. HostError with its last words where it does not."""
+        """Start it and wait until it accepts connections. HostError with the end of its log where it does not."""
         ports = [self._port] * _ATTEMPTS if self._port else [free_port() for _ in range(_ATTEMPTS)]
         for port in ports:
             with files.fresh(self.log) as log:
@@ -96,7 +96,7 @@ class LocalBroker(ABC):
         raise HostError(f"{self.name} did not start: {self._last_words()}", 1)
 
     def _serves(self) -> bool:
-        """Whether our child says in time that it listens; that somebody accepts on the port would prove less."""
+        """Does our child log in time that it listens? A connection alone could be to another process."""
         deadline = time.monotonic() + self._start_within
         while self._child and self._child.poll() is None and time.monotonic() < deadline:
             if self._listening in self.log.read_text(errors="replace"):
@@ -106,16 +106,16 @@ class LocalBroker(ABC):
 
     def _last_words(self) -> str:
         lines = [re.sub(r"^\d+: ", "", line.strip()) for line in self.log.read_text(errors="replace").splitlines()]
-        return " ".join([line for line in lines if line][-2:]) or "it said nothing"
+        return " ".join([line for line in lines if line][-2:]) or "its log is empty"
 
     def stop(self) -> None:
-        """End the process and wait for it; what it keeps on disk stays for the next `start`."""
+        """End the process and wait for it; its data stays for the next `start`."""
         if self._child:
             processes.stop(self._child)
             self._child = None
 
     def close(self) -> None:
-        """Stop it, and remove its temporary folder."""
+        """Stop it and remove its temporary folder."""
         self.stop()
         if self._temporary:
             self._temporary.cleanup()
@@ -135,7 +135,7 @@ class LocalBroker(ABC):
 
 
 class Mosquitto(LocalBroker):
-    """mosquitto with persistence and otherwise its stock limits; `settings` are further lines of its configuration."""
+    """mosquitto with persistence and its default limits; `settings` are further lines of its configuration."""
 
     _listening = " running"
 
@@ -148,7 +148,7 @@ class Mosquitto(LocalBroker):
         port: int = 0,
         host: str | None = HOST,
     ) -> None:
-        """`host` None: it listens on every address of this machine."""
+        """`host` None: listen on every address of this machine."""
         super().__init__(folder, port)
         self._program = program
         self._settings = settings
@@ -156,7 +156,7 @@ class Mosquitto(LocalBroker):
         self.name = self._version()
 
     def _version(self) -> str:
-        """`mosquitto 2.0.11`, as the program says it."""
+        """`mosquitto 2.0.11`, as the program prints it."""
         try:
             done = subprocess.run([self._program, "-h"], capture_output=True, text=True, timeout=5, check=False)
         except (OSError, subprocess.TimeoutExpired):
@@ -169,7 +169,7 @@ class Mosquitto(LocalBroker):
             f"listener {port} {self._host or ''}".rstrip(),
             "persistence true",
             f"persistence_location {self.folder}/",
-            # started by root it would become user mosquitto, who may not write here and whom pdeathsig does not reach
+            # else root's mosquitto becomes user mosquitto, who cannot write here and whom pdeathsig does not reach
             *(["user root"] if os.geteuid() == 0 else []),
             *(() if any(s.startswith("allow_anonymous") for s in self._settings) else ["allow_anonymous true"]),
             *self._settings,
@@ -180,7 +180,7 @@ class Mosquitto(LocalBroker):
 
 
 class Embedded(LocalBroker):
-    """amqtt, for a machine without mosquitto: keeps sessions in memory only, so it is fit for the demo and no more."""
+    """amqtt, for a machine without mosquitto. It keeps sessions in memory only, which is enough for the demo."""
 
     name = "embedded amqtt"
     _listening = EMBEDDED_LISTENS
@@ -198,17 +198,20 @@ class Embedded(LocalBroker):
 
 
 def trial_folder(port: int) -> Path:
-    """Where the broker on that port keeps its sessions."""
+    """The data folder of the trial broker on that port."""
     import platformdirs
 
     return platformdirs.user_data_path("dormouse", appauthor=False) / f"broker-{port}"
 
 
 class TrialBroker(Mosquitto):
-    """mosquitto on `port`, for this machine only or for its network; anyone who reaches it may do anything."""
+    """mosquitto on `port`, for this machine or for its network, without credentials.
+
+    Its sessions outlive an orderly end and, but for the last second, a kill.
+    """
 
     def __init__(self, port: int, *, lan: bool) -> None:
-        """HostError where there is no mosquitto, the port is taken or the folder can't be made."""
+        """HostError where mosquitto is missing, the port is taken or the folder cannot be created."""
         program = toolchain.mosquitto()
         if program is None:
             raise HostError(_NO_PROGRAM)
@@ -219,11 +222,11 @@ class TrialBroker(Mosquitto):
 
     @property
     def urls(self) -> list[str]:
-        """What a device's `config.json` or DORMOUSE_BROKER may say."""
+        """Its URLs, for config.json or DORMOUSE_BROKER."""
         return [f"mqtt://{ip}:{self._port}" for ip in (own_addresses() if self._lan else [HOST])]
 
     def serve(self, stopped: Callable[[float], bool]) -> None:
-        """Until `stopped`, which waits for so many seconds, says so. HostError where the broker ends by itself."""
+        """Serve until `stopped(seconds)`, which waits, returns True. HostError where the broker ends by itself."""
         while not stopped(0.2):
             if self._child is None or self._child.poll() is not None:
                 raise HostError(f"{self.name} ended: {self._last_words()}")

@@ -31,34 +31,34 @@ from dormouse_host.broker.folder import (
 from dormouse_host.errors import HostError
 
 PORT = 8883  # IANA: MQTT over TLS
-RELAY_PREFIX = "dormouse-relay-"  # no device's id begins so
+RELAY_PREFIX = "dormouse-relay-"  # reserved: no device's id begins with it
 QUEUE = 100_000
-_SERVICE_USER = "mosquitto"  # what a mosquitto that is started as root becomes
+_SERVICE_USER = "mosquitto"  # the user that a mosquitto started by root becomes
 
 CONFIGURATION = """\
 # mosquitto for Dormouse, made by `dormouse broker init`. mosquitto -c {folder}/mosquitto.conf
 per_listener_settings false
 pid_file {broker}/mosquitto.pid
 {user}
-# Who comes in: nobody without a credential; rights by user name in the file `acl`.
+# A credential is required; rights by user name are in the file `acl`.
 allow_anonymous false
 password_file {broker}/passwd
 acl_file {broker}/acl
 
-# Sleepers' sessions and what waits for them outlive a kill, but for the last tenth of a second: saved at every change.
-# That writes the whole database each time, 3 ms at 1000 waiting messages: where many thousand wait, take
+# Sessions and queued messages outlive a kill, but for the last tenth of a second: they are saved at every change.
+# That writes the whole database each time, 3 ms at 1000 queued messages; for many thousands use
 # `autosave_on_changes false`, which loses the last two seconds. The relay notices either and sends again.
 persistence true
 persistence_location {broker}/data/
 autosave_on_changes true
 autosave_interval 1
 
-# A sleeper is never owed more than some 300 messages by the relay; this bounds what waits for the relay itself.
-# Above it mosquitto drops what it has acknowledged.
+# The relay queues at most some 300 messages for a sleeping device; this bounds the queue for the relay itself.
+# Above it mosquitto drops messages that it has acknowledged.
 max_queued_messages {queue}
 max_packet_size {message}
 
-# Without it, Nagle's algorithm costs a wake about one round trip more.
+# Without it, Nagle's algorithm costs a wake about one more round trip.
 set_tcp_nodelay true
 log_type error
 log_type warning
@@ -72,7 +72,7 @@ keyfile {broker}/broker.key
 tls_version tlsv1.2
 use_username_as_clientid true
 
-# Devices with a certificate (`dormouse provision --cert`): its name is the user's name.
+# Devices with a certificate (`dormouse provision --cert`), whose name is the user name.
 listener {cert_port}
 cafile {folder}/ca.crt
 crlfile {broker}/revoked.pem
@@ -85,7 +85,7 @@ use_username_as_clientid true
 """
 
 RIGHTS = """\
-# A device: its own topics, by its user name, and nothing else.
+# A device: its own topics by its user name, and no others.
 pattern read {root}/%u/down/#
 pattern write {root}/%u/down/fence
 pattern write {root}/%u/up/#
@@ -109,13 +109,13 @@ def init(
     root: str = protocol.ROOT,
     user: str | None = None,
 ) -> BrokerFolder:
-    """Make the folder for a broker that is reached under `names`, host names and addresses; devices use the first.
+    """Create the folder for a broker with these names and addresses; devices use the first.
 
-    `user`: what mosquitto becomes when root starts it; by default its own user. HostError where the folder is not
-    empty or something is not a name.
+    `user`: the user that mosquitto becomes when root starts it. HostError where the folder is not empty or a name is
+    invalid.
     """
     if not names:
-        raise HostError("under which names and addresses is the broker reached? --name", 2)
+        raise HostError("the broker needs a name or address: --name", 2)
     names = [address.host_name(name) for name in names]
     _check_relay(relay)
     check_root(root)
@@ -144,11 +144,11 @@ def init(
 
 
 def _check_vacant(path: Path) -> None:
-    """HostError unless a broker's folder can be made there."""
+    """HostError unless a broker's folder can be created there."""
     if re.search(r"\s", str(path)):
-        raise HostError("mosquitto takes no path with a space in it", 2)
+        raise HostError("mosquitto accepts no path with a space", 2)
     if path.exists() and not path.is_dir():
-        raise HostError(f"{path} is no folder", 2)
+        raise HostError(f"{path} is not a folder", 2)
     if path.exists() and any(path.iterdir()):
         raise HostError(f"{path} is not empty", 2)
 
@@ -170,7 +170,7 @@ def _fill(made: BrokerFolder, names: Sequence[str], configuration: str, owner: s
 
 
 def check_root(root: str) -> None:
-    """HostError unless this can be the first levels of every topic, and so stand in a file of rights."""
+    """HostError unless this can be the first levels of every topic, and so be written to the ACL."""
     try:
         protocol.check_root(root)
     except ConfigError as error:
@@ -181,21 +181,21 @@ def _check_relay(name: str) -> None:
     try:
         protocol.check_device_id(RELAY_PREFIX + name)
     except ConfigError:
-        raise HostError(f"{name!a} can't be a relay's name: letters, digits, - _ and .", 2) from None
+        raise HostError(f"{name!a} is not a relay's name: use letters, digits, - _ and .", 2) from None
 
 
 def _owner(user: str) -> str:
-    """What root's mosquitto becomes and what its files must belong to; "" for one that root does not start."""
+    """The user that root's mosquitto becomes and that its files belong to; "" where root does not start it."""
     if os.geteuid() != 0:
         return ""
     with contextlib.suppress(KeyError, ValueError):
         pwd.getpwnam(user)
         return user
-    raise HostError(f"there is no user {user} on this machine: install mosquitto first (apt-get install mosquitto)", 2)
+    raise HostError(f"no user {user} on this machine: install mosquitto first (apt-get install mosquitto)", 2)
 
 
 def add_relay(made: BrokerFolder, name: str) -> Path:
-    """Let a relay in. Returns the file with its environment: the broker, its password and the CA."""
+    """Create a relay's credential. Returns the file with its environment: broker, password and CA."""
     _check_relay(name)
     with made.alone():
         return _let_relay_in(made, name)
@@ -213,28 +213,28 @@ def _let_relay_in(made: BrokerFolder, name: str) -> Path:
 
 
 def remove_relay(made: BrokerFolder, name: str) -> None:
-    """Let a relay in no more."""
+    """Remove a relay's credential."""
     with made.alone():
         remove_rights(made, RELAY_PREFIX + name)
         remove_password(made.passwd, RELAY_PREFIX + name)
     files.remove(made.relay_file(name))
 
 
-# ---- files of NAME=value lines: a shell sources them, systemd reads them as EnvironmentFile, and so do we
+# ---- files of NAME=value lines, which a shell sources, systemd reads as EnvironmentFile, and we read
 
 
 def environment_text(values: Mapping[str, str]) -> str:
-    """The file's text. HostError for a value that does not fit into a line."""
+    """The text of such a file. HostError for a value that does not fit into a line."""
     for name, value in values.items():
         if not value.isprintable():
-            raise HostError(f"{name} can't be {value!a}: it holds a control character", 2)
+            raise HostError(f"{name}={value!a} has a control character", 2)
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
 
 
 def read_environment(said: str) -> dict[str, str]:
-    """What such a text says. HostError where it is none."""
+    """The values in such a text. HostError where it is malformed."""
     try:
         words = [word.partition("=") for line in said.splitlines() for word in shlex.split(line)]
     except ValueError:
-        raise HostError("not lines of NAME=value", 2) from None
+        raise HostError("expected lines of NAME=value", 2) from None
     return {name: value for name, _, value in words}

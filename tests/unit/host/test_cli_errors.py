@@ -106,7 +106,7 @@ def test_programs_that_do_not_end_are_named(slow, tmp_path):
         (["bench", "--case", "10,10", "--svg", "/nope/x.svg"], "--svg /nope/x.svg: no file can be written there"),
         (["bench", "--case", "1,1", "--svg", "x.svg"], "--svg is the timeline of the case 10,10"),
         (["board", "run", "ESP32_GENERIC", "--dir", __file__], "File exists"),
-        (["broker", "init", __file__, "--name", "x"], "is no folder"),
+        (["broker", "init", __file__, "--name", "x"], "is not a folder"),
     ],
 )
 def test_what_can_be_seen_beforehand_is_said_beforehand(monkeypatch, capsys, words, why):
