@@ -156,7 +156,7 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(run, tmp_path):
     (tmp_path / "app.py").unlink()
     code, _, err = ended(run())
     assert code == 2
-    assert err.startswith("dormouse: app.py: a Python file is wanted")
+    assert err.startswith("dormouse: app.py: expected a Python file")
 
 
 def test_the_units_for_systemd_run_a_command_that_there_is():

@@ -1,1 +1,1 @@
-"""The agent on this machine: its interpreters, how it is compiled, and its processes."""
+"""The agent on this computer: the programs it needs, its compiled form, its process, and Linux as a device."""

@@ -1,8 +1,7 @@
-"""The agent on this machine: CPython as a target, once per wake or staying in memory between wakes.
+"""The agent on this machine under CPython: one wake per call, or staying in memory between wakes.
 
-Must stay true: one state folder has one agent at a time, held by a lock that ends with the process however it ends;
-SIGTERM never cuts a wake short, which is bounded by its budget, and ends a pause at once; what the device plans
-itself, backoff included, is kept over processes. What stays in memory wakes again whatever the disk says.
+One state folder has one agent at a time, held by a lock that ends with the process. SIGTERM never cuts a wake short,
+which its budget bounds, and ends a pause at once. The device's own plan, backoff included, is kept over processes.
 """
 
 import fcntl
@@ -25,12 +24,15 @@ from dormouse_host.errors import HostError
 from dormouse_host.processes import Stop
 
 _DUE = "due"  # in the folder: Unix seconds of the planned next wake
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)  # they end us after the wake that runs; a second one does not hurry it
-_EARLY = 1.0  # seconds that a wake may come before its time: timers and clocks do not agree to the second
+_SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGINT,
+)  # they end the process after the running wake; a second one does not hurry it
+_EARLY = 1.0  # seconds that a wake may come early: timers and clocks differ by some
 
 
 class Port(posix.Port):
-    """This machine, with the configuration in memory; `slept` is what the wake has asked for, in ms."""
+    """This machine as a port, with the configuration in memory; `slept` is the sleep that the wake requested, in ms."""
 
     def __init__(self, folder: Path, files: Mapping[str, bytes], cause: str, emit: Callable[[str], None]) -> None:
         super().__init__(str(folder))
@@ -40,24 +42,24 @@ class Port(posix.Port):
         self.slept = 0
 
     def config(self) -> tuple[bytes, bytes]:
-        """config.json and secrets.json, as they would lie on a board."""
+        """config.json and secrets.json, as on a board."""
         return self._files["config.json"], self._files["secrets.json"]
 
     def cause(self) -> str:
-        """Why this wake is."""
+        """The cause of this wake."""
         return self._cause
 
     def emit(self, line: str) -> None:
-        """One log line. One that can't be written costs no wake."""
+        """Print a log line. One that cannot be written does not end the wake."""
         with suppress(OSError):
             self._emit(line)
 
     def reset(self) -> None:
-        """The next wake follows at once."""
+        """Request the next wake at once."""
         self.slept = 0
 
     def sleep(self, ms: int) -> None:
-        """End of the wake."""
+        """End the wake and request a sleep."""
         self.slept = ms
 
 
@@ -69,19 +71,19 @@ class Agent:
     ) -> None:
         """`files`: config.json and secrets.json, with certificates and keys; `connect_every`: s to the first wake."""
         if not app.is_file() or app.suffix != ".py" or not app.stem.isidentifier():
-            raise HostError(f"{app}: a Python file is wanted, named as a module can be", 2)
+            raise HostError(f"{app}: expected a Python file whose name is a valid module name", 2)
         self._app = app.resolve()
         self._folder = folder
         self._files = files
         self._emit = emit
         self._stopped = Stop()
         self._cause = "power"
-        self._sleep = int(connect_every * 1000)  # ms until the next wake, as the last one has planned
+        self._sleep = int(connect_every * 1000)  # ms until the next wake, as planned by the last one
 
     def once(self, *, timer: bool) -> int:
-        """One wake, which no signal cuts short; its exit code: 0 finished, 1 network or broker, 2 configuration.
+        """Run one wake, which no signal cuts short. The exit code: 0 finished, 1 network or broker, 2 configuration.
 
-        `timer`: a timer has started us, so that nothing is done before the time that the last wake has planned.
+        `timer`: started by a timer; does nothing before the time that the last wake has planned.
         """
         with locked(self._folder), self._stopped.on(_SIGNALS):
             if timer:
@@ -94,13 +96,13 @@ class Agent:
                 raise HostError(self._words(error)) from None
 
     def stay(self) -> int:
-        """Wake after wake, until SIGTERM or Ctrl-C; the exit code of a stop is 0, of a wrong configuration 2."""
+        """Run wake after wake until SIGTERM or Ctrl-C. The exit code: 0 stopped, 2 configuration."""
         with locked(self._folder), self._stopped.on(_SIGNALS):
             while not self._stopped.is_set():
                 try:
                     if self._wake() == 2:
                         return 2
-                except OSError as error:  # a full disk, above all
+                except OSError as error:  # above all a full disk
                     said = {"kind": type(error).__name__, "stage": "state", "why": self._words(error)}
                     with suppress(OSError):
                         self._emit(f"dormouse 0 error {json.dumps(said)}")
@@ -109,7 +111,7 @@ class Agent:
             return 0
 
     def _wake(self) -> int:
-        """One wake: its exit code. OSError where the state folder takes nothing."""
+        """Run one wake and return its exit code. OSError where the state folder cannot be written."""
         toolchain_path(str(self._app.parent))
         port = Port(self._folder, self._files, self._cause, self._emit)
         failure = run_agent(self._app.stem, port)
@@ -131,15 +133,15 @@ class Agent:
 
 
 def default_id() -> str:
-    """This machine's name as a device's id. HostError where it can't be one."""
+    """This machine's name as a device's id. HostError where it has none."""
     name = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().partition(".")[0])
     if not name.strip("-"):
-        raise HostError("this machine has no name: give --device", 2)
+        raise HostError("this machine has no host name: use --device", 2)
     return name
 
 
 def toolchain_path(*folders: str) -> None:
-    """Let umqtt.simple and `folders` be imported, as on a board."""
+    """Put umqtt.simple and `folders` on the import path."""
     for folder in (str(toolchain.umqtt_folder()), *folders):
         if folder not in sys.path:
             sys.path.insert(0, folder)
@@ -147,7 +149,7 @@ def toolchain_path(*folders: str) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """`folder`, made at need, is ours alone. HostError when another agent holds it."""
+    """Lock `folder`, created if missing. HostError when another agent holds it."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

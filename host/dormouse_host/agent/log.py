@@ -14,7 +14,7 @@ class Event:
 
 
 def parse(line: str) -> Event | None:
-    """The event in a line, or None where the line is the app's or the interpreter's own."""
+    """The event in a line; None where the line is the app's or the interpreter's."""
     words = line.split(" ", 3)
     if len(words) < 3 or words[0] != "dormouse" or not words[1].isdigit():
         return None
@@ -26,7 +26,7 @@ def parse(line: str) -> Event | None:
 
 
 class Lines:
-    """Whole lines out of pieces; an unended one of more than 4 KiB is dropped."""
+    """Joins pieces to lines; a line of more than 4 KiB without an end is dropped."""
 
     def __init__(self) -> None:
         self._rest = b""

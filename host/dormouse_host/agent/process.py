@@ -1,8 +1,7 @@
-"""How the agent runs as a process of this machine: the command line and the environment, for either interpreter.
+"""The agent as a process of this machine: command line and environment for CPython or MicroPython.
 
-Must stay true: the process sees the agent, umqtt.simple and its own device folder, and nothing of this process's
-own import path; MicroPython gets what a board has, the agent compiled to .mpy and a heap of a board's size, the same
-number of objects on 32 bits and on 64.
+The process imports the agent, umqtt.simple and its device folder, and nothing from this process's import path.
+MicroPython gets what a board has: the agent compiled to .mpy, and a heap for as many objects, on 32 bits and on 64.
 """
 
 import os
@@ -15,13 +14,13 @@ from dormouse_host.agent import mpy, toolchain
 from dormouse_host.errors import HostError
 
 Kind = Literal["cpython", "micropython"]
-BOARD_HEAP = "192k"  # what an ESP32 or a Pico W leaves free after its start, 32 bit
+BOARD_HEAP = "192k"  # free after the start of an ESP32 or a Pico W, 32 bit
 
 
 def command(
     kind: Kind, device_dir: str | Path, heap: str = BOARD_HEAP, *, rom: bool = False
 ) -> tuple[list[str], dict[str, str]]:
-    """argv and environment of one wake of the device in `device_dir`. NoMicropython where that is asked for in vain.
+    """argv and environment of one wake of the device in `device_dir`. NoMicropython where MicroPython is missing.
 
     `rom`: on MicroPython the agent is run from a ROMFS image, not copied into the heap.
     """
@@ -54,5 +53,5 @@ def interpreter(
 def heap_size(heap: str, bits: int) -> str:
     """`heap` as on a board, for an interpreter of `bits`: twice on 64, where every word is twice as wide."""
     if not (heap[:-1].isdigit() and heap[-1] in "kM"):
-        raise HostError(f"heap {heap}: not a size such as 192k or 1M", 2)
+        raise HostError(f"heap {heap}: expected a size such as 192k or 1M", 2)
     return f"{int(heap[:-1]) * bits // 32}{heap[-1]}"

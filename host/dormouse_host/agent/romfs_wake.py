@@ -1,6 +1,6 @@
 """One wake with the agent in a ROMFS image; it runs on MicroPython's unix port.
 
-Must stay true: the image lies outside of the heap, as a board's flash does, and agent and umqtt.simple come from it.
+The image is outside of the heap, as a board's flash is; agent and umqtt.simple are imported from it.
 
     micropython wake.py IMAGE FOLDER       exits as `dormouse.ports.posix` does
 """

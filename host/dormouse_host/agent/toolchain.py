@@ -1,7 +1,7 @@
-"""The three programs that are not ours: umqtt.simple, MicroPython and mosquitto; where they are, or fetched.
+"""The programs that are not ours, umqtt.simple, MicroPython and mosquitto: where they are, or fetched; and the agent.
 
-Must stay true: what is fetched is checked before it is unpacked, appears in the cache whole or not at all, and is
-fetched once; what a person chose with UMQTT= or MICROPYTHON= is used or is an error, never quietly replaced.
+What is fetched is verified before it is unpacked, appears in the cache whole or not at all, and is fetched once. What a
+person chose with UMQTT= or MICROPYTHON= is used or is an error, never replaced.
 """
 
 import errno
@@ -31,18 +31,18 @@ UMQTT_SHA256 = "b6a2520239e3992c63a7de9370ee9b3d9d27819a90359c521f1c0f7ccab8d12f
 _UMQTT_ELSE = "set UMQTT= to a folder that holds it"
 _FETCHES = 120.0  # seconds for a download of some kilobytes
 _UMQTT_MEMBER = "micropython-umqtt.simple-1.3.4/umqtt/simple.py"
-# Older ones cannot load what mpy-cross 1.29 compiles, or were never tried; one that MICROPYTHON= names is not judged.
+# Older ones cannot load what mpy-cross 1.29 compiles, or are untested; the one of MICROPYTHON= is not checked.
 _OLDEST_MICROPYTHON = (1, 25)
 _PROBE = "import sys; print(sys.implementation.name, *sys.implementation.version[:3], sys.maxsize > 2**31)"
 
 
 class NoMicropython(HostError):
-    """This machine has no MicroPython and cannot be given one; the text says why."""
+    """This machine has no MicroPython and none can be fetched; the text says why."""
 
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A MicroPython that was seen to run."""
+    """A MicroPython that runs on this machine."""
 
     path: Path
     version: tuple[int, ...]
@@ -55,7 +55,7 @@ class Interpreter:
 
 
 def cache_folder() -> Path:
-    """Where fetched things lie: .cache at the root of a checkout, else the user's cache folder."""
+    """The cache: .cache at the root of a checkout, else the user's cache folder."""
     root = Path(__file__).resolve().parents[3]
     if (root / "pyproject.toml").is_file():
         return root / ".cache"
@@ -63,11 +63,11 @@ def cache_folder() -> Path:
 
 
 def _own(folder: Path) -> Path:
-    """What lies there is run: HostError where another user may put it there."""
+    """Programs in the folder are run: HostError where another user can write to it."""
     with suppress(FileNotFoundError):
         found = folder.stat()
         if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
-            raise HostError(f"{folder}: another user may write there: set XDG_CACHE_HOME", 2)
+            raise HostError(f"{folder}: another user can write there: set XDG_CACHE_HOME", 2)
     return folder
 
 
@@ -80,11 +80,11 @@ def agent_folder() -> Path:
 
 
 def umqtt_folder() -> Path:
-    """The folder that contains umqtt/simple.py: the one UMQTT= names, else 1.3.4 from the cache, fetched at need."""
+    """The folder that contains umqtt/simple.py: the one of UMQTT=, else 1.3.4 from the cache, fetched if missing."""
     if chosen := os.environ.get("UMQTT"):
         folder = Path(chosen).resolve()
         if not (folder / "umqtt" / "simple.py").is_file():
-            raise HostError(f"UMQTT={chosen}: there is no umqtt/simple.py in it", 2)
+            raise HostError(f"UMQTT={chosen}: no umqtt/simple.py in it", 2)
         return folder
     folder = cache_folder() / "umqtt.simple-1.3.4"
     if not folder.is_dir():
@@ -95,12 +95,12 @@ def umqtt_folder() -> Path:
 
 
 def require_micropython() -> Interpreter:
-    """The one to use: MICROPYTHON=, else PATH, else the cache, fetched at need. NoMicropython where there is none."""
+    """The interpreter: of MICROPYTHON=, else PATH, else the cache, fetched if missing. NoMicropython without one."""
     if chosen := os.environ.get("MICROPYTHON"):
         path = Path(shutil.which(chosen) or chosen).resolve()
         if found := _probe(path, "MICROPYTHON"):
             return found
-        raise HostError(f"MICROPYTHON={chosen}: this is no MicroPython that runs here", 2)
+        raise HostError(f"MICROPYTHON={chosen}: not a MicroPython that runs here", 2)
     on_path = shutil.which("micropython")
     if on_path and (found := _probe(Path(on_path), "PATH")) and found.version >= _OLDEST_MICROPYTHON:
         return found
@@ -111,7 +111,7 @@ def require_micropython() -> Interpreter:
 
 
 def micropython() -> Interpreter | None:
-    """As require_micropython, but None where there is none and none can be had. HostError for a wrong MICROPYTHON=."""
+    """As require_micropython, but None where there is none. HostError for a wrong MICROPYTHON=."""
     try:
         return require_micropython()
     except NoMicropython:
@@ -126,7 +126,7 @@ def mosquitto() -> Path | None:
 
 @functools.cache
 def _cached_micropython() -> Interpreter | str:
-    """The fetched one, best architecture first, or why there is none. A process tries to fetch it once."""
+    """The fetched interpreter, best architecture first, or why there is none. A process fetches once."""
     try:
         folders = {name: cache_folder() / "micropython" / name for name in newer_release.architectures()}
     except newer_release.Unavailable as error:
@@ -143,8 +143,8 @@ def _cached_micropython() -> Interpreter | str:
                     newer_release.unpack_micropython(new, architecture)
             if found := _probe(folder / "micropython", "cache"):
                 return found
-            # It stays: this machine may run no such programs and is not to fetch it again each time, or it was only
-            # too busy, and another process is running it.
+            # It stays: this machine may not run such programs, and then must not fetch it each time; or it was only
+            # too busy, and another process uses it.
             reasons.append(f"{folder} does not run here (remove it to fetch it again)")
         except newer_release.Unavailable as error:
             reasons.append(str(error))
@@ -153,7 +153,7 @@ def _cached_micropython() -> Interpreter | str:
 
 
 def _probe(path: Path, origin: str) -> Interpreter | None:
-    """The interpreter at `path` as it describes itself; None where it does not run or is no MicroPython."""
+    """The interpreter at `path`; None where it does not run or is not MicroPython."""
     try:
         done = subprocess.run([path, "-c", _PROBE], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -165,14 +165,14 @@ def _probe(path: Path, origin: str) -> Interpreter | None:
 
 
 def _download_umqtt() -> bytes:
-    """The source archive, as bytes that have been checked."""
+    """Download and verify the source archive."""
     _say("fetching umqtt.simple 1.3.4")
     with tempfile.TemporaryDirectory() as folder:
         argv = [sys.executable, "-m", "unearth", UMQTT_REQUIREMENT, "--no-binary", "--download", folder]
         try:
             done = subprocess.run(argv, capture_output=True, text=True, timeout=_FETCHES, check=False)
         except subprocess.TimeoutExpired:
-            raise HostError(f"umqtt.simple 1.3.4 did not come in {_FETCHES:.0f} s; {_UMQTT_ELSE}") from None
+            raise HostError(f"umqtt.simple 1.3.4 was not fetched in {_FETCHES:.0f} s; {_UMQTT_ELSE}") from None
         archives = [file.read_bytes() for file in Path(folder).glob("*.tar.gz")]
     if done.returncode or len(archives) != 1:
         reason = (done.stderr.strip().splitlines() or ["no such archive"])[-1]
@@ -183,7 +183,7 @@ def _download_umqtt() -> bytes:
 
 
 def _unpack_umqtt(archive: bytes, folder: Path) -> None:
-    """The one file that is wanted from it, read by name: no path out of the archive is ever followed."""
+    """Write the one needed file, read by name: no path of the archive is used."""
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
         member = tar.extractfile(_UMQTT_MEMBER)
         source = member.read() if member else b""
@@ -193,7 +193,7 @@ def _unpack_umqtt(archive: bytes, folder: Path) -> None:
 
 @contextmanager
 def _appearing_whole(folder: Path) -> Iterator[Path]:
-    """A new folder that becomes `folder` in one rename when all is in it; a process that was faster wins."""
+    """A new folder that becomes `folder` in one rename at the end; a process that was faster wins."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder.parent) as work:
@@ -206,7 +206,7 @@ def _appearing_whole(folder: Path) -> Iterator[Path]:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
     except OSError as error:
-        raise HostError(f"{folder} cannot be made: {error.strerror or error}") from error
+        raise HostError(f"{folder} cannot be created: {error.strerror or error}") from error
 
 
 def _say(line: str) -> None:
@@ -214,9 +214,9 @@ def _say(line: str) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """`python -m dormouse_host.agent.toolchain umqtt|micropython|all`: fetch it at need and say where it is.
+    """`python -m dormouse_host.agent.toolchain umqtt|micropython|all`: fetch what is missing and print where it is.
 
-    `all` succeeds without MicroPython, for what can run on CPython alone; it says why there is none.
+    `all` succeeds without MicroPython, for what runs on CPython alone; it says why there is none.
     """
     if argv not in (["umqtt"], ["micropython"], ["all"]):
         _say("usage: python -m dormouse_host.agent.toolchain umqtt|micropython|all")

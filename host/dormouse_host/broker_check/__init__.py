@@ -1,1 +1,1 @@
-"""What a broker does with sleeping devices: tried on it, and said in findings."""
+"""`dormouse broker check`: tests what a broker does with sleeping devices and reports findings."""

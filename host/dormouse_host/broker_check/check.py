@@ -1,7 +1,7 @@
-"""Tries any broker: does it keep what sleeping devices need, and whom does it let in.
+"""Tests any broker: does it keep what sleeping devices need, and whom does it accept?
 
-Must stay true: every probe has an end, and one that fails does not keep the others from being made; the sessions and
-the retained messages that it made are gone afterwards.
+Every probe has an end, and one that fails does not keep the others from running. Sessions and retained messages that
+the probes made are removed afterwards.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ PROBES: tuple[Callable[[Case], Iterator[Row]], ...] = (
 
 
 def check(case: Case) -> Iterator[Row]:
-    """Try everything, row by row. HostError where the broker does not even let the host in."""
+    """Run all probes, row by row. HostError where the broker refuses the host."""
     try:
         with case.client(mqtt5=False) as client:
             client.connect().close()
@@ -47,5 +47,5 @@ def check(case: Case) -> Iterator[Row]:
 
 
 def severity(rows: list[Row]) -> int:
-    """The exit code for these rows: 0, 3 for warnings, 4 where a promise is broken."""
+    """The exit code for these rows: 0, 3 for warnings, 4 for broken promises."""
     return max((SEVERITY.get(row.grade, 0) for row in rows), default=0)

@@ -1,7 +1,7 @@
-"""What a check of a broker finds: rows with a grade, and the case that the probes work on.
+"""Findings of a broker check, and the case that the probes work on.
 
-Must stay true: a row says what was seen, never what a document promises; a probe that could not be made says so and
-counts as nothing seen; a device's topics are those of one throw-away id, so that no other traffic is touched.
+A row says what was seen, never what a document promises. A probe that could not run says so. Only topics of throw-away
+ids are used, so that no other traffic is touched.
 """
 
 import json
@@ -23,12 +23,12 @@ from dormouse_host.broker_check.probe import MOST, Client, NoAnswer, fresh
 from dormouse_host.errors import HostError
 
 Grade = Literal["ok", "note", "warning", "broken", "not tried"]
-SEVERITY = {"broken": 4, "warning": 3}  # the command's exit code is that of the worst row; 0 where there is none
+SEVERITY = {"broken": 4, "warning": 3}  # the worst row decides the exit code; 0 where no row is listed here
 
 
 @dataclass(frozen=True)
 class Row:
-    """One finding. `means`: for the user; `setting`: what changes it, by broker, empty where all is well."""
+    """One finding. `means`: the consequence; `setting`: what changes it, by broker. Both are empty if all is well."""
 
     key: str
     what: str
@@ -42,7 +42,7 @@ class Row:
 class Case:
     """A broker under test. `devices`: its address with credentials of devices, whose user names are their ids.
 
-    `slow`: so many times as long as for a broker at hand is waited for what it may deliver.
+    `slow`: a factor on the time that the broker has to deliver.
     """
 
     host: BrokerAddress
@@ -51,11 +51,11 @@ class Case:
     depth: int = 2000
     restart: Callable[[], object] | None = None
     slow: float = 1.0
-    mqtt5: bool = False  # once tried
+    mqtt5: bool = False  # set by a probe
     used: list[tuple[BrokerAddress, str]] = field(default_factory=list)  # sessions to end afterwards
 
     def device(self, n: int = 0) -> "Device":
-        """The n-th throw-away device: with its own credential, or with the host's and a new name."""
+        """The n-th throw-away device, with its own credential, or with the host's credential and a new name."""
         if n < len(self.devices):
             address = self.devices[n]
             return Device(self, address, address.user or "")
@@ -64,7 +64,7 @@ class Case:
     def client(
         self, *, mqtt5: bool | None = None, clean: bool = True, client_id: str | None = None, hold: bool = False
     ) -> Client:
-        """The relay's side. One at a time: the broker may give all with this credential one client id."""
+        """A client in the relay's place. One at a time: the broker may give one credential one client id."""
         mqtt5 = self.mqtt5 if mqtt5 is None else mqtt5
         name = client_id or fresh()
         if not clean:
@@ -73,7 +73,7 @@ class Case:
 
     @property
     def most(self) -> int:
-        """Messages that a client takes in: each that was published, twice."""
+        """Messages that a client accepts: each published one twice."""
         return MOST + 2 * self.depth
 
     def clean_up(self) -> None:
@@ -107,7 +107,7 @@ class Device:
         return Client(self.address, self.id, clean=clean, hold=hold, most=self.case.most)
 
     def sleep(self) -> "Device":
-        """Forget what was; subscribe and go to sleep, with a session that the broker should keep."""
+        """Start a new session, subscribe and go to sleep; the broker should keep the session."""
         if self.case.devices:  # its id is no new one
             with self.client(clean=True) as client:
                 client.connect().close()
@@ -117,7 +117,7 @@ class Device:
         return self
 
     def wake(self, client: Client, nonce: bytes, more: int = 0) -> None:
-        """The first flight as the agent sends it: all before CONNACK; `more` publishes beside the report."""
+        """The first flight as the agent sends it, all before CONNACK; `more` publishes beside the report."""
         client.start()
         mid = client.ask(self.all_down)
         client.send(self.topic(protocol.WAKE), [b'{"check":true}'])
@@ -127,7 +127,7 @@ class Device:
         client.granted(mid)
 
     def drained(self, client: Client, nonce: bytes, seconds: float = 10.0) -> list[bytes] | None:
-        """The commands that had come when the fence's copy did; None where that never came."""
+        """The commands that came before the fence's copy; None where that never came."""
         fence, cmd = self.topic(protocol.FENCE), self.topic(protocol.CMD)
 
         def back() -> bool:
@@ -145,7 +145,7 @@ class Device:
 
 @contextmanager
 def trial(made: BrokerFolder, depth: int) -> Iterator[Case]:
-    """A case for the broker of a folder, with credentials that end with it. HostError where the broker doesn't run."""
+    """A case for the broker of a folder, with temporary credentials. HostError where the broker does not run."""
     name, project = fresh(), Path(tempfile.mkdtemp(prefix="dormouse-check-"))
     devices = [fresh(), fresh()]
     try:
@@ -154,7 +154,7 @@ def trial(made: BrokerFolder, depth: int) -> Iterator[Case]:
         for device in devices:
             told = credentials.provision(made, device, project).told
         if not told:
-            raise HostError(f"the broker does not run here: {made.command}", 2)
+            raise HostError(f"the broker does not run here; start it: {made.command}", 2)
         secrets = [
             json.loads((project / credentials.DEVICES / device / "secrets.json").read_text()) for device in devices
         ]
@@ -173,12 +173,12 @@ def _address(said: dict[str, str]) -> BrokerAddress:
 
 
 def numbered(count: int) -> list[bytes]:
-    """Payloads that tell their order."""
+    """Payloads that are numbered."""
     return [b'{"check":%d}' % n for n in range(count)]
 
 
 def is_denied(client: Client, act: Callable[[], object]) -> bool:
-    """Did the broker refuse it aloud, by closing or by an error code?"""
+    """Did the broker refuse it openly, by closing the connection or by an error code?"""
     try:
         act()
     except NoAnswer:

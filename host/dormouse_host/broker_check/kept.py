@@ -1,7 +1,4 @@
-"""What a broker keeps beside the queue: QoS 0, an expiry, the retained report, and what outlives its own death.
-
-Must stay true: as in check_queue.py.
-"""
+"""Probes of what a broker keeps beside the queue: QoS 0, expiry, the retained report, and what survives a kill."""
 
 import time
 from collections.abc import Iterator
@@ -40,7 +37,7 @@ def message_expiry(case: Case) -> Iterator[Row]:
     """A message whose expiry passes while the device sleeps."""
     what = "expiry of a message"
     if not case.mqtt5:
-        yield Row("message-expiry", what, "not there without MQTT 5", "note")
+        yield Row("message-expiry", what, "needs MQTT 5", "note")
         return
     device = case.device().sleep()
     with case.client() as client:
@@ -63,13 +60,13 @@ def message_expiry(case: Case) -> Iterator[Row]:
             "another broker",
         )
     elif b"short" in came:
-        yield Row("message-expiry", what, "delivered though overdue", "note", "the device refuses it by its own clock")
+        yield Row("message-expiry", what, "delivered though overdue", "note", "the device rejects it by its own clock")
     else:
         yield Row("message-expiry", what, "overdue ones are dropped", "ok")
 
 
 def retained(case: Case) -> Iterator[Row]:
-    """The wake report is retained, so that a relay that starts late knows how the devices are."""
+    """Is the wake report retained, so that a relay that starts late knows the devices' state?"""
     device = case.device()
     with device.client(clean=True) as client:
         client.connect().publish(device.topic(protocol.WAKE), [b"report"], retain=True)
@@ -102,10 +99,10 @@ def retained(case: Case) -> Iterator[Row]:
 
 
 def restart(case: Case) -> Iterator[Row]:
-    """What outlives a broker that was killed."""
+    """What survives a kill of the broker."""
     what = "broker killed and started again"
     if case.restart is None:
-        yield Row("restart", what, "not tried", "not tried", "give --restart COMMAND, which kills and starts it")
+        yield Row("restart", what, "not tried", "not tried", "use --restart COMMAND, which kills and starts it")
         return
     device: Device = case.device().sleep()
     wanted = numbered(20)
@@ -132,7 +129,7 @@ def restart(case: Case) -> Iterator[Row]:
 
 
 def _connect_again(client: Client) -> None:
-    """The broker may need some seconds until it listens again."""
+    """Connect, for some seconds again and again until the broker listens."""
     deadline = time.monotonic() + 30
     while True:
         try:

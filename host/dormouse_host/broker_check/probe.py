@@ -1,8 +1,7 @@
-"""A throw-away MQTT client for trying a broker: paho, driven step by step.
+"""A throw-away MQTT client for testing a broker: paho, driven step by step.
 
-Must stay true: every wait has an end, and what a broker sends without end is not kept; nothing is acknowledged that
-`hold` keeps back; what `cut` leaves is as after a power cut, no DISCONNECT and no more PUBACKs. Packets may go out
-before CONNACK, as a device sends them.
+Every wait has an end, and what a broker sends without end is not kept. With `hold` nothing is acknowledged. After `cut`
+all is as after a power cut: no DISCONNECT and no more PUBACKs. Packets may be sent before CONNACK, as a device does.
 """
 
 import contextlib
@@ -23,13 +22,13 @@ from dormouse_host.broker import client
 
 WITHIN = 10.0  # seconds that a broker has for an answer
 _LONGEST = 30.0  # seconds for all that is queued
-MOST = 20_000  # messages that one connection takes in beside those that were published to it
+MOST = 20_000  # messages that a connection accepts beside those that were published to it
 _SIZE = 16 << 20  # bytes of them, and 64 for each that was published
 _NEVER = 0xFFFFFFFF  # session expiry: MQTT 5, section 3.1.2.11.2
 
 
 class NoAnswer(Exception):
-    """The broker closed the connection, refused it, or stayed silent: `why` in words."""
+    """The broker closed the connection, refused it, or did not answer."""
 
     def __init__(self, why: str, *, refused: bool = False) -> None:
         super().__init__(why)
@@ -70,7 +69,7 @@ class Client:
         hold: bool = False,
         most: int = MOST,
     ) -> None:
-        """`hold`: acknowledge nothing. `most`: messages that may come; a broker that sends more is left."""
+        """`hold`: acknowledge nothing. `most`: the limit of messages, above which the connection is cut."""
         self.came: list[Came] = []
         self.heard = _Heard()
         self._address, self._clean, self._mqtt5 = address, clean, mqtt5
@@ -108,12 +107,12 @@ class Client:
     def _on_message(self, _c: object, _d: object, message: paho.MQTTMessage) -> None:
         try:
             topic = message.topic
-        except UnicodeDecodeError:  # no broker should forward it, and some do
+        except UnicodeDecodeError:  # brokers should not forward it, and some do
             topic = ""
         self.came.append(Came(topic, bytes(message.payload), message.qos, bool(message.retain), message.mid))
         self._size += len(message.payload) + len(topic)
         if len(self.came) > self._most or self._size > _SIZE + 64 * self._most:
-            self._client.broke = f"it sent {len(self.came)} messages of {self._size} bytes, more than it was given"
+            self._client.broke = f"it sent {len(self.came)} messages of {self._size} bytes, more than were published"
             self._client.full = True
             self.cut()
 
@@ -123,7 +122,7 @@ class Client:
     # ---- what it does
 
     def start(self) -> Self:
-        """TCP, TLS and CONNECT; CONNACK has not come yet."""
+        """TCP, TLS and CONNECT, without waiting for CONNACK."""
         properties = None
         how: dict[str, Any] = {}
         if self._mqtt5:
@@ -156,7 +155,7 @@ class Client:
             raise NoAnswer(f"no answer to {what}" if self.alive else closed)
 
     def work(self, done: Callable[[], bool], seconds: float) -> bool:
-        """Take what comes until `done`, so many seconds at most. Returns whether it is."""
+        """Receive until `done`, `seconds` at most. Is it done?"""
         deadline = time.monotonic() + seconds
         while not done():
             left = deadline - time.monotonic()
@@ -167,7 +166,7 @@ class Client:
         return True
 
     def settle(self, done: Callable[[], bool], quiet: float) -> None:
-        """Take what comes until `done`, or until nothing has come for `quiet` seconds; half a minute at most."""
+        """Receive until `done`, or until nothing came for `quiet` seconds; half a minute at most."""
         deadline = time.monotonic() + _LONGEST
         before = -1
         while before < len(self.came) and self.alive and time.monotonic() < deadline and not done():
@@ -175,12 +174,12 @@ class Client:
             self.work(lambda seen=seen: done() or len(self.came) > seen, quiet)  # type: ignore[misc]
 
     def rest(self, seconds: float) -> None:
-        """Take what comes for so long."""
+        """Receive for so long."""
         self.work(lambda: False, seconds)
 
     @property
     def alive(self) -> bool:
-        """Is there a connection as far as is known?"""
+        """Is the connection up, as far as is known?"""
         return not self.heard.ended
 
     def subscribe(self, topic: str, qos: int = 1) -> int:
@@ -188,19 +187,19 @@ class Client:
         return self.granted(self.ask(topic, qos))
 
     def ask(self, topic: str, qos: int = 1) -> int:
-        """Send SUBSCRIBE and wait for nothing. Returns its message id."""
+        """Send SUBSCRIBE without waiting. Returns its message id."""
         _, mid = self._client.subscribe(topic, qos)
         return mid or 0
 
     def granted(self, mid: int) -> int:
-        """What SUBACK said to that SUBSCRIBE."""
+        """Wait for the SUBACK of that SUBSCRIBE and return its code."""
         self.until(lambda: mid in self.heard.subacks, "SUBSCRIBE")
         return self.heard.subacks[mid]
 
     def send(
         self, topic: str, payloads: Sequence[bytes], qos: int = 1, *, retain: bool = False, expiry: int | None = None
     ) -> list[int]:
-        """Publish and wait for nothing. Returns the message ids."""
+        """Publish without waiting. Returns the message ids."""
         more = None
         if expiry is not None:
             more = Properties(PacketTypes.PUBLISH)
@@ -210,7 +209,7 @@ class Client:
     def publish(
         self, topic: str, payloads: Sequence[bytes], qos: int = 1, *, retain: bool = False, expiry: int | None = None
     ) -> list[int]:
-        """Publish and wait for every PUBACK. Returns their reasons, 0 for "taken"."""
+        """Publish and wait for every PUBACK. Returns their reasons, 0 for accepted."""
         mids = self.send(topic, payloads, qos, retain=retain, expiry=expiry)
         self.until(lambda: all(mid in self.heard.pubacks for mid in mids), "PUBLISH", 2 * WITHIN + len(mids) / 100)
         return [self.heard.pubacks[mid] for mid in mids]
@@ -222,7 +221,7 @@ class Client:
         self.cut()
 
     def cut(self) -> None:
-        """Be gone without a word."""
+        """Drop the connection without DISCONNECT."""
         peer = self._client.socket()
         if isinstance(peer, socket.socket):
             with contextlib.suppress(OSError):
@@ -237,5 +236,5 @@ class Client:
 
 
 def fresh() -> str:
-    """A name that no other client has."""
+    """A name that is not in use."""
     return f"check-{secrets.token_hex(4)}"

@@ -1,7 +1,7 @@
-"""What a broker's queue does for a sleeper: session, order, fence, windows and depth.
+"""Probes of a broker's queue for a sleeping device: session, order, fence, windows and depth.
 
-Must stay true: each probe is one experiment with a throw-away device and ends within seconds; what the device side
-sees decides, never what the broker acknowledged.
+Each probe is one experiment with a throw-away device. What the device receives decides, never what the broker
+acknowledged.
 """
 
 from collections.abc import Iterator

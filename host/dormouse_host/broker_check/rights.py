@@ -1,7 +1,6 @@
-"""Who a broker lets in, and what it lets them do: TLS, anonymous clients, rights, and sessions of others.
+"""Probes of whom a broker accepts and what it permits: TLS, anonymous clients, rights, and takeover of sessions.
 
-Must stay true: what counts is what the other side then received; a broker that acknowledges what it forbids is not
-taken at its word, and one that refuses aloud is not blamed for it.
+What the other side receives decides: an acknowledgement of something forbidden proves nothing.
 """
 
 import socket
@@ -16,7 +15,7 @@ from dormouse_host.address import BrokerAddress, failure, tls_context
 from dormouse_host.broker_check.findings import Case, Device, Row, is_denied
 from dormouse_host.broker_check.probe import WITHIN, Client, NoAnswer, fresh
 
-_SOON = 0.5  # seconds in which what was published has come, on a broker that lets it through
+_SOON = 0.5  # seconds in which a permitted message arrives
 _CLEAR = 1883
 _CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x0a\x00\x00"  # an anonymous client without an id
 _DAY = 86400
@@ -29,12 +28,12 @@ def anonymous(case: Case) -> Iterator[Row]:
         with Client(replace(case.host, user=None, password=None), fresh(), clean=True) as client:
             client.connect().close()
     except NoAnswer as error:
-        yield Row("anonymous", what, f"kept out ({error})", "ok")
+        yield Row("anonymous", what, f"refused ({error})", "ok")
         return
     yield Row(
         "anonymous",
         what,
-        "let in",
+        "accepted",
         "warning",
         "whoever reaches the broker is a device, or sends commands",
         "mosquitto: allow_anonymous false; RabbitMQ: mqtt.allow_anonymous = false; NATS: authorization",

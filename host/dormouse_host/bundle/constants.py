@@ -1,6 +1,6 @@
-"""Names of a module that stand for a number or a text: their uses become the value, and the name is gone.
+"""Names of a module that stand for a number or a text: each use becomes the value, and the name is removed.
 
-Must stay true: only a name that is bound once, at the top level, counts as constant.
+Only a name that is bound once, at the top level, counts as constant.
 """
 
 import ast

@@ -1,7 +1,7 @@
-"""Modules into files: those that are imported at once go into the file of whoever imports them first.
+"""Modules into files: modules that are imported at once go into the file of their first importer.
 
-Must stay true: the top levels run in an order in which each finds what it needs; a symbol is one object, whichever
-file asks for it; what can't be carried over for certain raises Refused.
+The top levels run in an order in which each finds what it needs. A symbol is one object, whichever file uses it. What
+cannot be carried over for certain raises Refused.
 """
 
 import ast
@@ -12,11 +12,11 @@ from dormouse_host.bundle.scopes import Foreign, Modules, Names, Ours, Symbol, b
 
 
 class Refused(Exception):
-    """A source does something that merging could change; the text says where."""
+    """A source has a construct that merging could change; the text says where."""
 
 
 def label(symbol: Symbol) -> str:
-    """The one name of a symbol in all files; shorten.py makes it short."""
+    """The one name of a symbol in all files, before shorten.py."""
     return f"_{symbol.module.replace('.', '_')}__{symbol.name}"
 
 
@@ -88,7 +88,7 @@ class _File:
 
 
 def foreign_label(foreign: Foreign) -> str:
-    """`from socket import socket` and `import socket` are two things: only the module keeps its name."""
+    """`from socket import socket` and `import socket` are different: only the module keeps its name."""
     return f"_foreign__{foreign.module.replace('.', '_')}__{foreign.name}"
 
 

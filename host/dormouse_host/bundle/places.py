@@ -1,7 +1,7 @@
-"""Every place in the files where a name stands, and what kind of name it is there.
+"""Every place in the files where a name occurs, and what kind of name it is there.
 
-Must stay true: a name is of the kind that Python's rules of scope give it; where they leave a doubt (a name that is
-also a text, a built-in, a module, or given as an argument's name) it is of none, and stays.
+The kind follows Python's scope rules. A name that is ambiguous (also a text, a built-in, a module, or an argument's
+name) has no kind and is kept.
 """
 
 import ast

@@ -1,6 +1,6 @@
-"""What nothing on the board asks for is left out: the host's half of a shared module, say.
+"""Removal of what nothing on the board uses, such as the host's half of a shared module.
 
-Must stay true: only what is defined at the top level of a file, without a side effect, and named nowhere else goes.
+Only definitions at the top level of a file, without a side effect and named nowhere else, are removed.
 """
 
 import ast

@@ -1,6 +1,6 @@
 """What a name in a module means: something local, a symbol of one of our modules, a module, or something foreign.
 
-Must stay true: a name is taken for a module's own only where Python's rules of scope say so.
+A name belongs to a module only where Python's scope rules say so.
 """
 
 import ast

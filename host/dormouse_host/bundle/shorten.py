@@ -1,8 +1,8 @@
-"""Names made short: on a board each different one costs flash, and RAM for as long as the agent runs.
+"""Names made short: on a board each different name costs flash, and RAM while the agent runs.
 
-Must stay true: two names that could meet never become one. Attributes meet neither a file's top level, but in a class's
-body, nor locals, so that one short name serves two; locals of two functions never meet, nor do attributes that only the
-methods of their own class touch. What others see or say keeps its name (spoken.py).
+Two names that could meet never become one. Attributes meet neither a file's top level, except in a class body, nor
+locals, so that one short name serves two; locals of two functions never meet, nor do attributes that only the methods
+of their own class use. Names that others see or use are kept (spoken.py).
 """
 
 import itertools

@@ -1,7 +1,6 @@
 """The agent's modules as syntax trees, without what MicroPython never sees.
 
-Must stay true: a tree here does on MicroPython what its source does; docstrings, annotations and the branches for
-CPython are all that is missing.
+A tree does on MicroPython what its source does; only docstrings, annotations and branches for CPython are missing.
 """
 
 import ast

@@ -1,7 +1,7 @@
-"""Names of attributes that are not the agent's alone, and so stay as they are.
+"""Names of attributes that are not the agent's alone, and so are kept.
 
-Must stay true: whatever an attribute of the agent shares its name with, in an app, in a port's contract, in
-umqtt.simple, in MicroPython or on a board, is listed here (tests/unit/host/test_bundle.py compares).
+Whatever name an attribute of the agent shares with an app, a port's contract, umqtt.simple, MicroPython or a board is
+listed here (tests/unit/host/test_bundle.py compares).
 """
 
 _APPS = """

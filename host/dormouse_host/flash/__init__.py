@@ -1,1 +1,1 @@
-"""A board at a cable: flashed, watched, diagnosed, given a firmware."""
+"""Flashing boards: projects, files, serial ports, the wire to a board, and its first wake."""

@@ -1,8 +1,8 @@
-"""What is asked of a board over its prompt: who it is, what lies on it, and to change files so that no cut hurts.
+"""Queries and changes of a board over its prompt: who it is, its files, and replacing files so that no cut hurts.
 
-Must stay true: a file is sent beside its place, compared by SHA-256 there, and only then are all of them renamed, the
-last to take effect last; whatever interrupts that leaves a board that runs what it ran or has a prompt; no file is
-removed but a source that would hide what was flashed.
+A file is sent beside its place and compared there by SHA-256; only then are all files renamed, the last to take effect
+last. Any interruption leaves a board that runs its old program or has a prompt. No file is removed but a source that
+would hide what was flashed.
 """
 
 import json
@@ -19,8 +19,8 @@ ASIDE = "~"  # appended to a path while its file is being sent
 _AGENT = "lib/dormouse/"
 _HIDES = [f"{folder}/dormouse{end}" for folder in ("", "/lib") for end in ("", ".py", ".mpy")]  # found before ROM
 _ROM = "rom/"  # where MicroPython mounts a ROM partition; rom/lib is searched after lib
-_SLACK = 16384  # bytes that stay free: a file takes up to a block more than it is long
-_HASH_SECONDS = 60.0  # without a byte: a board hashes some 200 KB a second
+_SLACK = 16384  # bytes that stay free: a file takes up to a block more than its length
+_HASH_SECONDS = 60.0  # seconds without a byte: a board hashes some 200 KB a second
 
 _WHO = """
 import sys, json
@@ -93,7 +93,7 @@ for name in {names!r}:
     os.rename("/" + name + {aside!r}, "/" + name)
 """
 
-# dormouse/ports/guard.py: somebody has had the prompt, so that the next boot is a person's and waits for nobody
+# dormouse/ports/guard.py: the prompt was used, so that the next boot counts as a person's and does not wait
 _HAND_BACK = """
 import machine, os
 try:
@@ -108,7 +108,7 @@ machine.reset()
 
 @dataclass(frozen=True)
 class Who:
-    """What answered at the prompt."""
+    """The board that answered at the prompt."""
 
     build: str
     machine: str
@@ -120,27 +120,27 @@ class Who:
 
 
 def identify(wire: Wire, board: Board) -> Who:
-    """Who answers. HostError where that is another kind of board, or too old a MicroPython."""
+    """Identify the board. HostError where it is another kind, or its MicroPython too old."""
     said: dict[str, Any] = wire.ask(_WHO)
     who = Who(said["build"], said["machine"], tuple(said["version"]))
     if said["name"] != "micropython":
-        raise HostError(f"the board runs {said['name']}, not MicroPython: see make firmware", 3)
+        raise HostError(f"the board runs {said['name']}, not MicroPython: install it with dormouse firmware", 3)
     if who.version < board.oldest:
         raise HostError(
-            f"the board has MicroPython {'.'.join(map(str, who.version))}, {board.micropython} or newer is wanted:"
-            f" make firmware BOARD={board.name}",
+            f"the board has MicroPython {'.'.join(map(str, who.version))}, expected {board.micropython} or newer:"
+            f" dormouse firmware --board {board.name}",
             3,
         )
     if not any(who.build == build or who.build.startswith(f"{build}-") for build in board.builds):
-        raise HostError(f"this is no {board.name}: the board says {who.build or '(nothing)'}, {who.machine}", 3)
+        raise HostError(f"wrong board: expected {board.name}, found {who.build or '(nothing)'}, {who.machine}", 3)
     if board.machine not in who.machine:
-        raise HostError(f"this is no {board.title}: the board says {who.machine}", 3)
+        raise HostError(f"wrong board: expected {board.title}, found {who.machine}", 3)
     return who
 
 
 @dataclass(frozen=True)
 class Found:
-    """What lies on a board: bytes free, whether umqtt.simple can be imported, and SHA-256 by path, None: not there."""
+    """A board's files: bytes free, whether umqtt.simple can be imported, and SHA-256 by path, None: missing."""
 
     free: int
     umqtt: bool
@@ -148,18 +148,18 @@ class Found:
 
 
 def look(wire: Wire, names: Iterable[str]) -> Found:
-    """What is there, of `names` too. HostError on a file system that a power cut could tear."""
+    """Look at the board's files, at those of `names` too. HostError on a file system that a power cut can corrupt."""
     said: dict[str, Any] = wire.ask(_WHAT)
     if said["fs"] not in ("VfsLfs2", "VfsPosix"):
         raise HostError(
-            f"the board's file system is {said['fs'] or 'missing'}: littlefs 2 is wanted (vfs.VfsLfs2.mkfs)", 3
+            f"the board's file system is {said['fs'] or 'missing'}, expected littlefs 2 (vfs.VfsLfs2.mkfs)", 3
         )
     return Found(said["free"], said["umqtt"], hashes(wire, names))
 
 
 def lying_in_rom(wire: Wire, files: Mapping[str, bytes]) -> set[str]:
-    """The agent's files, where all of them are in the board's ROMFS as they are in `files`, and nothing hides them: an
-    empty folder would be enough.
+    """The agent's files, if the board's ROMFS has all of them as in `files` and nothing, such as an empty folder, hides
+    them.
     """
     agent = {name: digest(data) for name, data in files.items() if name.startswith(_AGENT)}
     if wire.ask(_ANY.format(names=_HIDES)):
@@ -169,7 +169,7 @@ def lying_in_rom(wire: Wire, files: Mapping[str, bytes]) -> set[str]:
 
 
 def hashes(wire: Wire, names: Iterable[str]) -> dict[str, str | None]:
-    """SHA-256 in hex of each file, None for one that is not there."""
+    """SHA-256 in hex of each file, None for a missing one."""
     wire.run(_HASHES)
     text = wire.run(f"_hashes({list(names)!r})", _HASH_SECONDS)
     try:
@@ -179,9 +179,9 @@ def hashes(wire: Wire, names: Iterable[str]) -> dict[str, str | None]:
 
 
 def put(wire: Wire, files: Mapping[str, bytes], free: int) -> None:
-    """Send `files` and let them take effect in their order. HostError when there is no room for them.
+    """Send `files` and let them take effect in their order. HostError when they do not fit.
 
-    What an interrupted call has sent already is found beside its place and not sent again.
+    What an interrupted call has sent is found beside its place and not sent again.
     """
     if not files:
         return
@@ -189,14 +189,14 @@ def put(wire: Wire, files: Mapping[str, bytes], free: int) -> None:
     waiting = [name for name in files if there[name + ASIDE] != digest(files[name])]
     needed = sum(len(files[name]) for name in waiting) + _SLACK
     if needed > free:
-        raise HostError(f"no room: {needed} bytes are needed and {free} free on the board", 1)
+        raise HostError(f"not enough room: {needed} bytes needed, {free} free on the board", 1)
     wire.run(_FOLDERS.format(names=_folders(files)))
     for name in waiting:
         wire.write_file("/" + name + ASIDE, files[name])
     there = hashes(wire, [name + ASIDE for name in files])
     wrong = [name for name, data in files.items() if there[name + ASIDE] != digest(data)]
     if wrong:
-        raise LostBoard(f"{wrong[0]} did not arrive as it was sent")
+        raise LostBoard(f"{wrong[0]} was damaged on the way")
     sources = [name.removesuffix(".mpy") + ".py" for name in files if name.endswith(".mpy")]
     found = hashes(wire, sources)
     hiding = [name for name in sources if found[name] is not None]  # MicroPython prefers the .py beside a .mpy
@@ -204,12 +204,12 @@ def put(wire: Wire, files: Mapping[str, bytes], free: int) -> None:
 
 
 def hand_back(wire: Wire) -> None:
-    """Let the board start, as after a person's reset: it connects at once, whatever the wake before came to."""
+    """Restart the board as after a person's reset: it connects at once, whatever the last wake came to."""
     wire.start(_HAND_BACK)
 
 
 def _folders(names: Iterable[str]) -> Sequence[str]:
-    """Every folder that must be there for `names`, parents first."""
+    """Every folder that `names` need, parents first."""
     found: dict[str, None] = {}
     for name in names:
         parts = name.split("/")[:-1]

@@ -1,7 +1,7 @@
-"""What lies on a flashed board, path by path, before a byte of it is sent.
+"""The files of a flashed board, path by path, before a byte of them is sent.
 
-Must stay true: everything that can be wrong with the files is found here; main.py is the last, so that until it is
-there a board comes up with a prompt; no path leads out of the board's root or over a file of the agent's.
+Everything that can be wrong with the files is found here. main.py is the last file, so that until it is there a board
+starts with a prompt. No path leads out of the board's root or over a file of the agent's.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from dormouse_host.flash.project import DeviceFiles, Project
 
 STATE = "state"  # the agent's folder on a board
 MAIN = "main.py"
-MAIN_TEXT = b'import dormouse\n\ndormouse.run("app")\n'  # device/main.py, which is in no wheel
+MAIN_TEXT = b'import dormouse\n\ndormouse.run("app")\n'  # device/main.py, which the wheel does not contain
 _UMQTT = "umqtt.simple"
 _RESERVED = (MAIN, "boot.py", "config.json", "secrets.json")
 
@@ -28,7 +28,7 @@ _RESERVED = (MAIN, "boot.py", "config.json", "secrets.json")
 def collect(project: Project, board: Board, app: Path | None, device: DeviceFiles) -> dict[str, bytes]:
     """Path on the board -> bytes, in the order in which they take effect. HostError naming what is wrong.
 
-    `app` is the user's program, app.py on the board whatever its name is here; None: what the project file says.
+    `app` is the user's program, app.py on the board whatever its name here; None: the one of the project file.
     """
     files = dict(mpy.agent_files(board.port))
     for package in project.app.packages:
@@ -47,7 +47,7 @@ def collect(project: Project, board: Board, app: Path | None, device: DeviceFile
 
 
 def umqtt() -> dict[str, bytes]:
-    """umqtt.simple for a board that has none: from mip's index, or 1.3.4 out of the cache when that is away."""
+    """umqtt.simple for a board without it: from mip's index, or 1.3.4 from the cache when that is unreachable."""
     try:
         return packages.fetch(_UMQTT, Path())
     except HostError:
@@ -56,7 +56,7 @@ def umqtt() -> dict[str, bytes]:
 
 
 def new_state() -> tuple[str, dict[str, bytes]]:
-    """A new device's random state name, and the journal that begins with it: path on the board -> bytes."""
+    """A new device's random state name, and its first journal: path on the board -> bytes."""
     with tempfile.TemporaryDirectory() as folder:
         inbox = Inbox(Storage(folder), secrets.token_bytes, 1, lambda name: None)
         written = {
@@ -71,7 +71,7 @@ def digest(data: bytes) -> str:
 
 
 def differing(files: Mapping[str, bytes], there: Mapping[str, str | None]) -> list[str]:
-    """The paths whose content on the board is another, or none; `there` is their SHA-256 in hex."""
+    """The paths whose content on the board differs or is missing; `there` has their SHA-256 in hex."""
     return [name for name, data in files.items() if there.get(name) != digest(data)]
 
 
@@ -79,9 +79,9 @@ def _own_path(name: str) -> str:
     """`name` of `[app] files` as a path on the board."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise HostError(f"app.files: {name}: a path inside the project's folder is wanted", 2)
+        raise HostError(f"app.files: {name}: expected a path inside the project's folder", 2)
     if str(path) in _RESERVED or path.parts[0] == STATE or path.parts[:2] == ("lib", "dormouse"):
-        raise HostError(f"app.files: {name}: that place on the board is the agent's", 2)
+        raise HostError(f"app.files: {name}: that path on the board belongs to the agent", 2)
     return str(path)
 
 

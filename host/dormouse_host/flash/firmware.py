@@ -1,7 +1,7 @@
-"""MicroPython itself onto a board: through esptool, or by copying a UF2 file onto the drive that a Pico shows.
+"""MicroPython onto a board: through esptool, or by copying a UF2 file onto the drive that a Pico shows.
 
-Must stay true: a file that is not for this chip is refused before anything is written; both ways are other people's
-tools, given a deadline; without a file, mpflash finds and downloads one.
+A file that is not for this chip is refused before anything is written. The tools are other people's and get a deadline;
+without a file, mpflash finds and downloads one.
 """
 
 import importlib.util
@@ -29,21 +29,20 @@ Say = Callable[[str], None]
 
 
 def install(board: Board, port: str | None, file: Path | None, *, erase: bool, wait: float, say: Say) -> None:
-    """Put MicroPython onto `board`: from `file`, or what mpflash finds. `erase`: with all that lay in its flash.
+    """Install MicroPython on `board`, from `file` or what mpflash finds. `erase`: erase all of its flash first.
 
-    HostError when the file is for something else, a tool is missing, or it did not work. `wait`: seconds for a Pico's
-    drive to appear.
+    HostError when the file is for another chip, a tool is missing, or it failed. `wait`: seconds for a Pico's drive.
     """
     if file is not None:
         check(file, board)
     if board.firmware.tool == "none":
-        raise HostError(f"{board.name} runs CPython: there is no firmware to install", 2)
+        raise HostError(f"{board.name} runs CPython and needs no firmware", 2)
     if file is None:
         _mpflash(board, port, erase=erase, say=say)
     elif board.firmware.tool == "esptool":
         _esptool(board, port, file, erase=erase, say=say)
     elif erase:
-        raise HostError("a UF2 file leaves the rest of flash alone: flash_nuke.uf2 from the maker erases a Pico", 2)
+        raise HostError("a UF2 file cannot erase flash: use the maker's flash_nuke.uf2 first", 2)
     else:
         copy_uf2(board, file, wait, say)
 
@@ -58,13 +57,13 @@ def check(file: Path, board: Board) -> None:
     wanted = board.firmware
     if wanted.tool == "uf2":
         if len(head) < 512 or struct.unpack_from("<II", head) != _UF2:
-            raise HostError(f"{file} is no UF2 file, and {board.name} takes only that", 2)
+            raise HostError(f"{file} is not a UF2 file, which {board.name} requires", 2)
         family = struct.unpack_from("<I", head, _UF2_FAMILY)[0]
         if family != wanted.family:
             raise HostError(f"{file} is for another chip: UF2 family 0x{family:08x}, not 0x{wanted.family:08x}", 2)
     elif wanted.tool == "esptool":
         if len(head) < 24 or head[0] != _ESP_IMAGE:
-            raise HostError(f"{file} is no image for an ESP32 (a .bin file is wanted)", 2)
+            raise HostError(f"{file} is not an image for an ESP32 (expected a .bin file)", 2)
         chip = _ESP_CHIPS.get(struct.unpack_from("<H", head, _ESP_CHIP)[0], "an unknown chip")
         if chip != wanted.chip:
             raise HostError(f"{file} is for {chip}, and {board.name} has {wanted.chip}", 2)
@@ -87,7 +86,7 @@ def mpflash_command(board: Board, port: str | None, *, erase: bool) -> list[str]
 
 
 def copy_uf2(board: Board, file: Path, wait: float, say: Say, mounts: Iterable[str] = _MOUNTS) -> Path:
-    """Copy `file` onto the drive of the Pico's bootloader, once that is there. The drive, which vanishes after it."""
+    """Copy `file` onto the drive of the Pico's bootloader once it appears. Returns the drive, which then vanishes."""
     deadline = time.monotonic() + wait
     told = False
     while (drive := find_drive(board, mounts)) is None:
@@ -104,7 +103,7 @@ def copy_uf2(board: Board, file: Path, wait: float, say: Say, mounts: Iterable[s
             os.fsync(stream.fileno())
     except OSError as error:
         raise HostError(f"{drive}: {error.strerror}") from None
-    say(f"copied {file.name} onto {drive}; the board starts with it by itself")
+    say(f"copied {file.name} onto {drive}; the board restarts with it")
     return drive
 
 
@@ -133,12 +132,12 @@ def _mpflash(board: Board, port: str | None, *, erase: bool, say: Say) -> None:
 
 def _need(name: str) -> None:
     if importlib.util.find_spec(name) is None:
-        other = ", or give FIRMWARE=file" if name == "mpflash" else ""
+        other = ", or use --file" if name == "mpflash" else ""
         raise HostError(f"{name} is not installed: pip install 'dormouse-mqtt[firmware]'{other}")
 
 
 def _run(name: str, argv: list[str], say: Say) -> None:
-    """The tool speaks for itself; what we add is a deadline and one line when it fails."""
+    """Run a tool, which prints for itself, with a deadline; HostError when it fails."""
     say(f"running {' '.join(argv)}")
     try:
         code = subprocess.run(argv, timeout=_TOOL_SECONDS, check=False, stdin=subprocess.DEVNULL).returncode

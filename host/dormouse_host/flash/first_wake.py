@@ -1,7 +1,7 @@
-"""The first wake after a flash, read from the board's own log; and what kept it from succeeding, in a person's words.
+"""A board's log over its serial port: the first wake after a flash, and `dormouse monitor`.
 
-Must stay true: success is what the device said, a wake that connected and ended without an error, and nothing else;
-a failure names the stage that the device named.
+A first wake succeeded if the device itself logged that it connected and ended without an error; a failure names the
+stage that the device named. Monitoring sends nothing to the board and continues over sleeps.
 """
 
 import math
@@ -16,26 +16,26 @@ from dormouse_host.flash.ports import Place, holders
 from dormouse_host.flash.wire import LostBoard, Wire
 
 STAGES = {
-    "ap": "no access point called {ssid} answers: is the name right, is it on 2.4 GHz, is it near enough?",
+    "ap": "no access point {ssid} found: check its name, that it is on 2.4 GHz, and the distance",
     "password": "the access point {ssid} refuses the Wi-Fi password",
-    "address": "Wi-Fi is up, but no address came: is there a DHCP server with one left?",
+    "address": "Wi-Fi is up, but DHCP gave no address",
     "join": "the Wi-Fi connection failed",
-    "clock": "no time server has answered: `ntp` names one, `clock` says whether to wait for it",
-    "dns": "the name {host} has no address: try the broker's IP address",
-    "connect": "nothing takes connections at {host}:{port}: does the broker run, and listen on more than localhost?",
+    "clock": "no answer from the time server: see `ntp` and `clock` in config.json",
+    "dns": "{host} cannot be resolved: try the broker's IP address",
+    "connect": "no connection to {host}:{port}: does the broker run, and listen on more than localhost?",
     "tls": "TLS with {host} failed",
     "connack": "the broker refuses the device",
     "session": "another client uses this device's id",
-    "subscribe": "the broker does not let this device read its own topic",
-    "config": "the device refuses its configuration",
-}  # the device's stage -> what it means; filled in from the configuration
+    "subscribe": "the broker does not permit this device to read its own topic",
+    "config": "the device rejects its configuration",
+}  # the device's stage -> its meaning, with names from the configuration
 _EVENTS = 5000  # lines of a wake's log: a drain of a full queue has some hundreds
 _OTHER = "the first wake did not succeed"
 
 
 @dataclass(frozen=True)
 class FirstWake:
-    """How it went. `stage` and `why` are None on success; `asleep` is what the device told of itself at the end."""
+    """The outcome. `stage` and `why` are None on success; `asleep` is the device's summary of its wake."""
 
     events: tuple[Event, ...]
     stage: str | None
@@ -44,11 +44,11 @@ class FirstWake:
 
     @property
     def succeeded(self) -> bool:
-        """Has the device connected, reported, and ended its wake as it should?"""
+        """Has the device connected and ended its wake without an error?"""
         return self.stage is None
 
     def explain(self, config: Mapping[str, Any]) -> str:
-        """One line for a person, of a wake that failed."""
+        """Explain a failed wake in one line."""
         names = {"ssid": config.get("ssid") or "(none configured)", "host": config["host"], "port": config["port"]}
         meaning = STAGES.get(self.stage or "", _OTHER).format(**names)
         return f"first wake: {self.stage}: {meaning}" + (f" ({self.why})" if self.why else "")
@@ -63,8 +63,8 @@ def follow(
 ) -> None:
     """Hand each line that the board prints to `on_line` until it returns True or `seconds` are over.
 
-    The port may vanish and come back; the wire is closed at the end. `missing` is told once why there is none to begin
-    with.
+    The port may vanish and return; the wire is closed at the end. `missing` is called once with the reason why there is
+    no port at the beginning.
     """
     deadline = time.monotonic() + seconds
     lines = Lines()
@@ -74,7 +74,7 @@ def follow(
                 if wire is None:
                     device = place.device()
                     if device is None:
-                        raise LostBoard("there is no such port, or its board sleeps")
+                        raise LostBoard("no such port, or its board sleeps")
                     wire = Wire(device)
                     missing = None
                 for line in lines.feed(wire.read(min(left, 0.5))):
@@ -109,7 +109,7 @@ def watch(place: Place, wire: Wire | None, seconds: float, say: Callable[[str], 
 
 
 def judge(events: tuple[Event, ...], seconds: float) -> FirstWake:
-    """What the events of one wake come to."""
+    """The outcome of one wake from its events."""
     asleep = next((event.fields for event in events if event.name == "asleep"), {})
     names = {event.name for event in events}
     errors = [event.fields for event in events if event.name == "error"]
@@ -120,10 +120,10 @@ def judge(events: tuple[Event, ...], seconds: float) -> FirstWake:
         stage = "config" if first.get("kind") == "ConfigError" and not first.get("stage") else first.get("stage")
         return FirstWake(events, str(stage or "agent"), first.get("why"), asleep)
     if not events:
-        return FirstWake(events, "boot", f"nothing came from the board in {seconds:.0f} s", asleep)
+        return FirstWake(events, "boot", f"no output from the board in {seconds:.0f} s", asleep)
     if not asleep:
         if len(events) >= _EVENTS:
-            return FirstWake(events, "unfinished", f"{len(events)} lines of log and no end", asleep)
+            return FirstWake(events, "unfinished", f"{len(events)} lines of log without an end", asleep)
         return FirstWake(events, "unfinished", f"no end in {seconds:.0f} s; last: {events[-1].name}", asleep)
     if broken:
         return FirstWake(events, "app", broken[0].get("why"), asleep)
@@ -140,8 +140,8 @@ def monitor(
 ) -> None:
     """Hand each line that the board prints to `show`, for `seconds` or until interrupted.
 
-    `warn` is told once of a port that is not there or can't be opened. HostError where another program holds it,
-    because that one gets half of the lines.
+    `warn` is called once for a port that is missing or cannot be opened. HostError where another program holds it,
+    because that program would get half of the lines.
     """
     device = place.device()
     if device and not place.virtual and (names := holders(device)):

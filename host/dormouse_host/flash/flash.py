@@ -1,8 +1,7 @@
 """Flashing: from a project's folder to a board's first wake.
 
-Must stay true: everything that can be refused is refused before a byte is sent; a second flash of the same sends
-nothing; a flash that is interrupted, or a board that resets in the middle, leaves a device that works, and running it
-again finishes the work; files that are not ours stay.
+Everything that can be refused is refused before a byte is sent. A second flash of the same sends nothing. An
+interrupted flash leaves a device that works, and running it again finishes it. Files that are not ours stay.
 """
 
 from collections.abc import Callable
@@ -19,18 +18,18 @@ from dormouse_host.flash.ports import Place
 from dormouse_host.flash.project import DeviceFiles, Project
 from dormouse_host.flash.wire import LostBoard, Refused, Wire, catch
 
-_TRIES = 3  # how often a board that vanishes in the middle is caught again
-_NAMED = 8  # files that are named when they were sent; more are counted
-_SETTLE = 45  # seconds that a first wake may take beside its budget: boot, rescue window, a slow join
+_TRIES = 3  # attempts at a board that vanishes in the middle
+_NAMED = 8  # sent files that are named; more are only counted
+_SETTLE = 45  # seconds of a first wake beside its budget: boot, rescue window, a slow join
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to flash: `device` is its checked configuration, `app` the program where it is not the project's.
+    """What to flash: `device` is its checked configuration, `app` the program if it is not the project's.
 
-    `wait`: seconds in which a sleeping or busy board must be caught; `watch`: is the first wake waited for?
+    `wait`: seconds to wait for a sleeping or busy board; `watch`: wait for the first wake.
     """
 
     project: Project
@@ -44,7 +43,7 @@ class Request:
 
 @dataclass
 class Flashed:
-    """What became of it. `written`: paths that were sent; `state`: the new state name, None where there was one."""
+    """The outcome. `written`: paths that were sent; `state`: the new state name, None where there was one."""
 
     who: Who
     written: list[str] = field(default_factory=list)
@@ -53,13 +52,13 @@ class Flashed:
 
 
 def flash(request: Request, say: Say) -> Flashed:
-    """Flash the board. HostError when it can't be done; a first wake that failed is in the result."""
+    """Flash the board. HostError when that fails; a failed first wake is in the result."""
     check_broker(request.place, request.device)
     files = collect(request.project, request.board, request.app, request.device)
     done, wire = _copy(request, files, say)
     try:
         hand_back(wire)
-    except LostBoard:  # it has reset itself, or has vanished by doing so
+    except LostBoard:  # it has reset itself, and may have vanished
         wire.close()
         open_wire = None
     else:
@@ -75,16 +74,16 @@ def flash(request: Request, say: Say) -> Flashed:
 
 
 def check_broker(place: Place, device: DeviceFiles) -> None:
-    """HostError when the broker's address leads a real board to itself."""
+    """HostError when the broker's address means the board itself."""
     host = device.full["host"]
     if is_loopback(host) and not place.virtual:
         mine = lan_addresses()
-        hint = f"this machine is {' or '.join(mine)}" if mine else "this machine has no address that a board can reach"
-        raise HostError(f"broker {host}: on the board that is the board itself; {hint}", 2)
+        hint = f"this machine is {' or '.join(mine)}" if mine else "this machine has no address in the network"
+        raise HostError(f"broker {host}: on a board this is the board itself; {hint}", 2)
 
 
 def _copy(request: Request, files: dict[str, bytes], say: Say) -> tuple[Flashed, Wire]:
-    """Catch the board and bring `files` onto it, again where it vanishes in the middle. The wire stays open."""
+    """Catch the board and copy `files`, again where it vanishes in the middle. The wire stays open."""
     trouble = ""
     for again in range(_TRIES):
         wire = _caught(request, say, afresh=again > 0)
@@ -92,11 +91,11 @@ def _copy(request: Request, files: dict[str, bytes], say: Say) -> tuple[Flashed,
             return _bring(wire, request.board, files, say), wire
         except Refused as error:
             wire.close()
-            raise HostError(f"the board's MicroPython says: {error}") from None
+            raise HostError(f"error on the board: {error}") from None
         except LostBoard as error:
             wire.close()
             trouble = str(error)
-            say(f"the board was lost ({trouble}); catching it again")
+            say(f"the board was lost ({trouble}); trying again")
         except BaseException:
             wire.close()
             raise
@@ -113,11 +112,11 @@ def _caught(request: Request, say: Say, *, afresh: bool) -> Wire:
     try:
         return catch(place, request.wait, waiting, afresh=afresh)
     except LostBoard as error:
-        raise HostError(f"{place}: not caught in {request.wait:.0f} s ({error}); see dormouse doctor", 4) from None
+        raise HostError(f"{place}: not caught in {request.wait:.0f} s ({error}); run dormouse doctor", 4) from None
 
 
 def _bring(wire: Wire, board: Board, files: dict[str, bytes], say: Say) -> Flashed:
-    """Compare, and send what differs."""
+    """Compare the files and send those that differ."""
     done = Flashed(identify(wire, board))
     say(f"found {done.who}")
     marker = f"{STATE}/cmd"

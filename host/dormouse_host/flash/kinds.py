@@ -1,8 +1,7 @@
-"""The boards that there are: one folder each, one board.toml in it, and no code.
+"""The supported boards: one folder each with a board.toml, and no code.
 
-Must stay true: a fact about a board stands in its board.toml and nowhere else on the host; a key that is missing,
-unknown, of the wrong type or out of range is one line naming file and key, so that a new folder is either right or
-refused; a current has a source.
+A fact about a board is in its board.toml and nowhere else on the host. A key that is missing, unknown, of the wrong
+type or out of range is an error that names file and key. A current has a source.
 """
 
 import dataclasses
@@ -29,7 +28,7 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class Firmware:
-    """How MicroPython itself gets onto the board: `tool` esptool (chip, offset) or uf2 (volume, family)."""
+    """How MicroPython is installed on the board: `tool` esptool (chip, offset) or uf2 (volume, family)."""
 
     tool: str
     chip: str = ""  # as esptool, or the UF2 bootloader's INFO_UF2.TXT, calls it
@@ -100,7 +99,7 @@ class Pins:
 
 @dataclass(frozen=True)
 class Current:
-    """Milliamperes in one state ("asleep", "sending", "receiving"), and who says so."""
+    """Milliamperes in one state ("asleep", "sending", "receiving"), and the source."""
 
     state: str
     ma: float
@@ -109,9 +108,7 @@ class Current:
 
 @dataclass(frozen=True)
 class Tested:
-    """What was tried: on a virtual board by this project's tests, and on hardware by whom. Empty: nothing. For people:
-    no code decides by it.
-    """
+    """What was tested: on a virtual board by this project's tests, and on hardware by whom. No code uses it."""
 
     virtual: tuple[str, ...] = ()
     hardware: tuple[str, ...] = ()
@@ -142,7 +139,7 @@ class Board:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """What config.json says on this board unless somebody says otherwise: [config], and the battery's pin."""
+        """The defaults of config.json on this board: [config] and the battery's pin."""
         if not self.pins.battery:
             return dict(self.config)
         return {"battery_pin": int(self.pins.battery), "battery_divider": self.pins.divider, **self.config}
@@ -154,7 +151,7 @@ class Board:
 
 
 def folder() -> Path:
-    """Where the boards' folders lie: boards/ of a checkout, else what was installed with this package."""
+    """The folder with the boards' folders: boards/ of a checkout, else the installed package."""
     checkout = Path(__file__).resolve().parents[3] / "boards"
     if checkout.is_dir():
         return checkout
@@ -165,15 +162,18 @@ def folder() -> Path:
 
 
 def names() -> list[str]:
-    """The boards that can be named, sorted."""
+    """The names of all boards, sorted."""
     return sorted(path.parent.name for path in folder().glob(f"*/{FILE}"))
 
 
 def load(name: str) -> Board:
-    """The board called so; with a slash in it, the one in that folder. HostError where there is none or it is wrong."""
+    """The board of that name, or in that folder if it has a slash. HostError where it is missing or invalid."""
     place = Path(name) if "/" in name else folder() / name
     if not name or not (place / FILE).is_file():
-        raise HostError(f"no board {name or '(none named)'}: there are {', '.join(names())}", 2)
+        raise HostError(
+            f"no board {name}: expected one of {', '.join(names())}" if name else f"pass --board: {', '.join(names())}",
+            2,
+        )
     return parse(place)
 
 
@@ -191,29 +191,29 @@ def parse(place: Path) -> Board:
 
 
 def _check(board: Board, where: str) -> None:
-    """What holds between keys. HostError naming the key."""
+    """Check rules between keys. HostError naming the key."""
     parts = board.micropython.split(".")
     if len(parts) < 2 or not all(part.isdigit() for part in parts):
-        raise HostError(f"{where}: micropython is a version such as 1.25", 2)
+        raise HostError(f"{where}: micropython: expected a version such as 1.25", 2)
     if board.pins.battery and not board.pins.battery.isdecimal():
-        raise HostError(f"{where}: pins.battery is the number of a pin", 2)
+        raise HostError(f"{where}: pins.battery: expected the number of a pin", 2)
     if board.firmware.tool == "uf2" and not board.firmware.volume:
-        raise HostError(f"{where}: firmware.volume: a UF2 bootloader's drive has a label", 2)
+        raise HostError(f"{where}: firmware.volume is missing: the label of the bootloader's drive", 2)
     if board.firmware.tool == "esptool" and not board.firmware.chip:
         raise HostError(f"{where}: firmware.chip is missing", 2)
     if any(not current.source for current in board.current):
-        raise HostError(f"{where}: current.source: who says so?", 2)
+        raise HostError(f"{where}: current.source is missing", 2)
 
 
 def _build(kind: Any, values: object, path: str, where: str) -> Any:
     """`values` as the dataclass `kind`, each key checked."""
     if not isinstance(values, dict):
-        raise HostError(f"{where}: {path} is a table", 2)
+        raise HostError(f"{where}: {path}: expected a table", 2)
     hints = typing.get_type_hints(kind)
     known = {f.name: f for f in dataclasses.fields(kind)}
     for key in values:
         if key not in known:
-            raise HostError(f"{where}: {_join(path, key)} is no key of a board", 2)
+            raise HostError(f"{where}: {_join(path, key)} is not a key of a board", 2)
     full = {}
     for key, one in known.items():
         if key in values:
@@ -228,18 +228,18 @@ def _value(kind: Any, value: Any, path: str, where: str) -> Any:
         return _build(kind, value, path, where)
     if isinstance(kind, types.GenericAlias) and kind.__origin__ is tuple:
         if not isinstance(value, list):
-            raise HostError(f"{where}: {path} is a list", 2)
+            raise HostError(f"{where}: {path}: expected a list", 2)
         return tuple(_value(kind.__args__[0], item, path, where) for item in value)
     if kind is Path:
         return Path(value)
     wanted: Any = kind.__origin__ if isinstance(kind, types.GenericAlias) else kind
     fits = isinstance(value, (int, float) if wanted is float else wanted)
     if not fits or isinstance(value, bool) != (wanted is bool):
-        raise HostError(f"{where}: {path} is of the wrong type, {wanted.__name__} is wanted", 2)
+        raise HostError(f"{where}: {path}: wrong type, expected {wanted.__name__}", 2)
     if isinstance(value, int | float) and value < 0:
-        raise HostError(f"{where}: {path} is not negative", 2)
+        raise HostError(f"{where}: {path}: negative", 2)
     if value not in _CHOICES.get(path, (value,)):
-        raise HostError(f"{where}: {path} is one of {', '.join(map(str, _CHOICES[path]))}", 2)
+        raise HostError(f"{where}: {path}: expected one of {', '.join(map(str, _CHOICES[path]))}", 2)
     return value
 
 

@@ -1,7 +1,7 @@
-"""Packages for a board, found by mpremote's own `mip` and kept on this computer until all of a flash is at hand.
+"""Packages for a board, found by mpremote's own `mip` and kept here until a flash has all of them.
 
-Must stay true: nothing is written to a board before every package is here, whole; a package that was fetched once can
-be flashed again without a network; a package that can't be had is one line naming it.
+No file is written to a board before every package is complete. A package that was fetched once can be flashed again
+without a network. `python -m dormouse_host.flash.packages` writes device/package.json, the agent as a package.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _NETWORK = 15.0  # seconds without a byte from an index
 
 
 class _Folder(Transport):
-    """What mip takes for a board: the files that it would write there, kept in `files`."""
+    """A board for mip: the files that it would write are kept in `files`."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -40,7 +40,7 @@ class _Folder(Transport):
         return b""
 
     def eval(self, expression: str, parse: bool = True) -> int:
-        """The only question mip asks when a target is given."""
+        """The only query of mip when a target is given."""
         return MPY_VERSION
 
     def fs_exists(self, src: str) -> bool:
@@ -59,7 +59,7 @@ class _Folder(Transport):
 def fetch(package: str, folder: Path) -> dict[str, bytes]:
     """Path on the board -> bytes of `package`, as `mpremote mip install` takes it, relative ones from `folder`.
 
-    What was fetched before is used when the network is away. HostError where neither is to be had.
+    An earlier copy is used when the network is down. HostError where there is none.
     """
     kept = toolchain.cache_folder() / f"mip-{hashlib.sha256(package.encode()).hexdigest()[:16]}"
     source = str(folder / package) if "://" not in package and (folder / package).exists() else package
@@ -92,7 +92,7 @@ def _read(folder: Path) -> dict[str, bytes]:
 
 
 def _keep(files: dict[str, bytes], folder: Path) -> None:
-    """Replace what is kept by `files`, in one rename."""
+    """Replace the kept copy by `files`, in one rename."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="mip-", suffix=".tmp", dir=folder.parent) as work:
         for name, data in files.items():
@@ -118,7 +118,7 @@ def package_json() -> str:
 
 
 def main() -> int:
-    """Write it."""
+    """Write device/package.json."""
     path = Path(toolchain.agent_folder()) / "package.json"
     path.write_text(package_json())
     return 0

@@ -1,8 +1,7 @@
-"""Serial ports: which there are, whose they are, and where one has gone that vanished.
+"""Serial ports: which exist, which board they belong to, and following one that vanishes.
 
-Must stay true: a board with USB of its own is followed by its USB serial number, because in sleep its port is gone
-and may come back under another name; a port is virtual when it is a pseudo-terminal or a socket of this machine, and
-never because of what answers on it.
+A board with its own USB is followed by its USB serial number, because in sleep its port is gone and may return under
+another name. A port is virtual if it is a pseudo-terminal or a socket of this machine, whatever answers there.
 """
 
 import os
@@ -22,7 +21,7 @@ _UNIX98_PTY = 136  # major device number of /dev/pts/*
 
 @dataclass(frozen=True)
 class PortInfo:
-    """A serial port as the computer lists it; `usb` is "vid:pid" in lower-case hex, "" for what is not on USB."""
+    """A serial port as the computer lists it; `usb` is "vid:pid" in lower-case hex, "" if it is not on USB."""
 
     device: str
     usb: str = ""
@@ -48,12 +47,12 @@ def attached() -> list[PortInfo]:
 
 
 def choose(board: Board, ports: Iterable[PortInfo]) -> PortInfo:
-    """The one port that can be such a board. HostError with the list where there are several, or none."""
+    """The one port that can be such a board. HostError with a list where there are several or none."""
     return _choose([board], ports, board.title)
 
 
 def choose_any(ports: Iterable[PortInfo]) -> PortInfo:
-    """The one port that can be a board of any kind. HostError with the list where there are several, or none."""
+    """The one port that can be any board. HostError with a list where there are several or none."""
     return _choose([load(name) for name in names()], ports, "board")
 
 
@@ -64,15 +63,15 @@ def _choose(kinds: Sequence[Board], ports: Iterable[PortInfo], what: str) -> Por
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise HostError(f"which one? PORT= one of {'; '.join(map(str, fitting))}", 2)
+        raise HostError(f"several boards found, pass --port: {'; '.join(map(str, fitting))}", 2)
     others = f"; other ports: {', '.join(port.device for port in ports)}" if ports else ""
     vanishes = any(kind.usb.vanishes for kind in kinds)
-    hint = "a sleeping one shows none: press its reset button" if vanishes else "see dormouse doctor"
-    raise HostError(f"no {what} is connected ({hint}){others}", 4)
+    hint = "a sleeping board has no port: press its reset button" if vanishes else "run dormouse doctor"
+    raise HostError(f"no {what} found ({hint}){others}", 4)
 
 
 class Place:
-    """Where a board is to be found, though its port may vanish and come back under another name."""
+    """The place of a board, whose port may vanish and return under another name."""
 
     def __init__(self, port: str, lister: Lister = attached) -> None:
         self.port = port
@@ -90,7 +89,7 @@ class Place:
         return is_virtual(self.port)
 
     def device(self) -> str | None:
-        """What to open now, None while it is not there."""
+        """The device to open now, None while it is missing."""
         if "://" in self.port:
             return self.port
         if self.serial_number:
@@ -103,7 +102,7 @@ class Place:
 
 
 def is_virtual(port: str) -> bool:
-    """Is `port` a pseudo-terminal, or a socket of this machine? One that is away for the moment is, outside /dev."""
+    """Is `port` a pseudo-terminal or a socket of this machine? A missing one is, outside /dev."""
     scheme, _, rest = port.partition("://")
     if rest:
         return scheme == "socket" and is_loopback(rest.rpartition(":")[0])
@@ -116,7 +115,7 @@ def is_virtual(port: str) -> bool:
 
 
 def holders(device: str) -> list[str]:
-    """Programs that have `device` open, as "name (pid n)". Those of other users are not seen, and none but on Linux."""
+    """Programs of this user that have `device` open, as "name (pid n)"; Linux only."""
     found = []
     real = os.path.realpath(device)
     for process in Path("/proc").glob("[0-9]*"):

@@ -1,9 +1,8 @@
-"""dormouse.toml: what is flashed onto which device, and with which configuration.
+"""A project: dormouse.toml, the configuration of each device, and `dormouse init`, which creates one.
 
-Must stay true: board defaults, `broker` and `root` (those of the environment before the file's), `[device]`, what was
-provisioned in devices/ID, `[devices.ID]` and the command line go over each other in this order, and the device's own
-rules judge the result before anything is copied; a wrong key, type or range is one line that names it; a secret comes
-from a file or the environment, goes to secrets.json, and stands in no message.
+Board defaults, `broker` and `root` (environment before file), `[device]`, devices/ID, `[devices.ID]` and the command
+line override each other in this order. The device's own rules check the result before anything is copied. A secret
+comes from a file or the environment, goes to secrets.json, and is in no message.
 """
 
 import json
@@ -25,7 +24,7 @@ SECRETS = {
     "mqtt": {"user": "user", "password": "password"},
 }  # table and key of dormouse.toml -> key of secrets.json
 ENVIRONMENT = {"WIFI_PASSWORD": "wifi_password", "MQTT_USERNAME": "user", "MQTT_PASSWORD": "password"}
-_SHARED = {"broker": "DORMOUSE_BROKER", "root": "DORMOUSE_ROOT"}  # with ledger and relay: see settings.py
+_SHARED = {"broker": "DORMOUSE_BROKER", "root": "DORMOUSE_ROOT"}  # shared with ledger and relay: settings.py
 _TABLES: dict[str, dict[str, type] | None] = {
     "wifi": {"ssid": str, "password": str},
     "mqtt": {"user": str, "password": str},
@@ -33,14 +32,14 @@ _TABLES: dict[str, dict[str, type] | None] = {
     "device": None,
     "devices": None,
 }
-PROVISIONED = "devices"  # folder of what `dormouse provision` has made, a folder per device
-_OWN = ("board", "port", "wifi", "mqtt")  # what a `[devices.ID]` holds beside keys of config.json
+PROVISIONED = "devices"  # folder of `dormouse provision`, with a folder per device
+_OWN = ("board", "port", "wifi", "mqtt")  # keys of `[devices.ID]` beside those of config.json
 _TOP = ("db", "broker", "root")
 
 
 @dataclass(frozen=True)
 class App:
-    """What the user's program consists of; paths as written, relative to the project's folder."""
+    """The files of the user's program; paths relative to the project's folder."""
 
     main: str = "app.py"
     files: tuple[str, ...] = ()
@@ -49,7 +48,7 @@ class App:
 
 @dataclass(frozen=True)
 class Project:
-    """A project's folder and what its dormouse.toml says; without one, everything is empty."""
+    """A project's folder and the values of its dormouse.toml; empty without one."""
 
     folder: Path
     values: dict[str, Any] = field(default_factory=dict)
@@ -61,14 +60,14 @@ class Project:
         return App(said.get("main", "app.py"), tuple(said.get("files", ())), tuple(said.get("packages", ())))
 
     def device(self, name: str) -> dict[str, Any]:
-        """What stands under `[devices.<name>]`."""
+        """The values of `[devices.<name>]`."""
         said: dict[str, Any] = self.values.get("devices", {}).get(name, {})
         return said
 
 
 @dataclass(frozen=True)
 class DeviceFiles:
-    """The two files of a device's configuration, checked; `config` has only what is not the agent's own default."""
+    """A device's configuration, checked; `config` has only values that are not the agent's defaults."""
 
     config: dict[str, Any]
     secrets: dict[str, str] = field(repr=False)
@@ -100,37 +99,37 @@ def read(folder: Path) -> Project:
 def _check_top(key: str, value: object) -> None:
     if key in _TOP:
         if not isinstance(value, str):
-            raise HostError(f"{FILE}: {key} is text", 2)
+            raise HostError(f"{FILE}: {key}: expected text", 2)
         return
     if key not in _TABLES:
-        raise HostError(f"{FILE}: unknown key {key}: there are {', '.join((*_TOP, *_TABLES))}", 2)
+        raise HostError(f"{FILE}: unknown key {key}: expected one of {', '.join((*_TOP, *_TABLES))}", 2)
     if not isinstance(value, dict):
-        raise HostError(f"{FILE}: {key} is a table, [{key}]", 2)
+        raise HostError(f"{FILE}: {key}: expected a table, [{key}]", 2)
     _check_table(key, key, value)
     for name, device in value.items() if key == "devices" else ():
         if not isinstance(device, dict):
-            raise HostError(f"{FILE}: devices.{name} is a table, [devices.{name}]", 2)
+            raise HostError(f"{FILE}: devices.{name}: expected a table, [devices.{name}]", 2)
         for table in ("wifi", "mqtt"):
             if not isinstance(device.get(table, {}), dict):
-                raise HostError(f"{FILE}: devices.{name}.{table} is a table", 2)
+                raise HostError(f"{FILE}: devices.{name}.{table}: expected a table", 2)
             _check_table(table, f"devices.{name}.{table}", device.get(table, {}))
         for own in ("board", "port"):
             if not isinstance(device.get(own, ""), str):
-                raise HostError(f"{FILE}: devices.{name}.{own} is text", 2)
+                raise HostError(f"{FILE}: devices.{name}.{own}: expected text", 2)
 
 
 def _check_table(table: str, path: str, values: dict[str, Any]) -> None:
-    """The keys and types of `values`, which are as those of the top table `table`."""
+    """Check keys and types of `values` against the top table `table`."""
     known = _TABLES[table]
     if known is None:
         return
     for key, value in values.items():
         if key not in known:
-            raise HostError(f"{FILE}: unknown key {path}.{key}: there are {', '.join(known)}", 2)
+            raise HostError(f"{FILE}: unknown key {path}.{key}: expected one of {', '.join(known)}", 2)
         if not isinstance(value, known[key]):
-            raise HostError(f"{FILE}: {path}.{key} is {'text' if known[key] is str else 'a list of texts'}", 2)
+            raise HostError(f"{FILE}: {path}.{key}: expected {'text' if known[key] is str else 'a list of texts'}", 2)
         if isinstance(value, list) and not all(isinstance(item, str) for item in value):
-            raise HostError(f"{FILE}: {path}.{key} is a list of texts", 2)
+            raise HostError(f"{FILE}: {path}.{key}: expected a list of texts", 2)
 
 
 def device_files(
@@ -156,7 +155,7 @@ def device_files(
     config.update(over)
     secrets.update({key: environment[name] for name, key in ENVIRONMENT.items() if environment.get(name)})
     if config.setdefault("id", device) != device:
-        raise HostError(f"id: the device is {device}, and its configuration says {config['id']}", 2)
+        raise HostError(f"id: the configuration of {device} has the id {config['id']}", 2)
     if not config.get("broker"):
         raise HostError(f"broker is missing: --broker mqtt://host, DORMOUSE_BROKER, or broker in {FILE}", 2)
     der = {file.name: file.read_bytes() for file in sorted(given.glob("*.der"))}
@@ -167,7 +166,7 @@ def device_files(
 
 
 def _check_pair(device: str, cert: bytes, key: bytes) -> None:
-    """A `dormouse rotate` that was stopped may have written one of them and not yet the other."""
+    """Check the pair, of which an interrupted `dormouse rotate` may have written one file only."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import load_der_private_key
 
@@ -176,8 +175,8 @@ def _check_pair(device: str, cert: bytes, key: bytes) -> None:
     except (ValueError, TypeError):
         belong = False
     if not belong:
-        why = f"{PROVISIONED}/{device}: certificate and key do not belong together"
-        raise HostError(f"{why}: dormouse rotate {device} goes on where it was stopped", 2)
+        why = f"{PROVISIONED}/{device}: certificate and key do not match"
+        raise HostError(f"{why}: continue with dormouse rotate {device}", 2)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -189,15 +188,15 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         values = None
     if not isinstance(values, dict):
-        raise HostError(f"{path} is no JSON object", 2)
+        raise HostError(f"{path} is not a JSON object", 2)
     return values
 
 
 def checked(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The full configuration by the device's own rules. HostError naming the key."""
+    """The full configuration, checked by the device's own rules. HostError naming the key."""
     for key, value in config.items():
         if not isinstance(value, str | int | float | bool):
-            raise HostError(f"{key}: a device's key holds text, a number, true or false", 2)
+            raise HostError(f"{key}: expected text, a number, true or false", 2)
     try:
         full: dict[str, Any] = device_config.check(dict(config))
     except ConfigError as error:
@@ -213,7 +212,7 @@ def settings(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
-            raise HostError(f"--set {pair}: KEY=VALUE is wanted", 2)
+            raise HostError(f"--set {pair}: expected KEY=VALUE", 2)
         try:
             found[key] = json.loads(text)
         except ValueError:
@@ -281,7 +280,10 @@ _GITIGNORE = "/dormouse.toml\n/devices/\n/secrets.json\n*.db\n__pycache__/\n"
 
 
 def init(folder: Path) -> list[str]:
-    """Make what is missing of a project in `folder`; the names of what was made. HostError when it can't be written."""
+    """Create the missing files of a project in `folder`. Returns their names. HostError where that is impossible.
+
+    Existing files stay as they are; the settings, which may hold passwords, are readable by their owner only.
+    """
     made = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,7 @@
 """The wire to a board: mpremote's own transport, with a deadline on everything.
 
-Must stay true: every byte to or from a board goes through mpremote as it is installed; no call here waits longer
-than it says; what mpremote prints is not a person's to read; a board that vanishes is a LostBoard, and nothing else
-that this module raises.
+Every byte to or from a board goes through mpremote as it is installed, and what it prints is suppressed. No call waits
+longer, and no answer is longer, than it says. A board that vanishes is a LostBoard; this module raises nothing else.
 """
 
 import contextlib
@@ -24,17 +23,17 @@ _CHUNK = 1024  # bytes of a file in one command, four times what mpremote takes 
 _POLL = 0.05
 _LONGEST = 10  # times the patience between two bytes: all that a command on the board may take
 _ANSWER = 128 << 10  # bytes: the hashes of a thousand files
-_ENTER, _CHATTER = 20.0, 1 << 20  # seconds and bytes of what a board prints while it is stopped
+_ENTER, _CHATTER = 20.0, 1 << 20  # seconds and bytes of output while a board is stopped
 _WRITE, _SLOWEST = 60.0, 1000  # seconds for a file, and bytes a second of it, at 115200 baud and in base64
-_BREAK = b"\r\x03\x02"  # Ctrl-C ends what runs, Ctrl-B a raw REPL that an earlier connection left
+_BREAK = b"\r\x03\x02"  # Ctrl-C ends the program, Ctrl-B a raw REPL that an earlier connection left
 _PROMPT = b">>> "
-_WINDOW = b" window {"  # the device's log: it listens for Ctrl-C now
-_AGAIN = 1.0  # seconds after which Ctrl-C is pressed again: not sooner, lest it hits the device writing a mark
+_WINDOW = b" window {"  # in the device's log: it listens for Ctrl-C now
+_AGAIN = 1.0  # seconds after which Ctrl-C is sent again: not sooner, lest it hits the device writing a mark
 _WIRE = (TransportError, SerialException, OSError, ValueError, TypeError, IndexError, SyntaxError)
 
 
 class LostBoard(Exception):
-    """The board does not answer, or not as MicroPython does; or it has vanished."""
+    """The board does not answer, or not as MicroPython does, or has vanished."""
 
 
 class Refused(LostBoard):
@@ -49,14 +48,14 @@ class TooMuch(OSError):
 
 
 class Guard:
-    """Stands in for the port `serial`."""
+    """Wraps the port `serial` with bounds on what mpremote reads, in whatever loop it does."""
 
     def __init__(self, serial: Any) -> None:
         self.__dict__.update(_serial=serial, _until=None, _left=0, _seconds=0.0, _bytes=0)
 
     @contextlib.contextmanager
     def allow(self, seconds: float, count: int) -> Iterator[None]:
-        """Meanwhile at most so long, and so many bytes."""
+        """Allow `seconds` and `count` bytes meanwhile."""
         self.__dict__.update(_until=time.monotonic() + seconds, _left=count, _seconds=seconds, _bytes=count)
         try:
             yield
@@ -67,7 +66,7 @@ class Guard:
         if self._until is None:
             return
         if time.monotonic() > self._until:
-            raise TooMuch(f"the board did not come to an end in {self._seconds:.0f} s")
+            raise TooMuch(f"the board did not finish in {self._seconds:.0f} s")
         if self._left < 0:
             raise TooMuch(f"the board printed more than {self._bytes} bytes")
 
@@ -95,14 +94,14 @@ class Wire:
     """An open port. As a context manager it is closed at the end, whatever happened."""
 
     def __init__(self, device: str) -> None:
-        """Open `device`; LostBoard where that is not possible."""
+        """Open `device`. LostBoard where that is impossible."""
         with _quiet():
             self._transport = SerialTransport(device, timeout=_BYTE)
         self._guard = self._transport.serial = Guard(self._transport.serial)
         try:
             with _quiet():
                 self._transport.serial.write_timeout = _BYTE
-        except LostBoard:  # gone in this instant
+        except LostBoard:  # just vanished
             self.close()
             raise
 
@@ -117,12 +116,12 @@ class Wire:
         self.close()
 
     def close(self) -> None:
-        """Leave the board as it is."""
+        """Close the port and leave the board as it is."""
         with contextlib.suppress(*_WIRE), contextlib.redirect_stdout(io.StringIO()):
             self._transport.close()
 
     def read(self, seconds: float) -> bytes:
-        """What has come, at the latest after `seconds`; b"" for nothing."""
+        """Read what comes within `seconds`; b"" for nothing."""
         serial = self._transport.serial
         with _quiet():
             serial.timeout = min(seconds, _BYTE)
@@ -133,7 +132,7 @@ class Wire:
                 serial.timeout = _BYTE
 
     def interrupt(self, seconds: float) -> bool:
-        """Press Ctrl-C until the prompt is there; False when it is not after `seconds`.
+        """Send Ctrl-C until the prompt appears. False when it has not after `seconds`.
 
         A device in the middle of a wake answers the first with a reset and then opens a window for the second.
         """
@@ -156,8 +155,8 @@ class Wire:
             self._transport.enter_raw_repl(soft_reset=afresh, timeout_overall=3)
 
     def run(self, code: str, seconds: float = 20) -> str:
-        """Run `code` on the board and return what it printed; `seconds` without a byte is too long, and so is more than
-        _LONGEST times that, or an answer of more than _ANSWER bytes.
+        """Run `code` on the board and return its output. The limits: `seconds` between two bytes, _LONGEST times that
+        in all, and _ANSWER bytes.
         """
         with _quiet(), self._guard.allow(_LONGEST * seconds, _ANSWER):
             out, error = self._transport.exec_raw(code, timeout=seconds)
@@ -175,12 +174,12 @@ class Wire:
             raise LostBoard(f"the board answered {text[:40]!r}") from None
 
     def write_file(self, path: str, data: bytes) -> None:
-        """The file at `path` holds `data`; on flash when this returns. Its folder must exist."""
+        """Write a file; it is on flash when this returns. Its folder must exist."""
         with _quiet(), self._guard.allow(_WRITE + len(data) / _SLOWEST, _ANSWER + len(data)):
             self._transport.fs_writefile(path, data, chunk_size=_CHUNK)
 
     def start(self, code: str) -> None:
-        """Run `code`, which ends in a reset: what the board prints from then on is read by `read`."""
+        """Run `code`, which ends in a reset; later output is read by `read`."""
         with _quiet(), self._guard.allow(_WRITE, _CHATTER):
             self._transport.exec_raw_no_follow(code)
             self._transport.in_raw_repl = False
@@ -188,7 +187,7 @@ class Wire:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """mpremote's prints go nowhere, and its errors become LostBoard."""
+    """Suppress mpremote's output and turn its errors into LostBoard."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
@@ -198,16 +197,16 @@ def _quiet() -> Iterator[None]:
         raise Refused(error.error_output.strip().splitlines()[-1]) from error
     except _WIRE as error:
         raise LostBoard(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
-    except Exception as error:  # struct.error and what else mpremote stumbles over when the board stops in the middle
+    except Exception as error:  # struct.error and others that mpremote raises when the board stops in the middle
         raise LostBoard(f"{type(error).__name__}: {error}") from error
 
 
 def catch(place: Place, seconds: float, tell: Callable[[float], None], *, afresh: bool = False) -> Wire:
-    """The wire to the board at `place`, its prompt taken: now, or at its next wake within `seconds`.
+    """The wire to the board at `place` with its prompt, now or at its next wake within `seconds`.
 
-    `tell(left)` is called when it is clear that this takes a while, and once a minute from then on.
+    `tell(left)` is called after some seconds, and once a minute from then on.
     `afresh`: see Wire.take_over.
-    LostBoard when the time is over.
+    LostBoard after `seconds`.
     """
     deadline = time.monotonic() + seconds
     next_told = time.monotonic() + 3
@@ -221,7 +220,7 @@ def catch(place: Place, seconds: float, tell: Callable[[float], None], *, afresh
                 if wire.interrupt(min(3, max(0.5, deadline - time.monotonic()))):
                     wire.take_over(afresh=afresh)
                     return wire
-                why = "no prompt came: it sleeps, or its program does not let itself be interrupted"
+                why = "no prompt: it sleeps, or its program cannot be interrupted"
             except LostBoard as error:
                 why = str(error)
             except BaseException:

@@ -110,12 +110,12 @@ def test_a_wake_that_connected_and_ended_is_a_success():
     [
         ("ap", "no access point called home"),
         ("password", "refuses the Wi-Fi password"),
-        ("address", "no address came"),
+        ("address", "DHCP gave no address"),
         ("dns", "the name broker.lan has no address"),
         ("connect", "nothing takes connections at broker.lan:1883"),
         ("tls", "TLS with broker.lan failed"),
         ("connack", "the broker refuses the device"),
-        ("subscribe", "does not let this device read"),
+        ("subscribe", "does not permit this device to read"),
         ("newcomer", "did not succeed"),
     ],
 )
@@ -167,11 +167,11 @@ def esp(chip):
     [
         ("RPI_PICO_W", "a.uf2", uf2(0xE48BFF59), "for another chip: UF2 family 0xe48bff59, not 0xe48bff56"),
         ("RPI_PICO2_W", "a.uf2", uf2(0xE48BFF56), "for another chip"),
-        ("RPI_PICO_W", "a.uf2", esp(0), "no UF2 file"),
-        ("RPI_PICO_W", "a.uf2", b"", "no UF2 file"),
+        ("RPI_PICO_W", "a.uf2", esp(0), "not a UF2 file"),
+        ("RPI_PICO_W", "a.uf2", b"", "not a UF2 file"),
         ("ESP32_GENERIC", "a.bin", esp(9), "is for esp32s3, and ESP32_GENERIC has esp32"),
         ("ESP32_GENERIC_C3", "a.bin", esp(0), "is for esp32, and"),
-        ("ESP32_GENERIC_S3", "a.bin", uf2(0), "no image for an ESP32"),
+        ("ESP32_GENERIC_S3", "a.bin", uf2(0), "not an image for an ESP32"),
         ("ESP32_GENERIC", "missing.bin", None, "No such file"),
     ],
 )
@@ -227,7 +227,7 @@ def test_a_port_that_another_program_holds_is_named_with_that_program(tmp_path):
     with subprocess.Popen(["sleep", "60"], stdin=slave) as holder:
         try:
             found = fixes([PortInfo(name, "2e8a:0005")])
-            assert found == [(f"{name} is held by sleep (pid {holder.pid})", f"end it: kill {holder.pid}")]
+            assert found == [(f"{name} is held by sleep (pid {holder.pid})", f"end that program: kill {holder.pid}")]
         finally:
             holder.kill()
     os.close(slave)
@@ -240,18 +240,18 @@ def test_a_missing_group_is_named(monkeypatch):
 
     monkeypatch.setattr(os, "open", refuse)
     (what, fix) = fixes([PortInfo("/dev/full", "2e8a:0005")])[0]
-    assert what == "/dev/full may not be opened by you"
+    assert what == "you have no permission to open /dev/full"
     assert re.fullmatch(r"sudo usermod -aG \S+ \$USER, then log in again", fix)
 
 
 def test_no_board_on_usb_is_a_cable_that_only_charges_a_bootloader_or_a_driver(tmp_path):
     """What the bus shows, as Linux lists it under /sys/bus/usb/devices."""
-    assert "charge only" in fixes([])[-1][1]
+    assert "may only charge" in fixes([])[-1][1]
     place = tmp_path / "1-2"
     place.mkdir()
     (place / "idVendor").write_text("2e8a\n")
     (place / "idProduct").write_text("0003\n")
-    assert "make firmware" in fixes([], tmp_path)[-1][1]
+    assert "dormouse firmware" in fixes([], tmp_path)[-1][1]
     (place / "idVendor").write_text("10c4\n")
     (place / "idProduct").write_text("ea60\n")
     assert "modprobe" in fixes([], tmp_path)[-1][1]

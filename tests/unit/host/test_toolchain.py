@@ -144,7 +144,7 @@ def test_interrupted_fetch_leaves_nothing(tmp_path):
 def test_cache_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "cache").touch()
     fetch = toolchain._appearing_whole(tmp_path / "cache" / "thing")
-    with pytest.raises(HostError, match="cannot be made: "), fetch:
+    with pytest.raises(HostError, match="cannot be created: "), fetch:
         pytest.fail("never reached")
 
 
@@ -164,7 +164,7 @@ def test_chosen_micropython_is_used(monkeypatch):
 def test_chosen_micropython_that_is_none_is_an_error_even_where_cpython_would_do(monkeypatch, wrong):
     """Quietly using another would make a person believe a result of theirs."""
     monkeypatch.setenv("MICROPYTHON", wrong)
-    with pytest.raises(HostError, match="no MicroPython that runs here") as caught:
+    with pytest.raises(HostError, match="not a MicroPython that runs here") as caught:
         toolchain.micropython()
     assert caught.value.code == 2
 
@@ -290,7 +290,7 @@ def test_heap_holds_as_many_objects_on_64_bits(heap, bits, size):
 
 def test_heap_without_a_unit_is_refused():
     """MicroPython would take 192 as bytes and die."""
-    with pytest.raises(HostError, match="not a size"):
+    with pytest.raises(HostError, match="expected a size"):
         heap_size("192", 32)
 
 
