@@ -12,8 +12,8 @@ from support.sampling import BOARDS
 
 PROGRAM = [sys.executable, "-m", "dormouse_host.cli", "demo"]
 SLEEP = {
-    "ESP32_GENERIC": "it is in deep sleep, and no process exists",
-    "RPI_PICO_W": "it stands in lightsleep, with radio off and watchdog off",
+    "ESP32_GENERIC": "it is in deep sleep without a process",
+    "RPI_PICO_W": "it is in light sleep, radio off, watchdog off",
 }
 
 
@@ -37,13 +37,13 @@ def test_three_phases_and_three_faults_on_a_virtual_board(kind):
     assert f"4 sent, each acknowledged by the broker; {SLEEP[kind]}" in told
     assert re.findall(r"Received offline message: (.*)", told) == [f"Offline message {n}" for n in range(1, 5)]
     assert "The connection was lost during work 2" in told
-    assert "Each was done exactly once, and each result is known" in told
+    assert "Each ran exactly once, and each result is known" in told
     assert told.count("stopped at stage ap") == 5
     backoff = re.search(r"Backoff: (.*) s", told)
     assert backoff
     sleeps = [int(text) for text in backoff[1].split(", ")]
     assert all(1.5 < later / earlier < 2.6 for earlier, later in pairwise(sleeps)), sleeps
-    assert "The watchdog bit, and the board booted again" in told
+    assert "The watchdog reset the board" in told
     assert "hang is interrupted and not run again" in told
 
 

@@ -109,8 +109,8 @@ def test_queue_limit_of_a_stock_broker_is_noticed_and_named(interpreter):
 @pytest.mark.parametrize(
     "arguments, present, cause",
     [
-        (["--clean"], "0", "with clean_session=True the broker forgets a device as soon as it disconnects"),
-        (["--qos", "0"], "1", "QoS 0 is not kept for a device that sleeps"),
+        (["--clean"], "0", "with clean_session=True the broker deletes the session at the disconnect"),
+        (["--qos", "0"], "1", "QoS 0 is not queued for a sleeping device"),
     ],
 )
 def test_variant_that_loses_messages_shows_it_beside_the_one_that_keeps_them(arguments, present, cause):

@@ -1,1 +1,1 @@
-"""What is tried and measured: the demo, the energy estimate, the bench."""
+"""Demonstrations and measurements: the demo, the bench, energy and sizes."""

@@ -25,21 +25,21 @@ from dormouse_host.lab.demo_device import DemoDevice
 from dormouse_host.terminal import Console
 
 _WAIT = 2.0  # seconds between the last publish and the wake
-_CONTRAST_WAIT = 0.5  # the same in the runs that are not told: long enough for QoS 0 to be on its way
+_CONTRAST_WAIT = 0.5  # the same in the runs for contrast: enough for QoS 0 to arrive
 _HEAD = ("clean_session", "QoS", "arrived", "session_present", "proven by", "round trips", "ms awake")
 _TEST = "Test message"
 _OFFLINE = "Offline message "
-_LINGER = 4.0  # seconds that the first wake stays for the test message; it ends as soon as that has come
+_LINGER = 4.0  # seconds that the first wake waits for the test message at most
 _PROOF = {
     "fence": "the fence came back behind the last message",
     "second fence": "the second fence came back behind the last message",
-    "quiet": "not proven: no fence came back, and then nothing else either",
+    "quiet": "not proven: no fence came back, then silence",
 }
 
 
 @dataclass(frozen=True)
 class Variant:
-    """How the session is kept: the two settings that decide whether a sleeping device's messages wait for it."""
+    """The two settings that decide whether messages queue for a sleeping device."""
 
     clean: bool
     qos: int
@@ -51,14 +51,14 @@ class Variant:
 
 @dataclass
 class Outcome:
-    """The third phase of one variant."""
+    """The outcome of the third phase of one variant."""
 
     variant: Variant
     sent: int
     arrived: list[int] = field(default_factory=list)  # message numbers, in the order of arrival
     present: bool | None = None  # session_present of the first wake
     drained: bool = False
-    how: str = ""  # how the last wake's listening ended, in the device's words; empty where its budget ended it
+    how: str = ""  # how the last wake's drain ended, in the device's words; empty where its budget ended it
     wakes: int = 0
     turns: int = 0  # round trips, TCP's handshake included
     ms: int = 0  # awake
@@ -70,22 +70,22 @@ class Outcome:
 
     @property
     def count(self) -> str:
-        """`3 of 3`: different messages that arrived, of those that were sent."""
+        """`3 of 3`: different messages that arrived, of those sent."""
         return f"{len(set(self.arrived))} of {self.sent}"
 
     @property
     def missing(self) -> list[int]:
-        """The numbers that never came."""
+        """The numbers that did not arrive."""
         return sorted(set(range(1, self.sent + 1)) - set(self.arrived))
 
     @property
     def repeated(self) -> list[int]:
-        """The numbers that came more than once."""
+        """The numbers that arrived more than once."""
         return sorted(number for number, times in Counter(self.arrived).items() if times > 1)
 
     @property
     def late(self) -> list[int]:
-        """The numbers that came for the first time after a higher one."""
+        """The numbers that arrived first after a higher one."""
         late, highest, seen = [], 0, set[int]()
         for number in self.arrived:
             if number < highest and number not in seen:
@@ -95,7 +95,7 @@ class Outcome:
         return late
 
     def fault(self) -> str:
-        """What is wrong, in one line; empty where nothing is."""
+        """What is wrong in one line, or an empty text."""
         kinds = (("missing", self.missing), ("more than once", self.repeated), ("out of order", self.late))
         found = [f"{name}: {ranges(numbers)}" for name, numbers in kinds if numbers]
         if not found:
@@ -106,13 +106,13 @@ class Outcome:
         if not self.missing:
             return []
         if not self.how:
-            return ["the device could not empty its queue within its budget"]
+            return ["the device could not drain its queue within its budget"]
         if self.variant.clean:
-            return ["with clean_session=True the broker forgets a device as soon as it disconnects"]
+            return ["with clean_session=True the broker deletes the session at the disconnect"]
         if self.present is False:
             return ["the broker lost the session (session_present=0)"]
         if self.variant.qos == 0:
-            return ["QoS 0 is not kept for a device that sleeps"]
+            return ["QoS 0 is not queued for a sleeping device"]
         if self.arrived and self.missing[0] > max(self.arrived):
             kept = len(set(self.arrived))
             return [
@@ -137,7 +137,7 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 class Run:
-    """The three phases with one variant. `console` tells them; `outcome` is what the third one showed."""
+    """The three phases of one variant. They are printed on `console`; `outcome` is that of the third one."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class Run:
         self._variant = variant
         self._budget = budget
         self._console = console
-        self._known = False  # to the broker
+        self._known = False  # has it a session at the broker?
 
     def _topic(self, leaf: str) -> str:
         topic: str = protocol.topic(protocol.ROOT, self._device.id, leaf)
@@ -165,7 +165,7 @@ class Run:
         publisher.publish(self._topic(protocol.CMD), commands, qos)
 
     def subscribe(self) -> None:
-        """Phase 1: one wake that subscribes and gets one message while it is connected."""
+        """Phase 1: a wake that subscribes and gets one message while connected."""
         say = self._console
         say.headline("Phase 1: the device connects and subscribes")
         with Publisher(self._address) as publisher:
@@ -193,13 +193,13 @@ class Run:
             raise HostError(f"device {self._device.id} connected but did not get the test message")
 
     def send(self) -> None:
-        """Phase 2: messages for a device that has no process."""
+        """Phase 2: messages for a device without a process."""
         count, qos = self.outcome.sent, self._variant.qos
         self._console.headline(f"Phase 2: the device is asleep, {_messages(count)} sent")
         with Publisher(self._address) as publisher:
             self._console.step(f"Publisher connected to {self._address}")
             self._publish(publisher, [f"{_OFFLINE}{n}" for n in range(1, count + 1)], qos)
-        answer = "each acknowledged by the broker" if qos else "acknowledged by nobody"
+        answer = "each acknowledged by the broker" if qos else "without acknowledgement"
         self._console.step(f"Sent {count} to {self._topic(protocol.CMD)} at QoS {qos}, {answer}")
 
     def wait(self, seconds: float) -> None:
@@ -208,7 +208,7 @@ class Run:
         self._console.step(f"Waited {seconds:g} seconds; no device process exists")
 
     def receive(self) -> None:
-        """Phase 3: one wake, and further ones while the device's budget ends them before its queue is empty."""
+        """Phase 3: a wake, and more while the device's budget ends them before its queue is empty."""
         say, outcome = self._console, self.outcome
         say.headline("Phase 3: a new device process with the same id wakes")
         before = -1
@@ -216,7 +216,7 @@ class Run:
             before = len(outcome.arrived)
             self._device.wake(self._on_wake, budget=self._budget)
             if not outcome.how:
-                say.note(f"The wake's {self._budget:g} seconds were used up before its queue was empty")
+                say.note(f"The wake ended after {self._budget:g} seconds with messages still queued")
         say.step(f"Queue empty: {_PROOF.get(outcome.how, 'no')}", done=outcome.drained)
         say.step(f"Asleep again after {outcome.turns} round trips and {outcome.ms} ms awake")
         once = ", each exactly once and in order" if outcome.complete else ""
@@ -245,7 +245,7 @@ class Run:
             outcome.wakes += 1
 
     def clean_up(self) -> None:
-        """Take the device's session and its retained wake report off the broker, if it ever came so far."""
+        """Remove the device's session and retained wake report from the broker."""
         if not self._known:
             return
         with Publisher(self._address, self._device.id) as device:  # a clean session ends the kept one (MQTT-3.1.2-6)
@@ -264,7 +264,7 @@ _VARIANTS = (Variant(clean=False, qos=1), Variant(clean=True, qos=1), Variant(cl
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for. `device` is `micropython`, `cpython`, or None for the best there is."""
+    """The options of the command line. `device`: `micropython`, `cpython`, or None for the best available."""
 
     url: str | None = None
     messages: int = 3
@@ -279,12 +279,10 @@ def run(
     console: Console,
     on_end: Callable[[list[Outcome]], object] = lambda outcomes: None,
 ) -> None:
-    """Run the demo; `on_end` is told how it came out. HostError, code 1, unless every message arrived exactly once and
-    in order.
-    """
+    """Run the demo; `on_end` gets the outcomes. HostError with code 1 unless every message arrived once and in order."""
     foreign = parse(options.url, environment) if options.url else None
     if foreign and foreign.tls:
-        raise HostError("the demo's device has no CA to check a broker by: try mqtt://", 2)
+        raise HostError("the demo's device has no CA for TLS: use mqtt://", 2)
     kind, interpreter = _interpreter(options.device)
     with _broker(foreign) as (address, broker), tempfile.TemporaryDirectory(prefix="dormouse-demo-") as folder:
         console.line(f"Broker: {broker}")
@@ -313,7 +311,7 @@ def run(
 
 
 def _tell(run: Run) -> None:
-    """The run that is told step by step."""
+    """The run that is printed step by step."""
     run.subscribe()
     run.send()
     run.wait(_WAIT)
@@ -321,7 +319,7 @@ def _tell(run: Run) -> None:
 
 
 def _contrast(runs: list[Run], console: Console) -> None:
-    """The other variants, side by side and in a line each."""
+    """The other variants, in a line each."""
     console.headline("For contrast, the same with")
     for run in runs:
         run.subscribe()
@@ -331,12 +329,12 @@ def _contrast(runs: list[Run], console: Console) -> None:
         run.receive()
         console.step(f"{run.outcome.variant}: {run.outcome.count} arrived", done=run.outcome.complete)
         if run.outcome.arrived and not run.outcome.variant.qos:
-            console.note("This broker keeps QoS 0 too, which MQTT does not promise (3.1.1, section 4.3.1)")
+            console.note("This broker queues QoS 0 too, which MQTT does not require (3.1.1, section 4.3.1)")
 
 
 @contextmanager
 def _left_as_found(runs: list[Run], console: Console) -> Iterator[None]:
-    """Take off a foreign broker what the runs left there. Where it does not let us, say so and try no further."""
+    """Remove from a foreign broker what the runs left there. If it refuses, report that and stop."""
     try:
         yield
     finally:
@@ -344,11 +342,11 @@ def _left_as_found(runs: list[Run], console: Console) -> Iterator[None]:
             for run in runs:
                 run.clean_up()
         except HostError as error:
-            console.note(f"A session and a wake report stay behind: {error}")
+            console.note(f"A session and a wake report remain at the broker: {error}")
 
 
 def _interpreter(wanted: process.Kind | None) -> tuple[process.Kind, str]:
-    """What the device's processes run on, and how to call it: MicroPython where there is one, unless `wanted`."""
+    """The interpreter of the device and its description: MicroPython where available, unless `wanted`."""
     if wanted != "cpython":
         found = toolchain.require_micropython() if wanted else toolchain.micropython()
         if found:
@@ -358,7 +356,7 @@ def _interpreter(wanted: process.Kind | None) -> tuple[process.Kind, str]:
 
 @contextmanager
 def _broker(foreign: BrokerAddress | None) -> Iterator[tuple[BrokerAddress, str]]:
-    """The broker's address and what to call it; one of our own, stopped at the end, where none is given."""
+    """The broker's address and description; one of our own, stopped at the end, where none is given."""
     if foreign:
         yield foreign, str(foreign)
         return

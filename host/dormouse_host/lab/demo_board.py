@@ -1,8 +1,7 @@
-"""`dormouse demo --board`: the three phases on a virtual board, and then what a board meets in the field.
+"""`dormouse demo --board`: the three phases on a virtual board, and then faults as in the field.
 
-Must stay true: the board is flashed through its serial port by what `dormouse flash` runs; what is told was read from
-the board's own log, from the simulation's events or from the ledger; a promise that was not kept ends the demo with
-exit code 1 and says which.
+The board is flashed through its serial port by the code of `dormouse flash`. What is printed comes from the board's
+log, the simulation's events or the ledger. A broken promise ends the demo with exit code 1.
 """
 
 import tempfile
@@ -18,14 +17,14 @@ from dormouse_host.virtual.device import VirtualDevice, WakeLog
 from dormouse_host.virtual.kind import load
 
 _APP = Path(__file__).with_name("demo_board_app.py")
-_SETTINGS = {"budget": 10, "patience": 1000, "watchdog": 10}  # short, for somebody watches
+_SETTINGS = {"budget": 10, "patience": 1000, "watchdog": 10}  # short, because a person watches
 _GONE = 5  # wakes without an access point
 _WAKES = 4  # that a command may need after a fault
-_WITHIN = 20  # seconds in which something that was set going must be seen
+_WITHIN = 20  # seconds in which an event must be seen
 
 
 def run(name: str, messages: int, console: Console) -> None:
-    """All of it. HostError, code 1, for the first promise that was not kept."""
+    """Run all steps. HostError with code 1 for the first broken promise."""
     kind = load(name)
     with tempfile.TemporaryDirectory(prefix="dormouse-board-") as folder:
         device = VirtualDevice(name, Path(folder), _APP, id="demo", say=lambda _line: None, settings=_SETTINGS)
@@ -42,11 +41,11 @@ def run(name: str, messages: int, console: Console) -> None:
             demo.access_point_gone()
             demo.handler_hangs()
     console.line()
-    console.step("Nothing lost, nothing done twice, never stuck")
+    console.step("Nothing lost, nothing run twice, never stuck")
 
 
 class BoardDemo:
-    """The steps, each told as it happens."""
+    """The steps, each printed as it happens."""
 
     def __init__(self, device: VirtualDevice, console: Console) -> None:
         self._device = device
@@ -55,10 +54,10 @@ class BoardDemo:
     def _check(self, kept: bool, text: str) -> None:
         self._say.step(text, done=kept)
         if not kept:
-            raise HostError(f"not kept: {text}")
+            raise HostError(f"promise broken: {text}")
 
     def flashed(self) -> None:
-        """Phase 1 has happened: the board was blank, and its first wake is over."""
+        """Phase 1: the blank board was flashed, and its first wake is over."""
         board = self._device.board
         wait = self._wait_asleep()
         self._say.step(f"{len(board.files())} files on its littlefs, sent through mpremote to {board.port}")
@@ -79,9 +78,9 @@ class BoardDemo:
     def _sleeper(self) -> str:
         board = self._device.board
         if board.process is None:
-            return "it is in deep sleep, and no process exists"
+            return "it is in deep sleep without a process"
         radio, watchdog = ("on" if on else "off" for on in (board.radio_on, board.watchdog_on))
-        return f"it stands in lightsleep, with radio {radio} and watchdog {watchdog}"
+        return f"it is in light sleep, radio {radio}, watchdog {watchdog}"
 
     def offline(self, count: int) -> None:
         """Phases 2 and 3."""
@@ -110,15 +109,15 @@ class BoardDemo:
         self._check(any(e.name == "wifi lost" for e in board.events[before:]), "The connection was lost during work 2")
         for wake in wakes:
             self._tell_wake(wake)
-        self._check(heard == ["work 1", "work 2", "work 3"], "Each was done exactly once, and each result is known")
+        self._check(heard == ["work 1", "work 2", "work 3"], "Each ran exactly once, and each result is known")
 
     def _drop_at(self, text: str, position: int) -> None:
         self._device.board.wait_console(text, _WITHIN, after=position)
         self._device.board.wifi.drop()
 
     def access_point_gone(self) -> None:
-        """No access point for five wakes, then it is there again."""
-        self._say.headline(f"The access point is gone for {_GONE} wakes")
+        """No access point for five wakes, then it returns."""
+        self._say.headline(f"No access point for {_GONE} wakes")
         wifi = self._device.board.wifi
         name = self._device.send("say", text="sent into the dark")
         wifi.present = False
@@ -136,17 +135,15 @@ class BoardDemo:
         self._check(heard == ["sent into the dark"], "The message arrived at the first wake with an access point")
 
     def handler_hangs(self) -> None:
-        """A command that never ends, and one behind it."""
-        self._say.headline("A handler hangs until the watchdog bites")
+        """A command that never ends, and one after it."""
+        self._say.headline("A handler hangs until the watchdog resets the board")
         names = [self._device.send("hang"), self._device.send("say", text="after the hang")]
         heard, wakes = self._until_settled(names, ("interrupted", "succeeded"))
-        self._check("watchdog" in [wake.ended for wake in wakes], "The watchdog bit, and the board booted again")
+        self._check("watchdog" in [wake.ended for wake in wakes], "The watchdog reset the board")
         self._tell_wake(wakes[-1])
-        self._check(
-            heard == ["hang", "after the hang"], "hang is interrupted and not run again; the one behind it was done"
-        )
+        self._check(heard == ["hang", "after the hang"], "hang is interrupted and not run again; the next command ran")
 
-    # ---- what the steps share
+    # ---- used by the steps
 
     def _tell_wake(self, wake: WakeLog) -> None:
         told = wake.asleep
@@ -155,7 +152,7 @@ class BoardDemo:
             self._say.step(f"{told['ms']} ms awake, {how}, asleep for {told['next']} s", done=told["drained"])
 
     def _until_settled(self, names: list[str], wanted: tuple[str, ...] = ()) -> tuple[list[str], list[WakeLog]]:
-        """Wake the board until every command has a final status: what it was heard to do, and its wakes."""
+        """Wake the board until every command is final. Returns what it logged and its wakes."""
         device, heard, wakes = self._device, [], []
         views: list[CommandView] = []
         for _ in range(_WAKES):
@@ -169,5 +166,5 @@ class BoardDemo:
         got = tuple(view.status for view in views)
         expected = wanted or ("succeeded",) * len(names)
         if got != expected:
-            raise HostError(f"not kept: {len(wakes)} wakes later the commands are {', '.join(got)}")
+            raise HostError(f"promise broken: after {len(wakes)} wakes the commands are {', '.join(got)}")
         return heard, wakes

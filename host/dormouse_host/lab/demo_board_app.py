@@ -1,6 +1,6 @@
-"""The app of `dormouse demo --board`: one command that is quick, one that takes a second, one that never ends.
+"""The app of `dormouse demo --board`: a quick command, one that takes a second, and one that never ends.
 
-Must stay true: it runs on MicroPython as it stands here, because the demo flashes this very file.
+It runs on MicroPython: the demo flashes this file.
 """
 
 from dormouse import command

@@ -1,7 +1,7 @@
 """The demo's device: a folder like a board's flash, and one process per wake.
 
-Must stay true: a wake is a process of its own, gone when `wake` returns or raises; what it logs is handed on line by
-line as it happens; and one that is silent for longer than a whole wake may listen is killed.
+The process of a wake is gone when `wake` returns or raises, and is killed when it is silent for longer than a wake may
+last. Its log is handed on line by line.
 """
 
 import json
@@ -18,11 +18,11 @@ from dormouse_host.agent.log import Event, parse
 from dormouse_host.errors import HostError
 
 _APP = Path(__file__).with_name("demo_app.py")
-_MARGIN = 6  # seconds of silence beyond its budget that make a device process hung; an interpreter starts in one
+_MARGIN = 6  # seconds of silence beyond its budget after which a process counts as hung; an interpreter starts in one
 
 
 def _lines(pipe: IO[bytes], patience: float) -> Iterator[str]:
-    """The lines from `pipe` as they come, until its other end closes. HostError after `patience` seconds of silence."""
+    """The lines from `pipe` until its other end closes. HostError after `patience` seconds of silence."""
     rest = b""
     while select.select([pipe], [], [], patience)[0]:
         data = os.read(pipe.fileno(), 65536)
@@ -31,7 +31,7 @@ def _lines(pipe: IO[bytes], patience: float) -> Iterator[str]:
             yield line.decode(errors="replace").rstrip("\r")
         if not data:
             return
-    raise HostError("the device process hung past its budget and was killed")
+    raise HostError("the device process hung beyond its budget and was killed")
 
 
 class DemoDevice:
@@ -57,7 +57,7 @@ class DemoDevice:
             (folder / "secrets.json").write_text(json.dumps(secrets))
 
     def wake(self, on_event: Callable[[Event], object], *, budget: float, linger: float = 0) -> None:
-        """Run one wake, handing on its events. HostError where it did not finish, with the device's own reason."""
+        """Run one wake and hand on its events. HostError with the device's reason where it did not finish."""
         config = {**self._config, "budget": budget, "linger": linger}
         (self._folder / "config.json").write_text(json.dumps(config))
         argv, env = self._command
@@ -76,7 +76,7 @@ class DemoDevice:
             raise HostError(f"device {self.id}: {reason or f'ended with {code}'}", 2 if code == 2 else 1)
 
     def _follow(self, lines: Iterator[str], on_event: Callable[[Event], object]) -> str:
-        """Hand on the events; what it said went wrong, else its last line that is none of its log."""
+        """Hand on the events. Returns its last error, else its last line that is not an event."""
         reason, other = "", ""
         for line in lines:
             event = parse(line)

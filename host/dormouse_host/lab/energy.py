@@ -1,8 +1,7 @@
-"""What a device takes from its battery: the phases of a wake, the board's currents, and what is assumed.
+"""A device's battery consumption: the phases of a wake, the board's currents, and the assumptions.
 
-Must stay true: every figure is measured (by the bench in the same run, or by the device itself), stands in board.toml
-with its source, or is named as an assumption; nothing else goes in. The days without a network are lived by the
-agent's own schedule.
+Every figure is measured (by the bench in the same run, or by the device), is in board.toml with its source, or is named
+as an assumption. The days without a network follow the agent's own schedule.
 """
 
 import random
@@ -22,7 +21,7 @@ _AIR = 1_000_000 / 8  # bytes per second at 1 Mbps, the slowest rate: the longes
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a wake: seconds, and at how many milliamperes."""
+    """A part of a wake: seconds and milliamperes."""
 
     name: str
     seconds: float
@@ -31,14 +30,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class Budget:
-    """What one kind of wake takes. `mas`: milliampere-seconds of one wake."""
+    """The consumption of one kind of wake. `mas`: milliampere-seconds of one wake."""
 
     phases: tuple[Phase, ...]
     asleep: float  # mA
 
     @property
     def seconds(self) -> float:
-        """Awake."""
+        """Seconds awake."""
         return sum(phase.seconds for phase in self.phases)
 
     @property
@@ -46,7 +45,7 @@ class Budget:
         return sum(phase.seconds * phase.ma for phase in self.phases)
 
     def mah_per_day(self, every: float) -> float:
-        """With one such wake in `every` seconds."""
+        """mAh per day with one such wake every `every` seconds."""
         wakes = DAY / every
         return (wakes * self.mas + max(0.0, DAY - wakes * self.seconds) * self.asleep) / _HOUR
 
@@ -59,18 +58,18 @@ def currents(board: Board, given: Sequence[str]) -> dict[str, tuple[float, str]]
         try:
             value = float(number)
         except ValueError:
-            raise HostError(f"--ma {text}: STATE=MILLIAMPERES, as sending=180", 2) from None
+            raise HostError(f"--ma {text}: expected STATE=MILLIAMPERES, as sending=180", 2) from None
         if state not in ("asleep", "working", "receiving", "sending") or not 0 <= value < 10000:
-            raise HostError(f"--ma {text}: the states are asleep, working, receiving and sending", 2)
+            raise HostError(f"--ma {text}: expected one of asleep, working, receiving, sending, and 0 to 9999", 2)
         found[state] = (value, "given")
     missing = [state for state in ("asleep", "working", "receiving", "sending") if state not in found]
     if missing:
-        raise HostError(f"{board.name} has no current for {', '.join(missing)}: give it as --ma {missing[0]}=…", 2)
+        raise HostError(f"{board.name} has no current for {', '.join(missing)}: pass --ma {missing[0]}=…", 2)
     return found
 
 
 def of_wake(ma: dict[str, float], *, boot: float, join: float, online: float, flash: float, sent: float) -> Budget:
-    """Seconds of each phase; `sent` bytes are on the air at the slowest rate, on top of receiving."""
+    """The phases of a wake; `sent` bytes are on the air at the slowest rate, on top of receiving."""
     air = sent / _AIR
     return Budget(
         (
@@ -78,7 +77,7 @@ def of_wake(ma: dict[str, float], *, boot: float, join: float, online: float, fl
             Phase("join", join, ma["receiving"]),
             Phase("online", max(0.0, online - air), ma["receiving"]),
             Phase("sending", air, ma["sending"]),
-            Phase("flash", flash, ma["receiving"]),  # the radio is on meanwhile
+            Phase("flash", flash, ma["receiving"]),  # with the radio on
         ),
         ma["asleep"],
     )
@@ -88,7 +87,7 @@ def reported(wakes: Iterable[dict[str, Any]]) -> dict[str, float]:
     """Medians over a device's own reports of its wakes that went online: seconds, and bytes sent."""
     last = [r["last"] for r in wakes if isinstance(r.get("last"), dict) and r["last"].get("ended") == "finished"]
     if not last:
-        raise HostError("the ledger has no report of a wake of this device that finished", 1)
+        raise HostError("the ledger has no report of a finished wake of this device", 1)
 
     def median(value: Any) -> float:
         return float(statistics.median(value(wake) for wake in last))
@@ -104,13 +103,13 @@ def reported(wakes: Iterable[dict[str, Any]]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Outage:
-    """So many days without an access point: what we take, and what a client that tries for ever takes, in mAh."""
+    """Days without an access point: our consumption, and that of a client that keeps trying, in mAh."""
 
     days: int
     wakes: int
     ours: float
     plain: float
-    longest: int  # s of sleep between two tries
+    longest: int  # s of sleep between two attempts
 
 
 def without_network(

@@ -1,1 +1,1 @@
-"""Virtual boards: MicroPython with a board's flash, resets, sleep, Wi-Fi and watchdog, and the pytest fixture."""
+"""Virtual boards: real MicroPython on simulated hardware, and a whole device around one."""

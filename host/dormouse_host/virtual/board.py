@@ -1,7 +1,7 @@
-"""A virtual board: real MicroPython on simulated hardware, with a serial port that the unmodified mpremote takes.
+"""A virtual board: real MicroPython on simulated hardware, with a serial port for the unmodified mpremote.
 
-Must stay true: only sleep is accelerated; what survives a reset, a sleep and a loss of power is what survives it on
-the board of that kind; nothing here knows the agent.
+Only sleep is accelerated. A reset, a sleep and a loss of power keep what the real board of that kind keeps. Nothing
+here knows the agent.
 
     with VirtualBoard("ESP32_GENERIC", folder) as board:
         board.wait_boot()
@@ -49,11 +49,11 @@ class VirtualBoard:
         battery_pin: int | None = None,
         divider: float | None = None,
     ) -> None:
-        """`speed`: so many times faster does sleep pass, 1 to 1000. `battery` in volts; the pin where it is measured,
-        and by what its voltage is divided there, where the kind of board says none. `tcp`: the port of socket://.
+        """`speed`: the factor by which sleep passes faster, 1 to 1000. `battery` in volts; `battery_pin` and `divider`
+        where the board's kind has none. `tcp`: the port of socket://.
         """
         if not 1 <= speed <= 1000:
-            raise HostError(f"speed {speed:g}: from 1 to 1000", 2)
+            raise HostError(f"speed {speed:g}: expected 1 to 1000", 2)
         self.kind = load(kind) if isinstance(kind, str) else kind
         self.folder = Path(folder)
         try:
@@ -71,7 +71,7 @@ class VirtualBoard:
         self._closing = False
         self._failure: BaseException | None = None
 
-    # ---- the supply
+    # ---- power
 
     def start(self) -> Self:
         """Switch it on."""
@@ -100,31 +100,31 @@ class VirtualBoard:
         self.close()
 
     def power_on(self) -> None:
-        """Power comes. No effect where it has not gone."""
+        """Turn power on. No effect where it is on."""
         self._do(self._hardware.power_on)
 
     def power_cut(self) -> None:
-        """Power goes, at once (SIGKILL), and stays away until `power_on`."""
+        """Cut power at once (SIGKILL), until `power_on`."""
         self._do(self._hardware.power_cut)
 
     def power_cycle(self) -> None:
-        """Power goes and comes again."""
+        """Cut power and turn it on again."""
         self.power_cut()
         self.power_on()
 
     def cut_at(self, point: str) -> None:
-        """Power goes in the next life at a flash operation, as `17:torn` (boards/virtual/norflash.py)."""
+        """Cut power after the next boot at a flash operation, as `17:torn` (boards/virtual/norflash.py)."""
         self._do(lambda: setattr(self._hardware, "cut", point))
 
     def press_reset(self) -> None:
-        """The reset button."""
+        """Press the reset button."""
         self._do(self._hardware.press_reset)
 
-    # ---- what surrounds it
+    # ---- its surroundings
 
     @property
     def wifi(self) -> Wifi:
-        """The access point's script; change it at any time."""
+        """The access point; change it at any time."""
         return self._hardware.station.wifi
 
     @property
@@ -138,7 +138,7 @@ class VirtualBoard:
 
     @property
     def speed(self) -> float:
-        """How many times faster sleep passes, 1 to 1000; changed, it counts at once, in a sleep that lasts too."""
+        """The factor by which sleep passes faster, 1 to 1000; a change applies to a running sleep too."""
         return self._hardware.time.speed
 
     @speed.setter
@@ -146,33 +146,33 @@ class VirtualBoard:
         self._do(lambda: self._hardware.time.set_speed(speed))
 
     def set_pin(self, pin: int | str, level: int | None) -> None:
-        """Pull an input high or low from outside, None to let it go; wakes a board that sleeps until then."""
+        """Drive an input from outside, None to release it. It may wake the board."""
         self._do(lambda: self._hardware.set_pin(pin, level))
 
     def pin(self, pin: int | str) -> int:
-        """The level that a pin has."""
+        """The level of a pin."""
         return self._hardware.pins.level(pin)
 
     @property
     def driven(self) -> list[tuple[int | str, int]]:
-        """Which outputs were set to what, in order, since it was made; the last thousand."""
+        """The last thousand changes of outputs, in order."""
         return list(self._hardware.pins.driven)
 
     # ---- its port
 
     @property
     def port(self) -> str:
-        """The serial port; a symbolic link that is gone while the board's own USB is."""
+        """The serial port, a symbolic link; missing while the board's own USB is."""
         return str(self.folder / "port")
 
     @property
     def url(self) -> str:
-        """The same line for pyserial and mpremote, over TCP."""
+        """The serial line over TCP, for pyserial and mpremote."""
         return f"socket://127.0.0.1:{self._hardware.console.tcp}"
 
     @property
     def console(self) -> str:
-        """All that it has written."""
+        """All output of the board."""
         with self._lock:
             return self._hardware.output.decode(errors="replace")
 
@@ -181,14 +181,14 @@ class VirtualBoard:
         self._do(lambda: self._hardware.type(text.encode()))
 
     def mpremote(self, *arguments: str, timeout: float = 60) -> str:
-        """What mpremote prints. HostError with its words where it fails."""
+        """Run mpremote and return its output. HostError with its message where it fails."""
         argv = [sys.executable, "-m", "mpremote", "connect", self.port, *arguments]
         try:
             done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired:
             raise HostError(f"mpremote {arguments[0] if arguments else ''}: not done in {timeout:g} s") from None
         if done.returncode:
-            words = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
+            words = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
             raise HostError(f"mpremote {arguments[0] if arguments else ''}: {words}")
         return done.stdout
 
@@ -200,9 +200,9 @@ class VirtualBoard:
         return self.folder / "flash.img"
 
     def read_file(self, path: str) -> bytes:
-        """A file out of the image, read by another implementation of littlefs. HostError where there is none.
+        """A file of the image, read by another implementation of littlefs. HostError where it is missing.
 
-        A board that runs may be in the middle of a change; what was flushed is there.
+        A running board may be in the middle of a change; what was flushed is there.
         """
         return read_file(self.kind, self.image, path)
 
@@ -210,7 +210,7 @@ class VirtualBoard:
         """All files in the image, with their folders."""
         return list_files(self.kind, self.image)
 
-    # ---- what happened
+    # ---- its state and events
 
     @property
     def state(self) -> str:
@@ -219,7 +219,7 @@ class VirtualBoard:
 
     @property
     def in_light_sleep(self) -> bool:
-        """Does its processor stand still in machine.lightsleep? Its state is "running" then."""
+        """Is its processor in machine.lightsleep? Its state is "running" then."""
         return self._hardware.in_light_sleep
 
     @property
@@ -239,19 +239,19 @@ class VirtualBoard:
 
     @property
     def failure(self) -> BaseException | None:
-        """What broke the simulation itself, if anything did."""
+        """The error that ended the simulation, if any."""
         return self._failure
 
     @property
     def events(self) -> list[Event]:
-        """Everything so far: boot, asleep, awake, reset, watchdog, cut, wifi up, wifi lost, …"""
+        """All events so far: boot, asleep, awake, reset, watchdog, cut, wifi up, wifi lost, …"""
         with self._lock:
             return list(self._hardware.events)
 
     def wait_event(
         self, name: str, timeout: float = 30, *, after: int = 0, where: Callable[[Event], bool] = lambda event: True
     ) -> Event:
-        """The first event of that name from number `after` on; HostError when it has not come in `timeout` seconds."""
+        """Wait for the first event of that name from number `after` on. HostError after `timeout` seconds."""
 
         def found() -> Event | None:
             return next((e for e in self._hardware.events[after:] if e.name == name and where(e)), None)
@@ -259,13 +259,13 @@ class VirtualBoard:
         return self._wait(found, timeout, f"event {name!r}")
 
     def wait_boot(self, timeout: float = 30, *, after: int = 0) -> Event:
-        """Wait until its processor has started and takes input."""
+        """Wait until its processor has started and accepts input."""
         event = self.wait_event("boot", timeout, after=after)
-        self._wait(lambda: self._hardware.listens() or None, timeout, "that it takes input")
+        self._wait(lambda: self._hardware.listens() or None, timeout, "that it accepts input")
         return event
 
     def wait_console(self, text: str, timeout: float = 30, *, after: int = 0) -> int:
-        """Wait until `text` stands in what it wrote from position `after` on. The position behind it."""
+        """Wait until `text` is in its output from position `after` on. Returns the position behind it."""
 
         def found() -> int | None:
             at = self.console.find(text, after)
@@ -295,7 +295,7 @@ class VirtualBoard:
             self._hardware.orders.append(action)
         self._nudge()
         if self._thread:
-            self._wait(lambda: action not in self._hardware.orders or None, 30, "it to obey")
+            self._wait(lambda: action not in self._hardware.orders or None, 30, "it to react")
 
     def _nudge(self) -> None:
         with contextlib.suppress(OSError):

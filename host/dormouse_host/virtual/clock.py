@@ -1,7 +1,7 @@
-"""How time passes on a virtual board: its clock, its two kinds of sleep, its watchdog.
+"""Time on a virtual board: its clock, its two kinds of sleep, its watchdog.
 
-Must stay true: only sleep is accelerated, and what counts on during a light sleep with it; another speed counts from
-that instant on, in a sleep that lasts too; a feed that was sent in time counts, however late we read it.
+Only sleep is accelerated, and with a light sleep what runs meanwhile. A change of speed applies from that instant, in a
+running sleep too. A feed that was sent in time counts, however late it is read.
 """
 
 import time
@@ -11,7 +11,7 @@ _EVER = 1e9  # seconds
 
 
 class Nap:
-    """A sleep of so many of the board's `ms`, -1 until something wakes it. It begins when it is made."""
+    """A sleep of `ms` of the board's time, -1: until something wakes it. It begins at once."""
 
     def __init__(self, ms: int, speed: float) -> None:
         self.ms = ms
@@ -22,19 +22,19 @@ class Nap:
 
     @property
     def over(self) -> bool:
-        """Has it lasted as long as it should?"""
+        """Is it over?"""
         return time.monotonic() >= self.end
 
     def slept(self) -> float:
-        """The board's ms so far."""
+        """The board's ms that have passed."""
         return self.ms if self.over else self._before + (time.monotonic() - self._since) * 1000 * self._speed
 
     def gone(self) -> float:
-        """Our ms so far."""
+        """The real ms that have passed."""
         return (time.monotonic() - self._began) * 1000
 
     def set_speed(self, speed: float) -> None:
-        """From now on."""
+        """Change the speed from now on."""
         now = time.monotonic()
         self._before += (now - self._since) * 1000 * self._speed
         self.end = now + (self.end - now) * self._speed / speed
@@ -42,22 +42,22 @@ class Nap:
 
 
 class BoardTime:
-    """`speed`: so many times faster does sleep pass. `deep` and `light`: the sleep that lasts, if one does."""
+    """`speed`: the factor by which sleep passes faster. `deep` and `light`: the running sleep, if any."""
 
     def __init__(self, epoch: int, speed: float) -> None:
         self._epoch = epoch
         self.speed = speed
         self.shift = 0.0  # s by which the board's clock is ahead of ours
-        self._bites = self._timeout = 0.0  # when the watchdog does, and its timeout in seconds; 0: it does not run
+        self._bites = self._timeout = 0.0  # when the watchdog expires, and its timeout in seconds; 0: off
         self.deep: Nap | None = None
         self.light: Nap | None = None
 
     def begin_clock(self) -> None:
-        """The clock begins anew."""
+        """Reset the clock."""
         self.shift = (_UNIX_2000 if self._epoch == 2000 else _UNIX_2021) - time.time()
 
     def reset(self) -> None:
-        """What a reset of the whole chip ends."""
+        """Reset the whole chip."""
         self.disarm()
         self.deep = self.light = None
 
@@ -70,20 +70,20 @@ class BoardTime:
 
     @property
     def bitten(self) -> bool:
-        """Has it not been fed in time?"""
+        """Has the watchdog expired?"""
         return self.armed and time.monotonic() >= self._bites
 
     def arm(self, seconds: float) -> None:
-        """It runs from now on."""
+        """Start the watchdog."""
         self._timeout = seconds
         self.feed()
 
     def feed(self) -> None:
-        """It begins anew, where it runs."""
+        """Restart the watchdog's timeout."""
         self._bites = time.monotonic() + self._timeout
 
     def disarm(self) -> None:
-        """It does not run any more."""
+        """Stop the watchdog."""
         self._timeout = 0.0
 
     def _hasten(self, factor: float) -> None:
@@ -93,7 +93,7 @@ class BoardTime:
     # ---- sleep
 
     def set_speed(self, speed: float) -> None:
-        """From now on, in a sleep that lasts already too."""
+        """Change the speed from now on, in a running sleep too."""
         for nap in (self.deep, self.light):
             if nap:
                 nap.set_speed(speed)
@@ -102,22 +102,22 @@ class BoardTime:
         self.speed = speed
 
     def begin_deep(self, ms: int) -> None:
-        """It sleeps from now on; `ms` 0: until a pin wakes it."""
+        """Begin a deep sleep; `ms` 0: until a pin wakes it."""
         self.deep = Nap(ms or -1, self.speed)
 
     def end_deep(self) -> None:
-        """The clock has gone on."""
+        """End the deep sleep and advance the clock."""
         if self.deep:
             self.shift += (self.deep.slept() - self.deep.gone()) / 1000
         self.deep = None
 
     def begin_light(self, ms: int) -> None:
-        """It stands still from now on, and the watchdog does not."""
+        """Begin a light sleep, in which the watchdog runs."""
         self.light = Nap(ms, self.speed)
         self._hasten(self.speed)
 
     def end_light(self) -> tuple[int, int]:
-        """The clock has gone on. Returns ms slept, and ours."""
+        """End the light sleep and advance the clock. Returns the board's ms and the real ms."""
         nap, self.light = self.light, None
         if nap is None:
             return 0, 0
@@ -127,6 +127,6 @@ class BoardTime:
         return int(slept), int(gone)
 
     def until_turn(self) -> float:
-        """Seconds until a sleep is over or the watchdog bites."""
+        """Seconds until a sleep is over or the watchdog expires."""
         ends = [nap.end for nap in (self.deep, self.light) if nap] + [self._bites] * self.armed
         return min(ends, default=_EVER) - time.monotonic()

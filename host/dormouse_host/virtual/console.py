@@ -1,7 +1,7 @@
 """The serial line of a virtual board: a pty behind a symbolic link, and a TCP port for socket://host:port.
 
-Must stay true: what a board with USB of its own does to its port, this does too: in sleep and at a reset it is gone,
-and whoever had it open reads the end. What nobody reads is lost after a second, as on a wire; nothing here waits.
+As with a board's own USB, the port is gone in sleep and at a reset, and a reader gets the end. Output that is not read
+is lost after a second, as on a wire; nothing here blocks.
 """
 
 import contextlib
@@ -43,12 +43,12 @@ class _Pending:
 
 
 class Console:
-    """`link` is where the port's symbolic link appears; `tcp` a port of 127.0.0.1, 0 for any."""
+    """`link`: the path of the port's symbolic link; `tcp`: a port of 127.0.0.1, 0 for any."""
 
     def __init__(self, link: Path, tcp: int = 0) -> None:
         self._link = link
         self._master = self._slave = -1
-        self._ending: list[tuple[int, int, float]] = []  # ports that are gone: master, slave, when at the latest
+        self._ending: list[tuple[int, int, float]] = []  # removed ports that are still read: master, slave, deadline
         try:
             self._server = socket.create_server(("127.0.0.1", tcp))
         except OSError as error:
@@ -64,11 +64,11 @@ class Console:
         return self._master >= 0
 
     def plug(self) -> None:
-        """The port appears."""
+        """Create the port."""
         if self.plugged:
             return
         self._master, self._slave = pty.openpty()
-        tty.setraw(self._slave)  # held open: whoever opens it finds a raw line, and closing it ends nothing
+        tty.setraw(self._slave)  # held open, so that it stays raw and a close of the other side ends nothing
         os.set_blocking(self._master, False)
         new = self._link.with_name(self._link.name + ".new")
         new.unlink(missing_ok=True)
@@ -76,7 +76,7 @@ class Console:
         new.replace(self._link)
 
     def unplug(self) -> None:
-        """The port is gone, under the hands of whoever has it open."""
+        """Remove the port, also from those who have it open."""
         if self.plugged:
             self._link.unlink(missing_ok=True)
             self._ending.append((self._master, self._slave, time.monotonic() + _KEPT))
@@ -86,7 +86,7 @@ class Console:
         self._to_pty, self._to_client = _Pending(), _Pending()
 
     def _end(self, now: float) -> None:
-        """Whoever reads gets what was written before the port went, and then the end."""
+        """Let readers get what was written before the port went, and then the end."""
         for pair in list(self._ending):
             master, slave, until = pair
             # Not FIONREAD: it counts only what the kernel's worker has moved to the slave by now; poll moves it first.
@@ -100,7 +100,7 @@ class Console:
 
     @property
     def ending(self) -> bool:
-        """Is there a port that is gone, and not yet read to its end?"""
+        """Is there a removed port that is not read to its end?"""
         return bool(self._ending)
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class Console:
         self.flush()
 
     def flush(self) -> None:
-        """Hand on what can be handed on."""
+        """Write what readers can take."""
         self._end(time.monotonic())
         for pending, file in ((self._to_pty, self._master), (self._to_client, self._client)):
             pending.expire()
@@ -147,7 +147,7 @@ class Console:
             poll.register(self._client, events)
 
     def read(self, ready: set[int]) -> bytes:
-        """What has come in on those of the descriptors `ready` that are ours."""
+        """Read the input of our descriptors in `ready`."""
         data = b""
         if self._server.fileno() in ready:
             self._accept()

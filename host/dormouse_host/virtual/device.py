@@ -1,7 +1,7 @@
-"""A whole device on a virtual board: broker, ledger, relay, and the board with the agent and an app flashed onto it.
+"""A whole device on a virtual board: broker, ledger, relay, and a board flashed with the agent and an app.
 
-Must stay true: everything but the board's hardware is the real thing; the device sleeps at real speed until `wake`
-lets its sleep pass, so that what is sent meanwhile is sent to a sleeper; nothing outlives `close`.
+Everything but the board's hardware is real. The device sleeps at real speed until `wake` accelerates its sleep, so that
+what is sent meanwhile is sent to a sleeping device. Nothing outlives `close`.
 """
 
 import contextlib
@@ -26,15 +26,15 @@ from dormouse_host.virtual.board import VirtualBoard, Wifi
 
 _EVERY = 60  # seconds between two wakes: at 1000 times the speed, a sixteenth of a second
 _FAST = 1000.0
-_LOOK = 0.01  # seconds between two looks
-_TOLD = 20.0  # seconds in which what a drained wake has confirmed is in the ledger
-_CUT_SHORT = 5.0  # the same of a wake that did not get so far
+_LOOK = 0.01  # seconds between two queries
+_TOLD = 20.0  # seconds until the results of a drained wake are in the ledger
+_CUT_SHORT = 5.0  # the same for a wake that was cut short
 _SETTINGS = {"connect_every": _EVERY, "clock": "none"}
 
 
 @dataclass(frozen=True)
 class WakeLog:
-    """One wake as the device logged it. `ended`: "asleep", or what kept it from going to sleep: "watchdog", "cut"."""
+    """One wake as the device logged it. `ended`: "asleep", or what prevented its sleep: "watchdog", "cut"."""
 
     events: tuple[Event, ...]
     ended: str
@@ -45,7 +45,7 @@ class WakeLog:
 
     @property
     def asleep(self) -> dict[str, Any]:
-        """The wake in figures: ms, next, turns, drained, …; nothing where it did not come so far."""
+        """The figures of the wake: ms, next, turns, drained, …; empty if it did not end in sleep."""
         return next(iter(self.all("asleep")), {})
 
 
@@ -54,7 +54,7 @@ def flash(
 ) -> Flashed:
     """Flash agent, app and configuration onto a virtual board, for its access point, and follow its first wake.
 
-    What the project file beside the app lists under [app] goes along; its broker and its secrets do not.
+    Files and packages of [app] in the project file beside the app are flashed too; its broker and secrets are not used.
     """
     kind = kinds.load(board.kind.name)
     here = project.read(app.parent)
@@ -85,12 +85,12 @@ class VirtualDevice:
         settings: dict[str, Any] | None = None,
         **hardware: Any,
     ) -> None:
-        """`hardware`: what VirtualBoard takes beside, as `battery_pin`."""
+        """`hardware`: further arguments of VirtualBoard, as `battery_pin`."""
         program = toolchain.mosquitto()
         if program is None:
             raise HostError("mosquitto is not installed: apt-get install mosquitto")
         if not app.is_file():
-            raise HostError(f"{app}: there is no such app", 2)
+            raise HostError(f"{app}: no such app", 2)
         self.id, self._app, self._say = id, app, say
         self._settings = {**_SETTINGS, **(settings or {})}
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,10 +102,10 @@ class VirtualDevice:
         except BaseException:
             self._ends.close()
             raise
-        self._at = 0  # position in the board's output up to which wakes have been taken
+        self._at = 0  # position in the board's output behind the last wake
 
     def start(self) -> Self:
-        """Flash the blank board and follow its first wake. HostError where that fails, with the stage."""
+        """Flash the blank board and follow its first wake. HostError with the stage where that fails."""
         try:
             self._ends.callback(self.board.close)
             self.board.start().wait_boot()
@@ -146,17 +146,17 @@ class VirtualDevice:
     # ---- commands
 
     def send(self, do: str, **args: Any) -> str:
-        """Enter a command and wait until the broker has it. Its name."""
+        """Send a command and wait until the broker has it. Returns its id."""
         name = self.fleet.send(self.id, do, args).name
         end = time.monotonic() + _TOLD
         while self.fleet.result(name).status in ("queued", "publishing"):
             if time.monotonic() > end:
-                raise HostError(f"{do}: the relay did not bring it to the broker in {_TOLD:g} s")
+                raise HostError(f"{do}: not published by the relay in {_TOLD:g} s")
             time.sleep(_LOOK)
         return name
 
     def wake(self, timeout: float = 60) -> WakeLog:
-        """Let the sleep pass, and return the wake that follows once the device sleeps again, or was ended otherwise."""
+        """End the sleep early, and return the wake that follows once it has ended."""
         before = len(self.board.events)
         events: list[Event] = []
         self.board.speed = _FAST
@@ -178,14 +178,14 @@ class VirtualDevice:
         raise HostError(f"{self.board.kind.name}: no wake in {timeout:g} s; last: {self.board.console[-200:]!r}")
 
     def told(self) -> list[Event]:
-        """What the device has logged since the last time that was asked, here or in `wake`."""
+        """The device's log since the last call of this or `wake`."""
         text = self.board.console[self._at :]
         whole = text[: text.rfind("\n") + 1]
         self._at += len(whole)
         return [event for event in map(parse, whole.replace("\r", "").splitlines()) if event]
 
     def settle(self, name: str, wakes: int = 3) -> CommandView:
-        """Wake until the command has a final status, at most so often; as it then stands."""
+        """Wake until the command is final, at most `wakes` times. Returns the command."""
         for _ in range(wakes):
             drained = self.wake().asleep.get("drained")
             view = self.fleet.wait(name, _TOLD if drained else _CUT_SHORT)
@@ -194,9 +194,9 @@ class VirtualDevice:
         return view
 
     def run(self, do: str, **args: Any) -> CommandView:
-        """Send a command and wake the device until it is settled."""
+        """Send a command and wake the device until it is final."""
         return self.settle(self.send(do, **args))
 
     def telemetry(self) -> list[dict[str, Any]]:
-        """All telemetry records that have come in."""
+        """All telemetry records in the ledger."""
         return list(self.fleet.export("telemetry"))

@@ -1,8 +1,7 @@
-"""A virtual board's lives: the supply, resets, and what begins and ends its processor.
+"""A virtual board's power, resets, sleeps and watchdog, and the events that its owner reads.
 
-Must stay true: a processor runs exactly while the state is "running"; a watchdog that was armed bites unless it is fed,
-also over a soft reset, also while mpremote copies; what survives a reset, a sleep and a loss of power is what survives
-it on the board of that kind.
+A processor runs exactly while the state is "running". An armed watchdog bites unless it is fed, also over a soft reset
+and while mpremote copies. A reset, a sleep and a loss of power keep what the real board of that kind keeps.
 """
 
 import random
@@ -29,7 +28,7 @@ _OUTPUT = 4 << 20  # bytes of output that are kept
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened: its number, the second since the start, its name and its particulars."""
+    """An event: its number, without gaps, seconds since the start, name and fields."""
 
     number: int
     at: float
@@ -63,27 +62,27 @@ class Hardware:
         self.cut: str | None = None
         self._began = time.monotonic()
         self._processor: Processor | None = None
-        self._held = b""  # input that came before the program ran
+        self._held = b""  # input from before the program ran
         self._cause, self._wake = POWER, 0
-        self._question = 0  # of the light sleep that lasts
+        self._question = 0  # of the running light sleep
 
     def _off_supply(self) -> None:
-        """What does not survive a reset of the whole chip."""
+        """Clear what does not survive a reset of the whole chip."""
         self.time.reset()
         self._peripherals.reset()
 
     def _power_loss(self) -> None:
-        """No clock, no memory, only flash."""
+        """Clear clock and memory; flash stays."""
         self.time.begin_clock()
         self._peripherals.power_loss()
 
     def _happened(self, name: str, **fields: Any) -> None:
         self.events.append(Event(len(self.events), round(time.monotonic() - self._began, 3), name, fields))
 
-    # ---- orders
+    # ---- actions
 
     def power_on(self) -> None:
-        """From nothing."""
+        """Turn power on."""
         if self.state != "off":
             return
         self._power_loss()
@@ -91,7 +90,7 @@ class Hardware:
         self._boot(POWER)
 
     def power_cut(self) -> None:
-        """Everything stops where it is."""
+        """Stop everything at once."""
         if self.state == "off":
             return
         self._happened("cut")
@@ -116,7 +115,7 @@ class Hardware:
         self._held += data
 
     def set_pin(self, pin: int | str, level: int | None) -> None:
-        """From outside; a sleeping board may wake of it."""
+        """Drive a pin from outside; this may wake a sleeping board."""
         interrupts = self.pins.from_outside(pin, level)
         reason = self._peripherals.wakes(pin, level)
         if self.state == "asleep" and reason is not None:
@@ -126,12 +125,12 @@ class Hardware:
 
     @property
     def in_light_sleep(self) -> bool:
-        """Does the processor wait in machine.lightsleep?"""
+        """Is the processor in machine.lightsleep?"""
         return self.time.light is not None
 
     @property
     def watchdog_on(self) -> bool:
-        """Will it bite unless it is fed?"""
+        """Does the watchdog run?"""
         return self.time.armed
 
     @property
@@ -141,20 +140,20 @@ class Hardware:
         return processor.child.pid if processor else None
 
     def listens(self) -> bool:
-        """Does the program take input?"""
+        """Does the program accept input?"""
         return self._processor is not None and self._processor.listens()
 
-    # ---- one turn
+    # ---- one step of the thread
 
     def register(self, poll: select.poll) -> None:
-        """What to wait for."""
+        """Register what to wait for."""
         self.console.register(poll, reading=not self._held)
         if self._processor:
             poll.register(self._processor.terminal, select.POLLIN)
             poll.register(self._processor.line, select.POLLIN)
 
     def until_turn(self) -> float:
-        """Seconds until something happens by itself."""
+        """Seconds until the next timed event."""
         waits = [self.time.until_turn(), self.station.until_turn() if self.state == "running" else 1.0]
         if self.orders:
             return 0.0
@@ -167,7 +166,7 @@ class Hardware:
         return max(0.0, min(waits))
 
     def turn(self, ready: set[int]) -> None:
-        """Everything that is due."""
+        """Do everything that is due."""
         while self.orders:
             self.orders[0]()
             self.orders.pop(0)
@@ -199,7 +198,7 @@ class Hardware:
                 self._hand_on(processor)
 
     def _hand_on(self, processor: Processor) -> None:
-        """Input that waits, as far as the program's line takes it."""
+        """Pass held input to the program, as far as its line has room."""
         while self._held and processor.listens() and (taken := processor.write(self._held)):
             self._held = self._held[taken:]
         processor.insist()
@@ -209,7 +208,7 @@ class Hardware:
         del self.output[:-_OUTPUT]
         self.console.write(data)
 
-    # ---- lives
+    # ---- boots, resets and deep sleep
 
     def _boot(self, cause: int, soft: str = "", wake: int = 0) -> None:
         kind = self.kind
@@ -221,7 +220,7 @@ class Hardware:
         if not soft:
             self.pins.reset()
             self._cause, self._wake = cause, wake
-        # on an ESP32 a soft reset is a cause of its own; an RP2040 still knows only what its last real one was
+        # on an ESP32 a soft reset is a cause of its own; an RP2040 keeps the cause of its last hard reset
         told = SOFT if soft and kind.port == "esp32" else self._cause
         self.state = "running"
         self._processor = Processor(self._facts(told, soft), kind.heap)
@@ -257,7 +256,7 @@ class Hardware:
         return processor.end()
 
     def _ended(self, status: int) -> None:
-        """The process has ended by itself: what that means on the board."""
+        """Carry out what the exit status of the process means on the board."""
         if status in (_SOFT, _SOFT_RAW):
             self._happened("soft reset")
             self.station.off()
@@ -284,7 +283,7 @@ class Hardware:
         self._boot(cause, wake=wake)
 
     def _bite(self) -> None:
-        """The watchdog has not been fed."""
+        """Reset the board, whose watchdog has expired."""
         asleep = self.in_light_sleep
         self._happened("watchdog")
         self._end_processor(kill=True)
@@ -332,7 +331,7 @@ class Hardware:
         if self._processor:
             self._processor.answer(self._question, list(slept))
 
-    # ---- what the firmware says and asks
+    # ---- notices and queries of the firmware
 
     def _hear(self, processor: Processor, message: list[Any]) -> None:
         number, what, *rest = message
@@ -357,7 +356,7 @@ class Hardware:
             self._peripherals.told(what, list(rest))
 
     def close(self) -> None:
-        """The end."""
+        """End the board."""
         self._end_processor(kill=True)
         self._off_supply()
         self.state = "off"

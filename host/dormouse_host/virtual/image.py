@@ -1,6 +1,6 @@
-"""The flash of a virtual board, read on this machine by littlefs-python, which is not MicroPython's littlefs.
+"""The flash image of a virtual board, read by littlefs-python, which is not MicroPython's littlefs.
 
-Must stay true: the image is never written here; what cannot be read is a HostError that names the path.
+The image is never written here.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from dormouse_host.virtual.kind import BoardKind
 
 @contextmanager
 def _mounted(kind: BoardKind, image: Path) -> Iterator[LittleFS]:
-    """A copy in memory: littlefs may tidy up when it mounts."""
+    """Mount a copy in memory, because littlefs may write when it mounts."""
     context = UserContext(kind.flash)
     try:
         context.buffer[:] = image.read_bytes()
@@ -30,7 +30,7 @@ def _mounted(kind: BoardKind, image: Path) -> Iterator[LittleFS]:
         )
         files.mount()
     except (OSError, ValueError, LittleFSError) as error:
-        raise HostError(f"{image}: no file system of a {kind.name} ({error})") from error
+        raise HostError(f"{image}: not a file system of a {kind.name} ({error})") from error
     yield files
 
 

@@ -1,7 +1,7 @@
-"""What kind of board is simulated: boards/<NAME>/board.toml, and what its chip has.
+"""The kinds of boards that can be simulated: their board.toml, and the facts of their chips.
 
-Must stay true: what differs between two boards is read from their folders; here stands only what a chip has, whoever
-built a board around it. Sizes are in bytes, times in milliseconds.
+Differences between boards are read from their folders; here are only facts of a chip. Sizes are in bytes, times in
+milliseconds.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ _CARRIER = ["WL_GPIO0", "WL_GPIO1", "WL_GPIO2", "LED"]  # pins of a Pico's Wi-Fi
 
 @dataclass(frozen=True)
 class Chip:
-    """What a program can see of a chip: pins, those with an ADC (the second cannot be used with Wi-Fi), clock."""
+    """What a program can see of a chip: pins, those with an ADC (`adc2` not with Wi-Fi), clock."""
 
     pins: list[int | str]
     adc1: list[int]
     adc2: list[int]
     hertz: int
     mpy: int  # sys.implementation._mpy: format 6.3 and the architecture's number (MicroPython, py/persistentcode.h)
-    wakes: tuple[str, ...] = ()  # of esp32.wake_on_…, what this chip has
-    locks_up: bool = False  # does a watchdog that expires in light sleep lock it up until power is cut?
+    wakes: tuple[str, ...] = ()  # the esp32.wake_on_… of this chip
+    locks_up: bool = False  # does a watchdog that expires in light sleep lock it until a power cut?
 
 
 def _mpy(architecture: int) -> int:
@@ -42,7 +42,7 @@ CHIPS = {
 
 @dataclass(frozen=True)
 class BoardKind:
-    """One board, as its folder describes it."""
+    """One board as its folder describes it."""
 
     name: str
     port: str  # "esp32" or "rp2": also sys.platform
@@ -63,7 +63,7 @@ class BoardKind:
 
     @property
     def frozen(self) -> list[str]:
-        """The modules that its firmware carries and this machine's interpreter does not."""
+        """The modules of its firmware that this machine's interpreter lacks."""
         return _FROZEN[self.port]
 
 
@@ -77,7 +77,7 @@ def load(name: str) -> BoardKind:
     board = kinds.load(name)
     chip = CHIPS.get(board.firmware.chip)
     if board.port not in _FROZEN or chip is None:
-        raise HostError(f"{board.name} cannot be simulated; of these there are virtual ones: {', '.join(names())}", 2)
+        raise HostError(f"{board.name} cannot be simulated; virtual boards are: {', '.join(names())}", 2)
     memory = board.memory
     with_chip = board.firmware.chip.upper() if board.port == "rp2" else board.machine
     return BoardKind(

@@ -18,7 +18,7 @@ _FULL = 3_300_000  # microvolts
 
 
 class Pins:
-    """Names of pins are numbers or, as LED, text. `driven`: which were set to what, the last thousand."""
+    """The pins. A pin's name is a number or, as LED, text. `driven`: the last thousand changes of outputs."""
 
     def __init__(self, kind: BoardKind, chance: random.Random) -> None:
         self._kind = kind
@@ -33,17 +33,17 @@ class Pins:
         self._interrupts: dict[int | str, int] = {}
 
     def reset(self) -> None:
-        """What the board itself has set is gone."""
+        """Clear what the board itself has set."""
         self._outputs.clear()
         self._pulls.clear()
         self._interrupts.clear()
 
     def level(self, pin: int | str) -> int:
-        """0 or 1."""
+        """The level of a pin, 0 or 1."""
         return self._outputs.get(pin, self._outside.get(pin, int(self._pulls.get(pin, 0) == 1)))
 
     def from_outside(self, pin: int | str, level: int | None) -> bool:
-        """Pull at it, or let it go with None. Does that raise the interrupt that the board has asked for?"""
+        """Drive a pin from outside, or release it with None. Does that raise an enabled interrupt?"""
         if level is None:
             self._outside.pop(pin, None)
             return False
@@ -52,7 +52,7 @@ class Pins:
         return bool(self._interrupts.get(pin, 0) & (8 if rose else 4))
 
     def told(self, what: str, rest: list[Any]) -> None:
-        """What the firmware does with a pin."""
+        """Carry out what the firmware does with a pin."""
         pin = rest[0]
         if what == "irq":
             self._interrupts[pin] = rest[1]
@@ -65,7 +65,7 @@ class Pins:
             self.driven.append((pin, rest[1]))
 
     def microvolts(self, pin: int, *, radio: bool) -> int:
-        """What an ADC finds there."""
+        """The voltage that an ADC measures at a pin."""
         if self._kind.port == "rp2" and pin == _VSYS:
             if radio:
                 return self._chance.randint(0, _FULL)  # the Wi-Fi chip's clock line
@@ -75,7 +75,7 @@ class Pins:
 
 
 class Peripherals:
-    """`happened(name, **fields)` is told of what the radio does."""
+    """Pins, radio and retained memory. `happened(name, **fields)` gets events of the radio."""
 
     def __init__(self, kind: BoardKind, wifi: Wifi, chance: random.Random, happened: Callable[..., None]) -> None:
         self._kind, self._chance = kind, chance
@@ -83,37 +83,37 @@ class Peripherals:
         self.pins = Pins(kind, chance)
         self._retained = b""
         self._wakes: tuple[list[int | str], int, int] = ([], 0, 0)  # pins, their level, what it is called
-        self._pending = False  # has the Wi-Fi chip an event that nobody has taken?
+        self._pending = False  # has the Wi-Fi chip an event that was not taken?
 
     def power_loss(self) -> None:
-        """What retained memory held is gone."""
+        """Fill retained memory with garbage."""
         self._retained = self._chance.randbytes(self._chance.randint(0, self._kind.retained))
 
     def reset(self) -> None:
-        """What a reset of the whole chip ends."""
+        """Reset the whole chip."""
         self._wakes = ([], 0, 0)
         self._pending = False
         self.station.off()
 
     def wakes(self, pin: int | str, level: int | None) -> int | None:
-        """The reason for waking that a deep sleeper has in this level of this pin."""
+        """The wake reason of this level of this pin in deep sleep, or None."""
         pins, wanted, reason = self._wakes
         return reason if pin in pins and level == wanted else None
 
     def take_event(self) -> bool:
-        """Does an event of the radio end a light sleep at once? It is taken by that."""
+        """Take a pending event of the radio. Does it end a light sleep at once?"""
         pending, self._pending = self._pending, False
         return pending and self.station.active and self._kind.port == "rp2"
 
     def told(self, what: str, rest: list[Any]) -> None:
-        """What needs no answer."""
+        """Carry out a notice of the firmware."""
         if what == "wake_on":
             self._wakes = (rest[0], rest[1], rest[2])
         else:
             self.pins.told(what, rest)
 
     def answer(self, what: str, *rest: Any) -> Any:
-        """What is asked."""
+        """Answer a query of the firmware."""
         if what == "wifi":
             self._pending = True
             return self.station.ask(*rest)

@@ -1,9 +1,9 @@
-"""One life of a virtual board's processor: a MicroPython process between two resets.
+"""The processor of a virtual board between two resets: a MicroPython process.
 
-Must stay true: the process sees the firmware, its facts and its flash, and no environment of ours; a SIGKILL is a
-power cut; it ends with us, however we end. Input is held back until the program runs or has spoken, as a chip's buffer
-does: a Ctrl-C that came in between would be lost. Ctrl-C is told on the line, and the firmware raises it at a step of
-the program's (vb_link.py); as a signal, which may hit the interpreter anywhere, it comes only where that is no use.
+The process gets the firmware, its facts and its flash, and nothing of our environment. SIGKILL is a power cut. Input is
+held back until the program runs or has printed, as in a chip's buffer: a Ctrl-C in between would be lost. Ctrl-C is
+sent on the line, and the firmware raises it at a step of the program (vb_link.py); as a signal, which may hit the
+interpreter anywhere, it is sent only where that has no effect.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds
 
 _CTRL_C = b"\x03"
-_COMPUTES = 1.0  # seconds of its processor's time after which a program that does not wait gets Ctrl-C as a signal
-_STANDS = 2.0  # seconds after which one that waits where the firmware does not see it gets it
+_COMPUTES = 1.0  # CPU seconds after which a program that does not wait gets Ctrl-C as a signal
+_STANDS = 2.0  # seconds after which a program that waits outside of the firmware gets it
 _TICK = os.sysconf("SC_CLK_TCK")
 
 SHIM = 44 << 10  # bytes that the firmware takes of the heap, 32 bit (measured in tests/boards/test_virtual_board.py)
@@ -34,7 +34,7 @@ SHIM = 44 << 10  # bytes that the firmware takes of the heap, 32 bit (measured i
 
 @functools.cache
 def firmware() -> Path:
-    """The folder with the firmware, compiled; made at the first question, and looked at once in a process."""
+    """The folder with the compiled firmware, made at the first call."""
     virtual = kinds.folder() / "virtual"
     own = [*sorted((virtual / "firmware").rglob("*.py")), virtual / "norflash.py"]
     sources = [(path, Path("frozen" if path.parent.name == "frozen" else "") / path.name) for path in own]
@@ -49,7 +49,7 @@ def firmware() -> Path:
 
 @functools.cache
 def _command() -> tuple[list[str], int]:
-    """How an interpreter is started that ends with us and has a terminal of its own; and its bits."""
+    """The command of an interpreter that ends with us and has its own terminal, and its bits."""
     found = toolchain.require_micropython()
     leash, session = shutil.which("setpriv"), shutil.which("setsid")
     if not leash or not session:
@@ -58,7 +58,7 @@ def _command() -> tuple[list[str], int]:
 
 
 class Processor:
-    """From a reset to the next one. `facts` are what the firmware is told about the board and this boot."""
+    """The process from one reset to the next. `facts`: the firmware's data about the board and this boot."""
 
     def __init__(self, facts: dict[str, Any], heap: int) -> None:
         command, bits = _command()
@@ -84,21 +84,21 @@ class Processor:
         self.line.setblocking(False)
         self._rest = b""
         self._listens = False
-        self._pressed: tuple[float, float] | None = None  # when Ctrl-C was told, and its CPU time then
+        self._pressed: tuple[float, float] | None = None  # when Ctrl-C was sent, and the CPU time then
 
     def listens(self) -> bool:
-        """Would input reach the program now?"""
+        """Does the program accept input now?"""
         self._listens = self._listens or self._runs()
         return self._listens
 
     def _runs(self) -> bool:
-        """Does code run, so that Ctrl-C interrupts it? At a prompt it is a byte like any other."""
+        """Does code run, so that Ctrl-C interrupts it? At a prompt it is an ordinary byte."""
         with contextlib.suppress(termios.error):
             return bool(termios.tcgetattr(self.terminal)[3] & termios.ISIG)
         return False
 
     def read(self) -> bytes | None:
-        """What the program wrote; None when it has ended and all it wrote has been read."""
+        """The program's output; None when it has ended and all was read."""
         try:
             data = os.read(self.terminal, 65536)
         except BlockingIOError:
@@ -109,7 +109,7 @@ class Processor:
         return data or None
 
     def write(self, data: bytes) -> int:
-        """Input for the program: how much of it was taken. What it does not read fills the line, as on a board."""
+        """Write input. Returns how much was accepted: what the program does not read fills the line, as on a board."""
         if _CTRL_C in data and self._runs():
             data = data[: data.index(_CTRL_C)]
             if not data:
@@ -123,7 +123,7 @@ class Processor:
             return len(data)  # it has ended
 
     def messages(self) -> list[list[Any]]:
-        """What the firmware has said: each a list, its first entry the number of the question or 0."""
+        """Messages of the firmware: lists that begin with the number of a query, or 0."""
         with contextlib.suppress(BlockingIOError, ConnectionError):
             while data := self.line.recv(65536):
                 self._rest += data
@@ -140,11 +140,11 @@ class Processor:
 
     @property
     def pressed(self) -> bool:
-        """Is there a Ctrl-C that nothing has taken?"""
+        """Is there a Ctrl-C that was not handled?"""
         return self._pressed is not None
 
     def insist(self) -> None:
-        """Make a signal of a Ctrl-C that was told long enough ago."""
+        """Send a Ctrl-C as a signal if it was not handled in time."""
         if self._pressed is None:
             return
         passed, busy = time.monotonic() - self._pressed[0], self._busy() - self._pressed[1]
@@ -154,7 +154,7 @@ class Processor:
                 os.write(self.terminal, _CTRL_C)
 
     def _busy(self) -> float:
-        """Seconds that it has computed so far."""
+        """Its CPU seconds so far."""
         try:
             fields = Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -162,16 +162,16 @@ class Processor:
         return (int(fields[11]) + int(fields[12])) / _TICK
 
     def answer(self, number: int, value: Any) -> None:
-        """The answer to a question; 0 is a notice."""
+        """Answer a query; number 0 is a notice."""
         with contextlib.suppress(OSError):
             self.line.sendall(json.dumps([number, value]).encode() + b"\n")
 
     def kill(self) -> None:
-        """Now, in the middle of whatever it does."""
+        """Kill it at once."""
         self.child.kill()
 
     def end(self) -> int:
-        """Its exit status; the descriptors are closed."""
+        """Wait for its end, close the descriptors and return its exit status."""
         status = self.child.wait()
         os.close(self.terminal)
         self.line.close()

@@ -1,7 +1,7 @@
-"""pytest fixtures for your own app: it runs on a virtual board, with a real broker and a real ledger.
+"""pytest fixtures for an app: it runs on a virtual board, with a real broker and a real ledger.
 
-Must stay true: what a test is given ends with the test; the example of docs/testing.md is run as it stands there
-(tests/boards/test_virtual_device.py). Registered with pytest by the installation of dormouse-mqtt.
+A board ends with its test. The installation of dormouse-mqtt registers the fixtures with pytest. The example of
+docs/testing.md is run by tests/boards/test_virtual_device.py.
 
     def test_valve_is_shut_afterwards(virtual_device):
         device = virtual_device("RPI_PICO_W", "app.py")
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:  # pytest loads this file in every run where dormouse-mqtt is installed: it may cost nothing
+if TYPE_CHECKING:  # pytest loads this file in every run where dormouse-mqtt is installed, so it must be cheap
     from dormouse_host.virtual.board import VirtualBoard
     from dormouse_host.virtual.device import VirtualDevice
 
 
 @pytest.fixture
 def virtual_board(tmp_path: Path) -> Iterator[Callable[..., "VirtualBoard"]]:
-    """`virtual_board("ESP32_GENERIC", speed=…, wifi=…)`: a bare board that has started, with MicroPython's prompt."""
+    """`virtual_board("ESP32_GENERIC", speed=…, wifi=…)`: a blank board at MicroPython's prompt."""
     from dormouse_host.virtual.board import VirtualBoard
 
     with ExitStack() as ends:

@@ -1,6 +1,6 @@
-"""What a person (or a script) does to a virtual board that `dormouse board run` keeps: one line, one action.
+"""The lines on stdin of `dormouse board run`: one line, one action on the board.
 
-Must stay true: a line that is wrong changes nothing and is answered by what can be said.
+A wrong line changes nothing and is answered by the list of lines.
 """
 
 import os
@@ -13,21 +13,21 @@ from dormouse_host.errors import HostError
 from dormouse_host.virtual.board import Event, VirtualBoard
 
 HELP = """\
-cut                    power goes, at once
-on                     power comes
-reset                  the reset button
-wifi off | on | drop   no access point | there again | the connection is lost
-wifi password TEXT     the access point's password
+cut                    cut power at once
+on                     turn power on
+reset                  press the reset button
+wifi off | on | drop   access point off | on | drop the connection
+wifi password TEXT     set the access point's password
 dns works | fails | never
 battery VOLTS
-pin PIN 0 | 1 | free   from outside
-speed TIMES            sleep passes so many times faster, from now on"""
-_PERIOD = 0.1  # seconds between two looks at what has happened
+pin PIN 0 | 1 | free   drive a pin from outside, or release it
+speed TIMES            set the factor by which sleep passes faster"""
+_PERIOD = 0.1  # seconds between two queries of the events
 _LONGEST = 4096  # bytes of a line
 
 
 def obey(board: VirtualBoard, line: str) -> str | None:
-    """Do what the line says. What to answer, if anything."""
+    """Carry out a line. Returns the answer, if any."""
     match line.split():
         case []:
             return None
@@ -61,7 +61,7 @@ def _is_number(text: str) -> bool:
 
 
 def serve(board: VirtualBoard, tell: Callable[[Event], object], stopped: Callable[[], bool]) -> None:
-    """Tell every event and obey every line, until `stopped`, an interrupt, or the board breaks."""
+    """Report every event and obey every line until `stopped`, an interrupt, or an error of the board."""
     seen = 0
     reading, rest = True, b""
     while not stopped():
@@ -70,7 +70,7 @@ def serve(board: VirtualBoard, tell: Callable[[Event], object], stopped: Callabl
             tell(event)
         seen = len(events)
         if select.select([sys.stdin] if reading else [], [], [], _PERIOD)[0]:
-            data = os.read(sys.stdin.fileno(), 4096)  # not readline: what that keeps for itself, select does not see
+            data = os.read(sys.stdin.fileno(), 4096)  # not readline, whose buffer select does not see
             reading = bool(data)
             *lines, rest = (rest + data).split(b"\n") if data else (rest, b"")
             for line in lines:

@@ -1,7 +1,7 @@
-"""The access point of a virtual board, by a script: how long joining takes, whether it works, when it ends.
+"""The access point of a virtual board, by a script: how long joining takes, whether it succeeds, when it ends.
 
-Must stay true: a state depends on the script and the time that has passed, on nothing else; times are real, never
-accelerated. All of it may be changed while the board runs.
+A state depends only on the script and the time that has passed, which is real and never accelerated. The script may be
+changed while the board runs.
 """
 
 import ipaddress

@@ -56,7 +56,7 @@ def test_outcome_is_complete_only_if_each_came_once_and_in_order(arrived, comple
     [
         (Outcome(KEPT, 9, [1, 2], True, how="fence"), "max_queued_messages"),
         (Outcome(KEPT, 9, [1, 2], False, how="fence"), "the broker lost the session"),
-        (Outcome(KEPT, 9, [1, 2], True, how=""), "could not empty its queue"),
+        (Outcome(KEPT, 9, [1, 2], True, how=""), "could not drain its queue"),
         (Outcome(Variant(clean=True, qos=1), 9, [], False, how="fence"), "clean_session=True"),
         (Outcome(Variant(clean=False, qos=0), 9, [], True, how="fence"), "QoS 0"),
     ],

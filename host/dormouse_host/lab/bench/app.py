@@ -1,6 +1,6 @@
 """The app of the bench's device: a command and a reading as small as those of a real one.
 
-Must stay true: it costs no time of its own.
+It costs no time of its own.
 """
 
 from dormouse import command, telemetry
@@ -8,7 +8,7 @@ from dormouse import command, telemetry
 
 @command("water", s=int)
 def water(wake, s):
-    """Answers at once."""
+    """Answer at once."""
     return {"ran": s}
 
 

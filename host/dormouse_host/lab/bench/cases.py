@@ -1,6 +1,6 @@
 """What is measured, and what comes out.
 
-Must stay true: a figure that a subject does not have is None, never 0.
+A figure that a subject does not have is None, never 0.
 """
 
 from dataclasses import asdict, dataclass, field

@@ -1,7 +1,7 @@
-"""One wake through the proxy as a row; and the smallest heap with which a wake gets through.
+"""Measures one wake through the proxy as a row, and the smallest heap with which a wake succeeds.
 
-Must stay true: of several runs the fastest counts, since another program on this machine can only add to a wake; the
-proxy answers TCP's handshake itself, so that one round trip is added to what it saw.
+The fastest of several runs counts, since other programs can only slow a wake. The proxy answers TCP's handshake itself,
+so that one round trip is added to what it saw.
 """
 
 import itertools

@@ -1,6 +1,6 @@
 """Our wake on littlefs over simulated NOR flash; it runs on MicroPython.
 
-Must stay true: the agent is the one that is flashed, and everything that it writes goes to the flash that is counted.
+The agent is the one that is flashed, and everything that it writes goes to the flash that is counted.
 
     micropython nor.py IMAGE BLOCKS FOLDER PROGRAM       prints `flash ERASES MS` and `memory BYTES` at its end
 """

@@ -1,6 +1,6 @@
-"""A wake's timeline as SVG: what went up, what came down, when the radio could go off; ours above the others'.
+"""A wake's timeline as SVG: what was sent and received, and when the radio could go off; ours above the others.
 
-Must stay true: every mark is a chunk that the proxy saw, at the time it saw it; one scale for all.
+Every mark is a chunk at the time at which the proxy saw it, on one scale for all.
 """
 
 from collections.abc import Sequence

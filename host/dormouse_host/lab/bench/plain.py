@@ -1,10 +1,10 @@
 """A wake as people write it with umqtt.simple alone, for comparison; it runs on MicroPython.
 
-Must stay true: nothing here is made slow on purpose: it is the order of calls that umqtt.simple's own examples show,
-with clean_session=False, QoS 1 for everything, and a result for each command. The tuned one sends each packet in one
-write instead of three to five, and listens for 200 ms of quiet instead of two seconds.
+Nothing is made slow on purpose: the calls are in the order of umqtt.simple's own examples, with clean_session=False,
+QoS 1 for everything, and a result for each command. The tuned one sends each packet in one write instead of three to
+five, and listens for 200 ms of silence instead of two seconds.
 
-    micropython plain.py DEVICE PORT plain|tuned RECORDS      prints `asleep` and how many socket writes it took
+    micropython plain.py DEVICE PORT plain|tuned RECORDS      prints `asleep` and its number of socket writes
 """
 
 import json

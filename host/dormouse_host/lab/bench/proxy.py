@@ -1,8 +1,8 @@
-"""A TCP proxy that delays and records: how many round trips and segments a conversation took.
+"""A TCP proxy that delays and records, for counting the round trips and segments of a conversation.
 
-Must stay true: every chunk is recorded with the time it came and the time it went on; it goes on `delay` seconds
-later, in order; and round trips are counted from causality (what was sent after what was received), because a proxy
-answers TCP's handshake itself and hides Nagle (docs/design.md, "Measured").
+Every chunk is recorded with the times of its arrival and departure; it is sent on `delay` seconds later, in order.
+Round trips are counted from causality (what was sent after what was received), because a proxy answers TCP's handshake
+itself and hides Nagle's algorithm (docs/design.md, "Measured").
 """
 
 import queue

@@ -1,7 +1,7 @@
-"""A device on disk: ours, or one of the two scripts; primed, given records and commands, and woken.
+"""A device on disk, ours or one of the two scripts: prepared, given records and commands, and woken.
 
-Must stay true: the broker has a session for it before anything is measured; what a wake carried is counted at the
-broker, result by result and record by record.
+The broker has a session for it before anything is measured. What a wake carried is counted at the broker, result by
+result and record by record.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The rows for people: one table, the targets, and how much is saved against the better of the two others.
 
-Must stay true: a target is judged by the figures above it, and one that is missed says so.
+A target is judged by the figures above it, and one that is missed says so.
 """
 
 from collections.abc import Sequence
