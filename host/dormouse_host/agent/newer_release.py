@@ -57,7 +57,7 @@ def unpack_micropython(folder: Path, architecture: str) -> Path:
 def derive_sources(text: str, is_deb822: bool, codename: str, release: str) -> str:
     """The apt source `text` of the release `codename`, pointed at `release`: its main suite only, binaries only.
 
-    A source that is limited to the machine's architectures is not limited here: the 32-bit one is wanted from it.
+    A limit of a source to the machine's architectures is removed, because the 32-bit one is needed from it.
     """
     return (_derive_deb822 if is_deb822 else _derive_lines)(text, codename, release)
 

@@ -100,7 +100,7 @@ class Authority:
 
     @property
     def pem(self) -> bytes:
-        """Its certificate, for whoever trusts it."""
+        """Its certificate, for those that trust it."""
         return self._signed.pem
 
     @property

@@ -44,7 +44,7 @@ def free_port() -> int:
     """A free port of 127.0.0.1; a different one at each call and in each process."""
     while True:
         port = _PORTS[(os.getpid() * _EACH + next(_given)) % len(_PORTS)]
-        with socket.socket() as probe, contextlib.suppress(OSError):  # somebody listens
+        with socket.socket() as probe, contextlib.suppress(OSError):  # in use
             probe.bind((HOST, port))
             return port
 

@@ -1,4 +1,4 @@
-"""`dormouse broker init`: a folder with all that a mosquitto for field trials needs, and the relays that it lets in.
+"""`dormouse broker init`: a folder with all that a mosquitto for field trials needs, and the credentials of relays.
 
 Nobody connects without a credential or without TLS. A client id is its user's name, so that nobody takes over another's
 session; a device reads and writes its own topics only; the broker can read neither the CA's key nor the relay's

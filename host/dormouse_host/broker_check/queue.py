@@ -230,7 +230,7 @@ def depth_up(case: Case) -> Iterator[Row]:
         wanted,
         came,
         reasons,
-        "results and telemetry above it are lost, and asked for again",
+        "results and telemetry above it are lost, and requested again",
     )
 
 

@@ -35,7 +35,7 @@ def anonymous(case: Case) -> Iterator[Row]:
         what,
         "accepted",
         "warning",
-        "whoever reaches the broker is a device, or sends commands",
+        "anyone who reaches the broker can be a device, or send commands",
         "mosquitto: allow_anonymous false; RabbitMQ: mqtt.allow_anonymous = false; NATS: authorization",
     )
 
@@ -43,7 +43,7 @@ def anonymous(case: Case) -> Iterator[Row]:
 def rights(case: Case) -> Iterator[Row]:
     """What one device may do with another's topics, and with its own commands."""
     victim, stranger = case.device(0).sleep(), case.device(1)
-    whose = "another device" if len(case.devices) > 1 else "whoever has this credential"
+    whose = "another device" if len(case.devices) > 1 else "the holder of this credential"
     allowed = [name for name, may in _tries(case, victim, stranger) if may]
     if not allowed:
         yield Row("rights", f"rights of {whose}", "none beyond its own topics", "ok")
@@ -122,7 +122,7 @@ def takeover(case: Case) -> Iterator[Row]:
             what,
             "yes: there are no credentials",
             "warning",
-            "whoever knows a device's id throws it off and gets its commands",
+            "anyone who knows a device's id can disconnect it and get its commands",
             "mosquitto: allow_anonymous false",
         )
         return
@@ -185,7 +185,7 @@ def encryption(case: Case) -> Iterator[Row]:
         "TLS 1.0 and 1.1",
         "refused" if isinstance(old, str) else f"{old[0]} is accepted",
         "ok" if isinstance(old, str) else "warning",
-        "" if isinstance(old, str) else "broken ciphers are spoken with whoever asks for them",
+        "" if isinstance(old, str) else "broken ciphers are accepted on request",
         "" if isinstance(old, str) else "mosquitto: tls_version tlsv1.2",
     )
     open_ports = [
@@ -204,7 +204,7 @@ def encryption(case: Case) -> Iterator[Row]:
 def _old(ca: str | None) -> ssl.SSLContext:
     context = tls_context(ca)
     context.set_ciphers("ALL:@SECLEVEL=0")
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # deprecated is what is asked for
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # a deprecated version on purpose
         context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     return context

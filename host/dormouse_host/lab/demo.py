@@ -279,7 +279,7 @@ def run(
     console: Console,
     on_end: Callable[[list[Outcome]], object] = lambda outcomes: None,
 ) -> None:
-    """Run the demo; `on_end` gets the outcomes. HostError with code 1 unless every message arrived once and in order."""
+    """Run the demo; `on_end` gets the outcomes. HostError with code 1 unless every message arrived once, in order."""
     foreign = parse(options.url, environment) if options.url else None
     if foreign and foreign.tls:
         raise HostError("the demo's device has no CA for TLS: use mqtt://", 2)

@@ -35,7 +35,7 @@ _Found = TypeVar("_Found")
 
 
 class VirtualBoard:
-    """The board whose flash lies in `folder`/flash.img and whose port is `folder`/port; switched on by `start`."""
+    """The board with its flash in `folder`/flash.img and its port at `folder`/port; `start` switches it on."""
 
     def __init__(
         self,
@@ -317,7 +317,7 @@ class VirtualBoard:
                     hardware.turn(ready)
                     self._lock.notify_all()
         except BaseException as failure:
-            self._failure = failure  # told to whoever asks next
+            self._failure = failure  # raised by the next call
         finally:
             with self._lock:
                 hardware.close()

@@ -42,7 +42,7 @@ class Wifi:
 
 
 class Station:
-    """The board's end. `on_event(name, **fields)` is told what happens."""
+    """The board's side. `on_event(name, **fields)` gets the events."""
 
     def __init__(self, wifi: Wifi, port: str, *, on_event: Callable[..., object]) -> None:
         """`port`: an ESP32 joins again by itself when the connection is lost."""

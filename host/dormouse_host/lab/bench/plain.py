@@ -22,7 +22,7 @@ ROOT = b"dormouse/" + DEVICE.encode()
 
 
 class Counted:
-    """The socket; counts its writes, and where asked for keeps them back until something is read."""
+    """The socket; counts its writes, and on request keeps them back until something is read."""
 
     writes = 0
 
