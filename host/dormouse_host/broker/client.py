@@ -1,12 +1,12 @@
 """MQTT clients of the host: paho's with a bound on what a broker can make it keep, and one that publishes.
 
-`Client`: no packet takes more memory than PACKET, however long it claims to be. Nothing queues in paho without end for a
-broker that does not read. A message at QoS 2, which was not subscribed to, is not kept. A longer PUBLISH is read in
+`Client`: no packet takes more memory than PACKET, however long it claims to be. Nothing queues in paho without end for
+a broker that does not read. A message at QoS 2, which was not subscribed to, is not kept. A longer PUBLISH is read in
 pieces and reaches `on_message` truncated, so that the session goes on and the reader reports what was wrong; anything
 else that breaks a bound ends the connection, with a reason in `broke`.
 
-`Publisher`: every wait has an end. What `publish` returned from was acknowledged by the broker (QoS 1) or written to the
-socket (QoS 0). A lost connection is an error and never a silent resending, which would be a duplicate.
+`Publisher`: every wait has an end. What `publish` returned from was acknowledged by the broker (QoS 1) or written to
+the socket (QoS 0). A lost connection is an error and never a silent resending, which would be a duplicate.
 """
 
 import contextlib
