@@ -237,7 +237,7 @@ def test_broker_that_forbids_the_fence_costs_the_proof_and_no_message(tmp_path, 
         done = demo(broker.address.url, "--device", interpreter.kind)
     assert done.returncode == 0, done.stderr
     assert received(done.stdout) == [1, 2, 3]
-    assert "  ✗ Queue empty: not proven: no fence came back, and then nothing else either" in done.stdout
+    assert "  ✗ Queue empty: not proven: no fence came back, then silence" in done.stdout
 
 
 def test_output_that_nobody_reads_ends_the_demo_and_its_broker():
