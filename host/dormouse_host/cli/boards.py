@@ -36,7 +36,7 @@ agent = typer.Typer(rich_markup_mode=None, help="Run a device on this machine, u
 
 
 def register(app: typer.Typer) -> None:
-    """Add these commands to the line."""
+    """Register the commands."""
     for command in (flash, firmware, romfs, monitor, doctor, init):
         app.command(rich_help_panel=PANEL)(command)
     app.add_typer(board, name="board", rich_help_panel=PANEL)

@@ -38,7 +38,7 @@ _MARKS = {"ok": "✓", "note": "·", "warning": "!", "broken": "✗", "not tried
 
 
 def register(app: typer.Typer) -> None:
-    """Add these commands to the line."""
+    """Register the commands."""
     app.add_typer(broker, name="broker", rich_help_panel=PANEL)
     for command in (provision, revoke, rotate, sign):
         app.command(rich_help_panel=PANEL)(command)

@@ -21,7 +21,7 @@ PANEL = "Commands"
 
 
 def register(app: typer.Typer) -> None:
-    """Add these commands to the line."""
+    """Register the commands."""
     for command in (send, result, cancel, resend):
         app.command(rich_help_panel=PANEL)(command)
 

@@ -30,7 +30,7 @@ PANEL = "Fleet"
 
 
 def register(app: typer.Typer) -> None:
-    """Add these commands to the line."""
+    """Register the commands."""
     for command in (status, watch, log, export):
         app.command(rich_help_panel=PANEL)(command)
     app.add_typer(devices, name="devices", rich_help_panel=PANEL)

@@ -21,7 +21,7 @@ _DRAWN = (10, 10)  # the case whose timeline is drawn
 
 
 def register(app: typer.Typer) -> None:
-    """Add these commands to the line."""
+    """Register the commands."""
     for command in (demo, bench, energy):
         app.command(rich_help_panel=PANEL)(command)
 

@@ -22,7 +22,7 @@ PANEL = "Fleet"
 
 
 def register(app: typer.Typer) -> None:
-    """Add these commands to the line."""
+    """Register the commands."""
     app.add_typer(relay, name="relay", rich_help_panel=PANEL)
     app.command(rich_help_panel=PANEL)(prune)
     app.add_typer(ledger, name="ledger", rich_help_panel=PANEL)
