@@ -186,7 +186,7 @@ def window(case: Case) -> Iterator[Row]:
 
 
 def depth(case: Case) -> Iterator[Row]:
-    """How many messages wait for a sleeper, and whether the sender learns what was dropped."""
+    """How many messages queue for a sleeping device, and does the sender learn what was dropped?"""
     device = case.device().sleep()
     wanted = numbered(case.depth)
     with case.client() as client:
@@ -207,7 +207,7 @@ def depth(case: Case) -> Iterator[Row]:
 
 
 def depth_up(case: Case) -> Iterator[Row]:
-    """The same for a relay that is away."""
+    """How many messages queue for a relay that is away?"""
     device, name = case.device(), fresh()
     topic = device.topic("up/#")
     if case.devices:  # where credentials are real, so may be the session under this one
@@ -235,7 +235,7 @@ def depth_up(case: Case) -> Iterator[Row]:
 
 
 def _all_that_comes(client: Client, case: Case) -> list[bytes]:
-    """Until as many have come as were sent, or none has for a second."""
+    """Receive until all that was sent has come, or nothing came for a second."""
     seen, most, quiet = -1, case.depth, case.slow * _QUIET
     while seen < len(client.came) < most:
         seen = len(client.came)

@@ -154,7 +154,7 @@ def takeover(case: Case) -> Iterator[Row]:
 
 
 def encryption(case: Case) -> Iterator[Row]:
-    """TLS: the certificate and its name, the oldest version that is spoken, and ways around it."""
+    """TLS: the certificate and its name, the oldest version, and ways around it."""
     address = case.host
     if not address.tls:
         yield Row(

@@ -66,7 +66,7 @@ def merge(modules: Modules, names: Names, constants: Constants, files: dict[str,
 
 
 class _File:
-    """The tree of one file; what it takes from elsewhere is gathered on the way."""
+    """The tree of one file; its imports from elsewhere are gathered on the way."""
 
     def __init__(self, name: str, names: Names, constants: Constants, home: dict[str, str]) -> None:
         self.name, self.names, self.constants, self.home = name, names, constants, home
@@ -93,14 +93,14 @@ def foreign_label(foreign: Foreign) -> str:
 
 
 class _Renamer(ast.NodeTransformer):
-    """Gives every name of a module's top level its label, and leaves what is local alone."""
+    """Gives every name of a module's top level its label; local names stay."""
 
     def __init__(self, module: str, file: _File) -> None:
         self.module, self.file = module, file
         self.scopes: list[set[str]] = []
 
     def statements(self, body: list[ast.stmt]) -> list[ast.stmt]:
-        """A block without the imports that merging has made needless."""
+        """A block without the imports that merging has made unnecessary."""
         kept: list[ast.stmt] = []
         for statement in body:
             done = self.visit(statement)

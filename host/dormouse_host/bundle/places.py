@@ -41,7 +41,7 @@ class Place:
 
     @property
     def name(self) -> str:
-        """What stands there now."""
+        """The name there now."""
         value = getattr(self.node, self.field)
         return str(value if self.at is None else value[self.at])
 
@@ -55,7 +55,7 @@ class Place:
 
 @dataclass
 class Found:
-    """All places of all files; what the agent's classes define; their bases; and every name that stays as it is."""
+    """All places of all files; what the agent's classes define; their bases; and every name that is kept."""
 
     places: list[Place] = field(default_factory=list)
     own: set[str] = field(default_factory=set)
@@ -100,7 +100,7 @@ def _arguments(arguments: ast.arguments) -> Iterator[ast.arg]:
 
 
 def _locals(nodes: Iterable[ast.AST]) -> set[str]:
-    """What is local anywhere in a function, the functions in it included."""
+    """The local names of a function, its inner functions included."""
     names: set[str] = set()
     for node in itertools.chain.from_iterable(map(ast.walk, nodes)):
         match node:
@@ -116,7 +116,7 @@ def _is_static(function: ast.FunctionDef) -> bool:
 
 
 class _Walker(ast.NodeVisitor):
-    """Files what it visits in `found`."""
+    """Records what it visits in `found`."""
 
     def __init__(self, found: Found, kept: dict[str, str]) -> None:
         self.found = found

@@ -11,7 +11,7 @@ from dormouse_host.bundle.scopes import Modules
 
 
 def prune(files: Modules, kept: Container[str]) -> None:
-    """Remove in place, again and again until everything that is left is asked for or in `kept`."""
+    """Remove in place until everything that is left is used or in `kept`."""
     uses = Counter(name for tree in files.values() for name in _used(tree))
     gone = True
     while gone:
@@ -26,7 +26,7 @@ def prune(files: Modules, kept: Container[str]) -> None:
 
 
 def _used(tree: ast.Module) -> list[str]:
-    """Names that occur, once for each time; what a definition says of itself (a recursion) does not count."""
+    """Names that occur, once for each time; a recursion does not count."""
     names = []
     for statement in tree.body:
         own = _defines(statement)
@@ -38,7 +38,7 @@ def _used(tree: ast.Module) -> list[str]:
 
 
 def _defines(statement: ast.stmt) -> str | None:
-    """The one name that the statement gives a meaning, where that is all it does."""
+    """The one name that the statement defines, if it does nothing else."""
     match statement:
         case ast.FunctionDef(name=name, decorator_list=[]) | ast.ClassDef(name=name, decorator_list=[]):
             return name

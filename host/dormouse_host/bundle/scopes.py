@@ -37,7 +37,7 @@ Meaning = Symbol | Foreign | Ours
 
 
 def bound(nodes: Iterable[ast.AST]) -> set[str]:
-    """The names that these statements bind in the scope they stand in."""
+    """The names that these statements bind in their scope."""
     names: set[str] = set()
     elsewhere: set[str] = set()
     rest = list(nodes)
@@ -69,13 +69,13 @@ def parameters(arguments: ast.arguments) -> set[str]:
 
 
 class Names:
-    """The top level of every module: what each of its names means, imports followed to where a thing is defined."""
+    """The top level of every module: what each of its names means, imports followed to the definition."""
 
     def __init__(self, modules: Modules) -> None:
         self._tables = {module: _table(module, tree, modules) for module, tree in modules.items()}
 
     def meaning(self, module: str, name: str) -> Meaning | None:
-        """Of a name that is not local in `module`; None for a built-in."""
+        """The meaning of a name that is not local in `module`; None for a built-in."""
         found = self._tables[module].get(name)
         while isinstance(found, Symbol) and found != Symbol(module, name):
             module, name = found.module, found.name
@@ -83,7 +83,7 @@ class Names:
         return found
 
     def attribute(self, module: str, node: ast.expr) -> Meaning | None:
-        """Of `a.b` or `a`, where that leads to a symbol through one of our modules."""
+        """The meaning of `a.b` or `a`, if it leads to a symbol through one of our modules."""
         if isinstance(node, ast.Name):
             return self.meaning(module, node.id)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -109,7 +109,7 @@ def _table(module: str, tree: ast.Module, modules: Modules) -> dict[str, Meaning
 
 
 def imported(base: str, name: str, modules: Modules) -> Meaning:
-    """What `from base import name` brings."""
+    """The meaning of `from base import name`."""
     if f"{base}.{name}" in modules:
         return Ours(f"{base}.{name}")
     return Symbol(base, name) if base in modules else Foreign(base, name)

@@ -88,7 +88,7 @@ class _Strip(ast.NodeTransformer):
         return node
 
     def _known(self, test: ast.expr) -> bool | None:
-        """What the test comes to on MicroPython, where that is certain."""
+        """The value of the test on MicroPython, if it is certain."""
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
             inner = self._known(test.operand)
             return None if inner is None else not inner

@@ -35,7 +35,7 @@ class Wifi:
     address: str = "192.168.4.20"
 
     def drop(self) -> None:
-        """The connection, if there is one, is lost now. What the board does then is the board's."""
+        """Drop the connection, if there is one. The board then reacts by itself."""
         self._dropped = True
 
     _dropped: bool = field(default=False, init=False, repr=False)
@@ -45,7 +45,7 @@ class Station:
     """The board's side. `on_event(name, **fields)` gets the events."""
 
     def __init__(self, wifi: Wifi, port: str, *, on_event: Callable[..., object]) -> None:
-        """`port`: an ESP32 joins again by itself when the connection is lost."""
+        """`port`: an ESP32 rejoins by itself when the connection is lost."""
         self._port, rejoins = port, port == "esp32"
         self.wifi = wifi
         self._rejoins = self._would_rejoin = rejoins
@@ -53,7 +53,7 @@ class Station:
         self.off()
 
     def off(self) -> None:
-        """The chip is without power, as after every reset."""
+        """Switch the chip off, as every reset does."""
         self.active = False
         self._rejoins = self._would_rejoin
         self._began: float | None = None
@@ -85,7 +85,7 @@ class Station:
         return "up"
 
     def turn(self) -> bool:
-        """Let the script go on. True when the connection has been lost or left just now."""
+        """Advance the script. Was the connection lost or left just now?"""
         if self._left:
             self._left = False
             return True
@@ -114,7 +114,7 @@ class Station:
         return 0.02 if not self._was_up else 0.05
 
     def ask(self, what: str, *arguments: Any) -> Any:
-        """What the module `network` asks for."""
+        """Answer a query of the module `network`."""
         if what == "power":
             if not arguments[0]:
                 left = self._was_up

@@ -14,5 +14,5 @@ def water(wake, s):
 
 @telemetry()
 def climate(wake):
-    """A record as it is typical."""
+    """A typical record."""
     return {"t": 21.5, "vbat": 3.91}

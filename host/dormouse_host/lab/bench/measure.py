@@ -23,7 +23,7 @@ _numbers = itertools.count(1)
 
 
 class Bench:
-    """A mosquitto with stock limits, in clear and with TLS, and a folder for devices. A context manager."""
+    """A mosquitto with its default limits, in clear and with TLS, and a folder for devices. A context manager."""
 
     def __init__(self, program: Path) -> None:
         memory = Path("/dev/shm")  # flash has a column of its own: this machine's disk should cost a wake nothing
@@ -41,7 +41,7 @@ class Bench:
 
     @property
     def address(self) -> BrokerAddress:
-        """Where it listens in clear."""
+        """The address without TLS."""
         return self.broker.address
 
     def __enter__(self) -> Self:
@@ -129,7 +129,7 @@ def smallest_heap(bench: Bench, style: Style, case: tuple[int, int], *, rom: boo
 
 
 def passes(bench: Bench, style: Style, case: tuple[int, int], heap: int, rom: bool) -> bool:
-    """Does a wake with `heap` KiB get all of it done?"""
+    """Does a wake with `heap` KiB finish all its work?"""
     subject = _new(bench, style)
     with Collector(bench.address, subject.id) as collector:
         subject.prime(bench.address, case[1])

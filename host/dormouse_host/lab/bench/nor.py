@@ -33,7 +33,7 @@ class Board(Port):
 
 
 def main():
-    """Mount, live one wake, tell."""
+    """Mount, run one wake, print the figures."""
     flash = norflash.NorFlash(open(IMAGE, "r+b"), BLOCKS)
     sys.path.insert(0, FOLDER)
     try:

@@ -51,7 +51,7 @@ class Conversation:
         return [chunk for chunk in self.chunks if not chunk.up]
 
     def round_trips(self) -> int:
-        """TCP's handshake, and the longest chain in which each chunk was sent after the one before it had come."""
+        """TCP's handshake, and the longest chain in which each chunk was sent after the last one had arrived."""
         turn: dict[int, int] = {}
         for chunk in sorted(self.chunks, key=lambda c: c.came):
             earlier = [turn[id(c)] for c in self.chunks if c.up != chunk.up and c.went <= chunk.came and id(c) in turn]

@@ -31,7 +31,7 @@ _PROGRAM = 32  # bytes that the flash of an ESP32 programs at once
 
 
 class Collector:
-    """Everything that a device says, counted by a client of ours. A context manager."""
+    """Counts everything that a device sends, by a client of ours. A context manager."""
 
     def __init__(self, address: BrokerAddress, device: str) -> None:
         self.results: dict[str, int] = {}
@@ -58,7 +58,7 @@ class Collector:
             self._changed.notify_all()
 
     def publish(self, device: str, commands: int) -> None:
-        """Queue so many commands for the sleeping device; each acknowledged by the broker when this returns."""
+        """Queue commands for the sleeping device; the broker has acknowledged each when this returns."""
         topic = protocol.topic(protocol.ROOT, device, protocol.CMD)
         state = self.state or "plain"
         expires = int(time.time()) + 86400  # as long as today's: the digits are among the bytes that are counted
@@ -71,7 +71,7 @@ class Collector:
             info.wait_for_publish(30)
 
     def wait(self, commands: int, records: int, seconds: float = 60) -> None:
-        """HostError unless so many results and records have come, each once."""
+        """HostError unless so many results and records arrived, each once."""
         with self._changed:
             self._changed.wait_for(lambda: len(self.results) >= commands and len(self.records) >= records, seconds)
             twice = [*self.results.values(), *self.records.values()]
@@ -89,7 +89,7 @@ class Collector:
 
 
 class Subject:
-    """A device in `folder`. `heap` is what its interpreter gets."""
+    """A device in `folder`. `heap`: of its interpreter."""
 
     def __init__(self, folder: Path, style: Style, device: str) -> None:
         self.folder, self.style, self.id = folder, style, device
@@ -103,7 +103,7 @@ class Subject:
             shutil.copyfile(_HERE / "app.py", folder / "app.py")
 
     def configure(self, address: BrokerAddress) -> None:
-        """Write config.json of ours."""
+        """Write config.json of our agent."""
         if self.ca:
             (self.folder / "ca.der").write_bytes(self.ca)
         config = {
@@ -118,7 +118,7 @@ class Subject:
         (self.folder / "config.json").write_text(json.dumps(config))
 
     def prime(self, address: BrokerAddress, records: int) -> None:
-        """A first wake, so that the broker knows the session; then all records but those that the next wake takes."""
+        """Run a first wake, so that the broker has the session; then all records but those that the next wake takes."""
         self._records = records
         if self.ours:
             self.configure(address)
