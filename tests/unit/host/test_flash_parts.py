@@ -81,7 +81,7 @@ def test_a_virtual_board_is_known_by_its_port_alone(tmp_path):
 def test_a_real_board_is_not_sent_to_itself(host):
     """Refused with this machine's own addresses, for a real board only."""
     device = DeviceFiles({}, {}, {"host": host})
-    with pytest.raises(HostError, match=r"that is the board itself; this machine") as caught:
+    with pytest.raises(HostError, match=r"this is the board itself; this machine") as caught:
         flash.check_broker(Place("/dev/ttyACM0", lambda: [ACM]), device)
     assert caught.value.code == 2
     flash.check_broker(Place("socket://127.0.0.1:4000", list), device)
@@ -108,11 +108,11 @@ def test_a_wake_that_connected_and_ended_is_a_success():
 @pytest.mark.parametrize(
     "stage, words",
     [
-        ("ap", "no access point called home"),
+        ("ap", "no access point home found"),
         ("password", "refuses the Wi-Fi password"),
         ("address", "DHCP gave no address"),
-        ("dns", "the name broker.lan has no address"),
-        ("connect", "nothing takes connections at broker.lan:1883"),
+        ("dns", "broker.lan cannot be resolved"),
+        ("connect", "no connection to broker.lan:1883"),
         ("tls", "TLS with broker.lan failed"),
         ("connack", "the broker refuses the device"),
         ("subscribe", "does not permit this device to read"),
