@@ -12,8 +12,8 @@ from dormouse.errors import ProtocolError
 from dormouse.signing import SIZE
 from dormouse.standard import Standard
 from dormouse_host.errors import HostError
+from dormouse_host.ledger.queries import CREDENTIALS, DeviceView
 from dormouse_host.ledger.rules import Row, payload
-from dormouse_host.ledger.views import CREDENTIALS, DeviceView
 
 _LONGEST_STATE = "x" * 12  # of a device that has not yet said its own
 _TYPES = {"int", "float", "str", "bool", "list", "dict"}

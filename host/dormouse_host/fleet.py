@@ -21,10 +21,10 @@ from dormouse_host import catalogues, orders
 from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.database import missing
-from dormouse_host.ledger.records import COLUMNS, MORE, LogLine
+from dormouse_host.ledger.outbound import RelayView
+from dormouse_host.ledger.queries import COLUMNS, MORE, CommandView, DeviceView, LogLine
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
-from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
 
 if TYPE_CHECKING:
     from dormouse_host.relay.relay import Relay

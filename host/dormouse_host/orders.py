@@ -12,7 +12,7 @@ from dormouse.errors import ConfigError
 from dormouse_host import catalogues
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.entry import Order
-from dormouse_host.ledger.views import CREDENTIALS, DeviceView
+from dormouse_host.ledger.queries import CREDENTIALS, DeviceView
 
 _LONGEST = 10 * 366 * 86400  # seconds that a command may wait
 

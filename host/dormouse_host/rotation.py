@@ -33,7 +33,7 @@ from dormouse_host.broker.setup import BrokerFolder
 from dormouse_host.errors import HostError
 from dormouse_host.fleet import LOOK
 from dormouse_host.ledger.entry import Order
-from dormouse_host.ledger.views import CommandView
+from dormouse_host.ledger.queries import CommandView
 
 _HELD, _USED = "on trial", "in use"  # what the device answers: it holds the new one; it has connected with it
 _ASKS = 6  # how often it is asked whether it has

@@ -22,7 +22,7 @@ from dormouse.signing import Signer
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import rows
 from dormouse_host.ledger.entry import Order
-from dormouse_host.ledger.outward import Ack
+from dormouse_host.ledger.outbound import Ack
 from dormouse_host.ledger.store import Incoming, Ledger
 
 DEVICES = [f"d{number}" for number in range(6)]

@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from dormouse import protocol
 from dormouse_host.ledger.entry import Order
-from dormouse_host.ledger.outward import Ack
+from dormouse_host.ledger.outbound import Ack
 from dormouse_host.ledger.store import Incoming, Ledger
 from proofs.scale.plant import Settings
 from proofs.scale.run import measure

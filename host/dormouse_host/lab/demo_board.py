@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dormouse_host.console import Console
 from dormouse_host.errors import HostError
-from dormouse_host.ledger.views import CommandView
+from dormouse_host.ledger.queries import CommandView
 from dormouse_host.virtual.device import VirtualDevice, WakeLog
 from dormouse_host.virtual.kind import load
 

@@ -5,6 +5,7 @@ own for each device, so that whatever a device says is about itself alone; under
 what is already numbered keeps its id.
 """
 
+import secrets
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from dormouse import protocol
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import names, rows, rules, schema
+from dormouse_host.ledger import rows, rules, schema
 from dormouse_host.ledger.rows import C, Changes, D
 
 N, L = schema.numbers.c, schema.names.c
 _NAME = select(L.name).where(L.device == bindparam("device"))  # made once
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789x"  # 32, without those that look alike
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def rename(connection: Connection, device: str, now: float, why: str) -> None:
     """A new name for this device, which is locked, and for new commands only. What this ledger alone had called
     cancelled or expired for it is unknown now: hours that it does not know of may have published that.
     """
-    new = {"name": names.ledger(), "since": now, "why": why}
+    new = {"name": ledger_name(), "since": now, "why": why}
     connection.execute(update(schema.names).where(L.device == device).values(new))
     ours = (C.device == device, C.alone, C.guess, C.status.in_((protocol.CANCELLED, protocol.EXPIRED)))
     alone = rows.load(connection, *ours)
@@ -85,7 +87,7 @@ def enter(connection: Connection, orders: Sequence[Order], now: float) -> list[s
         ledger, number = following[order.device]
         entered.append(
             {
-                "u": names.command(),
+                "u": command_name(),
                 "device": order.device,
                 "ledger": ledger,
                 "number": number,
@@ -144,7 +146,7 @@ def _names(connection: Connection, devices: Sequence[str], now: float) -> dict[s
     known: dict[str, str] = {}
     for device, ledger in connection.execute(select(L.device, L.name).where(L.device.in_(devices))):
         known[device] = ledger
-    new = {device: names.ledger() for device in devices if device not in known}
+    new = {device: ledger_name() for device in devices if device not in known}
     if new:
         entered = [{"device": device, "name": new[device], "since": now, "why": "new"} for device in new]
         connection.execute(insert(schema.names), entered)
@@ -165,3 +167,20 @@ def cancel(connection: Connection, command: str, now: float) -> rules.Row | None
     if changes.save(connection, now):
         rows.make_due(connection, device)
     return found[0]
+
+
+# ---- random names
+
+
+def _random(length: int) -> str:
+    return "".join(_LETTERS[byte & 31] for byte in secrets.token_bytes(length))
+
+
+def command_name() -> str:
+    """A command's own name, which `dormouse send` prints."""
+    return _random(10)
+
+
+def ledger_name() -> str:
+    """A ledger's name, part of every id that it gives."""
+    return _random(8)

@@ -20,7 +20,7 @@ from dormouse_host import tls
 from dormouse_host.address import BrokerAddress
 from dormouse_host.broker import bounded
 from dormouse_host.errors import HostError
-from dormouse_host.ledger.outward import Ack, Outgoing
+from dormouse_host.ledger.outbound import Ack, Outgoing
 from dormouse_host.ledger.store import Incoming
 
 _CONNECT_WITHIN = 6.0  # seconds for TCP and CONNACK

@@ -22,7 +22,7 @@ from dormouse_host.flash.flash import Flashed
 from dormouse_host.flash.ports import Place
 from dormouse_host.fleet import Fleet
 from dormouse_host.lab.demo_device import Event, parse
-from dormouse_host.ledger.views import CommandView
+from dormouse_host.ledger.queries import CommandView
 from dormouse_host.virtual.board import VirtualBoard, Wifi
 
 _EVERY = 60  # seconds between two wakes: at 1000 times the speed, a sixteenth of a second

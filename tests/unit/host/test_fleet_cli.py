@@ -19,9 +19,8 @@ from dormouse_host.broker.client import Publisher
 from dormouse_host.cli import app, options
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import schema
-from dormouse_host.ledger.records import COLUMNS
+from dormouse_host.ledger.queries import COLUMNS, DeviceView
 from dormouse_host.ledger.store import Incoming
-from dormouse_host.ledger.views import DeviceView
 
 CATALOGUE = {"commands": [["water", [["s", "int"], ["note", ["str", ""]]], 60, False]], "standard": ["ping"]}
 

@@ -18,9 +18,9 @@ from sqlalchemy import event, text
 
 from dormouse import protocol
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import entry, relays, rows, schema
+from dormouse_host.ledger import entry, outbound, rows, schema
 from dormouse_host.ledger.entry import Order
-from dormouse_host.ledger.outward import Ack
+from dormouse_host.ledger.outbound import Ack
 from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.ledger.telemetry import follow
 from support.ledgers import sqlite_only
@@ -270,7 +270,7 @@ def test_a_relay_that_is_alive_keeps_its_name_and_a_dead_one_loses_it(ledger, cl
 def test_a_killed_relay_comes_back_at_once_even_with_its_old_process_number(ledger, monkeypatch):
     """In a container that is started again every relay is process 1 of the same host."""
     ledger.register("r")
-    monkeypatch.setattr(relays, "_ours", set())
+    monkeypatch.setattr(outbound, "_ours", set())
     ledger.register("r")
 
 

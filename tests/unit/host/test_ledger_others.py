@@ -18,7 +18,7 @@ from dormouse import protocol
 from dormouse.signing import Signer
 from dormouse_host.ledger import migrations, schema
 from dormouse_host.ledger.entry import Order
-from dormouse_host.ledger.outward import Outgoing
+from dormouse_host.ledger.outbound import Outgoing
 from dormouse_host.ledger.store import Incoming, Ledger
 
 KEY = "5a" * 32

@@ -1,9 +1,12 @@
-"""What comes from the devices: stored, and what it means for their commands.
+"""What comes from the devices: results, reports and end records are stored, and what they mean for commands is decided.
+
+A report counts only where it is newer than all that was heard: the first of a state, or a higher wake of the present
+one; what may be a repetition makes the ledger ask, and the device's own answer decides. A report also shows the hash
+of the device's catalogue: one that is not stored costs the device one `describe`, whatever its answer, unless nobody
+will ever learn the answer (unknown).
 
 Must stay true: storing anything twice changes nothing; a command is settled by an answer to its own bytes and by
-nothing else; what a device says touches no other device. A report counts only where it is newer than all that was
-heard: the first of a state, or a higher wake of the present one; what may be a repetition makes the ledger ask, and the
-device's own answer decides.
+nothing else; what a device says touches no other device.
 """
 
 import hashlib
@@ -15,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from dormouse import protocol
-from dormouse_host.ledger import catalogue, entry, messages, names, rows, rules, schema, strangers, telemetry
+from dormouse_host.ledger import entry, messages, rows, rules, schema, strangers, telemetry
 from dormouse_host.ledger.contention import Busy
 from dormouse_host.ledger.rows import C, Changes, D, Device
 from dormouse_host.ledger.rules import End, Heard
@@ -23,6 +26,8 @@ from dormouse_host.ledger.rules import End, Heard
 E, N, L, R, G = schema.ends.c, schema.numbers.c, schema.names.c, schema.reports.c, schema.left.c
 REPORT = "report"  # the command that a device answers with its wake report
 WIPED = "the device's memory was wiped"
+DESCRIBE = "describe"
+_ASKED = "?"  # before the hash of a catalogue that was asked for and has not come
 # Made once: SQLAlchemy takes longer to build a statement than SQLite to execute it.
 _MINE = C.device == bindparam("device")
 _OPEN = rows.query(_MINE, C.open)
@@ -120,7 +125,7 @@ def results(
 
 
 def _stored(device: Device, answer: messages.Result, now: float) -> dict[str, Any]:
-    text = answer.text if answer.id else f"{answer.text} {names.command()}"
+    text = answer.text if answer.id else f"{answer.text} {entry.command_name()}"
     return {
         "device": device.id,
         "at": now,
@@ -159,8 +164,8 @@ def _take(connection: Connection, device: Device, row: rules.Row, answer: messag
         return
     row.value = messages.dump(answer.value)
     value = answer.value if isinstance(answer.value, dict) else {}
-    if row.do == catalogue.DESCRIBE:
-        catalogue.learn(connection, device, value, row.value)
+    if row.do == DESCRIBE:
+        _learn_catalogue(connection, device, value, row.value)
     if row.do == telemetry.RESEND:
         asked, dropped = json.loads(row.args or "{}"), value.get("dropped")
         if isinstance(dropped, int):
@@ -236,7 +241,7 @@ def _obey(
     device.state, device.wake = said.state, said.wake
     if said.end:
         end(connection, device, said.end, session, now, repeated=True)
-    catalogue.ask(connection, device, messages.catalogue_hash(said.fields), now)
+    _ask_catalogue(connection, device, messages.catalogue_hash(said.fields), now)
 
 
 def _leave(connection: Connection, device: Device, state: str, now: float) -> None:
@@ -312,3 +317,32 @@ def _judge(connection: Connection, device: Device, record: End, session: str | N
     changes.save(connection, now, f"wake {record.wake}")
     if any(row.waits for row in found):
         rows.make_due(connection, device.id)
+
+
+# ---- the catalogue
+
+
+def _learn_catalogue(connection: Connection, device: Device, value: Any, text: str) -> None:
+    """A device has answered `describe` with `value`, which is `text` as JSON."""
+    if not isinstance(value, dict) or not isinstance(value.get("commands"), list):
+        return
+    report = connection.execute(select(D.report).where(D.id == device.id)).scalar()
+    device.catalogue_hash = messages.catalogue_hash(json.loads(report)) if report else None
+    known = {"catalogue": text, "catalogue_hash": device.catalogue_hash}
+    connection.execute(update(schema.devices).where(D.id == device.id).values(known))
+
+
+def _ask_catalogue(connection: Connection, device: Device, reported: str | None, now: float) -> None:
+    """A report of this device said `reported` as its catalogue's hash: have it described, where that isn't stored."""
+    if reported is None or reported == device.catalogue_hash:
+        return
+    asked = _ASKED + reported
+    describes = select(C.open, C.status).where(C.device == device.id, C.do == DESCRIBE).order_by(C.n.desc()).limit(1)
+    if device.catalogue_hash == asked:
+        last = connection.execute(describes).first()
+        if last and (last.open or last.status != protocol.UNKNOWN):
+            return
+    device.catalogue_hash = asked
+    connection.execute(update(schema.devices).where(D.id == device.id).values(catalogue_hash=asked))
+    if not connection.execute(describes.where(C.open)).first():
+        entry.enter(connection, [entry.Order(device.id, DESCRIBE)], now)

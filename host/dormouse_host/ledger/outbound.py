@@ -1,25 +1,34 @@
-"""What goes to the broker: the relay's claim on a device's commands, and the broker's PUBACKs.
+"""What leaves the ledger for the broker: relays claim commands that may be published, and report the broker's PUBACKs.
 
 Must stay true: "publishing" is committed before the caller gets the bytes; a device's commands go to the relay that
-has it on lease; what can't go now is not looked at again until something about its device has changed.
+has it on lease; what cannot go now is not looked at again until something about its device has changed; of two live
+relays one name belongs to the one that had it first; a relay acts on its name and its devices as the instance that it
+is (host, process and a random part), never as another that has the name by now.
 """
 
 import itertools
+import os
+import secrets
+import socket
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, or_, select
+from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
 
 from dormouse import protocol
-from dormouse_host.ledger import rows, rules
+from dormouse_host.errors import HostError
+from dormouse_host.ledger import rows, rules, schema
 from dormouse_host.ledger.keys import Signatures
 from dormouse_host.ledger.rows import C, Changes, D
 
 LEASE = 30.0  # seconds that a relay has a device for itself after it last published to it
 _LOOK = 8 * protocol.WINDOW  # open commands that are looked at in one transaction: more than one device may have out
 _EXPIRING = 1000
+ALIVE = 30.0  # seconds after its last sign of life that a relay counts as alive
+_ours: set[str] = set()  # the instances of this process
+RELAYS = schema.relays.c
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,16 @@ class Outgoing:
     device: str
     payload: bytes
     lifetime: int | None
+
+
+@dataclass(frozen=True)
+class RelayView:
+    """A relay. `instance` is its host, process and a random part; `until` is when it counts as dead without a sign."""
+
+    name: str
+    instance: str
+    until: float
+    alive: bool
 
 
 class Ack(NamedTuple):
@@ -167,3 +186,75 @@ def acknowledged(connection: Connection, acks: Sequence[Ack], now: float) -> Non
                 elif device:
                     rules.acknowledged(row, ack.times, device.seq)
         changes.save(connection, now)
+
+
+# ---- relays
+
+
+def register(connection: Connection, relay: str, now: float) -> str:
+    """Be the only live relay of this name. Returns the instance; HostError where another is."""
+    mine = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+    there, alive = _registered(connection, relay, now)
+    if alive:
+        raise HostError(f"a relay named {relay} is alive ({there}): choose another --name", 2)
+    connection.execute(delete(schema.relays).where(RELAYS.name == relay))
+    connection.execute(insert(schema.relays).values(name=relay, instance=mine, until=now + ALIVE))
+    _ours.add(mine)
+    return mine
+
+
+def keep_alive(connection: Connection, relay: str, instance: str, now: float) -> bool:
+    """A sign of life. False where another relay has taken the name."""
+    mine = update(schema.relays).where(RELAYS.name == relay, RELAYS.instance == instance)
+    return connection.execute(mine.values(until=now + ALIVE)).rowcount == 1
+
+
+def release(connection: Connection, relay: str, instance: str) -> None:
+    """This instance ends: others may have its devices at once. Nothing where another has taken its name."""
+    if connection.execute(delete(schema.relays).where(RELAYS.name == relay, RELAYS.instance == instance)).rowcount:
+        rows.count_on(connection, rows.lock_where(connection, D.relay == relay), relay=None)
+
+
+def forget_relay(connection: Connection, relay: str, now: float) -> None:
+    """A relay that will not come back: others may have its devices. HostError where it is alive."""
+    instance, alive = _registered(connection, relay, now)
+    if alive:
+        raise HostError(f"relay {relay} is alive: stop it first", 2)
+    if instance:
+        release(connection, relay, instance)
+
+
+def relays(connection: Connection, now: float) -> list[RelayView]:
+    """The relays that have worked on this ledger and were not stopped in order."""
+    found = connection.execute(
+        select(RELAYS.name, RELAYS.instance, RELAYS.until).order_by(rows.in_order(connection, RELAYS.name))
+    )
+    return [RelayView(name, instance, until, _is_alive(instance, until, now)) for name, instance, until in found]
+
+
+def _registered(connection: Connection, relay: str, now: float) -> tuple[str | None, bool]:
+    """The instance that has a relay's name, if any, and whether it is alive; the name is locked."""
+    rows.lock_name(connection, f"relay {relay}")
+    there = connection.execute(select(RELAYS.instance, RELAYS.until).where(RELAYS.name == relay)).first()
+    return (there.instance, _is_alive(there.instance, there.until, now)) if there else (None, False)
+
+
+def _is_alive(instance: str, until: float, now: float) -> bool:
+    return until > now and not _is_dead(instance)
+
+
+def _is_dead(instance: str) -> bool:
+    """Was it a process of this machine, and is it gone?"""
+    host, _, rest = instance.partition("/")
+    if host != socket.gethostname():
+        return False
+    try:
+        pid = int(rest.partition("/")[0])
+        if pid == os.getpid():  # in a container each one is number 1
+            return instance not in _ours
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError):
+        return False
+    return False
