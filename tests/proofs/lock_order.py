@@ -90,7 +90,7 @@ class Worker:
 
     def open_names(self) -> list[str]:
         with self.ledger.database.reading() as connection:
-            newest = select(rows.C.u).where(rows.C.open).order_by(rows.C.n.desc()).limit(20)
+            newest = select(rows.commands.name).where(rows.commands.open).order_by(rows.commands.key.desc()).limit(20)
             return list(connection.execute(newest).scalars())
 
     def cancel(self) -> None:
@@ -132,7 +132,7 @@ class Worker:
         claimed = self.ledger.claim(self.name, self.name, self.dice.randint(1, 20))
         self.sent += claimed
         if claimed:
-            self.ledger.acknowledged([Ack(one.n, one.times, self.dice.random() < 0.9) for one in claimed])
+            self.ledger.acknowledged([Ack(one.key, one.times, self.dice.random() < 0.9) for one in claimed])
 
     def prune(self) -> None:
         self.ledger.prune(time.time() - 1, dry=self.dice.random() < 0.2, on_progress=lambda *_: None)

@@ -27,7 +27,7 @@ def backwards() -> None:
 
 def unordered_followers() -> None:
     """Plant: whoever settles a command waits for its followers' devices, as they come."""
-    due = update(schema.devices).where(rows.D.id.in_(rows._FOLLOWERS)).values(due=True)
+    due = update(schema.devices).where(rows.devices.id.in_(rows._FOLLOWERS)).values(due=True)
 
     def wake(self, connection, settled):
         for names in rows.chunks(settled):

@@ -21,14 +21,14 @@ from dormouse import protocol
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import rows, rules, schema
 from dormouse_host.ledger.keys import Signatures
-from dormouse_host.ledger.rows import C, Changes, D
+from dormouse_host.ledger.rows import Changes, commands, devices
 
 LEASE = 30.0  # seconds that a relay has a device for itself after it last published to it
 _LOOK = 8 * protocol.WINDOW  # open commands that are looked at in one transaction: more than one device may have out
 _EXPIRING = 1000
 ALIVE = 30.0  # seconds after its last sign of life that a relay counts as alive
 _ours: set[str] = set()  # the instances of this process
-RELAYS = schema.relays.c
+relays = schema.relays.c
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Outgoing:
     seconds is for the broker, None without an expiry.
     """
 
-    n: int
+    key: int
     times: int
     device: str
     payload: bytes
@@ -57,19 +57,19 @@ class RelayView:
 class Ack(NamedTuple):
     """One PUBACK: to which command (its key), to which of its publishes, and whether the broker took it."""
 
-    n: int
+    key: int
     times: int
     taken: bool
 
 
 def expire(connection: Connection, now: float) -> None:
     """Withdraw what is overdue."""
-    overdue = (C.open, C.expires <= now, C.void.is_(None))
-    devices = connection.execute(select(C.device).where(*overdue).limit(rows.CHUNK)).scalars()
-    locked = list(rows.lock_all(connection, devices))
+    overdue = _overdue(now)
+    late = connection.execute(select(commands.device).where(*overdue).limit(rows.CHUNK)).scalars()
+    locked = list(rows.lock_all(connection, late))
     if not locked:
         return
-    found = rows.load(connection, C.device.in_(locked), *overdue, limit=_EXPIRING)
+    found = rows.load(connection, commands.device.in_(locked), *overdue, limit=_EXPIRING)
     changes = Changes(found)
     for row in found:
         rules.withdraw(row, protocol.EXPIRED)
@@ -79,28 +79,31 @@ def expire(connection: Connection, now: float) -> None:
 
 def overdue(connection: Connection, now: float) -> bool:
     """Is there anything for `expire` to do?"""
-    return (
-        connection.execute(select(C.n).where(C.open, C.expires <= now, C.void.is_(None)).limit(1)).first() is not None
-    )
+    return connection.execute(select(commands.key).where(*_overdue(now)).limit(1)).first() is not None
+
+
+def _overdue(now: float) -> tuple[ColumnElement[bool], ...]:
+    return commands.open, commands.expires <= now, commands.void.is_(None)
 
 
 def due(connection: Connection, relay: str, now: float) -> bool:
     """Are there devices that this relay should look at?"""
-    return connection.execute(select(D.id).where(*_due(relay, now)).limit(1)).first() is not None
+    return connection.execute(select(devices.id).where(*_due(relay, now)).limit(1)).first() is not None
 
 
 def _due(relay: str, now: float) -> tuple[ColumnElement[bool], ...]:
-    return D.due, D.state.is_not(None), or_(D.relay.is_(None), D.relay == relay, D.relay_until < now)
+    free = or_(devices.relay.is_(None), devices.relay == relay, devices.relay_until < now)
+    return devices.due, devices.state.is_not(None), free
 
 
 def claim(connection: Connection, relay: str, session: str, now: float, room: int, window: int) -> list[Outgoing]:
     """At most `room` commands to publish now, marked as publishing. Some devices' at a time: all of them in the same
     few statements, however many they are.
     """
-    devices = rows.lock_free(connection, *_due(relay, now), limit=min(room, rows.CHUNK))
-    if not devices:
+    locked = rows.lock_free(connection, *_due(relay, now), limit=min(room, rows.CHUNK))
+    if not locked:
         return []
-    found = _open_commands(connection, devices)
+    found = _open_commands(connection, locked)
     every = [row for some in found.values() for row in some]
     changes = Changes(every)
     settled = _settled(connection, every)
@@ -108,7 +111,7 @@ def claim(connection: Connection, relay: str, session: str, now: float, room: in
     outgoing: list[Outgoing] = []
     done: list[rows.Device] = []
     more: list[rows.Device] = []
-    for device in devices:
+    for device in locked:
         if device.id not in found or len(outgoing) >= room:
             break  # it stays due, and free
         left = room - len(outgoing)
@@ -122,11 +125,11 @@ def claim(connection: Connection, relay: str, session: str, now: float, room: in
     return outgoing
 
 
-def _open_commands(connection: Connection, devices: Sequence[rows.Device]) -> dict[str, list[rules.Row]]:
+def _open_commands(connection: Connection, locked: Sequence[rows.Device]) -> dict[str, list[rules.Row]]:
     """The open commands of the first of these devices: of as many as fit into _LOOK rows, and of one at least that has
     any. One without any is there with none, so that it is done with.
     """
-    found: dict[str, list[rules.Row]] = {device.id: [] for device in devices}
+    found: dict[str, list[rules.Row]] = {device.id: [] for device in locked}
     looked_at = rows.by_device(connection, list(found), _LOOK)
     for row in looked_at:
         found[row.device].append(row)
@@ -135,7 +138,7 @@ def _open_commands(connection: Connection, devices: Sequence[rows.Device]) -> di
     last = looked_at[-1].device  # there may be more of it
     whole = {device: found[device] for device in itertools.takewhile(lambda device: device != last, found)}
     if looked_at[0].device == last:
-        forget = (C.device == last, C.open, C.do == rules.FORGET, C.n > looked_at[-1].n)
+        forget = (commands.device == last, commands.open, commands.do == rules.FORGET, commands.key > looked_at[-1].key)
         whole[last] = found[last] + rows.load(connection, *forget, limit=10)
     return whole
 
@@ -155,14 +158,15 @@ def _claim(
     rules.claim(row, device.seq, relay, session, state)
     lifetime = None if row.void or row.expires is None else max(1, int(row.expires - now))
     payload = signatures.signed(device.id, protocol.CMD, rules.payload(row, state, row.void))
-    return Outgoing(row.n, row.published, device.id, payload, lifetime)
+    return Outgoing(row.key, row.published, device.id, payload, lifetime)
 
 
 def _settled(connection: Connection, found: Sequence[rules.Row]) -> set[str]:
     """Of the commands that `found` wait for, those that they need not wait for any more."""
     settled = {row.after for row in found if row.after and not row.claimed}
     for names in rows.chunks(settled):
-        settled -= set(connection.execute(select(C.u).where(C.u.in_(names), C.open)).scalars())
+        still_open = select(commands.name).where(commands.name.in_(names), commands.open)
+        settled -= set(connection.execute(still_open).scalars())
     return settled
 
 
@@ -170,17 +174,17 @@ def acknowledged(connection: Connection, acks: Sequence[Ack], now: float) -> Non
     """The broker's PUBACKs."""
     taken: dict[int, list[Ack]] = defaultdict(list)
     for ack in acks:
-        taken[ack.n].append(ack)
-    devices: set[str] = set()
+        taken[ack.key].append(ack)
+    published: set[str] = set()
     for keys in rows.chunks(taken):
-        devices.update(connection.execute(select(C.device).where(C.n.in_(keys)).distinct()).scalars())
-    locked = rows.lock_all(connection, devices)
+        published.update(connection.execute(select(commands.device).where(commands.key.in_(keys)).distinct()).scalars())
+    locked = rows.lock_all(connection, published)
     for keys in rows.chunks(taken):
-        found = rows.load(connection, C.n.in_(keys))
+        found = rows.load(connection, commands.key.in_(keys))
         changes = Changes(found)
         for row in found:
             device = locked.get(row.device)
-            for ack in taken[row.n]:
+            for ack in taken[row.key]:
                 if not ack.taken:
                     rules.refused(row, ack.times)
                 elif device:
@@ -197,7 +201,7 @@ def register(connection: Connection, relay: str, now: float) -> str:
     there, alive = _registered(connection, relay, now)
     if alive:
         raise HostError(f"a relay named {relay} is alive ({there}): choose another --name", 2)
-    connection.execute(delete(schema.relays).where(RELAYS.name == relay))
+    connection.execute(delete(schema.relays).where(relays.name == relay))
     connection.execute(insert(schema.relays).values(name=relay, instance=mine, until=now + ALIVE))
     _ours.add(mine)
     return mine
@@ -205,14 +209,14 @@ def register(connection: Connection, relay: str, now: float) -> str:
 
 def keep_alive(connection: Connection, relay: str, instance: str, now: float) -> bool:
     """A sign of life. False where another relay has taken the name."""
-    mine = update(schema.relays).where(RELAYS.name == relay, RELAYS.instance == instance)
+    mine = update(schema.relays).where(relays.name == relay, relays.instance == instance)
     return connection.execute(mine.values(until=now + ALIVE)).rowcount == 1
 
 
 def release(connection: Connection, relay: str, instance: str) -> None:
     """This instance ends: others may have its devices at once. Nothing where another has taken its name."""
-    if connection.execute(delete(schema.relays).where(RELAYS.name == relay, RELAYS.instance == instance)).rowcount:
-        rows.count_on(connection, rows.lock_where(connection, D.relay == relay), relay=None)
+    if connection.execute(delete(schema.relays).where(relays.name == relay, relays.instance == instance)).rowcount:
+        rows.count_on(connection, rows.lock_where(connection, devices.relay == relay), relay=None)
 
 
 def forget_relay(connection: Connection, relay: str, now: float) -> None:
@@ -224,10 +228,10 @@ def forget_relay(connection: Connection, relay: str, now: float) -> None:
         release(connection, relay, instance)
 
 
-def relays(connection: Connection, now: float) -> list[RelayView]:
+def relay_views(connection: Connection, now: float) -> list[RelayView]:
     """The relays that have worked on this ledger and were not stopped in order."""
     found = connection.execute(
-        select(RELAYS.name, RELAYS.instance, RELAYS.until).order_by(rows.in_order(connection, RELAYS.name))
+        select(relays.name, relays.instance, relays.until).order_by(rows.in_order(connection, relays.name))
     )
     return [RelayView(name, instance, until, _is_alive(instance, until, now)) for name, instance, until in found]
 
@@ -235,7 +239,7 @@ def relays(connection: Connection, now: float) -> list[RelayView]:
 def _registered(connection: Connection, relay: str, now: float) -> tuple[str | None, bool]:
     """The instance that has a relay's name, if any, and whether it is alive; the name is locked."""
     rows.lock_name(connection, f"relay {relay}")
-    there = connection.execute(select(RELAYS.instance, RELAYS.until).where(RELAYS.name == relay)).first()
+    there = connection.execute(select(relays.instance, relays.until).where(relays.name == relay)).first()
     return (there.instance, _is_alive(there.instance, there.until, now)) if there else (None, False)
 
 

@@ -7,14 +7,14 @@ credentials are shown to nobody.
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, cast, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import entry, rows, rules, schema
-from dormouse_host.ledger.rows import C, D
+from dormouse_host.ledger.rows import commands, devices
 
 CREDENTIALS = ("set_password", "set_certificate")  # the commands whose arguments nobody is shown
 MORE = "more"  # the column of a table for what has none of its own, as JSON
@@ -26,6 +26,11 @@ COLUMNS = {  # of what can be exported, as a table
         *("catalogue", "failures", "app", "signed", "refused", "dates", "undone", "last", "end", MORE),
     ),
 }
+events, groups, reports = schema.command_events.c, schema.groups.c, schema.reports.c
+results, telemetry, streams = schema.results.c, schema.telemetry.c, schema.telemetry_streams.c
+_RESULTS = select(
+    *(results.device, results.at, results.command, results.id, results.do, results.status, results.why, results.value)
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class CommandView:
     id: str | None
     status: str
     final: bool
-    guess: bool
+    provisional: bool
     void: str | None
     value: Any
     why: str | None
@@ -107,15 +112,15 @@ class Queries:
         with self._reading() as connection:
             found: dict[str, CommandView] = {}
             for some in rows.chunks(names):
-                found.update(
-                    {row.u: _command(row) for row in connection.execute(select(schema.commands).where(C.u.in_(some)))}
-                )
+                there = connection.execute(select(schema.commands).where(commands.name.in_(some)))
+                found.update({row.name: _command(row) for row in there})
             return found
 
     def counts(self) -> dict[str, int]:
         """How many commands there are of each status."""
         with self._reading() as connection:
-            return {row[0]: row[1] for row in connection.execute(select(C.status, func.count()).group_by(C.status))}
+            counted = connection.execute(select(commands.status, func.count()).group_by(commands.status))
+            return {row[0]: row[1] for row in counted}
 
     def devices(self, only: str | None = None) -> list[DeviceView]:
         """Every device, or one; HostError where that isn't known."""
@@ -127,58 +132,56 @@ class Queries:
     def views(self, only: str | None = None) -> list[DeviceView]:
         """Every device, or one, or none where that isn't known."""
         with self._reading() as connection:
-            pending = select(C.device, func.count().label("count")).where(C.open).group_by(C.device)
-            dropped = select(schema.streams.c.device, func.sum(schema.streams.c.dropped)).group_by(
-                schema.streams.c.device
-            )
-            members = select(schema.groups.c.device, schema.groups.c.name).order_by(
-                rows.in_order(connection, schema.groups.c.name)
-            )
+            pending = select(commands.device, func.count()).where(commands.open).group_by(commands.device)
+            dropped = select(streams.device, func.sum(streams.dropped)).group_by(streams.device)
+            members = select(groups.device, groups.name).order_by(rows.in_order(connection, groups.name))
             keyed = select(schema.keys.c.device)
-            found = select(schema.devices).order_by(rows.in_order(connection, D.id))
+            found = select(schema.devices).order_by(rows.in_order(connection, devices.id))
             if only is not None:
-                found, pending = found.where(D.id == only), pending.where(C.device == only)
+                found, pending = found.where(devices.id == only), pending.where(commands.device == only)
                 keyed = keyed.where(schema.keys.c.device == only)
             counted = {row[0]: row[1] for row in connection.execute(pending)}
             lost = {device: int(count) for device, count in connection.execute(dropped)}
             keys = set(connection.execute(keyed).scalars())
-            groups: dict[str, list[str]] = {}
+            of_device: dict[str, list[str]] = {}
             for device, name in connection.execute(members):
-                groups.setdefault(device, []).append(name)
-            return [_device(row, counted, lost, groups, row.id in keys) for row in connection.execute(found)]
+                of_device.setdefault(device, []).append(name)
+            return [_device(row, counted, lost, of_device, row.id in keys) for row in connection.execute(found)]
 
     def members(self, group: str | None) -> list[str]:
         """The devices of a group, or all."""
         with self._reading() as connection:
-            g = schema.groups.c
-            query = select(D.id) if group is None else select(g.device).where(g.name == group)
+            query = select(devices.id) if group is None else select(groups.device).where(groups.name == group)
             return sorted(connection.execute(query).scalars())
 
     def timeline(self, device: str, limit: int) -> list[LogLine]:
         """What happened with a device, the oldest first: its wakes, commands, results and telemetry."""
         with self._reading() as connection:
-            e, r, t, w = schema.events.c, schema.results.c, schema.telemetry.c, schema.reports.c
             found: list[LogLine] = []
 
             def newest(query: Select[Any], *order: Any) -> Sequence[Any]:
                 return connection.execute(query.order_by(*(by.desc() for by in order)).limit(limit)).all()[::-1]
 
-            for at, text in newest(select(w.at, w.report).where(w.device == device), w.at):
+            woke = select(reports.at, reports.report).where(reports.device == device)
+            for at, text in newest(woke, reports.at):
                 report = json.loads(text)
                 found.append(LogLine(at, "wake", f"{report.get('wake')} {report.get('cause', '')}".strip(), report))
-            for at, name, do, args in newest(select(C.entered, C.u, C.do, C.args).where(C.device == device), C.n):
+            entered = select(commands.entered, commands.name, commands.do, commands.args)
+            for at, name, do, args in newest(entered.where(commands.device == device), commands.key):
                 fields = {"command": name, "status": "queued", "do": do, "args": shown(do, args)}
                 text = args if do not in CREDENTIALS else None
                 found.append(LogLine(at, "command", f"{name} queued: {do} {text or ''}".strip(), fields))
-            changed = select(e.at, e.status, e.why, C.u, C.do).join(schema.commands, C.n == e.command)
-            for at, status, why, name, do in newest(changed.where(C.device == device), e.n):
+            changed = select(events.at, events.status, events.why, commands.name, commands.do)
+            changed = changed.join(schema.commands, commands.key == events.command).where(commands.device == device)
+            for at, status, why, name, do in newest(changed, events.key):
                 text = f"{name} {status}: {do}" + (f" ({why})" if why else "")
                 found.append(LogLine(at, "command", text, {"command": name, "status": status, "do": do, "why": why}))
-            for row in newest(_results(connection).where(r.device == device), r.n):
+            for row in newest(_RESULTS.where(results.device == device), results.key):
                 result = _told(row)
                 found.append(LogLine(result.pop("at"), "result", _result(result), result))
-            stored = select(t.time, t.number, t.record).where(t.device == device)
-            for at, number, values in newest(stored, t.at, t.number):  # numbers begin again where the flash was wiped
+            stored = select(telemetry.time, telemetry.number, telemetry.record).where(telemetry.device == device)
+            # numbers begin again where the flash was wiped
+            for at, number, values in newest(stored, telemetry.at, telemetry.number):
                 fields = {"number": number, "values": json.loads(values)}
                 found.append(LogLine(at, "telemetry", f"{number} {values}", fields))
             return sorted(found, key=lambda line: line.at)[-limit:]
@@ -202,14 +205,14 @@ def shown(do: str, text: str | None) -> dict[str, Any]:
 
 def _command(found: Any) -> CommandView:
     return CommandView(
-        found.u,
+        found.name,
         found.device,
         found.do,
         shown(found.do, found.args),
         f"{found.state}-{found.ledger}.{found.number}" if found.state else None,
         found.status,
         found.status in rules.FINAL,
-        found.guess,
+        found.provisional,
         found.void,
         json.loads(found.value) if found.value else None,
         found.why,
@@ -223,14 +226,12 @@ def _command(found: Any) -> CommandView:
 
 def find_command(connection: Connection, name: str) -> CommandView | None:
     """One command with its history, inside a transaction."""
-    found = connection.execute(select(schema.commands).where(C.u == name)).first()
+    found = connection.execute(select(schema.commands).where(commands.name == name)).first()
     if found is None:
         return None
-    e = schema.events.c
-    events = connection.execute(select(e.at, e.status, e.why).where(e.command == found.n).order_by(e.n))
-    return CommandView(
-        **{**_command(found).__dict__, "events": ((found.entered, rules.QUEUED, None), *map(tuple, events))}
-    )
+    history = select(events.at, events.status, events.why).where(events.command == found.key).order_by(events.key)
+    later = tuple(map(tuple, connection.execute(history)))
+    return replace(_command(found), events=((found.entered, rules.QUEUED, None), *later))
 
 
 def _device(
@@ -262,51 +263,31 @@ def _result(result: dict[str, Any]) -> str:
 
 
 def _export_telemetry(connection: Connection, since: float) -> Iterator[dict[str, Any]]:
-    t = schema.telemetry.c
-    order = (t.at, *(rows.in_order(connection, name) for name in (t.device, t.state)), t.number)
-    query = select(t.device, t.state, t.number, t.time, t.at, t.record).where(t.at >= since).order_by(*order)
-    for row in connection.execute(query):
-        head = {"device": row.device, "state": row.state, "number": row.number, "time": row.time, "at": row.at}
-        yield {**head, "values": json.loads(row.record)}
+    columns = (telemetry.device, telemetry.state, telemetry.number, telemetry.time, telemetry.at, telemetry.record)
+    names = (rows.in_order(connection, name) for name in (telemetry.device, telemetry.state))
+    query = select(*columns).where(telemetry.at >= since).order_by(telemetry.at, *names, telemetry.number)
+    for device, state, number, time, at, record in connection.execute(query):
+        head = {"device": device, "state": state, "number": number, "time": time, "at": at}
+        yield {**head, "values": json.loads(record)}
 
 
 def _export_results(connection: Connection, since: float) -> Iterator[dict[str, Any]]:
-    r = schema.results.c
-    for row in connection.execute(_results(connection).where(r.at >= since).order_by(r.n)):
+    for row in connection.execute(_RESULTS.where(results.at >= since).order_by(results.key)):
         yield _told(row)
 
 
 def _export_wakes(connection: Connection, since: float) -> Iterator[dict[str, Any]]:
-    w = schema.reports.c
-    for wake in connection.execute(select(w.device, w.wake, w.at, w.report).where(w.at >= since).order_by(w.at)):
-        head = {"device": wake.device, "at": wake.at}
-        yield {**head, **json.loads(wake.report), **head}  # who and when is not for a device to say
+    query = select(reports.device, reports.at, reports.report).where(reports.at >= since).order_by(reports.at)
+    for device, at, report in connection.execute(query):
+        head = {"device": device, "at": at}
+        yield {**head, **json.loads(report), **head}  # who and when is not for a device to say
 
 
 _EXPORTS = {"telemetry": _export_telemetry, "results": _export_results, "wakes": _export_wakes}
 
 
-def _results(connection: Connection) -> Select[Any]:
-    """Results, with what our own commands were called: on the wire that is only an id."""
-    r = schema.results.c
-    ledger, number = _parts(connection, r.id)
-    ours = and_(C.device == r.device, C.ledger == ledger, C.number == number)
-    columns = (r.n, r.device, r.at, C.u, r.id, func.coalesce(C.do, r.do).label("do"), r.status, r.why, r.value)
-    return select(*columns).select_from(schema.results.outerjoin(schema.commands, ours))
-
-
-def _parts(connection: Connection, id: ColumnElement[str]) -> tuple[ColumnElement[str], ColumnElement[int]]:
-    """Ledger and number of an id, as the database itself reads them."""
-    if connection.dialect.name == "postgresql":
-        rest = func.split_part(id, "-", 2)
-        return func.split_part(rest, ".", 1), cast(func.split_part(rest, ".", 2), BigInteger)
-    rest = func.substr(id, func.instr(id, "-") + 1)
-    dot = func.instr(rest, ".")
-    return func.substr(rest, 1, dot - 1), cast(func.substr(rest, dot + 1), BigInteger)
-
-
 def _told(row: Any) -> dict[str, Any]:
-    _, device, at, command, id, do, status, why, value = row
+    device, at, command, id, do, status, why, value = row
     told = {"device": device, "at": at, "command": command, "id": id, "do": do, "status": status, "why": why}
     told["value"] = json.loads(value) if value else None
     return told

@@ -33,7 +33,6 @@ from dormouse_host.ledger.database import Database, Unstorable
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.outbound import Ack, Outgoing, RelayView
 from dormouse_host.ledger.queries import CommandView, Queries, find_command, unknown_device
-from dormouse_host.ledger.rows import D
 from dormouse_host.ledger.strangers import Strangers
 
 _SHOWN = 80  # characters of a topic's parts in a line of what is wrong
@@ -87,16 +86,16 @@ class Ledger(Queries):
         with self._writing() as c:
             if rows.lock(c, device) is None:
                 raise unknown_device(device)
-            found = rows.load(c, rows.C.device == device, rows.C.open)
+            found = rows.load(c, rows.commands.device == device, rows.commands.open)
             changes = rows.Changes(found)
             for row in found:
-                rules.settle(row, protocol.UNKNOWN, guess=True)
+                rules.settle(row, protocol.UNKNOWN, provisional=True)
                 row.why = "its device was removed"
             changes.save(c, self._clock())
             c.execute(delete(schema.groups).where(schema.groups.c.device == device))
             keys.remove(c, device)
-            c.execute(delete(schema.left).where(schema.left.c.device == device))
-            c.execute(delete(schema.devices).where(D.id == device))
+            c.execute(delete(schema.states_left).where(schema.states_left.c.device == device))
+            c.execute(delete(schema.devices).where(schema.devices.c.id == device))
             strangers.remove(c, device, self._clock())
 
     @retried
@@ -194,7 +193,7 @@ class Ledger(Queries):
     def relays(self) -> list[RelayView]:
         """The relays that have worked on this ledger and were not stopped in order."""
         with self._reading() as c:
-            return outbound.relays(c, self._clock())
+            return outbound.relay_views(c, self._clock())
 
     @retried
     def forget_relay(self, relay: str) -> None:

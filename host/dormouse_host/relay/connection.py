@@ -155,7 +155,7 @@ class Connection:
     def _on_publish(self, _client: object, _data: object, mid: int, reason: ReasonCode, _more: object) -> None:
         sent = self._flying.pop(mid, None)
         if sent is not None:
-            self._acks.append(Ack(sent.n, sent.times, not reason.is_failure))
+            self._acks.append(Ack(sent.key, sent.times, not reason.is_failure))
 
     def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: ReasonCode, _more: object) -> None:
         taken_over = reason.value == _TAKEN_OVER

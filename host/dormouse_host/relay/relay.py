@@ -219,7 +219,7 @@ class Relay:
             self._ledger.acknowledged(work.acks)
             for ack in work.acks:
                 if not ack.taken:
-                    log.warning("refused by the broker", command=ack.n)
+                    log.warning("refused by the broker", command=ack.key)
             work.acks = []
 
     def _publish(self, connection: Connection, work: _Work) -> None:

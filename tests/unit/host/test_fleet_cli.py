@@ -384,7 +384,7 @@ def test_two_devices_may_have_given_the_same_id_to_the_same_number(folder):
     with Fleet("ledger.db") as fleet:
         with fleet.ledger.database.writing() as connection:  # as in a ledger from before it had a name for each device
             same = [{"device": device, "name": "same", "since": 1.0, "why": "new"} for device in ("dev", "other")]
-            connection.execute(schema.names.insert(), same)
+            connection.execute(schema.ledger_names.insert(), same)
         for device in ("dev", "other"):
             wake = json.dumps({"wake": 1, "state": "s1"}).encode()
             fleet.ledger.take([Incoming(device, protocol.WAKE, wake)], None)

@@ -32,9 +32,9 @@ def fill(ledger: Ledger, count: int = COMMANDS) -> None:
             schema.numbers.insert(), [{"device": f"d{n}", "ledger": "old", "number": each} for n in range(DEVICES)]
         )
         streams = [{"device": f"d{n}", "state": "s1", "whole": each} for n in range(DEVICES)]
-        c.execute(schema.streams.insert(), streams)
+        c.execute(schema.telemetry_streams.insert(), streams)
         command = {
-            "u": lambda d, n, at: f"{d}.{n}",
+            "name": lambda d, n, at: f"{d}.{n}",
             "device": lambda d, n, at: d,
             "ledger": lambda d, n, at: "old",
             "number": lambda d, n, at: n,
@@ -50,6 +50,7 @@ def fill(ledger: Ledger, count: int = COMMANDS) -> None:
             "device": lambda d, n, at: d,
             "at": lambda d, n, at: at,
             "id": lambda d, n, at: f"s1-old.{n}",
+            "command": lambda d, n, at: f"{d}.{n}",
             "status": lambda d, n, at: "succeeded",
             "value": lambda d, n, at: '{"v":1}',
             "digest": lambda d, n, at: str(n),

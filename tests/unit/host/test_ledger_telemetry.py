@@ -13,7 +13,7 @@ from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.ledger.telemetry import RESEND, follow
 from support.reports import answer, end, end_message, records, report
 
-S, T = schema.streams.c, schema.telemetry.c
+S, T = schema.telemetry_streams.c, schema.telemetry.c
 SEEDS = [range(10), pytest.param(range(10, 40), marks=pytest.mark.proof)]
 
 
