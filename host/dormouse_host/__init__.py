@@ -1,7 +1,6 @@
-"""The host's side of Dormouse: what runs on a computer and speaks to the devices through the broker.
+"""The host's side of Dormouse: it runs on a computer and speaks to the devices through the broker.
 
-Must stay true: nothing is imported here before somebody asks for it, so that a command of the line costs only what it
-uses.
+Nothing is imported here before somebody asks for it, so each CLI command costs only what it uses.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,8 +1,8 @@
-"""How commands enter a ledger, and what is done to them there: numbers, cancelling, new names.
+"""How commands enter a ledger: numbers, cancelling, and the ledger's names.
 
-Must stay true: a number is given once, inside the transaction in which its command enters; the ledger has a name of its
-own for each device, so that whatever a device says is about itself alone; under a new name it gives numbers from 1, and
-what is already numbered keeps its id.
+A number is given once, inside the transaction in which its command enters. The ledger has a name of its own for each
+device, so whatever a device says is about itself alone; under a new name numbers begin at 1, and what is numbered
+already keeps its id. Names are random and made of what protocol.split_id takes: 50 bits for a command, 40 for a ledger.
 """
 
 import secrets
@@ -34,6 +34,11 @@ class Order:
     expires: int | None = None
     after: str | None = None
     state: str | None = None
+
+
+def unknown_device(device: str) -> HostError:
+    """The error for a device that the ledger does not have."""
+    return HostError(f"device {device} is not known: dormouse devices add {device}", 2)
 
 
 def name(connection: Connection, device: str) -> str | None:
@@ -127,7 +132,7 @@ def _take(
         there = select(devices.id).where(devices.id.in_(chunk)).order_by(rows.in_order(connection, devices.id))
         known.update(connection.execute(there.with_for_update()).scalars())
     if missing := counts.keys() - known:
-        raise HostError(f"device {min(missing)} is not known: dormouse devices add {min(missing)}", 2)
+        raise unknown_device(min(missing))
     for chunk in rows.chunks(sorted(counts)):
         connection.execute(update(schema.devices).where(devices.id.in_(chunk)).values(seq=devices.seq + 1, due=True))
         ledgers = _names(connection, chunk, now)

@@ -1,7 +1,7 @@
-"""Keys of devices: which messages are theirs, and how what goes to them is signed.
+"""Keys of devices: which messages are theirs, and how commands to them are signed.
 
-Must stay true: from the first message on that a device has signed with its key, nothing unsigned is taken from it and
-nothing unsigned is sent to it, until somebody takes the key away; a key is never part of a view, a log or an error.
+From the first message on that a device has signed with its key, nothing unsigned is taken from it and nothing unsigned
+is sent to it, until somebody takes the key away. A key is never part of a view, a log or an error.
 """
 
 from collections.abc import Iterable

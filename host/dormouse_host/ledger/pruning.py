@@ -1,13 +1,13 @@
-"""Old records leave a ledger.
+"""Deletion of old records.
 
-Must stay true: only what no rule can ask for any more goes. What is open stays, and of each ledger's name the 256
-numbers below the highest that the device has shown, for the device may still answer those; the last wakes of each
-device, for a broker that went back in time delivers them again; and telemetry above the mark up to which every record
-is accounted for. The numbers given, and that mark, are never deleted: no number is given twice, no record stored twice.
+Only what no rule can ask for any more is deleted. What stays: open commands; of each ledger's name the 256 numbers
+below the highest that the device has shown, because the device may still answer those; the last wakes of each device,
+because a broker that went back in time delivers them again; and telemetry above the mark up to which every record is
+accounted for. The numbers given and that mark are never deleted: no number is given twice, no record stored twice.
 
-It walks through each table in the order of an index, a slice at a time: what is to go is found without a lock, and
-deleted in a transaction of its own that locks the slice's devices. What may go once may go for ever, so nothing is
-asked twice.
+Each table is walked through in the order of an index, a slice at a time: deletable rows are found without a lock, and
+deleted in a transaction of their own that locks the slice's devices. What is deletable once stays so, so nothing is
+checked twice.
 """
 
 import json

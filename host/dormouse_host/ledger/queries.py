@@ -126,7 +126,7 @@ class Queries:
         """Every device, or one; HostError where that isn't known."""
         found = self.views(only)
         if only is not None and not found:
-            raise unknown_device(only)
+            raise entry.unknown_device(only)
         return found
 
     def views(self, only: str | None = None) -> list[DeviceView]:
@@ -190,11 +190,6 @@ class Queries:
         """Telemetry, results or wakes that came at or after `since`, one by one, in the order of their coming."""
         with self._reading(slowly=True) as connection:
             yield from _EXPORTS[what](connection.execution_options(yield_per=1000), since)
-
-
-def unknown_device(device: str) -> HostError:
-    """The error for a device that the ledger does not have."""
-    return HostError(f"device {device} is not known: dormouse devices add {device}", 2)
 
 
 def shown(do: str, text: str | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""A ledger: each of its methods is one transaction, and the only door to its database.
+"""A ledger: each of its methods is one transaction.
 
-Must stay true: a method that returned has committed; one that raised has changed nothing. The clock is an argument
-of the constructor; no method sleeps, but for `prune` between its transactions.
+A method that returned has committed; one that raised has changed nothing. The clock is an argument of the constructor;
+no method sleeps, but for `prune` between its transactions.
 """
 
 import time
@@ -30,9 +30,9 @@ from dormouse_host.ledger import (
 )
 from dormouse_host.ledger.contention import retried
 from dormouse_host.ledger.database import Database, Unstorable
-from dormouse_host.ledger.entry import Order
+from dormouse_host.ledger.entry import Order, unknown_device
 from dormouse_host.ledger.outbound import Ack, Outgoing, RelayView
-from dormouse_host.ledger.queries import CommandView, Queries, find_command, unknown_device
+from dormouse_host.ledger.queries import CommandView, Queries, find_command
 from dormouse_host.ledger.strangers import Strangers
 
 _SHOWN = 80  # characters of a topic's parts in a line of what is wrong
@@ -74,7 +74,7 @@ class Ledger(Queries):
 
     @retried
     def add_devices(self, devices: Collection[str]) -> int:
-        """Make devices known. Returns how many were new."""
+        """Register devices. Returns how many were new."""
         with self._writing() as c:
             new = rows.insert_devices(c, devices, self._clock())
             strangers.forget(c, devices)

@@ -1,7 +1,7 @@
-"""Ids that are no devices of this ledger: registered, removed, or strangers that are counted.
+"""Ids that are no devices of this ledger: removed ones, and strangers, which are counted.
 
-Must stay true: a device that was removed stays so until somebody registers it; whatever ids a broker lets speak,
-what is kept of those that nobody registered is NAMED rows and a total.
+A device that was removed stays so until somebody registers it. Whatever ids a broker lets speak, what is kept of those
+that nobody registered is NAMED rows and a total.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
-"""Telemetry that came: stored, and what of it is missing.
+"""Telemetry that came: stored, and missing records asked for.
 
-Must stay true: a record is in the database once, or counted as dropped once; what never came is asked for, one question
-at a time, and only of the device that may still have it.
+A record is in the database once, or counted as dropped once. What never came is asked for, one question at a time, and
+only of a device that may still have it.
 """
 
 import json

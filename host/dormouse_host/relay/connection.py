@@ -1,8 +1,8 @@
-"""One connection of the relay to the broker, and what came over it since somebody looked.
+"""One connection of the relay to the broker, and what came over it since the last look.
 
-Must stay true: paho keeps nothing from one connection to the next, so that it never publishes by itself what the
-ledger has not claimed again; what came in is acknowledged only by `confirm`; every wait has an end; no more is read
-than one batch, before that is taken away (bounded.py has the bounds of a packet).
+paho keeps nothing from one connection to the next, so it never publishes by itself what the ledger has not claimed
+again. What came in is acknowledged only by `confirm`. Every wait has an end. At most one batch is read before it is
+taken away (bounded.py has the bounds of a packet).
 """
 
 import socket
