@@ -1,12 +1,10 @@
 """What comes from the devices: results, reports and end records are stored, and what they mean for commands is decided.
 
-A report counts only where it is newer than all that was heard: the first of a state, or a higher wake of the present
-one; what may be a repetition makes the ledger ask, and the device's own answer decides. A report also shows the hash
-of the device's catalogue: one that is not stored costs the device one `describe`, whatever its answer, unless nobody
-will ever learn the answer (unknown).
-
-Must stay true: storing anything twice changes nothing; a command is settled by an answer to its own bytes and by
-nothing else; what a device says touches no other device.
+Storing anything twice changes nothing. A command is settled by an answer to its own bytes and by nothing else. What a
+device says touches no other device. A report counts only where it is newer than all that was heard: the first of a
+state, or a higher wake of the present one; what may be a repetition makes the ledger ask, and the device's own answer
+decides. A report also shows the hash of the device's catalogue: one that is not stored costs the device one `describe`,
+whatever its answer, unless nobody will ever learn the answer (unknown).
 """
 
 import hashlib
@@ -26,6 +24,7 @@ from dormouse_host.ledger.rules import End, Heard
 ends, reports, states_left = schema.ends.c, schema.reports.c, schema.states_left.c
 numbers, ledger_names = schema.numbers.c, schema.ledger_names.c
 REPORT = "report"  # the command that a device answers with its wake report
+_QUESTIONS_AT_ONCE = 8  # states that a device is asked about at once, however many somebody makes up
 WIPED = "the device's memory was wiped"
 DESCRIBE = "describe"
 _ASKED = "?"  # before the hash of a catalogue that was asked for and has not come
@@ -37,7 +36,7 @@ _NUMBERED = rows.query(_MINE, commands.ledger == bindparam("ledger"), commands.n
 _BETWEEN = (commands.number <= bindparam("high"), commands.number > bindparam("low"))
 _PROVISIONAL = rows.query(_MINE, commands.provisional, commands.ledger == bindparam("ledger"), *_BETWEEN)
 _OF_STATE = (_MINE, commands.state == bindparam("state"))
-_QUESTIONS = rows.query(*_OF_STATE, commands.open, commands.do == REPORT)
+_QUESTIONS = rows.query(_MINE, commands.open, commands.do == REPORT)
 _GIVEN_UP = rows.query(*_OF_STATE, commands.provisional, commands.status == protocol.UNKNOWN, commands.why == WIPED)
 _GIVEN = (
     select(ledger_names.name, numbers.number)
@@ -190,7 +189,8 @@ def report(
     connection: Connection, device: Device, said: messages.Report, session: str | None, now: float, retained: bool
 ) -> None:
     """A wake report. `retained`: it is the broker's copy, of nobody knows when."""
-    newer = said.wake > device.wake if said.state == device.state else not rows.was_left(connection, device, said.state)
+    is_present = said.state == device.state
+    newer = said.wake > device.wake if is_present else not rows.may_be_left(connection, device, said.state)
     if newer:
         _obey(connection, device, said, session, now, retained)
     elif not connection.execute(_HEARD, {"device": device.id, "state": said.state, "wake": said.wake}).first():
@@ -201,14 +201,15 @@ def _ask(connection: Connection, device: Device, state: str, now: float) -> None
     """A report of this state came late, or is somebody's repetition: only the device knows. One question at a time,
     once more for each such report.
     """
-    found = rows.run(connection, _QUESTIONS, device=device.id, state=state)
+    asked = rows.run(connection, _QUESTIONS, device=device.id)
+    found = [row for row in asked if row.state == state]
     changes = Changes(found)
     for row in found:
         row.republish = row.claimed > 0
     changes.save(connection, now)
     if found:
         rows.make_due(connection, device.id)
-    else:
+    elif len(asked) < _QUESTIONS_AT_ONCE:
         entry.enter(connection, [entry.Order(device.id, REPORT, state=state)], now)
 
 
@@ -253,11 +254,8 @@ def _obey(
 
 def _leave(connection: Connection, device: Device, state: str, now: float) -> None:
     """The device has left its state for this one. If it had only seemed to leave this one, nothing of it is lost."""
-    before = delete(schema.states_left).where(states_left.device == device.id, states_left.state == state)
-    back = connection.execute(before).rowcount
-    rows.insert_once(connection, schema.states_left, {"device": device.id, "state": device.state, "at": now})
-    if not back:
-        return
+    connection.execute(delete(schema.states_left).where(states_left.device == device.id, states_left.state == state))
+    rows.leave_state(connection, device, now)
     found = rows.run(connection, _GIVEN_UP, device=device.id, state=state)
     changes = Changes(found)
     for row in found:
@@ -269,7 +267,7 @@ def end(
     connection: Connection, device: Device, record: End, session: str | None, now: float, *, repeated: bool = False
 ) -> None:
     """An end record: as it was sent, or `repeated` by the next report, at QoS 1."""
-    if rows.was_left(connection, device, record.state):
+    if rows.may_be_left(connection, device, record.state):
         return
     _compare_names(connection, device, record, now)
     key = (ends.device == device.id, ends.state == record.state, ends.wake == record.wake)

@@ -1,8 +1,8 @@
 """Commands and devices between the database and the rules.
 
-Must stay true: whoever looks at a device's commands in order to change them has locked the device's row first
-(`lock`), so that two processes never decide about the same command at once; every change of a command's status is an
-event with its time; what a change may allow to be published makes its device due.
+Whoever looks at a device's commands in order to change them has locked the device's row first (`lock`), so two
+processes never decide about the same command at once. Every change of a command's status is an event with its time.
+What a change may allow to be published makes its device due.
 
 The order of locks, on PostgreSQL; a transaction takes them in this order or without waiting:
 1. names (`lock_name`): a relay's, a group's, the pruning;
@@ -30,6 +30,8 @@ from sqlalchemy import (
     Table,
     Update,
     bindparam,
+    delete,
+    func,
     insert,
     literal_column,
     select,
@@ -44,8 +46,9 @@ from dormouse_host.ledger.rules import FINAL, Row
 
 T = TypeVar("T")
 
-commands, devices = schema.commands.c, schema.devices.c
+commands, devices, states_left = schema.commands.c, schema.devices.c, schema.states_left.c
 CHUNK = 500  # values in one statement
+STATES = 1000  # states that are remembered of those that a device has left
 
 
 def some(name: str) -> BindParameter[Any]:
@@ -66,9 +69,8 @@ _LOCK_NAME = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 _TELL = insert(schema.command_events)
 
 
-_LEFT = select(schema.states_left.c.at).where(
-    schema.states_left.c.device == bindparam("device"), schema.states_left.c.state == bindparam("state")
-)
+_LEFT = select(states_left.at).where(states_left.device == bindparam("device"), states_left.state == bindparam("state"))
+_HOW_MANY_LEFT = select(func.count()).select_from(schema.states_left).where(states_left.device == bindparam("device"))
 
 
 @cache
@@ -152,7 +154,7 @@ def lock_name(connection: Connection, name: str) -> None:
 
 
 def insert_devices(connection: Connection, devices: Iterable[str], now: float) -> int:
-    """Make devices known, before any is locked; returns how many were new."""
+    """Register devices, before any is locked; returns how many were new."""
     new = [{"id": device, "added": now} for device in sorted(set(devices))]
     return insert_once(connection, schema.devices, new) if new else 0
 
@@ -198,10 +200,28 @@ def count_on(connection: Connection, locked: Iterable[Device], **more: object) -
 
 
 def was_left(connection: Connection, device: Device, state: str) -> bool:
-    """Is this an earlier state of the device, which it never takes again? One that it has not had yet is none."""
+    """Is this an earlier state of the device that is remembered? A report never brings it back."""
     if state == device.state:
         return False
     return connection.execute(_LEFT, {"device": device.id, "state": state}).first() is not None
+
+
+def leave_state(connection: Connection, device: Device, now: float) -> None:
+    """The device has left its present state. Of so many that the oldest are forgotten, those are the newest."""
+    insert_once(connection, schema.states_left, {"device": device.id, "state": device.state, "at": now})
+    of_device = states_left.device == device.id
+    newest = select(states_left.state).where(of_device).order_by(states_left.at.desc(), states_left.state)
+    if old := connection.execute(newest.offset(STATES)).scalars().all():
+        connection.execute(delete(schema.states_left).where(of_device, states_left.state.in_(old)))
+
+
+def may_be_left(connection: Connection, device: Device, state: str) -> bool:
+    """Can this be an earlier state of the device? Where some are forgotten each may be one but the present."""
+    if state == device.state:
+        return False
+    if was_left(connection, device, state):
+        return True
+    return connection.execute(_HOW_MANY_LEFT, {"device": device.id}).scalar_one() >= STATES
 
 
 def make_due(connection: Connection, *ids: str) -> None:

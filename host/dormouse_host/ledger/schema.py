@@ -1,7 +1,7 @@
-"""The tables of a ledger, as SQLAlchemy Core sees them.
+"""The tables of a ledger, as SQLAlchemy Core sees them; a test compares them with what the migration makes.
 
-Must stay true: what the migrations make is what stands here (a test compares them); times are Unix seconds; JSON is
-text, exactly as it was sent or came; `seq` counts within one device and orders what happened to it.
+Times are Unix seconds. JSON is text, exactly as it was sent or came. `seq` counts within one device and orders what
+happened to it.
 """
 
 from sqlalchemy import (
@@ -56,7 +56,7 @@ devices = Table(
     ),
 )
 states_left = Table(
-    "states_left",  # no report brings a device back to one of these
+    "states_left",  # no report brings a device back to one of these; the newest rows.STATES of each device
     metadata,
     Column("device", Text, primary_key=True),
     Column("state", Text, primary_key=True),

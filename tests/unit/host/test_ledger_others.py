@@ -8,10 +8,11 @@ from binascii import crc32
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import select
 
 from dormouse import protocol
 from dormouse.signing import Signer
-from dormouse_host.ledger import schema
+from dormouse_host.ledger import inbound, rows, schema
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.outbound import Outgoing
 from dormouse_host.ledger.store import Incoming, Ledger
@@ -259,3 +260,41 @@ def test_a_device_whose_count_began_anew_is_heard_again(books):
     books.answer(question, value={"wake": 3, "state": "s1", "next": 900})
     books.report(4)
     assert books.device == ("s1", 4)
+
+
+def test_states_that_were_left_are_bounded_and_none_is_taken_again(books, monkeypatch):
+    """What is forgotten of them is not taken for new: by a report of a state that nobody remembers the ledger asks."""
+    monkeypatch.setattr(rows, "STATES", 3)
+    for state in ("s1", "s2", "s3", "s4"):
+        books.report(1, state)
+    assert remembered(books) == {"s1", "s2", "s3"}
+    assert books.publish() == []
+    books.report(1, "s5")  # now there are as many as are remembered, so it may be an old one
+    assert books.device == ("s4", 1)
+    (question,) = books.publish()
+    books.answer(question, value={"wake": 1, "state": "s5", "next": 900})
+    assert books.device == ("s5", 1)
+    assert len(remembered(books)) == 3
+    for state in ("s1", "s2", "s3", "s4"):  # one of them is forgotten
+        books.report(9, state)
+        books.hear("dev", protocol.END, end(9, state=state))
+        assert books.device == ("s5", 1)
+    for question in books.publish():
+        books.answer(question, "unknown", why="for another state of this device")
+    books.report(2, "s5")
+    assert books.device == ("s5", 2)
+    assert len(remembered(books)) == 3
+
+
+def test_made_up_states_cost_few_questions(books, monkeypatch):
+    monkeypatch.setattr(rows, "STATES", 2)
+    for state in ("s1", "s2", "s3", *(f"made{number}" for number in range(40))):
+        books.report(1, state)
+    assert books.device == ("s3", 1)
+    assert len(books.publish()) == inbound._QUESTIONS_AT_ONCE
+
+
+def remembered(books: Books) -> set[str]:
+    left = schema.states_left.c
+    with books.ledger.database.reading() as connection:
+        return set(connection.execute(select(left.state).where(left.device == "dev")).scalars())
