@@ -97,7 +97,8 @@ class Worker:
             return list(connection.execute(newest).scalars())
 
     def cancel(self) -> None:
-        for name in self.open_names()[:3]:
+        names = self.open_names()  # any: the newest have no followers yet
+        for name in self.dice.sample(names, min(3, len(names))):
             self.ledger.cancel(name)
 
     def new(self) -> None:

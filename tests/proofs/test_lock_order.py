@@ -36,7 +36,7 @@ def unordered_followers() -> None:
     rows.Changes._wake_followers = wake  # type: ignore[method-assign]
 
 
-PLANTS = [(backwards, ("send", "take", "claim")), (unordered_followers, ("send", "follow", "cancel"))]
+PLANTS = [(backwards, ("send", "take", "claim")), (unordered_followers, ("send", "follow", "cancel", "take", "claim"))]
 
 
 @pytest.mark.parametrize(("plant", "only"), sampling.some(PLANTS, 1, "lock orders"))
