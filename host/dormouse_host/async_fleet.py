@@ -6,9 +6,8 @@
         sent = await fleet.send("greenhouse", "water", {"s": 30}, expires=7200)
         print((await fleet.wait(sent.name, 3600)).status)
 
-Must stay true: each call is Fleet's own, run in a thread of a small pool, so that no rule stands here twice and the
-event loop never waits for a database; a wait that is cancelled leaves nothing running; callbacks are called in the
-event loop's thread.
+Each call is Fleet's own, run in a thread of a small pool, so no rule stands here twice and the event loop never waits
+for a database. A wait that is cancelled leaves nothing running. Callbacks are called in the event loop's thread.
 """
 
 import asyncio
@@ -119,7 +118,7 @@ class AsyncFleet:
     async def wait(
         self, name: str, seconds: float | None = None, on_change: Callable[[CommandView], object] = lambda view: None
     ) -> CommandView:
-        """Wait until a command is settled, or so long: Fleet.wait. No thread waits with it."""
+        """Wait until a command is final, or so long: Fleet.wait. No thread waits with it."""
         deadline = None if seconds is None else time.monotonic() + seconds
         last = None
         while True:
@@ -137,7 +136,7 @@ class AsyncFleet:
         seconds: float | None = None,
         on_look: Callable[[list[CommandView]], object] = lambda views: None,
     ) -> list[CommandView]:
-        """Wait until all of these commands are settled, or so long: Fleet.wait_all. No thread waits with it."""
+        """Wait until all of these commands are final, or so long: Fleet.wait_all. No thread waits with it."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             views = await self.results(names)
@@ -153,7 +152,7 @@ class AsyncFleet:
     # ---- devices
 
     async def add(self, *devices: str) -> int:
-        """Make devices known: Fleet.add."""
+        """Register devices: Fleet.add."""
         return await self._run(self.fleet.add, *devices)
 
     async def remove(self, device: str, broker: BrokerAddress | None) -> None:

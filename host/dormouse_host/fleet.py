@@ -6,8 +6,8 @@
         sent = fleet.send("greenhouse", "water", {"s": 30}, expires=7200)
         print(fleet.wait(sent.name, 3600).status)
 
-Must stay true: what `send` returned from is committed; whatever is wrong with an order is found before anything is
-stored; every error is a HostError of one line.
+What `send` returned from is committed. Whatever is wrong with an order is found before anything is stored. Every error
+is a HostError of one line.
 """
 
 import time
@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dormouse import protocol
-from dormouse_host import catalogues, orders
+from dormouse_host import orders
 from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.database import missing
-from dormouse_host.ledger.records import COLUMNS, MORE, LogLine
+from dormouse_host.ledger.outbound import RelayView
+from dormouse_host.ledger.queries import COLUMNS, MORE, CommandView, DeviceView, LogLine
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
-from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
 
 if TYPE_CHECKING:
     from dormouse_host.relay.relay import Relay
@@ -114,7 +114,7 @@ class Fleet:
         create: bool = False,
     ) -> Sent:
         """Enter one command. `args`: values by name, or `key=value` words; `expires`: seconds from now; `after`: the
-        name of a command that must be settled first; `create`: make the device known.
+        name of a command that must be final first; `create`: register the device if it is new.
         """
         return self.send_many([device], do, args, expires=expires, after=after, create=create)[0]
 
@@ -137,7 +137,7 @@ class Fleet:
         if create:
             known = {device: DeviceView(device) for device in devices} | known
         until = orders.until(expires, self.clock())
-        checked, warnings = orders.check(devices, known, do, args, until, after, on_progress)
+        checked, warnings = orders.make(devices, known, do, args, until, after, on_progress)
         names = self.ledger.enter(checked, create=create)
         return [Sent(*one) for one in zip(names, devices, warnings, strict=True)]
 
@@ -152,7 +152,7 @@ class Fleet:
     def wait(
         self, name: str, seconds: float | None = None, on_change: Callable[[CommandView], object] = lambda view: None
     ) -> CommandView:
-        """Wait until a command is settled, or so long; `on_change` is told of each status on the way."""
+        """Wait until a command is final, or so long; `on_change` is told of each status on the way."""
         deadline = None if seconds is None else time.monotonic() + seconds
         last = None
         while True:
@@ -170,7 +170,7 @@ class Fleet:
         seconds: float | None = None,
         on_look: Callable[[list[CommandView]], object] = lambda views: None,
     ) -> list[CommandView]:
-        """Wait until all of these commands are settled, or so long; `on_look` is told how they stand, again and again.
+        """Wait until all of these commands are final, or so long; `on_look` is told how they stand, again and again.
         The views come without their history.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
@@ -198,7 +198,7 @@ class Fleet:
     # ---- devices
 
     def add(self, *devices: str) -> int:
-        """Make devices known. Returns how many were new."""
+        """Register devices. Returns how many were new."""
         return self.ledger.add_devices([orders.name(device) for device in devices])
 
     def remove(self, device: str, broker: BrokerAddress | None) -> None:
@@ -229,7 +229,7 @@ class Fleet:
         """The commands that a device is known to understand and that `send` takes, each with its arguments: a name and
         a type, or a list of type and default. Those of its app come first.
         """
-        return catalogues.known(self.ledger.devices(device)[0])
+        return orders.known(self.ledger.devices(device)[0])
 
     def log(self, device: str, limit: int = 100) -> list[LogLine]:
         """What happened with a device, the oldest first."""

@@ -1,20 +1,27 @@
-"""Orders out of what somebody asks for: one command for some devices.
+"""Orders: a command for some devices is checked against what each device is known to understand, before it is stored.
 
-Must stay true: whatever is wrong with an order is found here, before anything is stored; a name that goes into a topic
-is one that may.
+What the device would refuse is refused here, with the device's own check of arguments; what cannot be known is let
+through with a warning. Names that go into topics are checked here, too.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dormouse import protocol
-from dormouse.errors import ConfigError
-from dormouse_host import catalogues
+from dormouse import payloads, protocol
+from dormouse.errors import ConfigError, ProtocolError
+from dormouse.signing import SIZE
+from dormouse.standard import Standard
 from dormouse_host.errors import HostError
-from dormouse_host.ledger.entry import Order
-from dormouse_host.ledger.views import CREDENTIALS, DeviceView
+from dormouse_host.ledger.entry import Order, unknown_device
+from dormouse_host.ledger.queries import CREDENTIALS, DeviceView
+from dormouse_host.ledger.rules import Row, payload
 
-_LONGEST = 10 * 366 * 86400  # seconds that a command may wait
+_LONGEST_WAIT = 10 * 366 * 86400  # seconds that a command may wait
+_LONGEST_STATE = "x" * 12  # of a device that has not yet said its own
+_TYPES = {"int", "float", "str", "bool", "list", "dict"}
+
+Spec = dict[str, Any]
 
 
 def name(text: str, what: str = "device") -> str:
@@ -30,12 +37,12 @@ def until(expires: float | None, now: float) -> int | None:
     """The Unix time that lies `expires` seconds ahead. HostError where that is no time to come."""
     if expires is None:
         return None
-    if not 0 < expires <= _LONGEST:
+    if not 0 < expires <= _LONGEST_WAIT:
         raise HostError("the expiry is in the past" if expires <= 0 else "the expiry is more than 10 years away", 2)
     return int(now + expires) + 1
 
 
-def check(
+def make(
     devices: Sequence[str],
     known: Mapping[str, DeviceView],
     do: str,
@@ -50,8 +57,8 @@ def check(
     orders, warnings = [], []
     for device in devices:
         if device not in known:
-            raise HostError(f"device {device} is not known: dormouse devices add {device}", 2)
-        text, warning = catalogues.check(known[device], do, _given(known[device], do, args), expires)
+            raise unknown_device(device)
+        text, warning = check(known[device], do, _given(known[device], do, args), expires)
         orders.append(Order(device, do, text, expires, after))
         warnings.append(warning)
         on_progress(len(orders))
@@ -60,4 +67,86 @@ def check(
 
 def _given(view: DeviceView, do: str, args: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
     """Values by name, out of such values or out of `key=value` words."""
-    return dict(args) if isinstance(args, Mapping) else catalogues.read_words(list(args), catalogues.spec_of(view, do))
+    return dict(args) if isinstance(args, Mapping) else read_words(list(args), spec_of(view, do))
+
+
+# ---- catalogues
+
+
+def spec_of(device: DeviceView, do: str) -> Spec | None:
+    """The arguments of a command as declared, or None where nobody knows; HostError where the device has no such."""
+    standard = Standard(None, None).handlers.get(do)
+    if standard is not None:
+        return dict(standard.spec)
+    if device.catalogue is None:
+        return None
+    for entry in device.catalogue.get("commands", ()):
+        if isinstance(entry, list) and len(entry) == 4 and entry[0] == do:
+            return _declared(entry[1])
+    raise HostError(f"device {device.id} has no command {do}", 2)
+
+
+def known(device: DeviceView) -> dict[str, Spec]:
+    """The commands that a device is known to understand, and that people send, each with its arguments as declared:
+    its own ones first.
+    """
+    said = (device.catalogue or {}).get("commands", ())
+    named = [entry for entry in said if isinstance(entry, list) and len(entry) == 4 and isinstance(entry[0], str)]
+    own = {entry[0]: _declared(entry[1]) or {} for entry in named}
+    standard = {name: dict(handler.spec) for name, handler in sorted(Standard(None, None).handlers.items())}
+    return {**own, **{name: spec for name, spec in standard.items() if name not in CREDENTIALS}}
+
+
+def _declared(arguments: Any) -> Spec | None:
+    """The arguments that a device has described, or None where it described nonsense."""
+    try:
+        spec = dict(arguments)
+        types = {kind if isinstance(kind, str) else kind[0] for kind in spec.values()}
+        return spec if types <= _TYPES and all(isinstance(arg, str) for arg in spec) else None
+    except (TypeError, ValueError, IndexError, KeyError):
+        return None
+
+
+def read_words(words: list[str], spec: Spec | None) -> dict[str, Any]:
+    """`key=value` words as arguments: a value is JSON where it is any, unless the argument is declared as text."""
+    args: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise HostError(f"{word}: arguments are written key=value", 2)
+        if key in args:
+            raise HostError(f"argument {key} is given twice", 2)
+        kind = (spec or {}).get(key)
+        args[key] = text if kind == "str" or (isinstance(kind, list) and kind[0] == "str") else _json_or_text(text)
+    return args
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def check(device: DeviceView, do: str, args: dict[str, Any], expires: int | None) -> tuple[str | None, str | None]:
+    """(arguments as JSON text, a warning or None); HostError for what the device would refuse."""
+    if not 0 < len(do) <= 40 or not do.isprintable():
+        raise HostError("a command's name has 1 to 40 printable characters", 2)
+    if device.report.get("signed") and not device.key:
+        why = f"{device.id} takes signed commands only, and this ledger has no key for it"
+        raise HostError(f"{why}: dormouse sign {device.id}, then flash it", 2)
+    spec = spec_of(device, do)
+    try:
+        if spec is not None:
+            payloads.check_args(spec, args)
+        text = payloads.encode(args).decode() if args else None
+        payloads.encode({"args": args})  # as deep as it will be
+        row = Row(0, "x" * 10, device.id, "x" * 12, protocol.NUMBER_LIMIT - 1, do, text, expires, None)
+        size = len(payload(row, device.state or _LONGEST_STATE, None))
+    except (ProtocolError, UnicodeError) as error:
+        raise HostError(f"{do}: {getattr(error, 'reason', 'not expressible as JSON')}", 2) from None
+    limit = (device.limit or protocol.PAYLOAD_LIMIT) - (SIZE if device.report.get("signed") else 0)
+    if size > limit:
+        raise HostError(f"{do}: {size} bytes, and device {device.id} takes {limit}", 2)
+    unknown = f"what {device.id} understands is not known yet: {do} is sent unchecked"
+    return text, unknown if spec is None else None

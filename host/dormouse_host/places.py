@@ -100,11 +100,17 @@ def opened(at: int, name: str, flags: int = os.O_RDONLY) -> int:
 
 
 def settled(path: Path) -> None:
-    """Check a path for a program that opens it itself: Unsafe where another user decides where it leads, or where it is
-    no file. Nothing is opened, because SQLite's locks end when their process closes the file. No file is fine.
+    """For a program that opens files by their paths: Unsafe where another user may say where this one leads, or put
+    another file in its place or beside it, or where it is no file. Nothing is opened, because SQLite's locks end where
+    their process closes the file; where there is no file yet, only its folder is judged.
     """
     for _ in range(_LINKS):
         with folder(path.parent) as at:
+            ours = os.fstat(at)
+            if ours.st_uid not in (0, os.geteuid()):
+                raise Unsafe("its folder belongs to another user, who could replace it")
+            if ours.st_mode & stat.S_IWOTH:
+                raise Unsafe("everybody may write in its folder, and could replace it")
             try:
                 found = os.stat(path.name, dir_fd=at, follow_symlinks=False)
             except FileNotFoundError:
@@ -112,9 +118,8 @@ def settled(path: Path) -> None:
             if stat.S_ISLNK(found.st_mode):
                 path = path.parent / _link(at, path.name)
                 continue
-            shared = os.fstat(at).st_uid not in (0, os.geteuid())
-            if not stat.S_ISREG(found.st_mode) or (shared and found.st_nlink != 1):
-                raise Unsafe("not a plain file with one name")
+            if not stat.S_ISREG(found.st_mode):
+                raise Unsafe("it is no plain file")
             return
     raise Unsafe("too many links")
 

@@ -27,13 +27,13 @@ from typing import Any, ClassVar
 
 from cryptography import x509
 
-from dormouse_host import Fleet, catalogues, files
+from dormouse_host import files, orders
 from dormouse_host.broker import credentials, folder
 from dormouse_host.broker.folder import BrokerFolder
 from dormouse_host.errors import HostError
-from dormouse_host.fleet import LOOK
+from dormouse_host.fleet import LOOK, Fleet
 from dormouse_host.ledger.entry import Order
-from dormouse_host.ledger.views import CommandView
+from dormouse_host.ledger.queries import CommandView
 
 _HELD, _USED = "on trial", "in use"  # what the device answers: it holds the new one; it has connected with it
 _ASKS = 6  # how often it is asked whether it has
@@ -215,7 +215,7 @@ class _Rotation:
     def _enter(self, args: dict[str, str]) -> str:
         """Fleet.send takes no credentials, so that nobody sends one by hand."""
         [view] = self.fleet.ledger.devices(self.kind.device)
-        text, _ = catalogues.check(view, self.kind.do, args, None)
+        text, _ = orders.check(view, self.kind.do, args, None)
         [name] = self.fleet.ledger.enter([Order(view.id, self.kind.do, text)])
         return name
 

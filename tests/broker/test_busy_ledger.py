@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import psycopg
@@ -18,6 +18,7 @@ from dormouse_host.ledger.contention import Busy, retried
 from dormouse_host.ledger.database import Database
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.store import Incoming, Ledger
+from dormouse_host.relay import relay
 from support.relays import Running, until
 
 SOON = 0.5  # seconds of patience in these tests
@@ -73,6 +74,34 @@ def test_a_busy_ledger_costs_a_relay_no_connection(impatient, mosquitto):
             until(lambda: "queued" not in fleet.ledger.counts())
 
 
+def test_a_relay_reads_no_more_than_it_may_hold_while_its_ledger_is_busy(where, mosquitto, monkeypatch):
+    """The broker keeps the others; all are stored once the ledger has time."""
+    monkeypatch.setattr(relay, "_HELD_COUNT", 2)
+    held_at_once: list[int] = []
+    busy = threading.Event()
+    busy.set()
+    take = Ledger.take
+
+    def slow(self: Ledger, incoming: Sequence[Incoming], session: str | None, **how: bool) -> list[str]:
+        if busy.is_set() and incoming:
+            held_at_once.append(len(incoming))
+            raise Busy("database is locked")
+        return list(take(self, incoming, session, **how))
+
+    monkeypatch.setattr(Ledger, "take", slow)
+    with Fleet(where) as fleet, Publisher(mosquitto.address) as publisher:
+        fleet.add("dev")
+        with Running(where, mosquitto) as running:
+            for number in range(1, 9):  # one by one, or all are one batch
+                looks = len(held_at_once)
+                publisher.publish(protocol.topic("dormouse", "dev", protocol.WAKE), [report(number)])
+                until(lambda looks=looks: len(held_at_once) > looks + 1)
+            assert held_at_once[-1] == max(held_at_once) == 2, "the others were read, too"
+            busy.clear()
+            until(lambda: [row["wake"] for row in fleet.export("wakes")] == [*range(1, 9)])
+            assert "disconnected" not in running.events
+
+
 def test_who_sends_is_told_after_a_while_and_has_sent_nothing(impatient):
     with Fleet(impatient) as fleet:
         fleet.add("dev")
@@ -85,7 +114,8 @@ def test_who_sends_is_told_after_a_while_and_has_sent_nothing(impatient):
 
 def test_a_deadlock_costs_a_try(postgresql_url, monkeypatch):
     """Another program locks two devices the other way round; PostgreSQL ends our transaction, for it looks first."""
-    monkeypatch.setitem(database._LIMITS, "options", "-c deadlock_timeout=30ms -c lock_timeout=20s")
+    # it looks once, so long after it began to wait: the other one must wait by then
+    monkeypatch.setitem(database._LIMITS, "options", "-c deadlock_timeout=2s -c lock_timeout=20s")
     with Ledger(postgresql_url) as ledger, psycopg.connect(postgresql_url) as other:
         ledger.add_devices(["a", "b"])
         other.execute("SET deadlock_timeout = '20s'")

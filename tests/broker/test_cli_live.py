@@ -160,7 +160,7 @@ def test_many_commands_have_a_bar_and_a_line_each_at_the_end(folder):
 
 def _queued() -> list[dict]:
     with Fleet("ledger.db") as fleet, fleet.ledger.database.reading() as connection:
-        return [{"id": u} for (u,) in connection.exec_driver_sql("SELECT u FROM commands")]
+        return [{"id": name} for (name,) in connection.exec_driver_sql("SELECT name FROM commands")]
 
 
 @pytest.mark.parametrize("columns, rows", [(80, 24), (120, 40)])

@@ -252,8 +252,8 @@ def test_a_slow_broker_is_given_time_to_say_what_it_kept(mosquitto, db, fleet):
     finally:
         slow.stop()
     with fleet.ledger.database.reading() as connection:
-        named = connection.execute(select(func.max(schema.names.c.since))).scalar()
-        published = connection.execute(select(func.min(schema.events.c.at))).scalar()
+        named = connection.execute(select(func.max(schema.ledger_names.c.since))).scalar()
+        published = connection.execute(select(func.min(schema.command_events.c.at))).scalar()
     assert fleet.ledger.name("dev") != before
     assert named < published
 

@@ -226,6 +226,35 @@ def test_provision_hands_the_brokers_user_no_key_of_the_ca(made):
     assert does(made.passwd.read_bytes)
 
 
+def _of_another_user(folder: Path) -> None:
+    os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
+
+
+def _for_everybody(folder: Path) -> None:
+    folder.chmod(0o1777)
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(
+    ("open_to_others", "why"), [(_of_another_user, "belongs to another user"), (_for_everybody, "everybody may write")]
+)
+def test_a_ledger_lies_in_no_folder_in_which_another_user_could_replace_it(tmp_path, open_to_others, why, there):
+    """SQLite opens its file, and what lies beside it, by their paths."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    if there:
+        Ledger(str(folder / "ledger.db")).close()
+    open_to_others(folder)
+    before = sorted(folder.iterdir())
+    with pytest.raises(HostError, match=why) as caught:
+        Ledger(str(folder / "ledger.db"))
+    assert caught.value.code == 2
+    assert sorted(folder.iterdir()) == before
+    (tmp_path / "short").symlink_to(folder / "ledger.db")
+    with pytest.raises(HostError, match=why):
+        Ledger(str(tmp_path / "short"))
+
+
 def test_a_copy_of_the_ledger_is_not_written_through_a_link(place):
     with Ledger(str(place / "ledger.db")) as ledger:
         for name in ("link", "dangling"):

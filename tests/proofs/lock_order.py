@@ -10,7 +10,7 @@ import random
 import time
 from binascii import crc32
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
@@ -20,9 +20,9 @@ from sqlalchemy import Engine, event, select
 from dormouse import protocol
 from dormouse.signing import Signer
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import rows
+from dormouse_host.ledger import rows, rules
 from dormouse_host.ledger.entry import Order
-from dormouse_host.ledger.outward import Ack
+from dormouse_host.ledger.outbound import Ack
 from dormouse_host.ledger.store import Incoming, Ledger
 
 DEVICES = [f"d{number}" for number in range(6)]
@@ -52,7 +52,8 @@ class Found:
 class Worker:
     """One process's work."""
 
-    def __init__(self, url: str, seed: int, number: int) -> None:
+    def __init__(self, url: str, seed: int, number: int, only: Sequence[str] = ()) -> None:
+        """`only`: the kinds of work to do, all without."""
         self.ledger = Ledger(url)
         self.dice = random.Random(f"{seed}/{number}")
         self.name = f"r{number}"
@@ -61,9 +62,11 @@ class Worker:
         self.wakes = 1000 * number
         self.kinds: list[Callable[[], object]] = [
             *[self.send, self.take, self.claim] * 4,
-            *[self.cancel, self.follow, self.new] * 2,
+            *[self.cancel, self.follow, self.new, self.gaps] * 2,
+            *(self.wrong_crc, self.forgotten, self.high_windows, self.rotate),
             *(self.prune, self.group, self.key, self.remove, self.live, self.stop, self.restore),
         ]
+        self.kinds = [kind for kind in self.kinds if not only or kind.__name__ in only]
         self.doing = ""
         self.first = list(dict.fromkeys(self.kinds))
         self.dice.shuffle(self.first)
@@ -90,11 +93,12 @@ class Worker:
 
     def open_names(self) -> list[str]:
         with self.ledger.database.reading() as connection:
-            newest = select(rows.C.u).where(rows.C.open).order_by(rows.C.n.desc()).limit(20)
+            newest = select(rows.commands.name).where(rows.commands.open).order_by(rows.commands.key.desc()).limit(20)
             return list(connection.execute(newest).scalars())
 
     def cancel(self) -> None:
-        for name in self.open_names()[:3]:
+        names = self.open_names()  # any: the newest have no followers yet
+        for name in self.dice.sample(names, min(3, len(names))):
             self.ledger.cancel(name)
 
     def new(self) -> None:
@@ -102,15 +106,54 @@ class Worker:
 
     def take(self) -> None:
         messages = [self.message(device) for device in self.some(6)]
-        messages += [self.answer() for _ in self.sent[:5]]
+        self.hear(messages + [self.answer() for _ in self.sent[:5]])
+
+    def hear(self, messages: list[Incoming]) -> None:
         wrong = self.ledger.take(messages, self.name)
         assert all("is not registered" in line for line in wrong), wrong  # what was removed stays removed
 
-    def message(self, device: str) -> Incoming:
+    def wrong_crc(self) -> None:
+        """Answers to other bytes: the ledger takes a new name with each of these devices."""
+        self.hear([self.answer(other_bytes=True) for _ in self.sent[:2]])
+
+    def forgotten(self) -> None:
+        """Devices that do not know the ledger any more: a new name, too."""
+        self.hear([self.answer("rejected", why=rules.FORGOTTEN) for _ in self.sent[:2]])
+
+    def high_windows(self) -> None:
+        """End records that show numbers which the ledger has not given."""
+        self.hear([self.signed(device, protocol.END, self.end(windows=self.shown(device))) for device in self.some()])
+
+    def shown(self, device: str) -> dict[str, list]:
+        name = self.ledger.name(device)
+        return {name: [10_000, ""]} if name else {}
+
+    def gaps(self) -> None:
+        """Records with gaps, and reports by which still more are missing: the ledger asks for them."""
+        messages = []
+        for device in self.some():
+            records = [[number, 0, {}] for number in sorted(self.dice.sample(range(1, 300), 5))]
+            messages.append(self.signed(device, protocol.TELEMETRY, {"state": "s1", "records": records}))
+            end = self.end(acked=self.dice.randint(1, 400))
+            said = {"wake": self.wakes, "state": "s1", "end": end}
+            messages.append(self.signed(device, protocol.WAKE, said))
+        self.hear(messages)
+
+    def rotate(self) -> None:
+        """What `dormouse rotate` does on the ledger: one command, whose end is waited for."""
+        [view] = self.ledger.devices(self.dice.choice(DEVICES))
+        [name] = self.ledger.enter([Order(view.id, "set_password", '{"password":"x"}')])
+        self.ledger.command(name)
+
+    def end(self, state: str = "s1", acked: int = 0, windows: dict[str, list] | None = None) -> dict[str, object]:
         self.wakes += 1
+        flags = {"present": True, "drained": True}
+        return {"wake": self.wakes - 1, "state": state, **flags, "acked": acked, "windows": windows or {}}
+
+    def message(self, device: str) -> Incoming:
         state = "s1" if self.dice.random() < 0.98 else "s2"
         number = self.dice.randint(1, 50)
-        end = {"wake": self.wakes - 1, "state": state, "present": True, "drained": True, "acked": number, "windows": {}}
+        end = self.end(state, number)
         leaf, said = self.dice.choice(
             [
                 (protocol.WAKE, {"wake": self.wakes, "state": state, "catalogue": f"c{number % 3}", "end": end}),
@@ -118,21 +161,23 @@ class Worker:
                 (protocol.END, end),
             ]
         )
-        return Incoming(device, leaf, Signer(KEY, device).sign(leaf, json.dumps(said).encode()))
+        return self.signed(device, leaf, said)
 
-    def answer(self) -> Incoming:
+    def answer(self, status: str | None = None, *, other_bytes: bool = False, **more: str) -> Incoming:
         one = self.sent.pop()
         payload = one.payload.partition(b"\n")[0]
-        status = self.dice.choice(["succeeded", "failed", "running"])
-        said = [{"id": json.loads(payload)["id"], "status": status, "crc": crc32(payload)}]
-        signed = Signer(KEY, one.device).sign(protocol.RESULT, json.dumps(said).encode())
-        return Incoming(one.device, protocol.RESULT, signed)
+        status = status or self.dice.choice(["succeeded", "failed", "running"])
+        said = {"id": json.loads(payload)["id"], "status": status, "crc": crc32(payload) ^ other_bytes, **more}
+        return self.signed(one.device, protocol.RESULT, [said])
+
+    def signed(self, device: str, leaf: str, said: object) -> Incoming:
+        return Incoming(device, leaf, Signer(KEY, device).sign(leaf, json.dumps(said).encode()))
 
     def claim(self) -> None:
         claimed = self.ledger.claim(self.name, self.name, self.dice.randint(1, 20))
         self.sent += claimed
         if claimed:
-            self.ledger.acknowledged([Ack(one.n, one.times, self.dice.random() < 0.9) for one in claimed])
+            self.ledger.acknowledged([Ack(one.key, one.times, self.dice.random() < 0.9) for one in claimed])
 
     def prune(self) -> None:
         self.ledger.prune(time.time() - 1, dry=self.dice.random() < 0.2, on_progress=lambda *_: None)
@@ -166,7 +211,14 @@ def _nothing() -> None:
 
 
 def _work(
-    url: str, seed: int, number: int, seconds: float, plant: Callable[[], object], out: Connection, together: Barrier
+    url: str,
+    seed: int,
+    number: int,
+    seconds: float,
+    only: Sequence[str],
+    plant: Callable[[], object],
+    out: Connection,
+    together: Barrier,
 ) -> None:
     found = Found()
 
@@ -178,7 +230,7 @@ def _work(
 
     event.listen(Engine, "handle_error", note)
     plant()
-    worker = Worker(url + _OPTIONS, seed, number)
+    worker = Worker(url + _OPTIONS, seed, number, only)
     together.wait(60)
     until = time.monotonic() + seconds
     steps = 0
@@ -192,14 +244,23 @@ def _work(
     out.send(found)
 
 
-def run(url: str, seed: int, seconds: float, plant: Callable[[], object] = _nothing, processes: int = 3) -> Found:
-    """So many processes at once; `plant` is called in the first of them, before it begins."""
+def run(
+    url: str,
+    seed: int,
+    seconds: float,
+    plant: Callable[[], object] = _nothing,
+    only: Sequence[str] = (),
+    processes: int = 3,
+) -> Found:
+    """So many processes at once, with all kinds of work or `only` these; `plant` is called in the first of them, before
+    it begins.
+    """
     with Ledger(url) as ledger:
         ledger.add_devices(DEVICES)
     children, together = [], _SPAWN.Barrier(processes)
     for number in range(processes):
         mine, theirs = _SPAWN.Pipe(duplex=False)
-        work = (url, seed, number, seconds, plant if number == 0 else _nothing, theirs, together)
+        work = (url, seed, number, seconds, only, plant if number == 0 else _nothing, theirs, together)
         child = _SPAWN.Process(target=_work, args=work)
         child.start()
         theirs.close()

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from dormouse_host.errors import HostError
-from dormouse_host.fleet import CommandView
+from dormouse_host.ledger.queries import CommandView
 from dormouse_host.terminal import Console
 from dormouse_host.virtual.device import VirtualDevice, WakeLog
 from dormouse_host.virtual.kind import load

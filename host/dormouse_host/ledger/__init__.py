@@ -1,5 +1,6 @@
 """The ledger: one database that follows each command until the device itself has answered.
 
-Must stay true: rules.py decides and touches no database; every other module here is handed an open transaction; and
-store.py alone opens them, one for each of its methods, so that whatever is killed leaves all of a step or nothing.
+rules.py decides and touches no database. store.py alone opens transactions that write, one for each of its methods,
+queries.py those that read; every other module is handed an open one. So whatever is killed leaves all of a step or
+nothing.
 """

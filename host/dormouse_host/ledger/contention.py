@@ -1,7 +1,7 @@
-"""Transactions that meet: what a transaction does when another holds what it needs.
+"""What a transaction does when another one holds what it needs: it gives way, and is tried again.
 
-Must stay true: a transaction that gave way has changed nothing; one that is tried again takes all its locks in the one
-order (rows.py), those included that it learned of on its first try; the tries have a bound.
+A transaction that gave way has changed nothing. One that is tried again takes all its locks in the one order (rows.py),
+those included that it learned of on its first try. The number of tries is bounded.
 """
 
 from collections.abc import Callable, Iterable

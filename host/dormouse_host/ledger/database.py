@@ -1,9 +1,9 @@
 """The database of a ledger: opened, brought to the format of this release, and its transactions.
 
-Must stay true: a transaction that writes takes SQLite's lock at its start, so that it never fails half-way for
-somebody else's; COMMIT returns when the data is on disk; the format is changed under a lock, by one process at a time;
-a file that is newer or not a ledger is left as it is; a file made here is its owner's alone, for keys lie in it; every
-wait for a database has an end, and every error of one is a line without a password.
+A transaction that writes takes SQLite's lock at its start, so it never fails half-way for somebody else's. COMMIT
+returns when the data is on disk. The format is changed under a lock, by one process at a time; a database that is newer
+or not a ledger is left as it is. A file made here is its owner's alone, because keys lie in it. Every wait for a
+database has an end, and every error of one is a line without a password.
 """
 
 import contextlib
@@ -246,11 +246,15 @@ class Database:
 
 
 def _find_or_make(path: Path) -> None:
-    """An empty file that only its owner may read, unless there is one; what SQLite puts beside it is as the file is."""
+    """An empty file that only its owner may read, unless there is one; what SQLite puts beside it is as the file is.
+
+    SQLite opens both by their paths, so the folder is one in which no other user may write, but for its own group.
+    """
     try:
-        with places.folder(path.parent, 0o700), contextlib.suppress(FileExistsError):
+        with places.folder(path.parent, 0o700):
+            places.settled(path)
+        with contextlib.suppress(FileExistsError):
             files.new(path).close()
-        places.settled(path)
     except OSError as error:
         raise HostError(f"database {path}: {error.strerror}", 2 if isinstance(error, places.Unsafe) else 1) from None
 

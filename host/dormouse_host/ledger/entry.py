@@ -1,10 +1,11 @@
-"""How commands enter a ledger, and what is done to them there: numbers, cancelling, new names.
+"""How commands enter a ledger: numbers, cancelling, and the ledger's names.
 
-Must stay true: a number is given once, inside the transaction in which its command enters; the ledger has a name of its
-own for each device, so that whatever a device says is about itself alone; under a new name it gives numbers from 1, and
-what is already numbered keeps its id.
+A number is given once, inside the transaction in which its command enters. The ledger has a name of its own for each
+device, so whatever a device says is about itself alone; under a new name numbers begin at 1, and what is numbered
+already keeps its id. Names are random and made of what protocol.split_id takes: 50 bits for a command, 40 for a ledger.
 """
 
+import secrets
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from dormouse import protocol
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import names, rows, rules, schema
-from dormouse_host.ledger.rows import C, Changes, D
+from dormouse_host.ledger import rows, rules, schema
+from dormouse_host.ledger.rows import Changes, commands, devices
 
-N, L = schema.numbers.c, schema.names.c
-_NAME = select(L.name).where(L.device == bindparam("device"))  # made once
+numbers, ledger_names = schema.numbers.c, schema.ledger_names.c
+_NAME = select(ledger_names.name).where(ledger_names.device == bindparam("device"))  # made once
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789x"  # 32, without those that look alike
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Order:
     state: str | None = None
 
 
+def unknown_device(device: str) -> HostError:
+    """The error for a device that the ledger does not have."""
+    return HostError(f"device {device} is not known: dormouse devices add {device}", 2)
+
+
 def name(connection: Connection, device: str) -> str | None:
     """The ledger's name for this device, once a command was entered for it."""
     found: str | None = connection.execute(_NAME, {"device": device}).scalar()
@@ -44,9 +51,10 @@ def rename(connection: Connection, device: str, now: float, why: str) -> None:
     """A new name for this device, which is locked, and for new commands only. What this ledger alone had called
     cancelled or expired for it is unknown now: hours that it does not know of may have published that.
     """
-    new = {"name": names.ledger(), "since": now, "why": why}
-    connection.execute(update(schema.names).where(L.device == device).values(new))
-    ours = (C.device == device, C.alone, C.guess, C.status.in_((protocol.CANCELLED, protocol.EXPIRED)))
+    new = {"name": ledger_name(), "since": now, "why": why}
+    connection.execute(update(schema.ledger_names).where(ledger_names.device == device).values(new))
+    withdrawn = commands.status.in_((protocol.CANCELLED, protocol.EXPIRED))
+    ours = (commands.device == device, commands.never_published, commands.provisional, withdrawn)
     alone = rows.load(connection, *ours)
     changes = Changes(alone)
     for row in alone:
@@ -56,17 +64,17 @@ def rename(connection: Connection, device: str, now: float, why: str) -> None:
 
 def named(connection: Connection) -> list[str]:
     """The devices that the ledger has a name for, in the order in which they are locked."""
-    return sorted(connection.execute(select(L.device)).scalars())
+    return sorted(connection.execute(select(ledger_names.device)).scalars())
 
 
-def restored(connection: Connection, devices: Sequence[str], now: float) -> int:
+def restored(connection: Connection, ids: Sequence[str], now: float) -> int:
     """Somebody says that this is an older copy: a new name for each of these devices, and what was open for them is
     unknown. Returns how many commands that were.
     """
-    rows.lock_all(connection, devices)
-    for device in devices:
+    rows.lock_all(connection, ids)
+    for device in ids:
         rename(connection, device, now, "restored from a backup")
-    open_rows = rows.load(connection, C.device.in_(devices), C.open)
+    open_rows = rows.load(connection, commands.device.in_(ids), commands.open)
     changes = Changes(open_rows)
     for row in open_rows:
         row.why = "open when the ledger was restored from a backup"
@@ -85,7 +93,7 @@ def enter(connection: Connection, orders: Sequence[Order], now: float) -> list[s
         ledger, number = following[order.device]
         entered.append(
             {
-                "u": names.command(),
+                "name": command_name(),
                 "device": order.device,
                 "ledger": ledger,
                 "number": number,
@@ -101,14 +109,14 @@ def enter(connection: Connection, orders: Sequence[Order], now: float) -> list[s
         )
         following[order.device] = ledger, number + 1
     connection.execute(insert(schema.commands), entered)
-    return [str(command["u"]) for command in entered]
+    return [str(command["name"]) for command in entered]
 
 
 def _waited_for(connection: Connection, orders: Sequence[Order]) -> set[str]:
     """The devices of the commands that these orders wait for: locked, so that none is settled unnoticed meanwhile."""
     found: set[str] = set()
     for some in rows.chunks({order.after for order in orders if order.after}):
-        found.update(connection.execute(select(C.device).where(C.u.in_(some))).scalars())
+        found.update(connection.execute(select(commands.device).where(commands.name.in_(some))).scalars())
     return found
 
 
@@ -121,17 +129,17 @@ def _take(
     first: dict[str, tuple[str, int]] = {}
     known: set[str] = set()
     for chunk in rows.chunks(sorted(counts.keys() | others)):
-        locking = select(D.id).where(D.id.in_(chunk)).order_by(rows.in_order(connection, D.id)).with_for_update()
-        known.update(connection.execute(locking).scalars())
+        there = select(devices.id).where(devices.id.in_(chunk)).order_by(rows.in_order(connection, devices.id))
+        known.update(connection.execute(there.with_for_update()).scalars())
     if missing := counts.keys() - known:
-        raise HostError(f"device {min(missing)} is not known: dormouse devices add {min(missing)}", 2)
+        raise unknown_device(min(missing))
     for chunk in rows.chunks(sorted(counts)):
-        connection.execute(update(schema.devices).where(D.id.in_(chunk)).values(seq=D.seq + 1, due=True))
+        connection.execute(update(schema.devices).where(devices.id.in_(chunk)).values(seq=devices.seq + 1, due=True))
         ledgers = _names(connection, chunk, now)
         more = [{"device": device, "ledger": ledgers[device], "number": counts[device]} for device in chunk]
         rows.insert_or_add(connection, schema.numbers, more, "number")
-        given = (N.device == L.device) & (N.ledger == L.name)
-        last = select(N.device, N.number).join(schema.names, given).where(N.device.in_(chunk))
+        given = (numbers.device == ledger_names.device) & (numbers.ledger == ledger_names.name)
+        last = select(numbers.device, numbers.number).join(schema.ledger_names, given).where(numbers.device.in_(chunk))
         for device, number in connection.execute(last):
             first[device] = ledgers[device], number - counts[device] + 1
     if max(number + counts[device] for device, (_, number) in first.items()) > protocol.NUMBER_LIMIT:
@@ -139,25 +147,26 @@ def _take(
     return first
 
 
-def _names(connection: Connection, devices: Sequence[str], now: float) -> dict[str, str]:
+def _names(connection: Connection, ids: Sequence[str], now: float) -> dict[str, str]:
     """The ledger's name for each of these devices, which are locked; it gets its first one here."""
     known: dict[str, str] = {}
-    for device, ledger in connection.execute(select(L.device, L.name).where(L.device.in_(devices))):
+    there = select(ledger_names.device, ledger_names.name).where(ledger_names.device.in_(ids))
+    for device, ledger in connection.execute(there):
         known[device] = ledger
-    new = {device: names.ledger() for device in devices if device not in known}
+    new = {device: ledger_name() for device in ids if device not in known}
     if new:
         entered = [{"device": device, "name": new[device], "since": now, "why": "new"} for device in new]
-        connection.execute(insert(schema.names), entered)
+        connection.execute(insert(schema.ledger_names), entered)
     return known | new
 
 
 def cancel(connection: Connection, command: str, now: float) -> rules.Row | None:
     """Cancel a command: at once while it was never published, else by a tombstone. None where there is none."""
-    device = connection.execute(select(C.device).where(C.u == command)).scalar()
+    device = connection.execute(select(commands.device).where(commands.name == command)).scalar()
     if device is None:
         return None
     rows.lock(connection, device)
-    found = rows.load(connection, C.u == command)
+    found = rows.load(connection, commands.name == command)
     if not found:  # pruned, before its device was locked
         return None
     changes = Changes(found)
@@ -165,3 +174,20 @@ def cancel(connection: Connection, command: str, now: float) -> rules.Row | None
     if changes.save(connection, now):
         rows.make_due(connection, device)
     return found[0]
+
+
+# ---- random names
+
+
+def _random(length: int) -> str:
+    return "".join(_LETTERS[byte & 31] for byte in secrets.token_bytes(length))
+
+
+def command_name() -> str:
+    """A command's own name, which `dormouse send` prints."""
+    return _random(10)
+
+
+def ledger_name() -> str:
+    """A ledger's name, part of every id that it gives."""
+    return _random(8)

@@ -1,7 +1,7 @@
-"""Keys of devices: which messages are theirs, and how what goes to them is signed.
+"""Keys of devices: which messages are theirs, and how commands to them are signed.
 
-Must stay true: from the first message on that a device has signed with its key, nothing unsigned is taken from it and
-nothing unsigned is sent to it, until somebody takes the key away; a key is never part of a view, a log or an error.
+From the first message on that a device has signed with its key, nothing unsigned is taken from it and nothing unsigned
+is sent to it, until somebody takes the key away. A key is never part of a view, a log or an error.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, select, update
 from dormouse.signing import SIZE, Signer
 from dormouse_host.ledger import rows, schema
 
-K = schema.keys.c
+keys = schema.keys.c
 _HEX = frozenset(b"0123456789abcdef")
 
 
@@ -24,7 +24,7 @@ def put(connection: Connection, device: str, key: str) -> None:
 
 def remove(connection: Connection, device: str) -> bool:
     """Sign nothing for this device any more. Was there a key?"""
-    return connection.execute(delete(schema.keys).where(K.device == device)).rowcount == 1
+    return connection.execute(delete(schema.keys).where(keys.device == device)).rowcount == 1
 
 
 class Signatures:
@@ -36,7 +36,8 @@ class Signatures:
         self._proven: set[str] = set()
         self._new: set[str] = set()
         for names in rows.chunks(set(devices)):
-            for device, key, proven in connection.execute(select(K.device, K.key, K.proven).where(K.device.in_(names))):
+            known = select(keys.device, keys.key, keys.proven).where(keys.device.in_(names))
+            for device, key, proven in connection.execute(known):
                 self._signers[device], self._keys[device] = Signer(key, device), key
                 if proven:
                     self._proven.add(device)
@@ -64,7 +65,7 @@ class Signatures:
     def save(self, connection: Connection) -> None:
         """Remember which devices have shown that they have their keys. One that was given another by now has not."""
         for device in self._new:
-            shown = (K.device == device, K.key == self._keys[device])
+            shown = (keys.device == device, keys.key == self._keys[device])
             connection.execute(update(schema.keys).where(*shown).values(proven=True))
 
 

@@ -1,8 +1,8 @@
-"""What devices say, as values: results, reports, end records and telemetry from the bytes of their topics.
+"""Messages of devices as values: results, reports, end records and telemetry from the bytes of their topics.
 
-Must stay true: whatever bytes come in, nothing but ValueError comes out; what is returned fits into the database
-(whole numbers below 2^53, text without NUL or half characters, names as in protocol.py), so that one device's nonsense
-never keeps another's results from being stored, nor one entry's nonsense the others of its message.
+Whatever bytes come in, nothing but ValueError comes out. What is returned fits into the database (whole numbers below
+2^53, text without NUL or half characters, names as in protocol.py), so one device's nonsense never keeps another's
+results from being stored, nor one entry's nonsense the others of its message.
 """
 
 import json

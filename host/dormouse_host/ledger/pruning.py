@@ -1,13 +1,13 @@
-"""Old records leave a ledger.
+"""Deletion of old records.
 
-Must stay true: only what no rule can ask for any more goes. What is open stays, and of each ledger's name the 256
-numbers below the highest that the device has shown, for the device may still answer those; the last wakes of each
-device, for a broker that went back in time delivers them again; and telemetry above the mark up to which every record
-is accounted for. The numbers given, and that mark, are never deleted: no number is given twice, no record stored twice.
+Only what no rule can ask for any more is deleted. What stays: open commands; of each ledger's name the 256 numbers
+below the highest that the device has shown, because the device may still answer those; the last wakes of each device,
+because a broker that went back in time delivers them again; and telemetry above the mark up to which every record is
+accounted for. The numbers given and that mark are never deleted: no number is given twice, no record stored twice.
 
-It walks through each table in the order of an index, a slice at a time: what is to go is found without a lock, and
-deleted in a transaction of its own that locks the slice's devices. What may go once may go for ever, so nothing is
-asked twice.
+Each table is walked through in the order of an index, a slice at a time: deletable rows are found without a lock, and
+deleted in a transaction of their own that locks the slice's devices. What is deletable once stays so, so nothing is
+checked twice.
 """
 
 import json
@@ -19,12 +19,12 @@ from sqlalchemy import Column, Connection, Select, Table, and_, bindparam, delet
 
 from dormouse import protocol
 from dormouse_host.ledger import rows, schema
-from dormouse_host.ledger.rows import C, D
+from dormouse_host.ledger.rows import commands, devices
 
 WAKES = 100  # of each device that stay: a day of them at the default interval
 SLICE = 500  # rows that are looked at in one transaction, and deleted at most in one
-E, R, T, S = (table.c for table in (schema.events, schema.results, schema.telemetry, schema.streams))
-W, L, N = (table.c for table in (schema.reports, schema.ends, schema.numbers))
+results, telemetry, streams = schema.results.c, schema.telemetry.c, schema.telemetry_streams.c
+reports, ends, numbers = schema.reports.c, schema.ends.c, schema.numbers.c
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,14 @@ class _Kind(NamedTuple):
     more: tuple[Column[Any], ...]
 
 
+_OF_COMMAND = (commands.device, commands.open, commands.settled, commands.state, commands.ledger, commands.number)
+_OF_RECORD = (telemetry.at, telemetry.device, telemetry.state, telemetry.number)
 _KINDS = (
-    _Kind("commands", schema.commands, C.entered, (C.n,), (C.device, C.open, C.settled, C.state, C.ledger, C.number)),
-    _Kind("results", schema.results, R.at, (R.at, R.n), (R.device, R.id)),
-    _Kind("telemetry", schema.telemetry, T.at, (T.at, T.device, T.state, T.number), ()),
-    _Kind("ends", schema.ends, L.at, (L.at, L.device, L.state, L.wake), ()),
-    _Kind("wakes", schema.reports, W.at, (W.at, W.device, W.state, W.wake), ()),
+    _Kind("commands", schema.commands, commands.entered, (commands.key,), _OF_COMMAND),
+    _Kind("results", schema.results, results.at, (results.at, results.key), (results.device, results.id)),
+    _Kind("telemetry", schema.telemetry, telemetry.at, _OF_RECORD, ()),
+    _Kind("ends", schema.ends, ends.at, (ends.at, ends.device, ends.state, ends.wake), ()),
+    _Kind("wakes", schema.reports, reports.at, (reports.at, reports.device, reports.state, reports.wake), ()),
 )
 COUNTED = ("commands", "results", "telemetry", "wakes")
 STEPS = 100 * len(_KINDS)  # of `Pruning.done`
@@ -115,17 +117,19 @@ class Pruning:
         kind = self._kinds[0]
         rows.lock_name(connection, "pruning")
         names = {row.device for row in chosen}
-        there = {device.id for device in rows.lock_where(connection, D.id.in_(names))}
+        there = {device.id for device in rows.lock_where(connection, devices.id.in_(names))}
         chosen = [row for row in chosen if (row.device in there) == (row.device in self._known)]
         if not chosen:
             return 0
         if kind.name == "commands":
-            keys = [row.n for row in chosen]
-            connection.execute(delete(schema.events).where(E.command.in_(keys)))
-            gone = and_(C.n.in_(keys), C.open.is_(False), C.settled < self._before)
+            keys = [row.key for row in chosen]
+            connection.execute(delete(schema.command_events).where(schema.command_events.c.command.in_(keys)))
+            gone = and_(commands.key.in_(keys), commands.open.is_(False), commands.settled < self._before)
             return connection.execute(delete(schema.commands).where(gone)).rowcount
         if kind.name == "results":
-            return connection.execute(delete(schema.results).where(R.n.in_([row.n for row in chosen]))).rowcount
+            return connection.execute(
+                delete(schema.results).where(results.key.in_([row.key for row in chosen]))
+            ).rowcount
         if kind.name == "telemetry":
             self._account_for(connection, chosen)
         primary = list(kind.table.primary_key)  # row by row: SQLite reads the whole table for a list of such keys
@@ -158,8 +162,9 @@ class Pruning:
         return [row for row in old if is_over(row)]
 
     def _telemetry(self, connection: Connection, old: Sequence[Any], known: dict[str, _Device]) -> list[Any]:
-        streams = select(S.device, S.state, S.whole).where(S.device.in_({row.device for row in old}))
-        whole = {(device, state): number for device, state, number in connection.execute(streams)}
+        of_devices = select(streams.device, streams.state, streams.whole)
+        of_devices = of_devices.where(streams.device.in_({row.device for row in old}))
+        whole = {(device, state): number for device, state, number in connection.execute(of_devices)}
 
         def is_over(row: Any) -> bool:
             device = known.get(row.device)
@@ -176,9 +181,9 @@ class Pruning:
             if device is None or device.past(row.state):
                 last[row.device, row.state] = max(row.number, last.get((row.device, row.state), 0))
         for (name, state), number in last.items():
-            rows.insert_once(connection, schema.streams, {"device": name, "state": state, "whole": 0})
-            lower = (S.device == name, S.state == state, S.whole < number)
-            connection.execute(update(schema.streams).where(*lower).values(whole=number))
+            rows.insert_once(connection, schema.telemetry_streams, {"device": name, "state": state, "whole": 0})
+            lower = (streams.device == name, streams.state == state, streams.whole < number)
+            connection.execute(update(schema.telemetry_streams).where(*lower).values(whole=number))
 
     def _ends(self, connection: Connection, old: Sequence[Any], _known: dict[str, _Device]) -> list[Any]:
         return self._above_the_newest(connection, schema.ends, old)
@@ -197,12 +202,14 @@ class Pruning:
 
     def _devices(self, connection: Connection, names: Collection[str]) -> dict[str, _Device]:
         """Of these devices those that are not removed."""
-        found = connection.execute(select(D.id, D.state).where(D.id.in_(names)))
+        found = connection.execute(select(devices.id, devices.state).where(devices.id.in_(names)))
         there: dict[str, str | None] = dict(tuple(row) for row in found)
         self._known = {name: device for name, device in self._known.items() if name in there or name not in names}
         new = there.keys() - self._known
         given: dict[str, dict[str, int]] = {name: {} for name in new}
-        for name, ledger, number in connection.execute(select(N.device, N.ledger, N.number).where(N.device.in_(new))):
+        for name, ledger, number in connection.execute(
+            select(numbers.device, numbers.ledger, numbers.number).where(numbers.device.in_(new))
+        ):
             given[name][ledger] = number
         records: dict[str, str] = dict(tuple(row) for row in connection.execute(_last_ends(new)))
         for name in new:
@@ -222,13 +229,12 @@ def _next(kind: _Kind, before: float, after: tuple[Any, ...] | None) -> Select[A
     return query.where(kind.key[0] >= after[0], tuple_(*kind.key) > place)
 
 
-def _last_ends(devices: Collection[str]) -> Select[Any]:
+def _last_ends(ids: Collection[str]) -> Select[Any]:
     """The last end record of each device's state."""
-    newest = (
-        select(func.max(L.wake)).where(L.device == D.id, L.state == D.state).correlate(schema.devices).scalar_subquery()
-    )
-    joined = schema.devices.join(schema.ends, and_(L.device == D.id, L.state == D.state, L.wake == newest))
-    return select(D.id, L.record).select_from(joined).where(D.id.in_(devices))
+    of_state = and_(ends.device == devices.id, ends.state == devices.state)
+    newest = select(func.max(ends.wake)).where(of_state).correlate(schema.devices).scalar_subquery()
+    joined = schema.devices.join(schema.ends, and_(of_state, ends.wake == newest))
+    return select(devices.id, ends.record).select_from(joined).where(devices.id.in_(ids))
 
 
 def _oldest_to_stay(connection: Connection, table: Table, device: str) -> float | None:

@@ -1,8 +1,8 @@
 """Commands and devices between the database and the rules.
 
-Must stay true: whoever looks at a device's commands in order to change them has locked the device's row first
-(`lock`), so that two processes never decide about the same command at once; every change of a command's status is an
-event with its time; what a change may allow to be published makes its device due.
+Whoever looks at a device's commands in order to change them has locked the device's row first (`lock`), so two
+processes never decide about the same command at once. Every change of a command's status is an event with its time.
+What a change may allow to be published makes its device due.
 
 The order of locks, on PostgreSQL; a transaction takes them in this order or without waiting:
 1. names (`lock_name`): a relay's, a group's, the pruning;
@@ -30,6 +30,8 @@ from sqlalchemy import (
     Table,
     Update,
     bindparam,
+    delete,
+    func,
     insert,
     literal_column,
     select,
@@ -44,8 +46,9 @@ from dormouse_host.ledger.rules import FINAL, Row
 
 T = TypeVar("T")
 
-C, D = schema.commands.c, schema.devices.c
+commands, devices, states_left = schema.commands.c, schema.devices.c, schema.states_left.c
 CHUNK = 500  # values in one statement
+STATES = 1000  # states that are remembered of those that a device has left
 
 
 def some(name: str) -> BindParameter[Any]:
@@ -55,20 +58,19 @@ def some(name: str) -> BindParameter[Any]:
 
 _FIELDS = [field.name for field in fields(Row)]
 _CHANGING = _FIELDS[_FIELDS.index("state") :]
-_COLUMNS = [C[name] for name in _FIELDS]
+_COLUMNS = [commands[name] for name in _FIELDS]
 _changing = attrgetter(*_CHANGING)
 # Made once: SQLAlchemy takes longer to build a statement than SQLite to execute it.
-_MAKE_DUE = update(schema.devices).where(D.id.in_(some("names")), D.due.is_(False)).values(due=True)
-_FOLLOWERS = select(C.device).where(C.open, C.after.in_(some("names"))).distinct()
-_KNOWN = select(D.id).where(D.id.in_(some("names")))
+_MAKE_DUE = update(schema.devices).where(devices.id.in_(some("names")), devices.due.is_(False)).values(due=True)
+_FOLLOWERS = select(commands.device).where(commands.open, commands.after.in_(some("names"))).distinct()
+_KNOWN = select(devices.id).where(devices.id.in_(some("names")))
 _LOCK_FREE = _KNOWN.with_for_update(skip_locked=True)
 _LOCK_NAME = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
-_TELL = insert(schema.events)
+_TELL = insert(schema.command_events)
 
 
-_LEFT = select(schema.left.c.at).where(
-    schema.left.c.device == bindparam("device"), schema.left.c.state == bindparam("state")
-)
+_LEFT = select(states_left.at).where(states_left.device == bindparam("device"), states_left.state == bindparam("state"))
+_HOW_MANY_LEFT = select(func.count()).select_from(schema.states_left).where(states_left.device == bindparam("device"))
 
 
 @cache
@@ -76,7 +78,7 @@ def _update(names: tuple[str, ...]) -> Update:
     """Sets these columns of one command. `open` only where it changes: three indexes hang on it."""
     return (
         update(schema.commands)
-        .where(C.n == bindparam("key"))
+        .where(commands.key == bindparam("its_key"))
         .values({name: bindparam(f"new_{name}") for name in names})
     )
 
@@ -122,7 +124,15 @@ def insert_or_add(connection: Connection, table: Table, values: Sequence[Mapping
     connection.execute(_insert_or_add(connection.dialect.name, table, column), values)
 
 
-_DEVICE = (D.id, D.seq, D.state, D.relay, D.relay_until, D.catalogue_hash, D.wake)
+_DEVICE = (
+    devices.id,
+    devices.seq,
+    devices.state,
+    devices.relay,
+    devices.relay_until,
+    devices.catalogue_hash,
+    devices.wake,
+)
 
 
 def chunks(values: Iterable[T]) -> Iterator[list[T]]:
@@ -144,7 +154,7 @@ def lock_name(connection: Connection, name: str) -> None:
 
 
 def insert_devices(connection: Connection, devices: Iterable[str], now: float) -> int:
-    """Make devices known, before any is locked; returns how many were new."""
+    """Register devices, before any is locked; returns how many were new."""
     new = [{"id": device, "added": now} for device in sorted(set(devices))]
     return insert_once(connection, schema.devices, new) if new else 0
 
@@ -154,28 +164,28 @@ def lock(connection: Connection, device: str) -> Device | None:
     return lock_all(connection, [device]).get(device)
 
 
-def lock_all(connection: Connection, devices: Iterable[str], seqs: int = 1) -> dict[str, Device]:
+def lock_all(connection: Connection, ids: Iterable[str], seqs: int = 1) -> dict[str, Device]:
     """The same for several, with so many seqs for each; those that aren't known are left out."""
     locked = {}
-    wanted = set(devices)
+    wanted = set(ids)
     for names in chunks(sorted(wanted | also())):
-        found = [device for device in lock_where(connection, D.id.in_(names)) if device.id in wanted]
-        count_on(connection, found, seq=D.seq + seqs)
+        found = [device for device in lock_where(connection, devices.id.in_(names)) if device.id in wanted]
+        count_on(connection, found, seq=devices.seq + seqs)
         locked.update({device.id: device for device in found})
     return locked
 
 
 def lock_where(connection: Connection, *where: ColumnElement[bool]) -> list[Device]:
     """Lock the devices that `where` selects; `count_on` must follow."""
-    query = select(*_DEVICE).where(*where).order_by(in_order(connection, D.id)).with_for_update()
+    query = select(*_DEVICE).where(*where).order_by(in_order(connection, devices.id)).with_for_update()
     return _devices(connection, query)
 
 
 def lock_free(connection: Connection, *where: ColumnElement[bool], limit: int) -> list[Device]:
     """The first of the devices that `where` selects and that nobody else has locked; `count_on` must follow."""
     if names := also():
-        lock_where(connection, D.id.in_(names))
-    query = select(*_DEVICE).where(*where).order_by(in_order(connection, D.id)).limit(limit)
+        lock_where(connection, devices.id.in_(names))
+    query = select(*_DEVICE).where(*where).order_by(in_order(connection, devices.id)).limit(limit)
     return _devices(connection, query.with_for_update(skip_locked=True))
 
 
@@ -183,22 +193,40 @@ def _devices(connection: Connection, query: Select[Any]) -> list[Device]:
     return [Device(id, seq + 1, *more) for id, seq, *more in connection.execute(query)]
 
 
-def count_on(connection: Connection, devices: Iterable[Device], **more: object) -> None:
+def count_on(connection: Connection, locked: Iterable[Device], **more: object) -> None:
     """Write the seqs of locked devices, and set further columns of them."""
-    for names in chunks(device.id for device in devices):
-        connection.execute(update(schema.devices).where(D.id.in_(names)).values({"seq": D.seq + 1, **more}))
+    for names in chunks(device.id for device in locked):
+        connection.execute(update(schema.devices).where(devices.id.in_(names)).values({"seq": devices.seq + 1, **more}))
 
 
 def was_left(connection: Connection, device: Device, state: str) -> bool:
-    """Is this an earlier state of the device, which it never takes again? One that it has not had yet is none."""
+    """Is this an earlier state of the device that is remembered? A report never brings it back."""
     if state == device.state:
         return False
     return connection.execute(_LEFT, {"device": device.id, "state": state}).first() is not None
 
 
-def make_due(connection: Connection, *devices: str) -> None:
+def leave_state(connection: Connection, device: Device, now: float) -> None:
+    """The device has left its present state. Of so many that the oldest are forgotten, those are the newest."""
+    insert_once(connection, schema.states_left, {"device": device.id, "state": device.state, "at": now})
+    of_device = states_left.device == device.id
+    newest = select(states_left.state).where(of_device).order_by(states_left.at.desc(), states_left.state)
+    if old := connection.execute(newest.offset(STATES)).scalars().all():
+        connection.execute(delete(schema.states_left).where(of_device, states_left.state.in_(old)))
+
+
+def may_be_left(connection: Connection, device: Device, state: str) -> bool:
+    """Can this be an earlier state of the device? Where some are forgotten each may be one but the present."""
+    if state == device.state:
+        return False
+    if was_left(connection, device, state):
+        return True
+    return connection.execute(_HOW_MANY_LEFT, {"device": device.id}).scalar_one() >= STATES
+
+
+def make_due(connection: Connection, *ids: str) -> None:
     """The relay is to look at these devices."""
-    for names in chunks(sorted(set(devices))):
+    for names in chunks(sorted(set(ids))):
         connection.execute(_MAKE_DUE, {"names": names})
 
 
@@ -206,7 +234,7 @@ def load(connection: Connection, *where: ColumnElement[bool], limit: int | None 
     """The commands that `where` selects, in the order of their entry; with `limit` so many of the first."""
     if limit is None:
         return run(connection, query(*where))
-    return [Row(*found) for found in connection.execute(query(*where).order_by(C.n).limit(limit))]
+    return [Row(*found) for found in connection.execute(query(*where).order_by(commands.key).limit(limit))]
 
 
 def query(*where: ColumnElement[bool]) -> Select[Any]:
@@ -217,12 +245,16 @@ def query(*where: ColumnElement[bool]) -> Select[Any]:
 def run(connection: Connection, made: Select[Any], **values: object) -> list[Row]:
     """The commands that a query which was made before selects, in the order of their entry."""
     # sorted here: ORDER BY makes SQLite walk through all that a device ever had
-    return sorted((Row(*found) for found in connection.execute(made, values)), key=attrgetter("n"))
+    return sorted((Row(*found) for found in connection.execute(made, values)), key=attrgetter("key"))
 
 
-def by_device(connection: Connection, devices: Sequence[str], limit: int) -> list[Row]:
+def by_device(connection: Connection, ids: Sequence[str], limit: int) -> list[Row]:
     """The open commands of these devices, one device after the other: so many of the first."""
-    made = query(C.device.in_(devices), C.open).order_by(in_order(connection, C.device), C.n).limit(limit)
+    made = (
+        query(commands.device.in_(ids), commands.open)
+        .order_by(in_order(connection, commands.device), commands.key)
+        .limit(limit)
+    )
     return [Row(*found) for found in connection.execute(made)]
 
 
@@ -240,18 +272,18 @@ class Changes:
             was = dict(zip(_CHANGING, before, strict=True))
             if row.status != was["status"]:
                 row.settled = now if row.final else None
-                told.append({"command": row.n, "at": now, "status": row.status, "why": row.why if row.final else why})
+                told.append({"command": row.key, "at": now, "status": row.status, "why": row.why if row.final else why})
                 if row.final:
-                    woken.add(row.u)
+                    woken.add(row.name)
             elif row.void != was["void"]:
-                told.append({"command": row.n, "at": now, "status": f"to be {row.void}", "why": why})
+                told.append({"command": row.key, "at": now, "status": f"to be {row.void}", "why": why})
             new = {name: value for name, value in zip(_CHANGING, _changing(row), strict=True) if value != was[name]}
             if not new:
                 continue
             changed.append(row)
             if row.final != (was["status"] in FINAL):
                 new["open"] = not row.final
-            updates[tuple(new)].append({"key": row.n, **{f"new_{name}": value for name, value in new.items()}})
+            updates[tuple(new)].append({"its_key": row.key, **{f"new_{name}": value for name, value in new.items()}})
         for names, several in updates.items():
             connection.execute(_update(names), several)
         if told:

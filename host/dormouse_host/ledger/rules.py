@@ -21,8 +21,8 @@ FORGOTTEN = "its ledger is forgotten"  # why a device refuses a command of a nam
 class Row:
     """One command. The columns are explained in schema.py; the second half is what a rule may change."""
 
-    n: int
-    u: str
+    key: int
+    name: str
     device: str
     ledger: str
     number: int
@@ -32,14 +32,14 @@ class Row:
     after: str | None
     state: str | None = None
     status: str = QUEUED
-    guess: bool = False
-    alone: bool = False
+    provisional: bool = False
+    never_published: bool = False
     claimed: int = 0
     relay: str | None = None
     session: str | None = None
     puback: int = 0
     wake: int = -1
-    need: bool = False
+    republish: bool = False
     void: str | None = None
     published: int = 0
     value: str | None = None
@@ -54,7 +54,7 @@ class Row:
     @property
     def waits(self) -> bool:
         """Is there something to publish, as far as this row alone is concerned?"""
-        return not self.final and (self.need or not self.claimed)
+        return not self.final and (self.republish or not self.claimed)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def payload(row: Row, state: str, void: str | None) -> bytes:
     """The bytes of a command, or of its tombstone: always the same for the same row, and never those of another: an
     older copy of this ledger gives the same number again.
     """
-    head = b'{"id":"%s","u":"%s"' % (wire_id(row, state).encode(), row.u.encode())
+    head = b'{"id":"%s","u":"%s"' % (wire_id(row, state).encode(), row.name.encode())
     if void:
         return head + b',"void":"%s"}' % void.encode()
     body = b',"do":%s' % payloads.encode(row.do)
@@ -125,9 +125,9 @@ def withdraw(row: Row, why: str) -> None:
     if row.final:
         return
     if not row.claimed:
-        row.status, row.guess, row.alone = why, True, True
+        row.status, row.provisional, row.never_published = why, True, True
     elif not row.void:
-        row.void, row.need = why, True
+        row.void, row.republish = why, True
 
 
 def publishable(rows: Iterable[Row], settled: frozenset[str] | set[str], window: int) -> Iterator[Row]:
@@ -152,7 +152,7 @@ def claim(row: Row, seq: int, relay: str, session: str, state: str) -> None:
     """
     row.claimed, row.puback = seq, 0
     row.state = row.state or state
-    row.relay, row.session, row.need = relay, session, False
+    row.relay, row.session, row.republish = relay, session, False
     row.published += 1
     if row.status == QUEUED:
         row.status = PUBLISHING
@@ -172,51 +172,53 @@ def refused(row: Row, times: int) -> None:
         row.session = None
 
 
-def settle(row: Row, status: str, *, guess: bool = False) -> bool:
+def settle(row: Row, status: str, *, provisional: bool = False) -> bool:
     """A final status, unless a better one is known. A late answer wins over a guess. Did it change anything?"""
-    if row.final and not row.guess:
+    if row.final and not row.provisional:
         return False
-    before = row.status, row.guess
-    row.status, row.guess = status, guess
-    return before != (status, guess)
+    before = row.status, row.provisional
+    row.status, row.provisional = status, provisional
+    return before != (status, provisional)
 
 
 def other_state(row: Row, state: str) -> None:
     """The device has another state now: what was open under the old one nobody will ever learn."""
     if row.state is not None and row.state != state and not row.final:
-        settle(row, protocol.UNKNOWN, guess=True)
+        settle(row, protocol.UNKNOWN, provisional=True)
 
 
 def back(row: Row) -> None:
     """The device has the state after all under which this was given up: publish it again, its number is known there."""
     if row.claimed:
-        row.status, row.guess, row.need, row.why = SENT, False, True, None
+        row.status, row.provisional, row.republish, row.why = SENT, False, True, None
     else:
-        row.status, row.guess, row.why = QUEUED, False, None
+        row.status, row.provisional, row.why = QUEUED, False, None
 
 
 def restored(row: Row) -> None:
     """The ledger is an older copy of itself, said outright: hours that it does not know of may have published this."""
     if not row.final:
-        row.status, row.guess, row.alone = protocol.UNKNOWN, True, row.alone or not row.claimed
+        row.status, row.provisional = protocol.UNKNOWN, True
+        row.never_published = row.never_published or not row.claimed
 
 
 def judge(row: Row, end: End, heard: Heard, session: str | None, seq: int) -> None:
     """What an end record says about one command of its state. `session`: the connection of the relay that asks."""
     window = end.windows.get(row.ledger)
     status = window.status(row.number) if window else None
-    if row.wake >= end.wake or (row.final and not (row.guess and (row.claimed or row.alone))):
+    reopens = row.provisional and (row.claimed or row.never_published)
+    if row.wake >= end.wake or (row.final and not reopens):
         return
     if status in protocol.FINAL or (status and row.final):
         if row.final:  # a guess, and the device knows better
-            row.status, row.guess, row.claimed = SENT, False, row.claimed or seq
+            row.status, row.provisional, row.claimed = SENT, False, row.claimed or seq
             row.state = row.state or end.state
         if row.claimed:
-            row.wake, row.need = end.wake, True
+            row.wake, row.republish = end.wake, True
     elif status == protocol.OPEN and row.claimed:
         row.status = DELIVERED
     elif status is None and row.claimed and not row.final and _missing(row, end, heard, session):
-        row.wake, row.need = end.wake, True
+        row.wake, row.republish = end.wake, True
 
 
 def _missing(row: Row, end: End, heard: Heard, session: str | None) -> bool:

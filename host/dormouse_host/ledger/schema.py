@@ -1,7 +1,7 @@
-"""The tables of a ledger, as SQLAlchemy Core sees them.
+"""The tables of a ledger, as SQLAlchemy Core sees them; a test compares them with what the migration makes.
 
-Must stay true: what the migrations make is what stands here (a test compares them); times are Unix seconds; JSON is
-text, exactly as it was sent or came; `seq` counts within one device and orders what happened to it.
+Times are Unix seconds. JSON is text, exactly as it was sent or came. `seq` counts within one device and orders what
+happened to it.
 """
 
 from sqlalchemy import (
@@ -18,12 +18,12 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0006"  # the newest step of migrations/versions
+HEAD = "0001"  # the newest step of migrations/versions
 VERSION_TABLE = "dormouse_schema"
 metadata = MetaData()
 _Key = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts by itself in SQLite
 
-names = Table(
+ledger_names = Table(
     "ledger_names",  # the ledger's own, for each device another
     metadata,
     Column("device", Text, primary_key=True),  # one that was removed keeps it: its numbers go on if it comes back
@@ -55,8 +55,8 @@ devices = Table(
         postgresql_where=text("due AND state IS NOT NULL"),
     ),
 )
-left = Table(
-    "states_left",  # no report brings a device back to one of these
+states_left = Table(
+    "states_left",  # no report brings a device back to one of these; the newest rows.STATES of each device
     metadata,
     Column("device", Text, primary_key=True),
     Column("state", Text, primary_key=True),
@@ -99,8 +99,8 @@ numbers = Table(
 commands = Table(
     "commands",
     metadata,
-    Column("n", _Key, primary_key=True),
-    Column("u", Text, nullable=False, unique=True),
+    Column("key", _Key, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
     Column("device", Text, nullable=False),
     Column("ledger", Text, nullable=False),
     Column("number", BigInteger, nullable=False),
@@ -112,30 +112,30 @@ commands = Table(
     Column("entered", Double, nullable=False),
     Column("status", Text, nullable=False),
     Column("open", Boolean, nullable=False),  # no final status yet
-    Column("guess", Boolean, nullable=False, server_default=text("false")),  # final, but a late answer wins
-    Column("alone", Boolean, nullable=False, server_default=text("false")),  # settled without ever being published
+    Column("provisional", Boolean, nullable=False, server_default=text("false")),  # final, but a late answer wins
+    Column("never_published", Boolean, nullable=False, server_default=text("false")),
     Column("claimed", BigInteger, nullable=False, server_default="0"),  # seq of the last "publishing"
     Column("relay", Text),
     Column("session", Text),  # the relay's connection that published it last
     Column("puback", BigInteger, nullable=False, server_default="0"),  # seq of its PUBACK
     Column("wake", BigInteger, nullable=False, server_default="-1"),  # the wake for which it was published again
-    Column("need", Boolean, nullable=False, server_default=text("false")),  # is to be published (again)
+    Column("republish", Boolean, nullable=False, server_default=text("false")),  # is to be published (again)
     Column("void", Text),  # cancelled or expired: what its tombstone says
     Column("published", Integer, nullable=False, server_default="0"),  # how often
     Column("value", Text),
     Column("why", Text),
     Column("settled", Double),
     UniqueConstraint("device", "ledger", "number", name="commands_id"),
-    Index("commands_open", "device", "n", sqlite_where=text("open = 1"), postgresql_where=text("open")),
+    Index("commands_open", "device", "key", sqlite_where=text("open = 1"), postgresql_where=text("open")),
     Index("commands_expiry", "expires", sqlite_where=text("open = 1"), postgresql_where=text("open")),
     Index("commands_after", "after", sqlite_where=text("open = 1"), postgresql_where=text("open")),
-    Index("commands_device", "device", "n"),
+    Index("commands_device", "device", "key"),
 )
-events = Table(
+command_events = Table(
     "command_events",
     metadata,
-    Column("n", _Key, primary_key=True),
-    Column("command", BigInteger, nullable=False, index=True),  # commands.n
+    Column("key", _Key, primary_key=True),
+    Column("command", BigInteger, nullable=False, index=True),  # commands.key
     Column("at", Double, nullable=False),
     Column("status", Text, nullable=False),
     Column("why", Text),
@@ -143,10 +143,11 @@ events = Table(
 results = Table(
     "results",
     metadata,
-    Column("n", _Key, primary_key=True),
+    Column("key", _Key, primary_key=True),
     Column("device", Text, nullable=False),
     Column("at", Double, nullable=False),
     Column("id", Text),  # as on the wire; none for a command that was sent without
+    Column("command", Text),  # its name, where it is one of this ledger
     Column("do", Text),
     Column("status", Text, nullable=False),
     Column("value", Text),
@@ -166,7 +167,7 @@ telemetry = Table(
     Column("record", Text, nullable=False),
     Index("telemetry_at", "at"),
 )
-streams = Table(
+telemetry_streams = Table(
     "telemetry_streams",
     metadata,
     Column("device", Text, primary_key=True),
@@ -174,7 +175,7 @@ streams = Table(
     Column("whole", BigInteger, nullable=False),  # up to here each record is stored, or counted as dropped
     Column("dropped", BigInteger, nullable=False, server_default="0"),
 )
-gone = Table(
+telemetry_gone = Table(
     "telemetry_gone",  # what the device said is gone, until `whole` has passed it
     metadata,
     Column("device", Text, primary_key=True),

@@ -1,45 +1,39 @@
-"""A ledger: each of its methods is one transaction, and the only door to its database.
+"""A ledger: each of its methods is one transaction.
 
-Must stay true: a method that returned has committed; one that raised has changed nothing. The clock is an argument
-of the constructor; no method sleeps, but for `prune` between its transactions.
+A method that returned has committed; one that raised has changed nothing. The clock is an argument of the constructor;
+no method sleeps, but for `prune` between its transactions.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import delete, insert, select
-from sqlalchemy.engine import Connection
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import (
     entry,
+    inbound,
     keys,
     messages,
-    outward,
+    outbound,
     pruning,
-    records,
-    relays,
     rows,
     rules,
     schema,
     strangers,
-    upward,
-    views,
 )
 from dormouse_host.ledger.contention import retried
 from dormouse_host.ledger.database import Database, Unstorable
-from dormouse_host.ledger.entry import Order
-from dormouse_host.ledger.outward import Ack, Outgoing
-from dormouse_host.ledger.records import LogLine
-from dormouse_host.ledger.rows import D
+from dormouse_host.ledger.entry import Order, unknown_device
+from dormouse_host.ledger.outbound import Ack, Outgoing, RelayView
+from dormouse_host.ledger.queries import CommandView, Queries, find_command
 from dormouse_host.ledger.strangers import Strangers
-from dormouse_host.ledger.views import CommandView, DeviceView, RelayView
 
 _SHOWN = 80  # characters of a topic's parts in a line of what is wrong
 _TURN = 0.1  # seconds that others have at most between two slices of a pruning: as long as the slice took
@@ -56,19 +50,15 @@ class Incoming:
     retained: bool = False
 
 
-class Ledger:
+class Ledger(Queries):
     """An open ledger. A context manager."""
 
     def __init__(self, where: str | None = None, clock: Callable[[], float] = time.time) -> None:
         """`where`: a file's path or a URL; without, this user's ledger."""
         self._clock = clock
         self.database = Database(where)
-        self._writing, self._reading = self.database.writing, self.database.reading
-
-    def name(self, device: str) -> str | None:
-        """Its name for a device, part of the ids that it gives; None while it has given none."""
-        with self._reading() as c:
-            return entry.name(c, device)
+        super().__init__(self.database.reading)
+        self._writing = self.database.writing
 
     def close(self) -> None:
         """Close the database."""
@@ -84,7 +74,7 @@ class Ledger:
 
     @retried
     def add_devices(self, devices: Collection[str]) -> int:
-        """Make devices known. Returns how many were new."""
+        """Register devices. Returns how many were new."""
         with self._writing() as c:
             new = rows.insert_devices(c, devices, self._clock())
             strangers.forget(c, devices)
@@ -95,17 +85,17 @@ class Ledger:
         """Forget a device: its open commands are unknown, what came from it stays."""
         with self._writing() as c:
             if rows.lock(c, device) is None:
-                raise _unknown(device)
-            found = rows.load(c, rows.C.device == device, rows.C.open)
+                raise unknown_device(device)
+            found = rows.load(c, rows.commands.device == device, rows.commands.open)
             changes = rows.Changes(found)
             for row in found:
-                rules.settle(row, protocol.UNKNOWN, guess=True)
+                rules.settle(row, protocol.UNKNOWN, provisional=True)
                 row.why = "its device was removed"
             changes.save(c, self._clock())
             c.execute(delete(schema.groups).where(schema.groups.c.device == device))
             keys.remove(c, device)
-            c.execute(delete(schema.left).where(schema.left.c.device == device))
-            c.execute(delete(schema.devices).where(D.id == device))
+            c.execute(delete(schema.states_left).where(schema.states_left.c.device == device))
+            c.execute(delete(schema.devices).where(schema.devices.c.id == device))
             strangers.remove(c, device, self._clock())
 
     @retried
@@ -113,7 +103,7 @@ class Ledger:
         """The key (64 hex digits) that this device and the ledger sign with; None: neither signs any more."""
         with self._writing() as c:
             if rows.lock(c, device) is None:
-                raise _unknown(device)
+                raise unknown_device(device)
             keys.remove(c, device) if key is None else keys.put(c, device, key)
 
     @retried
@@ -124,27 +114,10 @@ class Ledger:
             before = c.execute(select(schema.groups.c.device).where(schema.groups.c.name == group)).scalars()
             missing = set(devices) - rows.lock_all(c, {*devices, *before}).keys()
             if missing:
-                raise _unknown(min(missing))
+                raise unknown_device(min(missing))
             c.execute(delete(schema.groups).where(schema.groups.c.name == group))
             if devices:
                 c.execute(insert(schema.groups), [{"name": group, "device": device} for device in set(devices)])
-
-    def members(self, group: str | None) -> list[str]:
-        """The devices of a group, or all."""
-        with self._reading() as c:
-            return views.members(c, group)
-
-    def devices(self, only: str | None = None) -> list[DeviceView]:
-        """Every device, or one; HostError where that isn't known."""
-        found = self.views(only)
-        if only is not None and not found:
-            raise _unknown(only)
-        return found
-
-    def views(self, only: str | None = None) -> list[DeviceView]:
-        """Every device, or one, or none where that isn't known."""
-        with self._reading() as c:
-            return views.devices(c, only)
 
     # ---- commands
 
@@ -158,7 +131,7 @@ class Ledger:
             if create:
                 rows.insert_devices(c, devices, self._clock())
             for after in {order.after for order in orders if order.after}:
-                if views.command(c, after) is None:
+                if find_command(c, after) is None:
                     raise HostError(f"no command {after} to wait for", 2)
             names = entry.enter(c, orders, self._clock())
             if create:
@@ -170,32 +143,10 @@ class Ledger:
         """Cancel a command, or have it cancelled by the device; what is settled stays as it is."""
         with self._writing() as c:
             entry.cancel(c, command, self._clock())
-            return _found(c, command)
-
-    def command(self, name: str) -> CommandView:
-        """A command with its history; HostError where there is none of that name."""
-        with self._reading() as c:
-            return _found(c, name)
-
-    def commands(self, names: Sequence[str]) -> dict[str, CommandView]:
-        """Commands without their history, by name; those that there are."""
-        with self._reading() as c:
-            return views.commands(c, names)
-
-    def counts(self) -> dict[str, int]:
-        """How many commands there are of each status."""
-        with self._reading() as c:
-            return views.counts(c)
-
-    def timeline(self, device: str, limit: int) -> list[LogLine]:
-        """What happened with a device, the oldest first."""
-        with self._reading() as c:
-            return records.timeline(c, device, limit)
-
-    def export(self, what: str, since: float) -> Generator[dict[str, Any]]:
-        """Telemetry, results or wakes that came at or after `since`."""
-        with self._reading(slowly=True) as c:
-            yield from records.export(c, what, since)
+            found = find_command(c, command)
+        if found is None:
+            raise HostError(f"no command {command}", 2)
+        return found
 
     # ---- the ledger itself
 
@@ -242,13 +193,13 @@ class Ledger:
     def relays(self) -> list[RelayView]:
         """The relays that have worked on this ledger and were not stopped in order."""
         with self._reading() as c:
-            return relays.found(c, self._clock())
+            return outbound.relay_views(c, self._clock())
 
     @retried
     def forget_relay(self, relay: str) -> None:
         """A relay that will not come back: others may have its devices. HostError where it is alive."""
         with self._writing() as c:
-            relays.forget(c, relay, self._clock())
+            outbound.forget_relay(c, relay, self._clock())
 
     # ---- for the relay
 
@@ -256,19 +207,19 @@ class Ledger:
     def register(self, relay: str) -> str:
         """Be the only live relay of this name. Returns what proves it; HostError where another is."""
         with self._writing() as c:
-            return relays.register(c, relay, self._clock())
+            return outbound.register(c, relay, self._clock())
 
     @retried
     def keep_alive(self, relay: str, instance: str) -> bool:
         """A sign of life. False where another relay has taken the name."""
         with self._writing() as c:
-            return relays.keep_alive(c, relay, instance, self._clock())
+            return outbound.keep_alive(c, relay, instance, self._clock())
 
     @retried
     def release(self, relay: str, instance: str) -> None:
         """This relay ends. Nothing where another has taken its name."""
         with self._writing() as c:
-            relays.release(c, relay, instance)
+            outbound.release(c, relay, instance)
 
     def strangers(self) -> Strangers:
         """Ids that have sent something and are no devices."""
@@ -318,7 +269,7 @@ class Ledger:
             return []
         with self._writing() as c:
             names = (message.device for message, _ in legible)
-            devices = upward.known(c, names, len(legible), now, accept_new=accept_new)
+            devices = inbound.known(c, names, len(legible), now, accept_new=accept_new)
             signatures.save(c)
             others = Counter(message.device for message, _ in legible if message.device not in devices)
             new = strangers.count(c, others, now) if others else []
@@ -326,7 +277,7 @@ class Ledger:
                 device = devices.get(message.device)
                 if device is None:
                     continue
-                upward.hear(c, device, said, session, now, retained=message.retained)
+                inbound.hear(c, device, said, session, now, retained=message.retained)
                 device.seq += 1
         return new
 
@@ -335,21 +286,21 @@ class Ledger:
         """At most `room` commands to publish now, marked as publishing."""
         now = self._clock()
         with self._reading() as c:
-            overdue = outward.overdue(c, now)
-            idle = not overdue and not outward.due(c, relay, now)
+            overdue = outbound.overdue(c, now)
+            idle = not overdue and not outbound.due(c, relay, now)
         if idle:
             return []
         if overdue:
             with self._writing() as c:  # by itself: each transaction locks its devices in one order
-                outward.expire(c, now)
+                outbound.expire(c, now)
         with self._writing() as c:
-            return outward.claim(c, relay, session, now, room, window)
+            return outbound.claim(c, relay, session, now, room, window)
 
     @retried
     def acknowledged(self, acks: Sequence[Ack]) -> None:
         """The broker's PUBACKs."""
         with self._writing() as c:
-            outward.acknowledged(c, acks, self._clock())
+            outbound.acknowledged(c, acks, self._clock())
 
 
 def _read(message: Incoming, signatures: keys.Signatures) -> messages.Said:
@@ -361,14 +312,3 @@ def _read(message: Incoming, signatures: keys.Signatures) -> messages.Said:
     if message.leaf not in messages.READ:
         raise ValueError("nothing is known of this topic")
     return messages.READ[message.leaf](signatures.checked(message.device, message.leaf, message.payload))
-
-
-def _unknown(device: str) -> HostError:
-    return HostError(f"device {device} is not known: dormouse devices add {device}", 2)
-
-
-def _found(c: Connection, name: str) -> CommandView:
-    found = views.command(c, name)
-    if found is None:
-        raise HostError(f"no command {name}", 2)
-    return found

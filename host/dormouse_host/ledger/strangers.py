@@ -1,7 +1,7 @@
-"""Ids that are no devices of this ledger: registered, removed, or strangers that are counted.
+"""Ids that are no devices of this ledger: removed ones, and strangers, which are counted.
 
-Must stay true: a device that was removed stays so until somebody registers it; whatever ids a broker lets speak,
-what is kept of those that nobody registered is NAMED rows and a total.
+A device that was removed stays so until somebody registers it. Whatever ids a broker lets speak, what is kept of those
+that nobody registered is NAMED rows and a total.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from dormouse_host.ledger import rows, schema
 
 NAMED = 100  # ids that are named; the others are one row, with an empty name
-R, S = schema.removed.c, schema.strangers.c
+removed, strangers = schema.removed.c, schema.strangers.c
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def forget(connection: Connection, devices: Iterable[str]) -> None:
     locks".
     """
     for some in rows.chunks(sorted(set(devices))):
-        for table, column in ((schema.removed, R.device), (schema.strangers, S.device)):
+        for table, column in ((schema.removed, removed.device), (schema.strangers, strangers.device)):
             there = select(column).where(column.in_(some)).order_by(rows.in_order(connection, column))
             if names := list(connection.execute(there.with_for_update()).scalars()):
                 connection.execute(delete(table).where(column.in_(names)))
@@ -41,11 +41,11 @@ def remove(connection: Connection, device: str, now: float) -> None:
     rows.insert_once(connection, schema.removed, {"device": device, "at": now})
 
 
-def removed(connection: Connection, devices: Iterable[str]) -> set[str]:
+def find_removed(connection: Connection, devices: Iterable[str]) -> set[str]:
     """Those of these ids that somebody has removed."""
     found: set[str] = set()
     for some in rows.chunks(devices):
-        found.update(connection.execute(select(R.device).where(R.device.in_(some))).scalars())
+        found.update(connection.execute(select(removed.device).where(removed.device.in_(some))).scalars())
     return found
 
 
@@ -53,7 +53,7 @@ def count(connection: Connection, messages: Mapping[str, int], now: float) -> li
     """Count messages of ids that are no devices. Returns the ids that are named from now on."""
     known: set[str] = set()
     for some in rows.chunks(messages):
-        known.update(connection.execute(select(S.device).where(S.device.in_(some))).scalars())
+        known.update(connection.execute(select(strangers.device).where(strangers.device.in_(some))).scalars())
     room = NAMED - (connection.execute(select(func.count()).select_from(schema.strangers)).scalar() or 0)
     new = sorted(set(messages) - known)[: max(0, room)] if room > 0 else []
     per: Counter[str] = Counter()
@@ -62,15 +62,19 @@ def count(connection: Connection, messages: Mapping[str, int], now: float) -> li
     for device, times in sorted(per.items()):
         row = {"device": device, "messages": 0, "since": now, "last": now}
         rows.insert_once(connection, schema.strangers, row)
-        more = {"messages": S.messages + times, "last": now}
-        connection.execute(update(schema.strangers).where(S.device == device).values(more))
+        more = {"messages": strangers.messages + times, "last": now}
+        connection.execute(update(schema.strangers).where(strangers.device == device).values(more))
     return new
 
 
 def found(connection: Connection) -> Strangers:
     """All that is kept of them."""
     every = list(
-        connection.execute(select(S.device, S.messages).order_by(S.since, rows.in_order(connection, S.device)))
+        connection.execute(
+            select(strangers.device, strangers.messages).order_by(
+                strangers.since, rows.in_order(connection, strangers.device)
+            )
+        )
     )
     names = tuple(device for device, _ in every if device)
     return Strangers(names, sum(messages for _, messages in every), len(names) < len(every))

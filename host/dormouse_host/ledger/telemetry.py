@@ -1,7 +1,7 @@
-"""Telemetry that came: stored, and what of it is missing.
+"""Telemetry that came: stored, and missing records asked for.
 
-Must stay true: a record is in the database once, or counted as dropped once; what never came is asked for, one question
-at a time, and only of the device that may still have it.
+A record is in the database once, or counted as dropped once. What never came is asked for, one question at a time, and
+only of a device that may still have it.
 """
 
 import json
@@ -10,16 +10,19 @@ from dataclasses import replace
 from sqlalchemy import Connection, delete, select, update
 
 from dormouse_host.ledger import entry, messages, rows, schema
-from dormouse_host.ledger.rows import C, Device
+from dormouse_host.ledger.rows import Device, commands
 
-S, T, G, E = schema.streams.c, schema.telemetry.c, schema.gone.c, schema.ends.c
+records, streams, gone = schema.telemetry.c, schema.telemetry_streams.c, schema.telemetry_gone.c
+ends = schema.ends.c
 RESEND = "resend"
 
 
 def store(connection: Connection, device: Device, batch: messages.Telemetry, now: float) -> int:
     """A batch of records. Returns how many were new."""
-    at = (S.device == device.id, S.state == batch.state)
-    whole = connection.execute(select(S.whole).where(*at)).scalar() or 0  # what is below was here, and may be pruned
+    at = (streams.device == device.id, streams.state == batch.state)
+    whole = (
+        connection.execute(select(streams.whole).where(*at)).scalar() or 0
+    )  # what is below was here, and may be pruned
     stored = [
         {
             "device": device.id,
@@ -41,32 +44,37 @@ def store(connection: Connection, device: Device, batch: messages.Telemetry, now
 def give_up(connection: Connection, device: Device, now: float) -> None:
     """The flash under this state was wiped: the records that it is known to have had and that never came are gone."""
     state = device.state or ""
-    ends = select(E.record).where(E.device == device.id, E.state == state).order_by(E.wake.desc()).limit(1)
-    last = connection.execute(ends).scalar()
-    newest = select(T.number).where(T.device == device.id, T.state == state).order_by(T.number.desc()).limit(1)
-    acked = max(json.loads(last)["acked"] if last else 0, connection.execute(newest).scalar() or 0)
-    of_state = delete(schema.gone).where(G.device == device.id, G.state == state)
+    newest_end = select(ends.record).where(ends.device == device.id, ends.state == state).order_by(ends.wake.desc())
+    end = connection.execute(newest_end.limit(1)).scalar()
+    highest = select(records.number).where(records.device == device.id, records.state == state)
+    number = connection.execute(highest.order_by(records.number.desc()).limit(1)).scalar()
+    acked = max(json.loads(end)["acked"] if end else 0, number or 0)
+    of_state = delete(schema.telemetry_gone).where(gone.device == device.id, gone.state == state)
     connection.execute(of_state)
-    rows.insert_once(connection, schema.gone, {"device": device.id, "state": state, "first": 1, "last": acked})
+    all_of_it = {"device": device.id, "state": state, "first": 1, "last": acked}
+    rows.insert_once(connection, schema.telemetry_gone, all_of_it)
     look_at_tail(connection, replace(device, state=None), state, acked, now)
     connection.execute(of_state)
 
 
 def look_at_tail(connection: Connection, device: Device, state: str, acked: int, now: float) -> None:
     """Ask for the records that the broker acknowledged to the device and that never came."""
-    at = (S.device == device.id, S.state == state)
-    whole = connection.execute(select(S.whole).where(*at)).scalar() or 0
+    stream = (streams.device == device.id, streams.state == state)
+    whole = connection.execute(select(streams.whole).where(*stream)).scalar() or 0
     if acked <= whole:
         return
-    there = select(T.number).where(T.device == device.id, T.state == state, T.number > whole)
-    gone = select(G.first, G.last).where(G.device == device.id, G.state == state, G.last > whole)
-    spans = [(number, number, False) for number in connection.execute(there.order_by(T.number)).scalars()]
-    spans += [(first, last, True) for first, last in connection.execute(gone)]
+    of_state = (records.device == device.id, records.state == state)
+    there = select(records.number).where(*of_state, records.number > whole).order_by(records.number)
+    spans = [(number, number, False) for number in connection.execute(there).scalars()]
+    lost = (gone.device == device.id, gone.state == state)
+    for first, last in connection.execute(select(gone.first, gone.last).where(*lost, gone.last > whole)):
+        spans.append((first, last, True))
     up_to, dropped, gaps = follow(whole, acked, sorted(spans))
-    rows.insert_once(connection, schema.streams, {"device": device.id, "state": state, "whole": 0})
-    connection.execute(update(schema.streams).where(*at).values(whole=up_to, dropped=S.dropped + dropped))
-    connection.execute(delete(schema.gone).where(G.device == device.id, G.state == state, G.last <= up_to))
-    asked = select(C.n).where(C.device == device.id, C.open, C.do == RESEND).limit(1)
+    rows.insert_once(connection, schema.telemetry_streams, {"device": device.id, "state": state, "whole": 0})
+    counted = {"whole": up_to, "dropped": streams.dropped + dropped}
+    connection.execute(update(schema.telemetry_streams).where(*stream).values(counted))
+    connection.execute(delete(schema.telemetry_gone).where(*lost, gone.last <= up_to))
+    asked = select(commands.key).where(commands.device == device.id, commands.open, commands.do == RESEND).limit(1)
     if gaps and state == device.state and not connection.execute(asked).first():
         wanted = messages.dump({"from": gaps[0][0], "to": gaps[-1][1]})
         entry.enter(connection, [entry.Order(device.id, RESEND, wanted)], now)

@@ -1,4 +1,4 @@
-"""The relay: what carries commands from a ledger to the broker, and what devices say from the broker to the ledger.
+"""The relay: carries commands from a ledger to the broker, and what devices say from the broker to the ledger.
 
-Must stay true: it decides nothing itself (ledger/rules.py does) and keeps nothing that a kill could lose.
+It decides nothing itself (ledger/rules.py does) and keeps nothing that a kill could lose.
 """

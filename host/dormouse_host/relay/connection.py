@@ -1,4 +1,4 @@
-"""One connection of the relay to the broker, and what came over it since somebody looked.
+"""One connection of the relay to the broker, and what came over it since the last look.
 
 Must stay true: paho keeps nothing from one connection to the next, so that it never publishes by itself what the
 ledger has not claimed again; what came in is acknowledged only by `confirm`; every wait has an end; no more is read
@@ -19,7 +19,7 @@ from dormouse import protocol
 from dormouse_host.address import BrokerAddress, failure, secure
 from dormouse_host.broker import client
 from dormouse_host.errors import HostError
-from dormouse_host.ledger.outward import Ack, Outgoing
+from dormouse_host.ledger.outbound import Ack, Outgoing
 from dormouse_host.ledger.store import Incoming
 
 _CONNECT_WITHIN = 6.0  # seconds for TCP and CONNACK
@@ -154,7 +154,7 @@ class Connection:
     def _on_publish(self, _client: object, _data: object, mid: int, reason: ReasonCode, _more: object) -> None:
         sent = self._flying.pop(mid, None)
         if sent is not None:
-            self._acks.append(Ack(sent.n, sent.times, not reason.is_failure))
+            self._acks.append(Ack(sent.key, sent.times, not reason.is_failure))
 
     def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: ReasonCode, _more: object) -> None:
         taken_over = reason.value == _TAKEN_OVER

@@ -1,7 +1,6 @@
 """The relay's log: one event on one line, `<time> <level> <event> key=value …`, or the same as JSON.
 
-Must stay true: nothing that came from outside can end a line or reach a terminal as a control character; no secret is
-ever a field.
+Nothing that came from outside can end a line or reach a terminal as a control character. No secret is ever a field.
 """
 
 import json

@@ -18,8 +18,7 @@ from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.contention import Busy
 from dormouse_host.ledger.database import Gone
-from dormouse_host.ledger.outward import Ack
-from dormouse_host.ledger.relays import ALIVE
+from dormouse_host.ledger.outbound import ALIVE, Ack
 from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.processes import Stop
 from dormouse_host.relay import log
@@ -220,7 +219,7 @@ class Relay:
             self._ledger.acknowledged(work.acks)
             for ack in work.acks:
                 if not ack.taken:
-                    log.warning("refused by the broker", command=ack.n)
+                    log.warning("refused by the broker", command=ack.key)
             work.acks = []
 
     def _publish(self, connection: Connection, work: _Work) -> None:

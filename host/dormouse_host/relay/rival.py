@@ -1,7 +1,7 @@
-"""Another client under this relay's name at the broker, told from whatever else ends a connection.
+"""Detection of another client under this relay's name at the broker.
 
-Must stay true: a relay gives up for a session that is taken over again and again, and for nothing else: no error of a
-ledger, no broker that restarts and no network that breaks counts. The relay that was there first goes on.
+A relay gives up for a session that is taken over again and again, and for nothing else: no error of a ledger, no broker
+that restarts and no network that breaks counts. The relay that was there first goes on.
 """
 
 import select

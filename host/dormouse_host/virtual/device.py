@@ -21,7 +21,8 @@ from dormouse_host.flash import kinds, project
 from dormouse_host.flash.flash import Flashed, Request
 from dormouse_host.flash.flash import flash as flash_board
 from dormouse_host.flash.ports import Place
-from dormouse_host.fleet import CommandView, Fleet
+from dormouse_host.fleet import Fleet
+from dormouse_host.ledger.queries import CommandView
 from dormouse_host.virtual.board import VirtualBoard, Wifi
 
 _EVERY = 60  # seconds between two wakes: at 1000 times the speed, a sixteenth of a second

@@ -82,7 +82,7 @@ def try_replayed(bench: Bench) -> Outcome:
 def _as_sent(bench: Bench, name: str, state: str) -> bytes:
     """The JSON of a command as the relay has published it."""
     with bench.fleet as fleet, fleet.ledger.database.reading() as c:
-        return rules.payload(rows.load(c, rows.C.u == name)[0], state, None)
+        return rules.payload(rows.load(c, rows.commands.name == name)[0], state, None)
 
 
 @attack(_GROUP, "re-ordered: the second command first")

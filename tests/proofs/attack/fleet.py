@@ -157,7 +157,7 @@ def try_old_reports(bench: Bench) -> Outcome:
 def _asked(bench: Bench, victim: _Victim) -> bool:
     """Has the ledger asked under the state that was left?"""
     with bench.fleet as fleet, fleet.ledger.database.reading() as c:
-        questions = rows.load(c, rows.C.device == victim.id, rows.C.do == "report")
+        questions = rows.load(c, rows.commands.device == victim.id, rows.commands.do == "report")
     return any(question.state == victim.state for question in questions)
 
 

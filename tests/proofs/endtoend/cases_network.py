@@ -11,7 +11,7 @@ from dormouse_host.errors import HostError
 from proofs.endtoend.world import World
 from support.waiting import comes
 
-LEASE = 30.0  # seconds: dormouse_host.ledger.outward.LEASE
+LEASE = 30.0  # seconds: dormouse_host.ledger.outbound.LEASE
 
 
 def quiet(world: World) -> None:

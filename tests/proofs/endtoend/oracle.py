@@ -69,25 +69,26 @@ def judge(world: World) -> Verdict:
 
 def _commands(world: World, truths: dict[str, Truth], verdict: Verdict) -> None:
     events: dict[int, list[str]] = defaultdict(list)
-    for command, status in world.query("SELECT command, status FROM command_events ORDER BY n"):
+    for command, status in world.query("SELECT command, status FROM command_events ORDER BY key"):
         events[command].append(status)
     cuts = {device.id: device.cuts for device in world.devices}
     asked = 0
-    found = world.query('SELECT n, u, device, "do", status, published, void, value, open FROM commands ORDER BY n')
-    for n, u, device, do, status, published, void, value, is_open in found:
-        what = f"{device}: {do} {u} is {status} after {', '.join(events[n])}"
+    columns = 'key, name, device, "do", status, published, void, value, open'
+    found = world.query(f"SELECT {columns} FROM commands ORDER BY key")
+    for key, name, device, do, status, published, void, value, is_open in found:
+        what = f"{device}: {do} {name} is {status} after {', '.join(events[key])}"
         again = max(0, published - 1 - (void is not None))
         verdict.again += again
         if world.exact and again:
             verdict.say(TWICE, f"published {published} times: {what}")
         if is_open or status not in FINAL:
             verdict.say(LOST, f"never settled: {what}")
-        _finals(events[n], what, verdict)
+        _finals(events[key], what, verdict)
         if do not in KINDS:  # the host's own: describe, resend
             asked += do == "resend"
             continue
         verdict.statuses[status] += 1
-        order = world.orders[u]
+        order = world.orders[name]
         wrong = _untrue(status, order, truths[device], world)
         if wrong:
             verdict.say(UNTRUE, f"{wrong}: k={order.k}, {what}")

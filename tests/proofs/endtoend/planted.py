@@ -40,14 +40,14 @@ BUGS = {
     ),
     "published again by timer": Bug(
         HOST,
-        "        return not self.final and (self.need or not self.claimed)\n",
+        "        return not self.final and (self.republish or not self.claimed)\n",
         "        return not self.final\n",
         "quiet",
         TWICE,
     ),
     "settled by the window": Bug(
         HOST,
-        "        if row.claimed:\n            row.wake, row.need = end.wake, True\n",
+        "        if row.claimed:\n            row.wake, row.republish = end.wake, True\n",
         "        if row.claimed and status in protocol.FINAL:\n            row.status = status\n",
         "ledger copied",
         UNTRUE,

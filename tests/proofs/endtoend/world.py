@@ -142,7 +142,7 @@ class World:
             order = Order(len(self.orders) + 1, device.id, self.rng.choice(KINDS))
             if not plain and self.rng.random() < 0.15:
                 order.expires = self.rng.choice([0.5, 1.0, 3600.0])
-            earlier = self.query(f"SELECT u FROM commands WHERE device = '{device.id}' ORDER BY n DESC LIMIT 1")
+            earlier = self.query(f"SELECT name FROM commands WHERE device = '{device.id}' ORDER BY key DESC LIMIT 1")
             if not plain and earlier and earlier[0].u in self.orders and self.rng.random() < 0.15:
                 order.after = earlier[0].u
             self.enter(order)
@@ -156,7 +156,7 @@ class World:
 
     def cancel(self, share: float) -> None:
         """Cancel some of those that are open."""
-        for name in self.query("SELECT u FROM commands WHERE open ORDER BY n"):
+        for name in self.query("SELECT name FROM commands WHERE open ORDER BY key"):
             if name.u in self.orders and self.rng.random() < share:
                 self.fleet.cancel(name.u)
                 self.orders[name.u].cancelled = True

@@ -6,10 +6,14 @@ python -m proofs.scale [--each N] [--no-settings] [DEVICES …]        100 1000 
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 
-from proofs.scale import run
+import pytest
+
+from proofs.scale import prune, run
 from proofs.scale.plant import Settings, Used
+from support.postgresql import PostgreSQL, need_postgresql
 
 EACH = 10  # commands for each device
 BATCHES = 10_000  # of telemetry, from all devices together
@@ -107,6 +111,20 @@ def settings(count: int, each: int) -> None:
     table(f"Other settings, with {count} devices", head, lines)
 
 
+def pruning() -> None:
+    """A prune beside sends, on SQLite and, where it is installed, on PostgreSQL."""
+    say("", f"A prune of {prune.ROWS} rows beside sends")
+    with tempfile.TemporaryDirectory() as folder:
+        say(f"  SQLite: {prune.measure(f'{folder}/ledger.db')}")
+    try:
+        programs = need_postgresql()
+    except (pytest.skip.Exception, pytest.fail.Exception) as error:
+        say(f"  {error}")
+        return
+    with PostgreSQL(programs) as server, server.fresh() as url:
+        say(f"  PostgreSQL: {prune.measure(url)}")
+
+
 def limit(used: Used) -> str:
     """What kept the work from being done sooner."""
     cores = os.cpu_count() or 1
@@ -150,6 +168,7 @@ def main(arguments: Sequence[str]) -> int:
     telemetry(asked.devices)
     if not asked.no_settings:
         settings(TRIED, asked.each)
+    pruning()
     return 0 if verdict(found) else 1
 
 

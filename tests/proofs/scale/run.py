@@ -94,7 +94,7 @@ def measure(count: int, each: int, settings: Settings | None = None) -> Figures:
 
 
 def _left(plant: Plant, statuses: str) -> bool:
-    query = f"SELECT 1 FROM commands WHERE open AND status IN ({statuses}) ORDER BY n DESC LIMIT 1"
+    query = f"SELECT 1 FROM commands WHERE open AND status IN ({statuses}) ORDER BY key DESC LIMIT 1"
     return plant.scalar(query) is not None
 
 

@@ -14,14 +14,13 @@ import pytest
 import typer.testing
 
 from dormouse import protocol
-from dormouse_host import Fleet, catalogues, settings, terminal
+from dormouse_host import Fleet, orders, settings, terminal
 from dormouse_host.broker.client import Publisher
 from dormouse_host.cli import app, options
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import schema
-from dormouse_host.ledger.records import COLUMNS
+from dormouse_host.ledger.queries import COLUMNS, DeviceView
 from dormouse_host.ledger.store import Incoming
-from dormouse_host.ledger.views import DeviceView
 
 CATALOGUE = {"commands": [["water", [["s", "int"], ["note", ["str", ""]]], 60, False]], "standard": ["ping"]}
 
@@ -124,7 +123,7 @@ def test_send_to_all_and_to_a_group(folder):
 
 def test_values_are_json_unless_the_argument_is_text():
     words = ["s=5", "note=5", "x=true", "y=plain text", 'z={"a":1}', "e="]
-    args = catalogues.read_words(words, {"note": ["str", ""]})
+    args = orders.read_words(words, {"note": ["str", ""]})
     assert args == {"s": 5, "note": "5", "x": True, "y": "plain text", "z": {"a": 1}, "e": ""}
 
 
@@ -212,7 +211,7 @@ def test_what_the_catalogue_refuses_is_refused_and_what_nobody_knows_is_said(fol
 @pytest.mark.parametrize("nonsense", [5, [[]], [["s"]], [["s", "quark"]], [["s", {}]], [[[], "int"]], None, "xy"])
 def test_a_catalogue_of_nonsense_refuses_nothing(nonsense):
     device = DeviceView("dev", catalogue={"commands": [["water", nonsense, 5, False]]})
-    assert catalogues.check(device, "water", {"s": 1}, None)[1] is not None
+    assert orders.check(device, "water", {"s": 1}, None)[1] is not None
 
 
 def test_what_a_device_says_reaches_the_terminal_without_control_characters(folder):
@@ -385,7 +384,7 @@ def test_two_devices_may_have_given_the_same_id_to_the_same_number(folder):
     with Fleet("ledger.db") as fleet:
         with fleet.ledger.database.writing() as connection:  # as in a ledger from before it had a name for each device
             same = [{"device": device, "name": "same", "since": 1.0, "why": "new"} for device in ("dev", "other")]
-            connection.execute(schema.names.insert(), same)
+            connection.execute(schema.ledger_names.insert(), same)
         for device in ("dev", "other"):
             wake = json.dumps({"wake": 1, "state": "s1"}).encode()
             fleet.ledger.take([Incoming(device, protocol.WAKE, wake)], None)

@@ -14,13 +14,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import event, text
+from sqlalchemy import create_engine, event, text
 
 from dormouse import protocol
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import entry, relays, rows, schema
+from dormouse_host.ledger import database, entry, outbound, rows, schema
 from dormouse_host.ledger.entry import Order
-from dormouse_host.ledger.outward import Ack
+from dormouse_host.ledger.outbound import Ack
 from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.ledger.telemetry import follow
 from support.ledgers import sqlite_only
@@ -105,14 +105,17 @@ def test_migrations_make_what_the_schema_says(ledger):
     assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD
 
 
-def test_a_ledger_that_is_newer_is_refused_and_left_alone(tmp_path):
-    file = tmp_path / "ledger.db"
-    Ledger(str(file)).close()
-    with sqlite3.connect(file) as connection:
-        connection.execute(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'")
-    with pytest.raises(HostError, match="made by a newer dormouse") as caught:
-        Ledger(str(file))
+def test_a_ledger_of_an_unknown_format_is_refused_and_left_alone(where):
+    with Ledger(where) as ledger, ledger.database.writing() as connection:
+        connection.exec_driver_sql(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'")
+    with pytest.raises(HostError, match=r"made by a newer dormouse \(format 9999\)") as caught:
+        Ledger(where)
     assert caught.value.code == 2
+    engine = create_engine(database._parse(where))
+    with engine.connect() as connection:
+        version = connection.exec_driver_sql(f"SELECT version_num FROM {schema.VERSION_TABLE}").scalar()
+    engine.dispose()
+    assert version == "9999"
 
 
 @pytest.mark.parametrize("content", [b"this is a letter, and not a database at all" * 30, None])
@@ -168,7 +171,7 @@ def test_each_status_is_an_event_with_its_time(ledger, clock):
         if step == "claim":
             (sent,) = ledger.claim("r", "c1", 10)
         elif step == "ack":
-            ledger.acknowledged([Ack(sent.n, sent.times, True)])
+            ledger.acknowledged([Ack(sent.key, sent.times, True)])
         else:
             ledger.take([answer(sent, value={"x": 1})], "c1")
     view = ledger.command(name)
@@ -184,10 +187,10 @@ def test_a_tombstone_in_flight_is_published_once_and_again_when_it_was_lost(ledg
     (first,) = ledger.claim("r", "c1", 10)
     ledger.cancel(name)
     (tombstone,) = ledger.claim("r", "c1", 10)
-    ledger.acknowledged([Ack(first.n, first.times, True)])
+    ledger.acknowledged([Ack(first.key, first.times, True)])
     ledger.take([report(2), end_message(end(2))], "c1")
     assert ledger.claim("r", "c1", 10) == []
-    ledger.acknowledged([Ack(tombstone.n, tombstone.times, True), Ack(first.n, first.times, False)])
+    ledger.acknowledged([Ack(tombstone.key, tombstone.times, True), Ack(first.key, first.times, False)])
     ledger.take([report(3), end_message(end(3))], "c1")
     (again,) = ledger.claim("r", "c1", 10)
     assert again.payload == tombstone.payload
@@ -270,7 +273,7 @@ def test_a_relay_that_is_alive_keeps_its_name_and_a_dead_one_loses_it(ledger, cl
 def test_a_killed_relay_comes_back_at_once_even_with_its_old_process_number(ledger, monkeypatch):
     """In a container that is started again every relay is process 1 of the same host."""
     ledger.register("r")
-    monkeypatch.setattr(relays, "_ours", set())
+    monkeypatch.setattr(outbound, "_ours", set())
     ledger.register("r")
 
 

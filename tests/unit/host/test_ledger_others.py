@@ -6,19 +6,15 @@ Must stay true: each test speaks to the ledger as a relay does, with what a devi
 import json
 from binascii import crc32
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from dormouse import protocol
 from dormouse.signing import Signer
-from dormouse_host.ledger import migrations, schema
+from dormouse_host.ledger import inbound, rows, schema
 from dormouse_host.ledger.entry import Order
-from dormouse_host.ledger.outward import Outgoing
+from dormouse_host.ledger.outbound import Outgoing
 from dormouse_host.ledger.store import Incoming, Ledger
 
 KEY = "5a" * 32
@@ -266,51 +262,39 @@ def test_a_device_whose_count_began_anew_is_heard_again(books):
     assert books.device == ("s1", 4)
 
 
-# ---- ledgers of the last format
+def test_states_that_were_left_are_bounded_and_none_is_taken_again(books, monkeypatch):
+    """What is forgotten of them is not taken for new: by a report of a state that nobody remembers the ledger asks."""
+    monkeypatch.setattr(rows, "STATES", 3)
+    for state in ("s1", "s2", "s3", "s4"):
+        books.report(1, state)
+    assert remembered(books) == {"s1", "s2", "s3"}
+    assert books.publish() == []
+    books.report(1, "s5")  # now there are as many as are remembered, so it may be an old one
+    assert books.device == ("s4", 1)
+    (question,) = books.publish()
+    books.answer(question, value={"wake": 1, "state": "s5", "next": 900})
+    assert books.device == ("s5", 1)
+    assert len(remembered(books)) == 3
+    for state in ("s1", "s2", "s3", "s4"):  # one of them is forgotten
+        books.report(9, state)
+        books.hear("dev", protocol.END, end(9, state=state))
+        assert books.device == ("s5", 1)
+    for question in books.publish():
+        books.answer(question, "unknown", why="for another state of this device")
+    books.report(2, "s5")
+    assert books.device == ("s5", 2)
+    assert len(remembered(books)) == 3
 
 
-OLD = """
-INSERT INTO ledger VALUES (1, 'shared')
-INSERT INTO ledger_names VALUES ('shared', 1.0, 'new')
-INSERT INTO devices (id, added, state, seq) VALUES ('dev', 1.0, 's2', 9), ('new', 1.0, NULL, 0)
-INSERT INTO numbers VALUES ('dev', 'shared', 1), ('removed', 'shared', 4)
-INSERT INTO reports VALUES ('dev', 's1', 7, 1, 2.0, '{}'), ('dev', 's2', 3, 3, 4.0, '{}')
-INSERT INTO commands (u, device, ledger, number, "do", entered, status, open)
-    VALUES ('u1', 'dev', 'shared', 1, 'a', 1.0, 'queued', true)
-"""
+def test_made_up_states_cost_few_questions(books, monkeypatch):
+    monkeypatch.setattr(rows, "STATES", 2)
+    for state in ("s1", "s2", "s3", *(f"made{number}" for number in range(40))):
+        books.report(1, state)
+    assert books.device == ("s3", 1)
+    assert len(books.publish()) == inbound._QUESTIONS_AT_ONCE
 
 
-@pytest.fixture
-def old(where: str) -> str:
-    """A ledger of format 3: it had one name for all devices."""
-    url = sa.make_url(where if "://" in where else f"sqlite:///{where}")
-    engine = sa.create_engine(url.set(drivername=url.drivername.replace("postgresql", "postgresql+psycopg")))
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    config.set_main_option("path_separator", "os")
-    with engine.begin() as connection:
-        if "://" in where:  # it is the copy of a new ledger
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0003")
-        for step in OLD.strip().replace("\n ", " ").splitlines():
-            connection.execute(text(step))
-    engine.dispose()
-    return where
-
-
-def test_a_ledger_of_the_last_format_keeps_its_ids(old):
-    """Every device goes on with the name that all of them had; a state that it left stays left."""
-    with Ledger(old, lambda: NOW) as ledger:
-        books = Books(ledger)
-        assert [ledger.name(device) for device in ("dev", "new", "removed")] == ["shared"] * 3
-        ledger.enter([Order("dev", "c")])
-        assert [json.loads(one.payload)["id"] for one in books.publish()] == ["s2-shared.1", "s2-shared.2"]
-        with ledger.database.reading() as connection:
-            left = connection.execute(select(schema.left.c.device, schema.left.c.state)).all()
-            wake = connection.execute(select(schema.devices.c.wake).where(schema.devices.c.id == "dev")).scalar()
-        assert ([tuple(row) for row in left], wake) == ([("dev", "s1")], 3)
-        books.report(3, "s2")
-        books.report(9)
-        assert ledger.devices("dev")[0].state == "s2"
+def remembered(books: Books) -> set[str]:
+    left = schema.states_left.c
+    with books.ledger.database.reading() as connection:
+        return set(connection.execute(select(left.state).where(left.device == "dev")).scalars())

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import select
 
 from dormouse_host.ledger import schema
-from dormouse_host.ledger.outward import Outgoing
+from dormouse_host.ledger.outbound import Outgoing
 from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.ledger.telemetry import RESEND, follow
 from support.reports import answer, end, end_message, records, report
 
-S, T = schema.streams.c, schema.telemetry.c
+S, T = schema.telemetry_streams.c, schema.telemetry.c
 SEEDS = [range(10), pytest.param(range(10, 40), marks=pytest.mark.proof)]
 
 

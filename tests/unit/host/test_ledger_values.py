@@ -6,6 +6,7 @@ import time
 from binascii import crc32
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import pytest
 from sqlalchemy import text
@@ -13,7 +14,7 @@ from sqlalchemy import text
 from dormouse import protocol
 from dormouse_host import Fleet
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import messages, records, relays, views
+from dormouse_host.ledger import messages, outbound, queries
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.store import Incoming, Ledger
 
@@ -165,12 +166,13 @@ def test_a_reader_sees_one_moment(where):
     with Ledger(where) as ledger:
         ledger.add_devices(["dev"])
         with ledger.database.reading() as connection:
-            assert [view.id for view in views.devices(connection)] == ["dev"]
+            reader = queries.Queries(lambda **_: nullcontext(connection))
+            assert [view.id for view in reader.devices()] == ["dev"]
             with Ledger(where) as other:
                 other.add_devices(["new"])
                 other.enter([Order("dev", "ping")])
-            assert [(view.id, view.pending) for view in views.devices(connection)] == [("dev", 0)]
-            assert records.timeline(connection, "dev", 10) == []
+            assert [(view.id, view.pending) for view in reader.devices()] == [("dev", 0)]
+            assert reader.timeline("dev", 10) == []
 
 
 def test_large_numbers_come_back_as_they_were(where):
@@ -197,7 +199,7 @@ def test_two_that_register_one_name_at_once_are_told_so(postgresql_url):
     """The second waits for the first, and finds it alive: no error of the database."""
     with Ledger(postgresql_url) as one, Ledger(postgresql_url) as two, ThreadPoolExecutor() as pool:
         with one.database.writing() as connection:
-            relays.register(connection, "r", time.time())
+            outbound.register(connection, "r", time.time())
             second = pool.submit(two.register, "r")
             time.sleep(0.5)
             assert not second.done()

@@ -92,7 +92,7 @@ def test_old_commands_go_and_those_in_the_window_stay(book):
     with pytest.raises(HostError, match="no command"):
         book.fleet.result(names[43])
     with book.ledger.database.reading() as connection:
-        orphans = "SELECT count(*) FROM command_events WHERE command NOT IN (SELECT n FROM commands)"
+        orphans = "SELECT count(*) FROM command_events WHERE command NOT IN (SELECT key FROM commands)"
         assert connection.exec_driver_sql(orphans).scalar() == 0
     book.answer(payloads[100])  # the broker delivers it again
     assert book.count("results") == 256

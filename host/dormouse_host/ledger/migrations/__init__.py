@@ -1,4 +1,3 @@
-"""How a ledger's file came to its format, one step per module of versions/; alembic runs them.
-
-Must stay true: a step that was released is never changed; what is new is a further step.
+"""The steps by which a ledger comes to its format; alembic runs them. A released step is never changed: a new
+format is a further step.
 """

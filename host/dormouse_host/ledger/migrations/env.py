@@ -1,6 +1,6 @@
 """What alembic runs: the steps, on the connection and inside the transaction that database.py gives.
 
-Must stay true: nothing is committed here, so that a step that is killed leaves the old format whole.
+Nothing is committed here, so that a step that is killed leaves the old format whole.
 """
 
 from alembic import context

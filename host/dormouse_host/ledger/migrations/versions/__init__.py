@@ -1,4 +1,3 @@
-"""The steps, in order of their numbers.
-
-Must stay true: a step names tables and columns itself and imports nothing of the ledger, which goes on to change.
+"""The steps, in the order of their numbers. A step names tables and columns itself and imports nothing of the ledger,
+which goes on to change.
 """

