@@ -25,11 +25,11 @@ LAYERS: dict[str, set[str]] = {
     "fleet": {"base", "broker", "ledger", "relay"},
     "broker_check": {"base", "broker"},
     "flash": {"base", "agent"},
-    "virtual": {"base", "agent", "broker", "fleet", "flash"},
-    "lab": {"base", "bundle", "agent", "broker", "fleet", "flash", "virtual"},
+    "virtual": {"base", "agent", "broker", "ledger", "fleet", "flash"},
+    "lab": {"base", "bundle", "agent", "broker", "ledger", "fleet", "flash", "virtual"},
     "cli": {"base", "agent", "broker", "fleet", "broker_check", "flash", "virtual", "lab"},
 }
-FLEET = {"", "async_fleet", "catalogues", "fleet", "orders", "rotation"}  # "": what the package itself offers
+FLEET = {"", "async_fleet", "fleet", "orders", "rotation"}  # "": what the package itself offers
 
 
 def sources() -> dict[str, str]:
