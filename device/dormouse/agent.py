@@ -8,12 +8,14 @@ session.
 import gc
 import sys
 
-from dormouse import catalogue, payloads, protocol, schedule, settings
+from dormouse import app as catalogue
+from dormouse import codec, protocol
+from dormouse.app import Wake
 from dormouse.errors import ConfigError, DormouseError, LinkError
-from dormouse.outbox import Outbox
-from dormouse.report import Log, describe, end_record, last_wake, wake_report
-from dormouse.state import ENDINGS, PHASES, State
-from dormouse.wake import Wake
+from dormouse.log import Log, describe
+from dormouse.report import end_record, last_wake, wake_report
+from dormouse.results import Outbox
+from dormouse.state import CAP, ENDINGS, PHASES, State, connect_in, due, sleep_for
 
 _GARBAGE = 8192  # bytes allocated between two collections: without it, what is kept lies scattered over the whole heap
 _PERSON = ("power", "reset", "pin")  # causes of a boot that somebody waits for
@@ -34,16 +36,11 @@ def find_port(*cause):
     return sys.modules[module].Port(*cause)
 
 
-def _checked(values, over=None):
-    """The full configuration of `values`, or with them; the table of all keys is let go, big as it is."""
-    from dormouse.config import check
-
-    try:
-        return check(values, over)
-    finally:
-        if sys.implementation.name == "micropython":
-            sys.modules.pop("dormouse.config")
-            setattr(sys.modules["dormouse"], "config", None)  # noqa: B010 (mypy knows no such attribute)
+def _let_go():
+    """Let go of the module config, with its table of all keys."""
+    if sys.implementation.name == "micropython":
+        sys.modules.pop("dormouse.config")
+        setattr(sys.modules["dormouse"], "config", None)  # noqa: B010 (mypy knows no such attribute)
 
 
 class Agent:
@@ -52,9 +49,10 @@ class Agent:
     def __init__(self, port):
         self.port = port
         self.log = Log(port)
-        self.config = self.state = self.settings = self.outbox = self.online = None
+        self.config = self.state = self.outbox = self.online = None
         self.app_error = self.last = self.cause = None
-        self.plan = schedule.CAP  # s from boot to the next connect
+        self.trial = self.undone = None  # settings: see config.in_force
+        self.plan = CAP  # s from boot to the next connect
         self.reset = False
         self.sleep = 0  # s, once it is on flash
         self.since = 0  # port.ms() at which the running phase began
@@ -87,12 +85,14 @@ class Agent:
         return failure
 
     def _live(self, app):
+        from dormouse.config import in_force
+
         texts = self.port.config()
-        base = settings.load(texts[0], "config.json")
-        secrets = settings.load(texts[1], "secrets.json")
+        base = codec.load(texts[0], "config.json")
+        secrets = codec.load(texts[1], "secrets.json")
         self.state = State(self.port.storage)
-        self.settings = settings.Overlay(self.port.storage)
-        self.config = _checked(self.settings.over(base))
+        self.config, self.trial, self.undone = in_force(base, self.port.storage)
+        _let_go()
         self.port.start(self.config)
         self.last = last_wake(self.state, self.log)
         broken = self.state.begin(self.config["id"])
@@ -126,7 +126,7 @@ class Agent:
     def _plan(self, failures=0):
         """Plan the next connect: after so many failed wakes in a row, and as if this one ends well until it has not."""
         volts = self.port.battery()
-        self.plan = schedule.connect_in(self.config, failures, volts, self.port.random(1)[0])
+        self.plan = connect_in(self.config, failures, volts, self.port.random(1)[0])
 
     def _load_app(self, app):
         """Import the user's module inside a guard: a broken app leaves the device reachable."""
@@ -147,13 +147,13 @@ class Agent:
         self.state.sampled = now
         for name in sorted(catalogue.readings):
             function, every = catalogue.readings[name]
-            if not schedule.due(every, now, before):
+            if not due(every, now, before):
                 continue
             try:
                 values.update(function(wake) or {})
             except (Exception, SystemExit) as e:
                 self.log("error", kind="telemetry", stage=name, why=describe(e))
-        if payloads.fits(values) and values:
+        if codec.fits(values) and values:
             self.outbox.record(self.port.time(), self.now(), values)
         elif values:
             self.log(
@@ -163,10 +163,14 @@ class Agent:
     def _connect(self, wake, secrets):
         """Bring the network up and deal with the broker."""
         gc.collect()
-        from dormouse.online import Online
+        from dormouse.connection import Online
 
         self.phase("boot")
-        self.settings.begin()
+        if self.trial:
+            from dormouse.config import begin
+
+            begin(self.port.storage, self.trial)
+            _let_go()
         self.outbox.now = self.now()
         gc.collect()  # the biggest imports and buffers come now
         self.online = Online(self, secrets)
@@ -187,22 +191,33 @@ class Agent:
 
     def change(self, values):
         """Keep changed settings from now on. ConfigError names the first wrong key."""
-        self.config.update(_checked(values, self.config))
-        self.settings.keep(values)
+        from dormouse.config import change
+
+        try:
+            self.config.update(change(self.port.storage, self.config, values))
+        finally:
+            _let_go()
         self._plan()
 
     def try_out(self, values):
         """Let the next wake begin with changed settings, and keep them if it finishes."""
-        _checked(values, self.config)
-        if values:
-            self.settings.put_on_trial(values)
+        from dormouse.config import try_out
+
+        try:
+            try_out(self.port.storage, self.config, values)
+        finally:
+            _let_go()
 
     def finished(self, inbox, session):
         """Everything is confirmed. Remembers it, and then returns the end record."""
         state = self.state
         state.ended, state.present, state.drained = state.wake, session.present, bool(session.drained)
         state.unfinished = state.failures = 0
-        self.settings.finished()
+        if self.trial:
+            from dormouse.config import finish
+
+            finish(self.port.storage, self.trial)
+            _let_go()
         self.sleep = self._remember(0)
         return end_record(state, inbox)
 
@@ -219,7 +234,7 @@ class Agent:
             state.erases = min(self.port.storage.erases, 65535)
         base = state.clock
         state.next_connect = base + self.plan
-        seconds = schedule.sleep_for(self.config, now, state.next_connect)
+        seconds = sleep_for(self.config, now, state.next_connect)
         state.clock = now + seconds
         state.save()
         state.clock = base

@@ -1,9 +1,15 @@
-"""The configuration of one device: every key, its type, range and default in one table.
+"""The configuration of one device: every key with type, range and default in one table; what commands changed of it.
 
 Must stay true: nothing else holds a default; a wrong key, type or range raises ConfigError naming the key, before
-anything depends on it; secrets live in a file of their own and in no message.
+anything depends on it; secrets live in a file of their own and in no message. Nothing that came by a command can lock
+the owner out: settings that no wake could finish with are undone; a file here that is damaged raises ConfigError
+naming it. Nothing here is kept: the agent lets this module go once it has what it needs.
+
+Files in the agent's folder: `kept`, the keys that commands have changed; `trial`, those on trial until a wake has
+finished with them, after a byte that says whether one has connected with them: "0" not yet, "1" begun.
 """
 
+from dormouse.codec import encode, load
 from dormouse.errors import ConfigError
 from dormouse.protocol import PAYLOAD_LIMIT, ROOT, check_device_id, check_root
 
@@ -89,3 +95,59 @@ def split_broker(url):
     if not host or "/" in host or not 0 < port < 65536:
         raise ConfigError(_BROKER)
     return tls, host, port
+
+
+def in_force(base, storage):
+    """`base` (the object in config.json) with what commands changed of it. Returns the full configuration, the keys
+    that this wake is to try (an empty dict: none), and those of a trial that no wake could finish with, or None.
+    """
+    values = dict(base)
+    values.update(load(storage.read("kept"), "kept settings"))
+    trial = _waiting(storage)
+    undone = None
+    if not trial:
+        data = storage.read("trial")
+        if data:
+            undone = sorted(load(data[1:], "settings on trial"))
+            storage.remove("trial")
+    values.update(trial)
+    return check(values), trial, undone
+
+
+def _waiting(storage):
+    data = storage.read("trial")
+    return load(data[1:], "settings on trial") if data and data[:1] == b"0" else {}
+
+
+def change(storage, config, values):
+    """Keep these from now on. Returns the full configuration; ConfigError names the first wrong key."""
+    full = check(values, config)
+    _keep(storage, values)
+    return full
+
+
+def _keep(storage, values):
+    kept = load(storage.read("kept"), "kept settings")
+    kept.update(values)
+    storage.replace("kept", encode(kept))
+
+
+def try_out(storage, config, values):
+    """The next wake that connects does it with these, and keeps them if it finishes."""
+    check(values, config)
+    if values:
+        full = _waiting(storage)
+        full.update(values)
+        storage.replace("trial", b"0" + encode(full))
+
+
+def begin(storage, trial):
+    """A wake is going to connect with what is on trial."""
+    storage.replace("trial", b"1" + encode(trial))
+
+
+def finish(storage, trial):
+    """A wake has finished with what was on trial."""
+    _keep(storage, trial)
+    if not _waiting(storage):  # unless this wake has put others there
+        storage.remove("trial")

@@ -1,14 +1,17 @@
-"""Checksummed records on flash: what a power cut can neither lose nor tear.
+"""Checksummed records on flash, in groups: what a power cut can neither lose nor tear. Marks: one small value each.
 
-Must stay true: when commit() returns, a power cut takes nothing of it away; before that, all of it is
-there or none. Nothing is believed without its checksum, and no length read from flash is allocated unchecked.
+Must stay true: when commit() or save() returns, a power cut takes nothing of it away; before that, all of it is
+there or none. Nothing is believed without its checksum, and no length read from flash is allocated unchecked. Nothing
+joins a group that goes to flash, nor keeps one that is read again: a heap that is nearly full has only small holes.
 
 Little-endian; crc is CRC-32. seed = generation << 16 | base, where base is the length of the main file it follows.
-    record, group: groups.py
+    record      kind u8, length u16, data (at most 4096 bytes)
+    group       length u16, crc of body (from a seed) u32, body
     <name>      the main file: a group (seed 77) with the generation u16, then groups (seed) of records
     <name>.t<i> the tail, i = 0, 1, …, each at most storage.inline bytes:
                 crc of what follows (seed) u32, more u8 (1: the tail goes on in i + 1), a piece of the records
     <name>.r    the reserve: `limit` and 4 to 8 KiB, for compaction on a full file system
+    mark        a file of its own: crc of data (seed 77) u32, data; written again at no erase
 The tail follows the main file. Once a group is appended there, or another generation is renamed into its place, no
 tail written before has the right seed: it is void without another write (docs/formats.md has every case).
 """
@@ -16,9 +19,9 @@ tail written before has the right seed: it is void without another write (docs/f
 from binascii import crc32
 from struct import pack, unpack_from
 
-from .errors import StorageError
-from .groups import SEED, group, head, records, wanted_of
+from dormouse.errors import StorageError
 
+_SEED = 77  # of the first group, the head, and of a mark, so that no other file passes for one
 _GROUP = 4099  # bytes of records in one commit, at most: one record of 4096 bytes
 _PIECE = 256  # bytes of them in one object, if they are several
 _BODY = 6144  # bytes of one group in the main file, at most: a commit and the tail before it
@@ -57,7 +60,7 @@ class Journal:
                 n += 6
                 if len(buf) < n <= _BODY:
                     break
-                if n > _BODY or crc != crc32(memoryview(buf)[6:n], self._seed(end) if end else SEED):
+                if n > _BODY or crc != crc32(memoryview(buf)[6:n], self._seed(end) if end else _SEED):
                     pieces.close()  # which ends the outer loop, too
                     break
                 if end:
@@ -232,3 +235,70 @@ class Journal:
 
     def _slot(self, i):
         return "%s.t%d" % (self._name, i)
+
+
+def records(b, i, end):
+    """Iterate over (kind, data) of the records that `b` has from `i` to `end`."""
+    while i < end - 2:
+        kind, n = unpack_from("<BH", b, i)
+        i += 3 + n
+        yield kind, bytes(b[i - n : i])
+
+
+def wanted_of(pieces, wanted):
+    """Iterate over the data of all records of one kind in a file that begins with its head and was found right."""
+    buf = b""  # a piece, and of a record that is wanted what came before it
+    at = 8  # where in `buf` the next record begins, or past it; the head has none
+    left = 0  # bytes of this group that are still to come
+    for piece in pieces:
+        buf += piece
+        while len(buf) - at >= (3 if left else 6):
+            if not left:
+                left = unpack_from("<H", buf, at)[0]
+                at += 6
+                continue
+            kind, n = unpack_from("<BH", buf, at)
+            n += 3
+            if kind == wanted:
+                if at + n > len(buf):
+                    break
+                yield buf[at + 3 : at + n]
+            at += n
+            left -= n
+        at -= len(buf)
+        buf = buf[at:] if at < 0 else b""
+        at = max(at, 0)
+
+
+def group(pieces, seed):
+    """A group of the records in `pieces`, in pieces too."""
+    size, crc = 0, seed
+    for data in pieces:
+        size += len(data)
+        crc = crc32(data, crc)
+    return [pack("<HI", size, crc)] + pieces
+
+
+def head(generation):
+    """The first group of a file, in pieces."""
+    return group([pack("<H", generation)], _SEED)
+
+
+class Mark:
+    """A value of at most storage.inline - 4 bytes in a file of its own; writing it again costs no erase."""
+
+    def __init__(self, storage, name):
+        self._s = storage
+        self._name = name
+
+    def load(self):
+        """The bytes last saved, or None when there are none or their checksum does not hold."""
+        b = self._s.read(self._name)
+        if b and len(b) > 3 and unpack_from("<I", b)[0] == crc32(b[4:], _SEED):
+            return b[4:]
+        return None
+
+    def save(self, data):
+        if len(data) > self._s.inline - 4:
+            raise StorageError("%s: %d bytes do not fit" % (self._name, len(data)))
+        self._s.replace(self._name, pack("<I", crc32(data, _SEED)) + data)

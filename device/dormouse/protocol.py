@@ -31,7 +31,7 @@ _DIGITS = "0123456789"
 _LETTERS = ".osfriec"  # one for each of STATUSES, in the end record
 WINDOW = 256  # numbers, the highest and those below it, that a device remembers for each ledger (RFC 4303, 3.4.3)
 
-# the commands that every device answers (standard.py)
+# the commands that every device answers (builtins.py)
 STANDARD = (
     "ping",
     "describe",

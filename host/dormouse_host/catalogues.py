@@ -1,16 +1,16 @@
 """What a device is known to understand, and whether an order agrees with it.
 
 Must stay true: what the device would refuse is refused here, before it is stored, with the device's own check
-(payloads.check_args); what can't be known is let through and said.
+(codec.check_args); what can't be known is let through and said.
 """
 
 import json
 from typing import Any
 
-from dormouse import payloads, protocol
+from dormouse import codec, protocol
+from dormouse.builtins import Standard
 from dormouse.errors import ProtocolError
 from dormouse.signing import SIZE
-from dormouse.standard import Standard
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.rules import Row, payload
 from dormouse_host.ledger.views import CREDENTIALS, DeviceView
@@ -86,9 +86,9 @@ def check(device: DeviceView, do: str, args: dict[str, Any], expires: int | None
     spec = spec_of(device, do)
     try:
         if spec is not None:
-            payloads.check_args(spec, args)
-        text = payloads.encode(args).decode() if args else None
-        payloads.encode({"args": args})  # as deep as it will be
+            codec.check_args(spec, args)
+        text = codec.encode(args).decode() if args else None
+        codec.encode({"args": args})  # as deep as it will be
         row = Row(0, "x" * 10, device.id, "x" * 12, protocol.NUMBER_LIMIT - 1, do, text, expires, None)
         size = len(payload(row, device.state or _LONGEST_STATE, None))
     except (ProtocolError, UnicodeError) as error:

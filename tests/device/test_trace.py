@@ -59,7 +59,7 @@ from dormouse import telemetry
 def level(wake):
     return {"level": 3}
 """
-LOADED = "print('loaded', *[m for m in ('dormouse.online', 'umqtt.simple') if m in sys.modules])"
+LOADED = "print('loaded', *[m for m in ('dormouse.connection', 'umqtt.simple') if m in sys.modules])"
 
 
 def test_wake_that_only_samples_loads_neither_link_nor_session_and_opens_no_socket(interpreter, tmp_path):
@@ -69,7 +69,7 @@ def test_wake_that_only_samples_loads_neither_link_nor_session_and_opens_no_sock
         first, *sampled = [device.wake(cause, then=LOADED) for cause in ("power", "timer", "timer")]
         assert len(peer.connections) == 1
     assert first.code == 0
-    assert "loaded dormouse.online umqtt.simple" in first.output
+    assert "loaded dormouse.connection umqtt.simple" in first.output
     for ran in sampled:
         assert ran.code == 0
         assert ran.output.splitlines()[-1] == "loaded"

@@ -34,7 +34,7 @@ def test_imports_of_the_agent_point_one_way():
 def test_a_wake_that_only_samples_loads_neither_link_nor_session():
     """They are the larger half of the agent, and a sampling wake never starts the radio."""
     loaded = layout.imported_at_once(dict(agent_modules()), "agent")
-    assert "schedule" in loaded
+    assert "state" in loaded
     assert loaded.isdisjoint({"link", "session"})
 
 
@@ -89,7 +89,7 @@ def test_the_pages_show_every_target_and_no_other():
         ("agent", "def late():\n    from machine import Pin"),
         ("agent", "__import__('network')"),
         ("session", "import socket"),
-        ("outbox", "from usocket import socket"),
+        ("results", "from usocket import socket"),
         ("link", "from umqtt import simple"),
         ("agent", "import umqtt.simple"),
     ],
@@ -105,7 +105,7 @@ def test_a_wrong_import_is_found(module, source):
         ("link", "import socket, select, ssl"),
         ("session", "from umqtt import simple"),
         ("ports.esp32", "import machine, network, socket\nfrom ..errors import LinkError"),
-        ("__init__", "from dormouse.catalogue import command"),
+        ("__init__", "from dormouse.app import command"),
     ],
 )
 def test_a_right_import_is_let_through(module, source):

@@ -4,7 +4,7 @@ Must stay true: the agent reaches clock, randomness, network, power and storage 
 here and through nothing else, so that one agent runs on a board, on the virtual board and in a plain test.
 
 A port is a module `dormouse.ports.<sys.platform>` (`posix` for Linux and macOS) with a class `Port`. On a board
-guard.py comes first: it lets the owner in, sleeps what is still owed, and makes the port with the cause of the boot.
+boot.py comes first: it lets the owner in, sleeps what is still owed, and makes the port with the cause of the boot.
 
     config()                bytes of config.json and of secrets.json, None for one that is missing
     file(name)              bytes of a file beside config.json, None for one that is missing

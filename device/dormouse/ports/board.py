@@ -1,4 +1,4 @@
-"""What the ports of boards share: what is kept over sleep, clock, battery, LED; wifi.py joins the network.
+"""What the ports of boards share: what is kept over sleep, clock, battery, LED; radio.py joins the network.
 
 Must stay true: the battery is read before the radio starts, and the radio is off before sleep; what is found in
 retained memory or on flash is used only with its checksum, and given up as soon as it proves wrong.
@@ -132,14 +132,14 @@ class Board:
         self._save()
         if self.wlan:
             self.off()
-        from dormouse.ports.guard import well
+        from dormouse.ports.boot import well
 
         well()
 
     # ---- the network
 
     def join(self, config, secrets, deadline):
-        from dormouse.ports.wifi import join
+        from dormouse.ports.radio import join
 
         self.wlan = self.wlan or network.WLAN(network.STA_IF)
         if not self.wlan.isconnected():

@@ -7,7 +7,7 @@ with the radio off, and ends at its time or by the wake pin.
 import machine
 import network
 
-from dormouse.mark import Mark
+from dormouse.journal import Mark
 from dormouse.ports.board import Board
 from dormouse.ports.storage import Storage
 

@@ -93,7 +93,7 @@ for name in {names!r}:
     os.rename("/" + name + {aside!r}, "/" + name)
 """
 
-# dormouse/ports/guard.py: somebody has had the prompt, so that the next boot is a person's and waits for nobody
+# dormouse/ports/boot.py: somebody has had the prompt, so that the next boot is a person's and waits for nobody
 _HAND_BACK = """
 import machine, os
 try:

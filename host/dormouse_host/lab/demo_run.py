@@ -6,7 +6,7 @@ what the broker acknowledged; and the device process of one phase is gone before
 
 from time import sleep
 
-from dormouse import payloads, protocol
+from dormouse import codec, protocol
 from dormouse_host.address import BrokerAddress
 from dormouse_host.broker.client import Publisher
 from dormouse_host.console import Console
@@ -49,7 +49,7 @@ class Run:
         return topic
 
     def _publish(self, publisher: Publisher, texts: list[str], qos: int) -> None:
-        commands = [payloads.encode({"do": "say", "args": {"text": text}}) for text in texts]
+        commands = [codec.encode({"do": "say", "args": {"text": text}}) for text in texts]
         publisher.publish(self._topic(protocol.CMD), commands, qos)
 
     def subscribe(self) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dormouse.ports.storage import Storage
-from dormouse.ring import Ring
+from dormouse.records import Ring
 from dormouse_host import processes
 from dormouse_host.agent import compiled, process
 

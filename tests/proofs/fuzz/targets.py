@@ -15,15 +15,14 @@ from binascii import crc32
 from struct import pack
 
 import dormouse.ports.posix  # noqa: F401  (on CPython it gives umqtt.simple the module names that it imports)
-from dormouse import config, payloads, protocol
-from dormouse import settings as settings_
-from dormouse.catalogue import Handler
+from dormouse import codec, config, protocol
+from dormouse.admit import Intake
+from dormouse.app import Handler
 from dormouse.errors import ConfigError, LinkError, ProtocolError
 from dormouse.inbox import Inbox
-from dormouse.intake import Intake
+from dormouse.journal import Mark
 from dormouse.link import Link
-from dormouse.mark import Mark
-from dormouse.ring import Ring
+from dormouse.records import Ring
 from dormouse.session import Session
 from dormouse.state import State
 
@@ -254,8 +253,8 @@ def settings(data):
     found = []
     for files in ({}, {"kept": data}, {"trial": data}):
         try:
-            base = settings_.load(data if not files else b'{"id":"d","broker":"mqtt://h"}', "config.json")
-            found.append(len(config.check(settings_.Overlay(Memory(files)).over(base))))
+            base = codec.load(data if not files else b'{"id":"d","broker":"mqtt://h"}', "config.json")
+            found.append(len(config.in_force(base, Memory(files))[0]))
         except ConfigError as e:
             found.append(e.reason)
     return shown(found)
@@ -263,7 +262,7 @@ def settings(data):
 
 def texts(data):
     """Ids, windows and what is left of a payload that could not be parsed."""
-    found = [payloads.legible_id(data)]
+    found = [codec.legible_id(data)]
     for parse in (protocol.split_id, protocol.unpack_window):
         try:
             found.append(parse(data.decode()))

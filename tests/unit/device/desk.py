@@ -10,11 +10,11 @@ from binascii import crc32
 
 from runner import folder
 
-from dormouse.catalogue import Handler
+from dormouse.admit import Intake
+from dormouse.app import Handler
 from dormouse.inbox import UNNAMED, Inbox
-from dormouse.intake import Intake
 from dormouse.ports.storage import Storage
-from dormouse.windows import STALE, status_of
+from dormouse.window import STALE, status_of
 
 STATE = "000102"  # what `few` gives, in hex
 

@@ -4,10 +4,10 @@ from binascii import crc32
 
 from desk import STATE, Desk, Dice, payload, tombstone
 
-from dormouse.catalogue import Handler
+from dormouse.app import Handler
 from dormouse.errors import ProtocolError
 from dormouse.inbox import UNNAMED
-from dormouse.mark import Mark
+from dormouse.journal import Mark
 from dormouse.protocol import INTERRUPTED, WINDOW
 
 HEAP = "192k"  # as on a board; this file itself takes a good part of it

@@ -39,7 +39,7 @@ def test_esp32_sleeps_deeply_for_the_time_asked_for():
 
 
 def test_pico_writes_its_plan_and_resets():
-    """Time and checksum as guard.py reads them; a second for the boot is added to the clock."""
+    """Time and checksum as boot.py reads them; a second for the boot is added to the clock."""
     world = bench.World()
     world.seconds = 7000
     port, _ = make(world, "rp2")
@@ -170,7 +170,7 @@ def test_time_is_kept_over_sleep_on_esp32_and_estimated_on_pico():
         port, _ = make(world, kind)
         port._question = Answer(1800000000)
         end(port.sleep, 60000)
-        world.seconds += 60  # as the clock that runs on, or guard.py, does it
+        world.seconds += 60  # as the clock that runs on, or boot.py, does it
         port, _ = make(world, kind)
         assert (port.time(), port.clock()) == (1800000060, name)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 import dormouse.ports
-from dormouse.wake import Wake
+from dormouse.app import Wake
 from dormouse_host.agent import mpy, toolchain
 from dormouse_host.bundle import constants, merge, prune, scopes, shorten, sources
 from support.needs import need_stubs
@@ -346,5 +346,5 @@ def test_agent_of_every_port_is_built_twice_the_same_and_within_its_limit(port):
 
 def test_network_is_in_no_file_that_a_sampling_wake_loads():
     texts = mpy.bundled("posix")
-    assert "umqtt" in texts["dormouse.online"]
+    assert "umqtt" in texts["dormouse.connection"]
     assert not [name for name in ("dormouse", "dormouse.agent") if "umqtt" in texts[name] or "select" in texts[name]]

@@ -142,12 +142,13 @@ class Lib:
         import norflash
         import vfs
 
-        from dormouse import agent, inbox, journal, link, online, outbox, protocol, ring, state
+        from dormouse import agent, connection, inbox, journal, link, protocol, results, state
+        from dormouse import records as ring
         from dormouse.ports import posix, storage
 
         cls.vfs, cls.norflash = vfs, norflash
-        cls.agent, cls.inbox, cls.journal, cls.link, cls.online = agent, inbox, journal, link, online
-        cls.outbox, cls.ring, cls.state, cls.storage, cls.protocol = outbox, ring, state, storage, protocol
+        cls.agent, cls.inbox, cls.journal, cls.link, cls.online = agent, inbox, journal, link, connection
+        cls.outbox, cls.ring, cls.state, cls.storage, cls.protocol = results, ring, state, storage, protocol
         ffi = __import__("ffi").open(None)
         Life.stop = ffi.func("v", "_exit", "i")
         Life.read = ffi.func("i", "read", "ipi")

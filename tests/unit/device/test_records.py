@@ -3,7 +3,7 @@
 from runner import folder
 
 from dormouse.ports.storage import Storage
-from dormouse.ring import LOCAL, UNIX, Ring
+from dormouse.records import LOCAL, UNIX, Ring
 
 
 def fresh():

@@ -5,10 +5,9 @@ from binascii import crc32
 
 from desk import Desk, Port, payload
 
-from dormouse.catalogue import Handler
+from dormouse.app import Handler, Wake
 from dormouse.errors import LinkError, StorageError
-from dormouse.wake import Wake
-from dormouse.work import Work
+from dormouse.runner import Work
 
 CAP = 600000
 

@@ -118,6 +118,20 @@ class Command:
         self.exp = exp
 
 
+def load(text, what):
+    """The JSON object in `text` (bytes or None); `what` names the file in an error."""
+    if text is None:
+        return {}
+    try:
+        check_shape(text)  # MicroPython takes half a file
+        values = json.loads(text)
+    except (ProtocolError, ValueError, UnicodeError):
+        raise ConfigError("%s is not JSON" % what)
+    if not isinstance(values, dict):
+        raise ConfigError("%s is not a JSON object" % what)
+    return values
+
+
 def type_name(kind):
     """The catalogue's name of a declared type; ConfigError where it is none of them."""
     for name in _TYPES:

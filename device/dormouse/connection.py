@@ -6,15 +6,14 @@ fence says so, and never because a guessed pause went by, but where no fence can
 
 from binascii import hexlify
 
-from dormouse import catalogue, payloads, protocol
+from dormouse import app, codec, protocol
+from dormouse.admit import Intake
 from dormouse.errors import ConfigError, LinkError, ProtocolError
 from dormouse.inbox import Inbox
-from dormouse.intake import Intake
 from dormouse.link import Link, resolve
+from dormouse.runner import Work
 from dormouse.session import Session
-from dormouse.settings import Credentials
 from dormouse.state import FENCE_DEAD, FENCE_WORKS
-from dormouse.work import Work
 
 _REJOIN_PAUSE = 100  # ms before the second connection of a wake; doubled for each further one
 _LOOK = 20  # ms between two looks for the time
@@ -38,7 +37,7 @@ class Online:
         self.link = Link(self.port.ms, self.config["patience"])
         self.budget = self.link.deadline = self.port.ms() + int(self.config["budget"] * 1000)
         self.cap = self.port.ms() + int(self.config["total"] * 1000)  # and not even handlers go past this
-        self.security = self.session = self.credentials = self.standard = None
+        self.security = self.session = self.credentials = self.standard = self.own = None
         self.inbox = Inbox(self.port.storage, self.port.random, self.config["inbox"], self._find)
         self.intake = Intake(self.inbox, self.config["payload"], self.outbox.answer, self.log)
         key = secrets.get("command_key")
@@ -70,7 +69,9 @@ class Online:
 
             self.security = Security(self.config, self.port)
             own = self.security.own or own
-        self.credentials = Credentials(self.port.storage, own)
+        self.own = own
+        if self.port.storage.size("credentials"):
+            self.several()
         try:
             self._rejoin(wake)
         finally:
@@ -79,15 +80,23 @@ class Online:
     def _find(self, name):
         """The Handler of a command, built in or the app's, or None. ProtocolError where memory does not suffice."""
         if name not in protocol.STANDARD:
-            return catalogue.commands.get(name)
+            return app.commands.get(name)
         try:
             if not self.standard:
-                from dormouse.standard import Standard
+                from dormouse.builtins import Standard
 
                 self.standard = Standard(self.agent, self)
         except MemoryError:  # else it would come again at every wake
             raise ProtocolError("too big for the memory there is")
         return self.standard.handlers[name]
+
+    def several(self):
+        """The credentials, of which there are several or are going to be."""
+        if not self.credentials:
+            from dormouse.credentials import Credentials
+
+            self.credentials = Credentials(self.port.storage, self.own)
+        return self.credentials
 
     def stay(self, seconds):
         """Go on for so long though everything is done; new commands run as they come."""
@@ -129,7 +138,11 @@ class Online:
     def _other_credential(self, e):
         """The broker may have refused one credential of several: has another connection a chance?"""
         cert = self.config["cert"]
-        if len(self.credentials.all) < 2 or (e.stage != "connack" and not (cert and e.stage == "tls")):
+        if (
+            not self.credentials
+            or len(self.credentials.all) < 2
+            or (e.stage != "connack" and not (cert and e.stage == "tls"))
+        ):
             return False
         if isinstance(e, ConfigError) or (cert and not e.silent):  # a certificate is refused by an alert, or by closing
             return self.credentials.refused()
@@ -153,7 +166,7 @@ class Online:
         self.log("connecting", host=c["host"], port=c["port"])
         self.agent.phase("join")  # which feeds the watchdog, as every phase does
         addresses = resolve(c["host"], c["port"])
-        credential = self.credentials.all[self.credentials.at]
+        credential = self.credentials.all[self.credentials.at] if self.credentials else self.own
         if c["cert"]:
             self.security.own = credential
         else:
@@ -174,7 +187,7 @@ class Online:
         late = state.failures >= _LATE or state.unfinished > _LATE
 
         def rest():
-            s.publish(protocol.WAKE, payloads.encode(self.agent.report(self.inbox)), retain=True)
+            s.publish(protocol.WAKE, codec.encode(self.agent.report(self.inbox)), retain=True)
             self.outbox.send(s, self.inbox)
             if not (late or self.mute):
                 s.send_fence(nonce)
@@ -184,7 +197,8 @@ class Online:
         finally:
             state.alone = s.hidden
         self.was_up = True
-        self.credentials.accepted()
+        if self.credentials:
+            self.credentials.accepted()
         self.log("connected", present=s.present, rtt=s.rtt)
         self.agent.phase("connect")
         self._drain(s, wake, nonce)
@@ -195,7 +209,7 @@ class Online:
         self.inbox.end()
         end = self.agent.finished(self.inbox, s)
         try:
-            s.close(protocol.END, payloads.encode(end))
+            s.close(protocol.END, codec.encode(end))
         except LinkError as e:  # the next report repeats the end record
             self.log("error", kind="LinkError", stage="end", why=e.reason)
 

@@ -145,7 +145,7 @@ def test_agent_that_does_not_start_is_tried_again_after_growing_pauses_and_then_
     """The count is on flash: a reset in between forgets nothing."""
 
     def fail():
-        raise ImportError("no module named 'dormouse.online'")
+        raise ImportError("no module named 'dormouse.connection'")
 
     world = bench.World()
     world.cause = DEEPSLEEP

@@ -6,11 +6,11 @@ longer fits into this wake stays in the inbox for the next.
 
 from binascii import crc32
 
-from dormouse import payloads, protocol
+from dormouse import codec, protocol
+from dormouse.app import Overrun
 from dormouse.errors import ProtocolError
 from dormouse.inbox import UNNAMED
-from dormouse.report import describe
-from dormouse.wake import Overrun
+from dormouse.log import describe
 
 
 class Work:
@@ -33,14 +33,14 @@ class Work:
         while len(self.inbox.waiting) and room():
             index, number, payload = self.inbox.head()
             payload = payload or b""  # flash that has lost it: then it is no JSON
-            command = payloads.Command(crc32(payload))
+            command = codec.Command(crc32(payload))
             status = why = None
             try:
                 command.parse(payload)
                 handler = self.inbox.find(command.do)
                 if handler is None:
                     raise ProtocolError("unknown command")
-                args = payloads.check_args(handler.spec, command.args)
+                args = codec.check_args(handler.spec, command.args)
                 if handler.limit > self.longest:
                     raise ProtocolError("its limit of %s s does not fit into a wake" % handler.limit)
             except ProtocolError as e:  # or the app has changed since it was accepted
@@ -74,13 +74,13 @@ class Work:
             status, why = protocol.FAILED, describe(e)
         if wake.stop() or status == protocol.INTERRUPTED:
             return protocol.INTERRUPTED, None, "went past its limit of %s s" % handler.limit
-        if not payloads.fits(value, handler.most):
+        if not codec.fits(value, handler.most):
             return status, None, "done, but its value is no JSON of at most %d bytes" % handler.most
         return status, value, why
 
     def _finish(self, index, number, command, status, value, why):
         self.log("result", id=command.id, do=command.do, status=status, why=why)
-        detail = payloads.why_detail(why) if why is not None else payloads.value_detail(value)
+        detail = codec.why_detail(why) if why is not None else codec.value_detail(value)
         self.inbox.finish(index, number, status, detail)
         if index == UNNAMED:
-            self.answer(payloads.result(status, None, command.crc, True, detail, command.do))
+            self.answer(codec.result(status, None, command.crc, True, detail, command.do))

@@ -4,9 +4,9 @@ import json
 
 from desk import STATE, Desk, Dice, payload, reason
 
-from dormouse import payloads, protocol
+from dormouse import codec, protocol
 from dormouse.errors import ProtocolError
-from dormouse.outbox import Outbox
+from dormouse.results import Outbox
 
 
 class Session:
@@ -365,7 +365,7 @@ def test_answers_that_no_window_owes_go_once_and_again_after_a_break_in_their_or
     """Refusals, duplicates' statuses, and what came without an id."""
     desk, outbox = filled(0)
     for n in range(16):
-        outbox.answer(payloads.result("rejected", None, n, True, payloads.why_detail("w" * 45), "c%d" % n))
+        outbox.answer(codec.result("rejected", None, n, True, codec.why_detail("w" * 45), "c%d" % n))
     names = ["c%d" % n for n in range(16)]
     for acked in (1, 0, None):
         session = sent(outbox, desk)
@@ -383,7 +383,7 @@ def test_answers_that_no_window_owes_go_once_and_again_after_a_break_in_their_or
         names = [name for name in names if name not in gone]
         for n in range(len(gone)):
             name = "n%d-%d" % (acked, n)
-            outbox.answer(payloads.result("rejected", None, n, True, payloads.why_detail("w" * 45), name))
+            outbox.answer(codec.result("rejected", None, n, True, codec.why_detail("w" * 45), name))
             names.append(name)
     session.ack_all()
     outbox.rewind(desk.inbox)
@@ -393,7 +393,7 @@ def test_answers_that_no_window_owes_go_once_and_again_after_a_break_in_their_or
 def test_two_equal_answers_are_two():
     """One PUBACK must not take both away."""
     desk, outbox = filled(0)
-    entry = payloads.result("rejected", None, 5, True, payloads.why_detail("w" * 100), "x" * 40)
+    entry = codec.result("rejected", None, 5, True, codec.why_detail("w" * 100), "x" * 40)
     for _ in range(10):
         outbox.answer(entry)
     session = sent(outbox, desk)
@@ -419,7 +419,7 @@ def test_of_many_answers_that_cannot_be_sent_the_newest_are_kept():
     """Their senders ask again; memory is bounded, whether they wait, fly or come back from a broken connection."""
     desk, outbox = filled(0)
     for n in range(500):
-        outbox.answer(payloads.result("rejected", None, n))
+        outbox.answer(codec.result("rejected", None, n))
         assert len(outbox.answers) <= 32
     crcs = []
     for _ in range(3):
@@ -431,7 +431,7 @@ def test_of_many_answers_that_cannot_be_sent_the_newest_are_kept():
     assert len(crcs) > 20
     session = sent(outbox, desk)
     for n in range(100):
-        outbox.answer(payloads.result("rejected", None, n, True, payloads.why_detail("w" * 60)))
+        outbox.answer(codec.result("rejected", None, n, True, codec.why_detail("w" * 60)))
         outbox.send(session, desk.inbox)
     assert sum(len(batch) for batch in outbox.flying) < 2 * protocol.BATCH
     waiting = [confirmed[1] for _, _, confirmed in session.sent if confirmed]  # for a PUBACK that may never come
@@ -444,7 +444,7 @@ def test_of_many_answers_that_cannot_be_sent_the_newest_are_kept():
 def test_results_come_before_answers_and_those_before_telemetry():
     """When a flight is full, what the sender of a command waits for has gone."""
     desk, outbox = filled(30)
-    outbox.answer(payloads.result("unknown", None, 1, True, b"", "x"))
+    outbox.answer(codec.result("unknown", None, 1, True, b"", "x"))
     done(desk, 2)
     session = sent(outbox, desk)
     assert session.results() == [STATE + "-l.1", STATE + "-l.2", "x"]

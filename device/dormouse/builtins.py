@@ -4,11 +4,11 @@ Must stay true: each of them may be repeated without harm; none can lock the own
 they are kept, and those that keep a wake from finishing are undone at the next.
 """
 
-from dormouse import catalogue
-from dormouse.catalogue import Handler
+from dormouse import app
+from dormouse.admit import FORGET
+from dormouse.app import Handler
+from dormouse.codec import fits
 from dormouse.errors import ConfigError
-from dormouse.intake import FORGET
-from dormouse.payloads import fits
 
 _STAY = 3600  # s; the longest `stay_awake`
 _MOST = 2600  # bytes of the value of describe, report and log
@@ -41,7 +41,7 @@ class Standard:
         return {"ms": self.agent.port.ms(), "time": wake.time()}
 
     def describe(self, wake):
-        return {"commands": catalogue.catalogue(), "standard": sorted(self.handlers)}
+        return {"commands": app.catalogue(), "standard": sorted(self.handlers)}
 
     def report(self, wake):
         return self.agent.report(self.online.inbox)
@@ -90,7 +90,7 @@ class Standard:
             raise ConfigError("this device comes in with a " + ("password" if cert else "certificate"))
         if cert:
             online.security.context(credential)
-        return online.credentials.add(credential)
+        return online.several().add(credential)
 
     def log(self, wake):
         text = self.agent.log.kept()

@@ -5,7 +5,7 @@ from binascii import crc32
 
 from desk import STATE, Desk, payload, tombstone
 
-from dormouse.catalogue import Handler
+from dormouse.app import Handler
 
 FORGET = ',"args":{"ledger":"%s"}'
 

@@ -6,9 +6,9 @@ before anything else, so that what was seen once never runs again, whatever the 
 
 from binascii import crc32
 
-from dormouse import payloads, protocol
+from dormouse import codec, protocol
 from dormouse.errors import ProtocolError
-from dormouse.windows import LEDGERS, OPEN, STALE, status_of
+from dormouse.window import LEDGERS, OPEN, STALE, status_of
 
 FORGET = "forget_ledger"
 
@@ -31,7 +31,7 @@ class Intake:
         if self.signer:
             payload = self.signer.check(protocol.CMD, payload) if is_command and size == len(payload) else None
             # an answer would settle the command whose id somebody else has used; one without an id could be replayed
-            if payload is None or payloads.legible_id(payload) is None:
+            if payload is None or codec.legible_id(payload) is None:
                 self.refused += 1
                 return self.log("refused")
             crc = crc32(payload)  # as its sender reckons: the signature is not the command
@@ -47,7 +47,7 @@ class Intake:
 
     def _read(self, is_command, payload, size, retain, crc):
         """(command, why it is rejected or None); the command has its id wherever that is legible."""
-        command = payloads.Command(crc)
+        command = codec.Command(crc)
         try:
             if not is_command:
                 raise ProtocolError("nothing listens to this topic")
@@ -60,11 +60,11 @@ class Intake:
                 handler = self.inbox.find(command.do)
                 if handler is None:
                     raise ProtocolError("unknown command %s" % command.do[:40])
-                payloads.check_args(handler.spec, command.args)
+                codec.check_args(handler.spec, command.args)
             return command, None
         except ProtocolError as e:
             if command.id is None and is_command:
-                command.take_id(payloads.legible_id(payload))
+                command.take_id(codec.legible_id(payload))
             return command, e.reason
 
     def _judge(self, command, payload, why):
@@ -89,7 +89,7 @@ class Intake:
             inbox.seen(w, number, command.void, command.crc)
         elif why is not None:
             self.log("rejected", id=command.id, why=why)
-            inbox.seen(w, number, protocol.REJECTED, command.crc, payloads.why_detail(why))
+            inbox.seen(w, number, protocol.REJECTED, command.crc, codec.why_detail(why))
         else:
             inbox.accept(w, number, payload)
             self.log("command", id=command.id, do=command.do)
@@ -120,7 +120,7 @@ class Intake:
 
     def _refuse(self, command, status, why, final=True):
         self.log("rejected", id=command.id, why=why)
-        self._answer(command, status, final, payloads.why_detail(why))
+        self._answer(command, status, final, codec.why_detail(why))
 
     def _answer(self, command, status, final, detail=b""):
-        self.answer(payloads.result(status, command.id, command.crc, final, detail, command.do))
+        self.answer(codec.result(status, command.id, command.crc, final, detail, command.do))

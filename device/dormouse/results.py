@@ -5,10 +5,10 @@ connection left unconfirmed goes again over the next. Several results or records
 mosquitto's PUBACKs, written one by one, would each cost a delayed TCP acknowledgement.
 """
 
-from dormouse import payloads, protocol
+from dormouse import codec, protocol
 from dormouse.errors import ProtocolError
-from dormouse.ring import LOCAL, UNIX, Ring
-from dormouse.windows import status_of
+from dormouse.records import LOCAL, UNIX, Ring
+from dormouse.window import status_of
 
 _ANSWERS = 16  # answers not yet under way above which they are sent before more is taken
 _MOST = 32  # … and at all: past that the oldest go, and their senders have to ask again
@@ -35,7 +35,7 @@ class Outbox:
     def record(self, unix, now, values):
         """Store one telemetry record: `unix` seconds or None, `now` in the device's own count. Returns its number."""
         kind, seconds = (LOCAL, now) if unix is None else (UNIX, unix)
-        return self.ring.add(kind, seconds, payloads.encode(values))
+        return self.ring.add(kind, seconds, codec.encode(values))
 
     def answer(self, entry):
         """A result that no window owes, as bytes."""
@@ -102,7 +102,7 @@ class Outbox:
                     break
                 name = "%s-%s.%d" % (inbox.state, w.name, number)
                 detail = inbox.details.get(w.index, number)
-                entry = payloads.result(status_of(w.code(number)), name, w.crc(number), True, detail)
+                entry = codec.result(status_of(w.code(number)), name, w.crc(number), True, detail)
                 size += len(entry) + 1
                 if entries and size > protocol.BATCH:
                     break

@@ -4,7 +4,7 @@ from desk import Dice
 
 from dormouse.errors import StorageError
 from dormouse.protocol import FINAL, STATUSES, WINDOW, unpack_window
-from dormouse.windows import OPEN, STALE, Window, code_of, status_of
+from dormouse.window import OPEN, STALE, Window, code_of, status_of
 
 
 def statuses(w):
