@@ -186,14 +186,17 @@ class Online:
         self.mute = state.cutoffs >= _CUTS
         late = state.failures >= _LATE or state.unfinished > _LATE
 
-        def rest():
+        s.encode_connect()
+        try:
+            if state.alone:
+                s.await_connack()
+            s.encode_subscribe()
             s.publish(protocol.WAKE, codec.encode(self.agent.report(self.inbox)), retain=True)
             self.outbox.send(s, self.inbox)
             if not (late or self.mute):
                 s.send_fence(nonce)
-
-        try:
-            s.open(rest, state.alone)
+            if s.present is None:
+                s.await_connack()
         finally:
             state.alone = s.hidden
         self.was_up = True
