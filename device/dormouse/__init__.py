@@ -12,13 +12,16 @@ from dormouse.app import command, telemetry
 
 def run(app="app", port=None):
     """One wake of the agent with the commands and readings that module `app` declares. Ends in sleep."""
-    if port is None and sys.platform in ("esp32", "rp2"):
-        from dormouse.ports.boot import run as boot
+    if port is None:
+        if sys.platform in ("esp32", "rp2"):
+            from dormouse.ports.boot import run as boot
 
-        return boot(app)
-    from dormouse.agent import run as wake
+            return boot(app)
+        __import__("dormouse.ports.posix")
+        port = sys.modules["dormouse.ports.posix"].Port()
+    from dormouse.agent import Agent
 
-    return wake(app, port)
+    return Agent(port).run(app)
 
 
 __all__ = ("command", "run", "telemetry")

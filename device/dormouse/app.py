@@ -1,13 +1,14 @@
-"""What the app declares: its commands with the types of their arguments, its readings, its safe state.
+"""What the app declares, its commands with the types of their arguments and its readings, and what its handlers get.
 
 Must stay true: declaring touches no hardware; the catalogue is a plain value that `describe` can send, and its
-hash changes exactly when a name, a type, a default, a limit or `repeatable` does.
+hash changes exactly when a name, a type, a default, a limit or `repeatable` does. A handler waits through `hold` only,
+which feeds the watchdog and ends it at its limit; nothing here reaches into the session or the journal.
 """
 
 import json
 from binascii import crc32
 
-from dormouse.codec import check_args, fits, type_name
+from dormouse.codec import check_args, encode_within, type_name
 from dormouse.errors import ConfigError, ProtocolError
 from dormouse.protocol import STANDARD, VALUE_LIMIT
 
@@ -59,7 +60,7 @@ def _default(kind, value):
             check_args({"default": type_name(kind)}, {"default": value})
     except ProtocolError as e:
         raise ConfigError(e.reason)
-    if not fits(value):
+    if encode_within(value) is None:
         raise ConfigError("a default is JSON of at most %d bytes" % VALUE_LIMIT)
     return value
 
@@ -99,8 +100,8 @@ class Overrun(Exception):
     """A handler went past its declared limit."""
 
 
-class Wake:
-    """Handed to every handler and every reading. `config` is the device's configuration, a plain dict."""
+class Context:
+    """What a handler and a reading get to see of the wake they run in. `config`: the device's configuration, a dict."""
 
     def __init__(self, port, config, log):
         self._port = port

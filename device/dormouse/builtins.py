@@ -4,99 +4,110 @@ Must stay true: each of them may be repeated without harm; none can lock the own
 they are kept, and those that keep a wake from finishing are undone at the next.
 """
 
-from dormouse import app
-from dormouse.admit import FORGET
+from dormouse import app, protocol
 from dormouse.app import Handler
-from dormouse.codec import fits
+from dormouse.codec import encode_within
 from dormouse.errors import ConfigError
+from dormouse.state import connect_in
 
 _STAY = 3600  # s; the longest `stay_awake`
 _MOST = 2600  # bytes of the value of describe, report and log
 
 
-class Standard:
-    """Their handlers. `agent` is the Agent that they look into, `online` the Online they run in."""
+class Builtins:
+    """Their handlers, with what they look into and change. `control` is the Connection, of which they use
 
-    def __init__(self, agent, online):
-        self.agent = agent
-        self.online = online
-        self.handlers = {
-            "ping": Handler(self.ping, 5, True, {}),
-            "describe": Handler(self.describe, 5, True, {}, _MOST),
-            "report": Handler(self.report, 5, True, {}, _MOST),
-            "set_interval": Handler(
-                self.set_interval, 5, True, {"connect_every": ["int", 0], "sample_every": ["int", -1]}
-            ),
-            "config": Handler(self.config, 5, True, {"set": "dict"}),
-            "stay_awake": Handler(self.stay_awake, 5, True, {"s": "int"}),
-            "resend": Handler(self.resend, 5, True, {"from": "int", "to": "int"}),
-            FORGET: Handler(self.forget_ledger, 5, True, {"ledger": "str"}),
-            "set_password": Handler(self.set_password, 5, True, {"password": "str"}),
-            "set_certificate": Handler(self.set_certificate, 5, True, {"cert": "str", "key": "str"}),
-            "log": Handler(self.log, 5, True, {}, _MOST),
-            "reset": Handler(self.reset, 5, True, {}),
-        }
+    report()                             the wake report, a plain value
+    stay(seconds)                        go on for so long though everything is done
+    try_credential(credential, is_cert)  from the next wake on; returns how it stands
+    reset()                              boot at once when this wake is over
+    """
 
-    def ping(self, wake):
-        return {"ms": self.agent.port.ms(), "time": wake.time()}
+    def __init__(self, port, config, state, log, inbox, telemetry, control):
+        self.port = port
+        self.settings = config
+        self.state = state
+        self.kept = log.kept
+        self.inbox = inbox
+        self.telemetry = telemetry
+        self.control = control
 
-    def describe(self, wake):
-        return {"commands": app.catalogue(), "standard": sorted(self.handlers)}
+    def find(self, name):
+        """The Handler of one of protocol.STANDARD."""
+        most = protocol.VALUE_LIMIT
+        if name in ("describe", "report", "log"):
+            most = _MOST
+        function = (  # in the order of STANDARD
+            self.ping,
+            self.describe,
+            self.report,
+            self.set_interval,
+            self.config,
+            self.stay_awake,
+            self.resend,
+            self.forget_ledger,
+            self.set_password,
+            self.set_certificate,
+            self.log,
+            self.reset,
+        )[protocol.STANDARD.index(name)]
+        return Handler(function, 5, True, protocol.standard_specs().get(name, {}), most)
 
-    def report(self, wake):
-        return self.agent.report(self.online.inbox)
+    def ping(self, context):
+        return {"ms": self.port.ms(), "time": context.time()}
 
-    def set_interval(self, wake, connect_every, sample_every):
+    def describe(self, context):
+        return {"commands": app.catalogue(), "standard": sorted(protocol.STANDARD)}
+
+    def report(self, context):
+        return self.control.report()
+
+    def set_interval(self, context, connect_every, sample_every):
         changed = {}
         if connect_every > 0:
             changed["connect_every"] = connect_every
         if sample_every >= 0:
             changed["sample_every"] = sample_every
-        self.agent.change(changed)
+        from dormouse.config import change
+
+        self.settings.update(change(self.port.storage, self.settings, changed))
+        self.state.plan = connect_in(self.settings, 0, self.port.battery(), self.port.random(1)[0])
         return changed
 
-    def config(self, wake, **args):
+    def config(self, context, **args):
         changed = args["set"]
         for key in ("id", "root", "ca"):
             if key in changed:
                 raise ConfigError("%s can't be changed by a command" % key)
-        self.agent.try_out(changed)
+        from dormouse.config import try_out
+
+        try_out(self.port.storage, self.settings, changed)
         return {"on trial": sorted(changed)}
 
-    def stay_awake(self, wake, s):
-        self.online.stay(max(0, min(s, _STAY)))
-        return {"s": max(0, min(s, _STAY))}
+    def stay_awake(self, context, s):
+        s = max(0, min(s, _STAY))
+        self.control.stay(s)
+        return {"s": s}
 
-    def resend(self, wake, to, **args):
-        return {"dropped": self.online.outbox.resend(max(1, args["from"]), to)}
+    def resend(self, context, to, **args):
+        return {"dropped": self.telemetry.resend(max(1, args["from"]), to)}
 
-    def forget_ledger(self, wake, ledger):
-        inbox = self.online.inbox
-        if any(name == ledger for _, name in inbox.forgotten):
-            return {"forgotten": ledger}
-        inbox.forget(ledger)
+    def forget_ledger(self, context, ledger):
+        if not any(name == ledger for _, name in self.inbox.forgotten):
+            self.inbox.forget(ledger)
         return {"forgotten": ledger}
 
-    def set_password(self, wake, password):
-        return self._hold(password, False)
+    def set_password(self, context, password):
+        return self.control.try_credential(password, False)
 
-    def set_certificate(self, wake, cert, key):
-        return self._hold(cert + " " + key, True)
+    def set_certificate(self, context, cert, key):
+        return self.control.try_credential(cert + " " + key, True)
 
-    def _hold(self, credential, cert):
-        """Try a new password, or a new certificate with its key. Says how it stands."""
-        online = self.online
-        if cert != bool(online.config["cert"]):
-            raise ConfigError("this device comes in with a " + ("password" if cert else "certificate"))
-        if cert:
-            online.security.context(credential)
-        return online.several().add(credential)
-
-    def log(self, wake):
-        text = self.agent.log.kept()
-        while not fits(text, _MOST):
+    def log(self, context):
+        text = self.kept()
+        while encode_within(text, _MOST) is None:
             text = text.partition("\n")[2]
         return text
 
-    def reset(self, wake):
-        self.agent.reset = True
+    def reset(self, context):
+        self.control.reset()

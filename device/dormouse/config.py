@@ -3,11 +3,13 @@
 Must stay true: nothing else holds a default; a wrong key, type or range raises ConfigError naming the key, before
 anything depends on it; secrets live in a file of their own and in no message. Nothing that came by a command can lock
 the owner out: settings that no wake could finish with are undone; a file here that is damaged raises ConfigError
-naming it. Nothing here is kept: the agent lets this module go once it has what it needs.
+naming it. On a board this module is let go after each use, big as its table is.
 
 Files in the agent's folder: `kept`, the keys that commands have changed; `trial`, those on trial until a wake has
 finished with them, after a byte that says whether one has connected with them: "0" not yet, "1" begun.
 """
+
+import sys
 
 from dormouse.codec import encode, load
 from dormouse.errors import ConfigError
@@ -66,12 +68,12 @@ def check(values, over=None):
         raise ConfigError("config: clock is ntp, first or none")
     full["watchdog"] = max(full["watchdog"], full["patience"] / 500)  # patience may go by without progress
     if full["total"] <= full["budget"]:
-        raise ConfigError("config: total is more than budget: handlers run in what is left")
+        raise ConfigError("config: total is more than budget")
     check_device_id(full["id"])
     check_root(full["root"])
     full["tls"], full["host"], full["port"] = split_broker(full["broker"])
     if full["tls"] != bool(full["ca"]):
-        raise ConfigError("config: mqtts:// and ca go together: no broker goes unchecked, and none with a CA in clear")
+        raise ConfigError("config: mqtts:// and ca go together")
     if bool(full["cert"]) != bool(full["key"]) or (full["cert"] and not full["tls"]):
         raise ConfigError("config: cert and key go together, with mqtts://")
     return full
@@ -101,6 +103,7 @@ def in_force(base, storage):
     """`base` (the object in config.json) with what commands changed of it. Returns the full configuration, the keys
     that this wake is to try (an empty dict: none), and those of a trial that no wake could finish with, or None.
     """
+    _let_go()
     values = dict(base)
     values.update(load(storage.read("kept"), "kept settings"))
     trial = _waiting(storage)
@@ -114,6 +117,12 @@ def in_force(base, storage):
     return check(values), trial, undone
 
 
+def _let_go():
+    if sys.implementation.name == "micropython":
+        sys.modules.pop("dormouse.config", None)
+        setattr(sys.modules["dormouse"], "config", None)  # noqa: B010 (mypy knows no such attribute)
+
+
 def _waiting(storage):
     data = storage.read("trial")
     return load(data[1:], "settings on trial") if data and data[:1] == b"0" else {}
@@ -121,6 +130,7 @@ def _waiting(storage):
 
 def change(storage, config, values):
     """Keep these from now on. Returns the full configuration; ConfigError names the first wrong key."""
+    _let_go()
     full = check(values, config)
     _keep(storage, values)
     return full
@@ -134,6 +144,7 @@ def _keep(storage, values):
 
 def try_out(storage, config, values):
     """The next wake that connects does it with these, and keeps them if it finishes."""
+    _let_go()
     check(values, config)
     if values:
         full = _waiting(storage)
@@ -143,11 +154,13 @@ def try_out(storage, config, values):
 
 def begin(storage, trial):
     """A wake is going to connect with what is on trial."""
+    _let_go()
     storage.replace("trial", b"1" + encode(trial))
 
 
 def finish(storage, trial):
     """A wake has finished with what was on trial."""
+    _let_go()
     _keep(storage, trial)
     if not _waiting(storage):  # unless this wake has put others there
         storage.remove("trial")

@@ -26,7 +26,7 @@ _RUNS = 14  # of them beside the one started: what a mark holds
 _FORGOTTEN = 16  # ledgers that can be forgotten
 _ENTRY = "<BIH"  # index, number, bytes of the payload
 _ENTRY_SIZE = 7
-_CACHE = 640  # bytes of payloads kept in RAM: those of a small wake need not be read again
+_CACHE = 640  # bytes of payloads that stand for what is kept in RAM: those of a small wake need not be read again
 _RECORD = 8  # bytes of a record in the journal besides the payload
 
 _STATE, _LEDGER, _FORGET, _ACCEPT, _SEEN, _DONE, _TOLD, _WINDOW, _VALUE = range(1, 10)  # kinds of record
@@ -78,7 +78,7 @@ class Inbox:
         self._added = 0
         self.done = b""
 
-    def _put(self, kind, data):
+    def _put(self, kind, data, head=None):
         size = len(data) + 3
         if self._added and self._added + size > _GROUP:
             self.commit()
@@ -87,7 +87,7 @@ class Inbox:
             self.waiting.let_go()  # compaction takes as much RAM
             self.journal.compact(self._snapshot())
         self.journal.add(kind, data)
-        self._apply(kind, data)
+        self._apply(kind, data, head)
         self._added += size
 
     def _snapshot(self):
@@ -105,8 +105,10 @@ class Inbox:
         for index, number, detail in self.details:
             yield _VALUE, struct.pack("<BI", index, number) + detail
 
-    def _apply(self, kind, data):
-        """What one record means: the only place that changes windows, inbox and what is owed."""
+    def _apply(self, kind, data, head=None):
+        """What one record means: the only place that changes windows, inbox and what is owed. `head` is that of a
+        command that is accepted in this wake.
+        """
         if kind == _STATE:
             self.state = data.decode()
         elif kind in (_LEDGER, _FORGET):
@@ -129,16 +131,16 @@ class Inbox:
             self.untold = False
         else:
             index, number = struct.unpack_from("<BI", data)
-            self._apply_command(kind, self.window(index), index, number, data)
+            self._apply_command(kind, self.window(index), index, number, data, head)
 
-    def _apply_command(self, kind, w, index, number, data):
+    def _apply_command(self, kind, w, index, number, data, head):
         if index == UNNAMED:
             self.unnamed = max(self.unnamed, number)
         if kind == _ACCEPT:
             payload = bytes(data[5:])
             if w and w.code(number) == 0:
-                w.mark(number, OPEN, crc32(payload))
-            self.waiting.add(index, number, payload)
+                w.mark(number, OPEN, head[4] if head else crc32(payload))
+            self.waiting.add(index, number, len(payload), head or payload)
             return
         self.untold = True
         head = 5
@@ -169,11 +171,11 @@ class Inbox:
         self._put(_LEDGER, bytes((self.indexes,)) + name.encode())
         return self.windows[-1]
 
-    def accept(self, w, number, payload):
-        """A place in the inbox; `w` is None for a command without an id."""
+    def accept(self, w, number, payload, head):
+        """A place in the inbox; `w` is None for a command without an id, `head` is Command.head's."""
         if w is None:
             number = self.unnamed + 1
-        self._put(_ACCEPT, struct.pack("<BI", w.index if w else UNNAMED, number) + payload)
+        self._put(_ACCEPT, struct.pack("<BI", w.index if w else UNNAMED, number) + payload, head)
 
     def seen(self, w, number, status, crc, detail=b""):
         """A number that will never run has this final status."""
@@ -191,15 +193,32 @@ class Inbox:
 
     # ---- running
 
-    def head(self):
-        """(index, number, payload) of the command whose turn it is, or None."""
+    def next(self):
+        """(index, number) of the command whose turn it is, or None."""
         for index, number, _ in self.waiting:
-            payload = self.waiting.payload(index, number)
-            if payload is None:  # neither in the cache nor on flash yet
-                self.commit()
-                payload = self.waiting.payload(index, number)
-            return index, number, payload
+            return index, number
         return None
+
+    def head(self, index, number):
+        """Command.head of one that is waiting; where it can't be run any more, (do or None, None, why, None, crc)."""
+        found = self.waiting.find(index, number)
+        if found is None:  # neither in the cache nor on flash yet
+            self.commit()
+            found = self.waiting.find(index, number) or b""  # flash that has lost it: then it is no JSON
+        if not isinstance(found, tuple):
+            command = Command(crc32(found))
+            try:
+                command.parse(found)
+                found = command.head(self.find)
+            except ProtocolError as e:  # the app has changed since it was accepted, or memory does not suffice
+                found = (command.do, None, e.reason, None, command.crc)
+            self.waiting.know(index, number, found)
+        return found
+
+    def id_of(self, index, number):
+        """The id of a command, or None for one without."""
+        w = self.window(index)
+        return "%s-%s.%d" % (self.state, w.name, number) if w else None
 
     def _rank(self, index, number):
         w = self.window(index)
@@ -250,24 +269,18 @@ class Inbox:
                     self._put(_DONE, struct.pack("<BIB", index, number, code))
         if runs and self.waiting.has(*runs[0][:2]):
             index, number, _, attempt = runs[0]
-            if attempt < ATTEMPTS and (index == UNNAMED or self._is_repeatable(index, number)):
+            handler = self.head(index, number)[1]
+            if attempt < ATTEMPTS and (index == UNNAMED or (handler and handler.repeatable)):
                 self.started = (index, number, attempt)
             else:
                 self._put(_DONE, struct.pack("<BIB", index, number, code_of(INTERRUPTED)))
         self.commit()
 
-    def _is_repeatable(self, index, number):
-        command = Command(0)
-        try:
-            command.parse(self.waiting.payload(index, number))
-            handler = self.find(command.do)
-        except ProtocolError:  # memory does not suffice, now
-            return False
-        return bool(handler and handler.repeatable)
-
 
 class Waiting:
-    """`read()` iterates over (index, number, payload) of all that was ever accepted and is still on flash, in order.
+    """The commands of the inbox in their order, in constant memory: 7 bytes of each, its payload on flash.
+
+    `read()` iterates over (index, number, payload) of all that was ever accepted and is still on flash, in order.
     `limit`: commands that wait at once.
     """
 
@@ -275,7 +288,7 @@ class Waiting:
         self._read = read
         self._order = bytearray(limit * _ENTRY_SIZE)  # made once: one that grows needs a hole for its copy
         self._end = 0  # what of it is used
-        self.let_go()  # _cache: [(index, number, payload)]; _cached: bytes of them
+        self.let_go()  # _cache: [index, number, bytes of its payload, that or its head] each; _cached: bytes of all
         self.space = 0  # bytes of the journal that they take
 
     def __len__(self):
@@ -289,15 +302,15 @@ class Waiting:
         """Is this command waiting?"""
         return self._find(index, number) >= 0
 
-    def add(self, index, number, payload):
-        """One more, at the end."""
+    def add(self, index, number, size, what):
+        """One more, at the end, with a payload of `size` bytes; `what` is the payload, or Command.head's."""
         if self._end == len(self._order):  # found on flash: the limit was higher once
             self._order += bytes(_ENTRY_SIZE)
-        struct.pack_into(_ENTRY, self._order, self._end, index, number, len(payload))
+        struct.pack_into(_ENTRY, self._order, self._end, index, number, size)
         self._end += _ENTRY_SIZE
-        self.space += len(payload) + _RECORD
-        if self._cached + len(payload) <= _CACHE:
-            self._keep(index, number, payload)
+        self.space += size + _RECORD
+        if self._cached + size <= _CACHE:
+            self._keep(index, number, size, what)
 
     def remove(self, index, number):
         """This one has ended; nothing happens where it is not waiting."""
@@ -307,29 +320,38 @@ class Waiting:
             rest = memoryview(self._order)
             rest[at : self._end - _ENTRY_SIZE] = rest[at + _ENTRY_SIZE : self._end]
             self._end -= _ENTRY_SIZE
+        entry = self._entry(index, number)
+        if entry:
+            self._cache.remove(entry)
+            self._cached -= entry[2]
+
+    def find(self, index, number):
+        """The payload of one that is waiting, or what `add` or `know` was given; None where it is not on flash yet."""
+        entry = self._entry(index, number)
+        if not entry:
+            self._fill(index, number)
+            entry = self._entry(index, number)
+        return entry and entry[3]
+
+    def know(self, index, number, what):
+        """Keep this in the place of the payload."""
+        entry = self._entry(index, number)
+        if entry:
+            entry[3] = what
+
+    def _entry(self, index, number):
         for entry in self._cache:
             if entry[0] == index and entry[1] == number:
-                self._cache.remove(entry)
-                self._cached -= len(entry[2])
-                break
-
-    def payload(self, index, number):
-        """The payload of one that is waiting. What is on flash by now is all that can be found."""
-        for again in (False, True):
-            if again:
-                self._fill(index, number)
-            for entry in self._cache:
-                if entry[0] == index and entry[1] == number:
-                    return entry[2]
+                return entry
         return None
 
     def let_go(self):
-        """Let go of the payloads in RAM; they are on flash."""
+        """Let go of what is in RAM; the payloads are on flash."""
         self._cache, self._cached = [], 0
 
-    def _keep(self, index, number, payload):
-        self._cache.append((index, number, payload))
-        self._cached += len(payload)
+    def _keep(self, index, number, size, what):
+        self._cache.append([index, number, size, what])
+        self._cached += size
 
     def _fill(self, index, number):
         """Read this one's payload, and those behind it as far as the cache goes."""
@@ -341,7 +363,7 @@ class Waiting:
             if found and self.has(i, n):
                 if self._cache and self._cached + len(payload) > _CACHE:
                     break
-                self._keep(i, n, payload)
+                self._keep(i, n, len(payload), payload)
         records.close()
 
     def _find(self, index, number):

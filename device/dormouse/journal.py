@@ -50,25 +50,8 @@ class Journal:
         """Iterate over (kind, data) of all that is committed, in order. To be read to its end before anything else."""
         s = self._s
         self._reserve()
-        self._base = end = 0
-        buf = b""
-        pieces = s.chunks(self._file)
-        for piece in pieces:
-            buf += piece
-            while len(buf) > 5:
-                n, crc = unpack_from("<HI", buf)
-                n += 6
-                if len(buf) < n <= _BODY:
-                    break
-                if n > _BODY or crc != crc32(memoryview(buf)[6:n], self._seed(end) if end else _SEED):
-                    pieces.close()  # which ends the outer loop, too
-                    break
-                if end:
-                    yield from records(buf, 6, n)
-                else:
-                    self._gen = unpack_from("<H", buf, 6)[0]
-                buf = buf[n:]
-                end += n
+        self._base = 0
+        end, self._gen = yield from read(s, self._file)
         lost = s.size(self._file) - end
         self._doubt = lost > 0
         if not end:  # none yet, or unreadable: no old tail may follow the new one
@@ -84,7 +67,7 @@ class Journal:
         more = 1
         while more:
             b = s.read(self._slot(self._last))
-            if not b or len(b) < 5 or unpack_from("<I", b)[0] != crc32(b[4:], self._seed(end)):
+            if not b or len(b) < 5 or unpack_from("<I", b)[0] != crc32(b[4:], _seed(self._gen, end)):
                 break
             self._cut = len(tail)
             more = b[4]
@@ -98,6 +81,12 @@ class Journal:
         yield from records(tail, 0, len(tail))
         self.lost = lost
         self._base = end
+
+    def all(self):
+        """Iterate over (kind, data) of all that is committed by now; nothing is written."""
+        tail = self._tail
+        yield from read(self._s, self._file, self._base)
+        yield from records(tail, 0, len(tail))
 
     def records(self, wanted):
         """Iterate over the data of what is committed, of the one kind that is wanted. Commit nothing meanwhile."""
@@ -138,7 +127,7 @@ class Journal:
         new = self._new
         if not (new or (seal and self._tail)):
             return
-        seed = self._seed(self._base)
+        seed = _seed(self._gen, self._base)
         step = self._s.inline - 5
         more = (len(self._tail) - self._cut + self._size - 1) // step  # slots after the one that is written again
         spill = seal or self._doubt or self._last + more >= self._slots
@@ -190,11 +179,11 @@ class Journal:
             pieces += (pack("<BH", kind, len(data)), data)
             size += 3 + len(data)
             if size > 256:
-                yield from group(pieces, gen << 16 | self._end)
+                yield from group(pieces, _seed(gen, self._end))
                 self._end += size
                 pieces, size = [], 6
         if pieces:
-            yield from group(pieces, gen << 16 | self._end)
+            yield from group(pieces, _seed(gen, self._end))
             self._end += size
 
     def _whole(self):
@@ -230,11 +219,39 @@ class Journal:
         self._tail = b""
         self._last = self._cut = 0
 
-    def _seed(self, base):
-        return self._gen << 16 | base
-
     def _slot(self, i):
         return "%s.t%d" % (self._name, i)
+
+
+def _seed(generation, base):
+    return generation << 16 | base
+
+
+def read(storage, file, limit=65536):
+    """Iterate over (kind, data) of the records in a main file, as far as its groups hold and begin before `limit`;
+    nothing is written. `yield from` gives where they end, and the generation.
+    """
+    end = generation = 0
+    buf = b""
+    pieces = storage.chunks(file)
+    for piece in pieces:
+        buf += piece
+        while len(buf) > 5:
+            n, crc = unpack_from("<HI", buf)
+            n += 6
+            if len(buf) < n <= _BODY:
+                break
+            seed = _seed(generation, end) if end else _SEED
+            if n > _BODY or end >= limit or crc != crc32(memoryview(buf)[6:n], seed):
+                pieces.close()  # which ends the outer loop, too
+                break
+            if end:
+                yield from records(buf, 6, n)
+            else:
+                generation = unpack_from("<H", buf, 6)[0]
+            buf = buf[n:]
+            end += n
+    return end, generation
 
 
 def records(b, i, end):

@@ -5,7 +5,7 @@ flash, and at most 2 KiB of it.
 """
 
 from dormouse import codec, protocol
-from dormouse.errors import ProtocolError
+from dormouse.errors import DormouseError, ProtocolError
 
 _KEPT = ("error", "rejected", "rejoin")  # events that are kept
 _RAM = 1024  # characters of them in one wake
@@ -15,6 +15,11 @@ _FLASH = 2048
 def describe(error):
     """An exception as one line for a result: its kind and its text."""
     return ("%s: %s" % (type(error).__name__, error))[: protocol.TEXT_LIMIT]
+
+
+def failure_of(error, stage):
+    """A DormouseError as it is; any other error as one of that stage."""
+    return error if isinstance(error, DormouseError) else DormouseError(describe(error), stage)
 
 
 class Log:

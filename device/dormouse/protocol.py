@@ -31,6 +31,7 @@ _DIGITS = "0123456789"
 _LETTERS = ".osfriec"  # one for each of STATUSES, in the end record
 WINDOW = 256  # numbers, the highest and those below it, that a device remembers for each ledger (RFC 4303, 3.4.3)
 
+FORGET = "forget_ledger"
 # the commands that every device answers (builtins.py)
 STANDARD = (
     "ping",
@@ -40,7 +41,7 @@ STANDARD = (
     "config",
     "stay_awake",
     "resend",
-    "forget_ledger",
+    FORGET,
     "set_password",
     "set_certificate",
     "log",
@@ -129,3 +130,16 @@ def unpack_window(text):
         statuses += [STATUSES[code]] * count
         at = end
     return statuses
+
+
+def standard_specs():
+    """The arguments of those of STANDARD that have any, each a type's name, or [type's name, default]."""
+    return {
+        "set_interval": {"connect_every": ["int", 0], "sample_every": ["int", -1]},
+        "config": {"set": "dict"},
+        "stay_awake": {"s": "int"},
+        "resend": {"from": "int", "to": "int"},
+        FORGET: {"ledger": "str"},
+        "set_password": {"password": "str"},
+        "set_certificate": {"cert": "str", "key": "str"},
+    }

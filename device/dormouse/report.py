@@ -7,43 +7,49 @@ from dormouse import app, protocol
 from dormouse.state import ENDINGS, FENCE_DEAD, PHASES
 
 
-def end_record(state, inbox):
-    """What is true at the end of wake `state.ended`: the host decides from it alone whether a command is missing."""
+def end_record(state, name, windows):
+    """What is true at the end of wake `state.ended`: the host decides from it alone whether a command is missing.
+    `name` is that of the device's own state.
+    """
     return {
         "wake": state.ended,
-        "state": inbox.state,
+        "state": name,
         "present": state.present,
         "drained": state.drained,
         "fence_dead": state.fence == FENCE_DEAD,
         "acked": state.acked,
-        "windows": {w.name: [w.high, w.text()] for w in inbox.windows},
+        "windows": {w.name: [w.high, w.text()] for w in windows},
     }
 
 
-def wake_report(agent, inbox):
-    """The first thing that the host learns of a wake, and of the one before it."""
-    port, state = agent.port, agent.state
+def wake_report(facts, port, config, state, signed, name, windows):
+    """The first thing that the host learns of a wake, and of the one before it.
+
+    `facts`: cause of the boot, why the app could not be imported, settings that are undone, and what `last_wake` says;
+    each None where there is none. `name` is that of the device's own state.
+    """
+    cause, app_error, undone, last = facts
     report = {
         "wake": state.wake,
-        "state": inbox.state,
-        "cause": agent.cause,
+        "state": name,
+        "cause": cause,
         "clock": port.clock(),
-        "next": agent.plan,
+        "next": state.plan,
         "battery": port.battery(),
         "rssi": port.rssi(),
         "free": port.free(),
         "agent": protocol.VERSION,
         "fw": port.firmware(),
-        "limit": agent.config["payload"],
+        "limit": config["payload"],
         "catalogue": app.catalogue_hash(),
         "failures": state.failures,
-        "app": agent.app_error,
-        "signed": True if agent.online.intake.signer else None,
+        "app": app_error,
+        "signed": True if signed else None,
         "refused": state.refused or None,
-        "dates": False if agent.config["tls"] and port.time() is None else None,
-        "undone": agent.undone,
-        "last": agent.last,
-        "end": end_record(state, inbox) if state.ended else None,
+        "dates": False if config["tls"] and port.time() is None else None,
+        "undone": undone,
+        "last": last,
+        "end": end_record(state, name, windows) if state.ended else None,
     }
     return {key: report[key] for key in report if report[key] is not None}
 

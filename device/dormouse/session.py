@@ -40,7 +40,7 @@ class _Recorder:
 
     def __init__(self, session):
         self.session = session
-        self.connecting = True
+        self.greeting = True
 
     def socket(self, *_):
         return self
@@ -48,33 +48,27 @@ class _Recorder:
     def getaddrinfo(self, *_):
         return ((None,),)
 
-    def connect(self, _):
-        pass  # the link is open already
+    def connect(self, *_):
+        pass  # the link is open already; its deadline holds; `Session.close` closes it when the last flight has left
 
-    def settimeout(self, _):
-        pass  # the link's deadline holds instead
-
-    setblocking = settimeout
+    settimeout = setblocking = close = connect
 
     def write(self, data, size=None):
         self.session.link.write(data if size is None else memoryview(data)[:size])
 
     def read(self, size):
-        if self.connecting:
-            self.connecting = False
+        if self.greeting:
+            self.greeting = False
             return b"\x20\x02\0\0"
         pid = self.session.pid
         return b"\x90" if size == 1 else bytes((3, pid >> 8, pid & 255, 1))
 
-    def close(self):
-        pass  # `Session.close` does it, when the last flight has left
-
 
 class Session(simple.MQTTClient):
     """One connection. `on_message(is_command, payload, size, retain, crc)` takes each message but fences; `is_command`
-    says that its topic is `down/cmd`; `payload` is cut to its first 128 bytes where `size` is above the limit, `crc`
-    is of the whole. `prefix` is `<root>/<id>/`. `unacked` maps the packet id of each publish that awaits its PUBACK to
-    (function to call then, its arguments…), or None.
+    says that its topic is `down/cmd`; `payload` is cut to its first 128 bytes where `size` is above the limit, and
+    then `crc` is of the whole. `prefix` is `<root>/<id>/`. `unacked` maps the packet id of each publish that awaits its
+    PUBACK to (function to call then, its arguments…), or None.
     """
 
     def __init__(self, link, prefix, config, secrets, on_message):
@@ -241,7 +235,7 @@ class Session(simple.MQTTClient):
             if not pid:
                 raise ProtocolError("packet id 0")
         payload = self.link.read(size if size <= self.limit else _HEAD)
-        crc = self.link.skip(size - len(payload), crc32(payload))
+        crc = self.link.skip(size - len(payload), crc32(payload)) if size > len(payload) else None
         if topic != self.prefix + FENCE.encode():
             self.on_message(topic == self.prefix + CMD.encode(), payload, size, bool(op & 1), crc)
         elif payload == self.nonce:

@@ -47,6 +47,8 @@ class State:
         self.up = self.down = 0  # bytes, 65535 at most
         self.erases = 0  # of flash
         self.phases = [0] * len(PHASES)  # in 10 ms
+        self.plan = CAP  # s from this boot to the next connect; not kept
+        self._since = 0  # ms since boot at which the running phase began
         self.device = None
         data = self._mark.load()
         if data and data[0] == _VERSION and len(data) > _HEAD:
@@ -70,8 +72,8 @@ class State:
         """A wake has begun. Returns True where the one before never ended. ConfigError for another client id."""
         if self.device not in (None, device):
             raise ConfigError(
-                "the client id changed from %s to %s: a new id is a new, empty session at the broker, and what waits"
-                " for the old one is not delivered; restore id, or delete the state folder" % (self.device, device)
+                "the client id changed from %s to %s: what waits at the broker for the old one is not delivered;"
+                " restore id, or delete the state folder" % (self.device, device)
             )
         self.device = device
         self.wake += 1
@@ -81,6 +83,11 @@ class State:
         self.unfinished = min(self.unfinished + 1, 255)
         self.save()
         return broken
+
+    def phase(self, name, ms):
+        """This phase has ended, so many milliseconds after the boot."""
+        self.phases[PHASES.index(name)] = (ms - self._since) // 10
+        self._since = ms
 
     def save(self):
         """Write everything; on flash when this returns."""

@@ -66,11 +66,9 @@ class Window:
             if self.status[number % WINDOW] & (_OWED | _TOLD) == _OWED:
                 yield number
 
-    def owes(self, number=None):
-        """Is the result of `number`, or of any, still to be confirmed?"""
-        if number is None:
-            return any(byte & _OWED for byte in self.status)
-        return self.code(number) != STALE and bool(self.status[number % WINDOW] & _OWED)
+    def owes(self):
+        """Is any result still to be confirmed?"""
+        return any(byte & _OWED for byte in self.status)
 
     def rank(self, number):
         """Of the result of `number`: 0 confirmed or none, 1 under way, 2 owed and not under way."""
@@ -81,20 +79,24 @@ class Window:
         """The result of `number` is under way over this connection."""
         self.status[number % WINDOW] |= _TOLD
 
-    def confirmed(self, number):
-        """The broker has acknowledged the result of `number`."""
-        if self.code(number) != STALE:
-            self.status[number % WINDOW] &= _CODE
+    def owe(self, number):
+        """The result of `number` is asked for again: unconfirmed, unless it is under way."""
+        self.status[number % WINDOW] |= _OWED
 
-    def untell(self):
+    def confirmed(self, first, last):
+        """The broker has acknowledged the results of `first` to `last`."""
+        for number in range(first, last + 1):
+            if self.code(number) != STALE:
+                self.status[number % WINDOW] &= _CODE
+
+    def untell(self, kept=~_TOLD & 0xFF):
         """The connection broke: nothing is under way."""
         for at in range(WINDOW):
-            self.status[at] &= ~_TOLD & 0xFF
+            self.status[at] &= kept
 
     def settle(self):
         """All that is owed is confirmed."""
-        for at in range(WINDOW):
-            self.status[at] &= _CODE
+        self.untell(_CODE)
 
     def text(self):
         """For the end record: see protocol.pack_window."""

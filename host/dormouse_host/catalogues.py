@@ -8,7 +8,6 @@ import json
 from typing import Any
 
 from dormouse import codec, protocol
-from dormouse.builtins import Standard
 from dormouse.errors import ProtocolError
 from dormouse.signing import SIZE
 from dormouse_host.errors import HostError
@@ -23,9 +22,8 @@ Spec = dict[str, Any]
 
 def spec_of(device: DeviceView, do: str) -> Spec | None:
     """The arguments of a command as declared, or None where nobody knows; HostError where the device has no such."""
-    standard = Standard(None, None).handlers.get(do)
-    if standard is not None:
-        return dict(standard.spec)
+    if do in protocol.STANDARD:
+        return _standard(do)
     if device.catalogue is None:
         return None
     for entry in device.catalogue.get("commands", ()):
@@ -41,8 +39,12 @@ def known(device: DeviceView) -> dict[str, Spec]:
     said = (device.catalogue or {}).get("commands", ())
     named = [entry for entry in said if isinstance(entry, list) and len(entry) == 4 and isinstance(entry[0], str)]
     own = {entry[0]: _declared(entry[1]) or {} for entry in named}
-    standard = {name: dict(handler.spec) for name, handler in sorted(Standard(None, None).handlers.items())}
-    return {**own, **{name: spec for name, spec in standard.items() if name not in CREDENTIALS}}
+    standard = {name: _standard(name) for name in sorted(protocol.STANDARD) if name not in CREDENTIALS}
+    return {**own, **standard}
+
+
+def _standard(name: str) -> Spec:
+    return dict(protocol.standard_specs().get(name, {}))
 
 
 def _declared(arguments: Any) -> Spec | None:

@@ -1,4 +1,4 @@
-"""The layers of docs/design.md stand: imports point one way, and pages, `make help` and Makefile agree."""
+"""Hardware, sockets and umqtt.simple are imported where docs/design.md says, and pages, `make help` and Makefile agree."""
 
 import re
 import subprocess
@@ -26,7 +26,7 @@ def host_modules():
         yield ".".join(file.relative_to(HOST).with_suffix("").parts), file.read_text()
 
 
-def test_imports_of_the_agent_point_one_way():
+def test_the_agent_imports_hardware_sockets_and_umqtt_in_their_places_only():
     """So that each part runs on a board, on the virtual board and in a plain test."""
     assert [breach for name, source in agent_modules() for breach in layout.wrong_imports(name, source)] == []
 
@@ -76,15 +76,6 @@ def test_the_pages_show_every_target_and_no_other():
 @pytest.mark.parametrize(
     "module, source",
     [
-        ("inbox", "from dormouse.session import Session"),
-        ("inbox", "from .session import Session"),
-        ("inbox", "from . import session"),
-        ("inbox", "from dormouse import session"),
-        ("inbox", "def late():\n    import dormouse.session"),
-        ("journal", "from dormouse import inbox"),
-        ("config", "from dormouse.journal import Journal"),
-        ("newcomer", "from dormouse.errors import LinkError"),
-        ("agent", "from dormouse.ports.posix import Port"),
         ("agent", "import machine"),
         ("agent", "def late():\n    from machine import Pin"),
         ("agent", "__import__('network')"),

@@ -1,4 +1,4 @@
-"""What the ports of boards share: what is kept over sleep, clock, battery, LED; radio.py joins the network.
+"""What the ports of boards share: what is kept over sleep, clock, battery, LED, and the Radio that joins the network.
 
 Must stay true: the battery is read before the radio starts, and the radio is off before sleep; what is found in
 retained memory or on flash is used only with its checksum, and given up as soon as it proves wrong.
@@ -33,9 +33,10 @@ class Board:
     channels = False  # does connect() take a channel?
     kept = "kept"  # what a clock that was set in an earlier wake is
 
-    def __init__(self, cause, mark, storage):
+    def __init__(self, cause, on_healthy, mark, storage):
         self._boot = time.ticks_ms()
         self._cause = cause
+        self._on_healthy = on_healthy  # called when the wake has come as far as its end; None: nobody asks
         self.storage = storage
         self._mark = mark
         self._config = self._volts = self._led = self.wlan = self._question = self._watchdog = None
@@ -132,9 +133,8 @@ class Board:
         self._save()
         if self.wlan:
             self.off()
-        from dormouse.ports.boot import well
-
-        well()
+        if self._on_healthy:
+            self._on_healthy()
 
     # ---- the network
 
@@ -169,6 +169,8 @@ class Board:
         if seconds:
             self._turn(seconds - _EPOCH)
             self._set, self._due, self._answered = seconds - _EPOCH, seconds - _EPOCH + _DAY, True
+            from dormouse.ports.radio import address
+
             self._server = address(self._question.server or "0.0.0.0")
             self._question.close()
             self._question = None
@@ -202,6 +204,7 @@ class Board:
         due = not 0 < self._due - now <= _DAY or (config["clock"] == "first" and self.time() is None)
         if config["clock"] == "none" or self._question or not due:
             return
+        from dormouse.ports.radio import text
         from dormouse.ports.sntp import Question
 
         server = text(self._server) if any(self._server) else config["ntp"]
@@ -210,13 +213,3 @@ class Board:
             self._question = Question(server)
         except (OSError, IndexError):
             pass  # no time in this wake
-
-
-def address(text):
-    """An IPv4 address as four bytes."""
-    return bytes([int(part) for part in text.split(".")])
-
-
-def text(address):
-    """Four bytes as an IPv4 address."""
-    return ".".join([str(part) for part in address])

@@ -58,10 +58,11 @@ def _before():
 def _agent(app, cause):
     """Run the agent. What it can't catch itself: Ctrl-C, and that it can't be loaded or made."""
     try:
-        from dormouse.agent import find_port
-        from dormouse.agent import run as wake
+        from dormouse.agent import Agent
 
-        wake(app, find_port(cause))
+        name = "dormouse.ports." + sys.platform
+        __import__(name)
+        Agent(sys.modules[name].Port(cause, _well)).run(app)
     except (Exception, SystemExit) as e:
         sys.print_exception(e)
         count = (_read(_TRIES) or b"\0")[0] + 1
@@ -72,7 +73,7 @@ def _agent(app, cause):
         machine.reset()
 
 
-def well():
+def _well():
     """The agent has come as far as sleep: forget earlier failures to start."""
     _take(_TRIES)
 

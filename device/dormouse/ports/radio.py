@@ -10,7 +10,6 @@ from binascii import crc32
 import network
 
 from dormouse.errors import ConfigError, LinkError
-from dormouse.ports.board import address, text
 
 _FAST = 5000  # ms for joining with what is known: then it is wrong
 _SLOW = 15000  # ms for one try without
@@ -60,7 +59,7 @@ def join(board, config, secrets, deadline):
         raise LinkError("wrong Wi-Fi password", "password")
     if board.associated(status):
         raise LinkError("no address from the network", "address")
-    raise LinkError("the access point does not let us in (status %d)" % status, "join")
+    raise LinkError("Wi-Fi association failed (status %d)" % status, "join")
 
 
 def _connect(board, ssid, key, until):
@@ -85,3 +84,13 @@ def _lease(board):
     """Remember the address that the network has given."""
     board.lan = b"".join([address(part) for part in board.wlan.ifconfig()])
     board.leased = int(time.time()) or 1  # 0: none
+
+
+def address(text):
+    """An IPv4 address as four bytes."""
+    return bytes([int(part) for part in text.split(".")])
+
+
+def text(address):
+    """Four bytes as an IPv4 address."""
+    return ".".join([str(part) for part in address])

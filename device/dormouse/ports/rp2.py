@@ -25,9 +25,9 @@ class Port(Board):
     channels = True
     kept = "estimated"  # from the planned sleep
 
-    def __init__(self, cause="reset"):
+    def __init__(self, cause="reset", on_healthy=None):
         storage = Storage("state")
-        super().__init__(cause, Mark(storage, "net"), storage)
+        super().__init__(cause, on_healthy, Mark(storage, "net"), storage)
         self._allowed = self._until = 0
         self._timer = None
 

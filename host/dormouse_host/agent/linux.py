@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dormouse.agent import run as run_agent
+from dormouse import agent as wake
 from dormouse.errors import ConfigError
 from dormouse.ports import posix
 from dormouse_host.agent import toolchain
@@ -110,7 +110,7 @@ class Agent:
         """One wake: its exit code. OSError where the state folder takes nothing."""
         toolchain_path(str(self._app.parent))
         port = Port(self._folder, self._files, self._cause, self._emit)
-        failure = run_agent(self._app.stem, port)
+        failure = wake.Agent(port).run(self._app.stem)
         self._sleep = port.slept
         due = self._folder / f"{_DUE}~"
         due.write_text(json.dumps(time.time() + port.slept / 1000))

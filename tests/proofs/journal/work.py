@@ -118,9 +118,9 @@ def plant(bug, journal, storage):
 
         storage.Storage.replace = replace
     elif bug == "any tail":
-        journal.Journal._seed = lambda self, base: self._gen << 16 | 8  # of the main file's first group
+        journal._seed = lambda generation, base: generation << 16 | 8  # of the main file's first group
     elif bug == "any generation":
-        journal.Journal._seed = lambda self, base: min(self._gen, 1) << 16 | base
+        journal._seed = lambda generation, base: min(generation, 1) << 16 | base
     elif bug == "first slot first":
         whole = storage.Storage.replace
         held = []

@@ -82,9 +82,8 @@ def test_a_legible_id_stands_in_the_first_64_bytes():
 def test_a_whole_command_is_taken_in():
     """The example of docs/design.md."""
     c = parsed(b'{"id":"7f3a-k9fe.17","u":"q4mz7c","do":"water","args":{"s":30},"exp":1795000000}')
-    assert (c.id, c.name, c.do, c.args, c.exp, c.void, c.crc) == (
+    assert (c.id, c.do, c.args, c.exp, c.void, c.crc) == (
         "7f3a-k9fe.17",
-        "q4mz7c",
         "water",
         {"s": 30},
         1795000000,
@@ -377,7 +376,7 @@ def test_what_json_cannot_say_is_refused():
     ):
         assert reason(ProtocolError, codec.encode, value) == "not expressible as JSON", value
         assert reason(ProtocolError, codec.encode, {"a": [value]})
-        assert not codec.fits(value)
+        assert codec.encode_within(value) is None
 
 
 def test_what_is_deeper_than_eight_levels_or_endless_is_refused():
@@ -394,17 +393,17 @@ def test_what_is_deeper_than_eight_levels_or_endless_is_refused():
 
 def test_an_integer_of_thousands_of_digits_does_not_fit():
     """CPython refuses to print it with a ValueError, which nobody expects of a value."""
-    assert not codec.fits(10**5000)
-    assert not codec.fits({"n": [10**5000]})
+    assert codec.encode_within(10**5000) is None
+    assert codec.encode_within({"n": [10**5000]}) is None
 
 
 def test_a_value_fits_up_to_its_limit_in_bytes():
     """Bytes on the wire count, not characters."""
-    assert codec.fits("x" * 510)
-    assert not codec.fits("x" * 511)
-    assert not codec.fits("é" * 300)
-    assert codec.fits([1, 2], 5)
-    assert not codec.fits([1, 2], 4)
+    assert codec.encode_within("x" * 510)
+    assert codec.encode_within("x" * 511) is None
+    assert codec.encode_within("é" * 300) is None
+    assert codec.encode_within([1, 2], 5)
+    assert codec.encode_within([1, 2], 4) is None
 
 
 # ---- results

@@ -318,7 +318,8 @@ def test_only_the_answer_to_this_question_from_a_server_in_step_counts():
 def test_state_on_flash_is_forgotten_when_the_agent_has_come_to_sleep():
     """Failures to start are counted in a row."""
     world = bench.World()
-    port, _ = make(world, "esp32")
+    port_class, boot, _ = bench.boot(world, "esp32")
+    port = port_class("timer", boot._well)
     with open("state/tries", "wb") as file:
         file.write(b"\x03")
     end(port.sleep, 1000)

@@ -163,7 +163,7 @@ def test_the_end_record_says_what_is_missing():
         desk.offer(payload(number))
     desk.offer(payload(1, ledger="m"))
     desk.run()
-    end = end_record(state, desk.inbox)
+    end = end_record(state, desk.inbox.state, desk.inbox.windows)
     assert end == {
         "wake": 8,
         "state": "000102",
@@ -175,7 +175,7 @@ def test_the_end_record_says_what_is_missing():
     }
     assert json.loads(codec.encode(end)) == end
     desk.inbox.forget("l")
-    assert list(end_record(state, desk.inbox)["windows"]) == ["m"]
+    assert list(end_record(state, desk.inbox.state, desk.inbox.windows)["windows"]) == ["m"]
 
 
 def test_the_largest_end_record_fits_into_the_first_flight():
@@ -187,7 +187,7 @@ def test_the_largest_end_record_fits_into_the_first_flight():
             w = desk.window(ledger) or desk.inbox.new_ledger(ledger)
             w = desk.window(ledger)
             w.mark(number, 2 + number % 2, 0)
-    assert len(codec.encode(end_record(state, desk.inbox))) < 1400
+    assert len(codec.encode(end_record(state, desk.inbox.state, desk.inbox.windows))) < 1400
 
 
 def test_the_figures_of_the_last_wake_are_plain():

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 import dormouse.ports
-from dormouse.app import Wake
+from dormouse.app import Context
 from dormouse_host.agent import mpy, toolchain
 from dormouse_host.bundle import constants, merge, prune, scopes, shorten, sources
 from support.needs import need_stubs
@@ -308,7 +308,7 @@ def foreign(port):
     names |= {node.attr for node in ast.walk(client) if isinstance(node, ast.Attribute)}
     names |= {node.name for node in ast.walk(client) if isinstance(node, ast.FunctionDef)}
     names |= set(re.findall(r"^ {4,8}([a-z]+)(?:\(|  )", str(dormouse.ports.__doc__), re.M))
-    return names | {name for name in (*vars(Wake), *Wake.__init__.__code__.co_names) if not name.startswith("_")}
+    return names | {name for name in (*vars(Context), *Context.__init__.__code__.co_names) if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("port", ["esp32", "rp2"])
