@@ -4,6 +4,31 @@ Must stay true: every change is a record in the journal, and what lies in RAM is
 nothing is acknowledged, started or answered before the record it rests on is on flash. `started` is on flash before
 a handler, `done` after it; found started at the next boot, a repeatable command runs again, at most three times,
 and any other is interrupted. Formats and the argument, state by state: docs/design.md.
+
+The life of a command. What is known of its number decides what becomes of what comes under it (admit.py, runner.py);
+done is told once the broker has acknowledged the result. (tests/unit/device/test_life.py lives every row.)
+
+    known    | what comes or happens        | becomes  | on flash first | the device says
+    new      | a command                    | accepted | ACCEPT         |
+    new      | a command that it can't take | done     | SEEN           | rejected
+    new      | a tombstone                  | done     | SEEN           | cancelled
+    accepted | a command                    | accepted |                |
+    accepted | a tombstone                  | done     | DONE           | cancelled
+    accepted | its turn                     | started  | the mark       |
+    accepted | its turn, overdue            | done     | DONE           | expired
+    accepted | its turn, unknown by now     | done     | DONE           | rejected
+    started  | a command                    | started  |                |
+    started  | a tombstone                  | started  |                | running
+    started  | its handler returns          | done     | mark or DONE   | succeeded
+    started  | a boot                       | done     | DONE           | interrupted
+    started  | a boot, repeatable           | started  |                |
+    started  | the third boot, repeatable   | done     | DONE           | interrupted
+    done     | a command                    | done     |                | succeeded
+    done     | PUBACK of its result         | told     | TOLD, at last  |
+    told     | a command                    | done     |                | succeeded
+    told     | a tombstone                  | done     |                | succeeded
+    stale    | a command                    | stale    |                | unknown
+    stale    | a tombstone                  | stale    |                | unknown
 """
 
 import struct

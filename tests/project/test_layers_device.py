@@ -1,4 +1,4 @@
-"""The device's modules stand in layers: each imports only what lies below it, inside functions too, and in no circle."""
+"""Modules of the device stand in layers: each imports only what lies below it, in functions too, and in no circle."""
 
 from pathlib import Path
 

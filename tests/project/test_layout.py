@@ -1,4 +1,4 @@
-"""Hardware, sockets and umqtt.simple are imported where docs/design.md says, and pages, `make help` and Makefile agree."""
+"""Hardware, sockets and umqtt.simple are imported in their places only; pages, `make help` and Makefile agree."""
 
 import re
 import subprocess
