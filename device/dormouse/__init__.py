@@ -17,8 +17,9 @@ def run(app="app", port=None):
             from dormouse.ports.boot import run as boot
 
             return boot(app)
-        __import__("dormouse.ports.posix")
-        port = sys.modules["dormouse.ports.posix"].Port()
+        name = "dormouse.ports.posix"
+        __import__(name)
+        port = sys.modules[name].Port()
     from dormouse.agent import Agent
 
     return Agent(port).run(app)

@@ -13,7 +13,7 @@ from dormouse import codec, protocol
 from dormouse.app import Context
 from dormouse.errors import ConfigError, LinkError
 from dormouse.log import Log, describe, failure_of
-from dormouse.records import Telemetry
+from dormouse.records import LOCAL, UNIX, Telemetry
 from dormouse.report import last_wake
 from dormouse.state import CAP, ENDINGS, State, connect_in, due, sleep_for
 
@@ -27,7 +27,7 @@ class Agent:
     def __init__(self, port):
         self.port = port
         self.log = Log(port)
-        self.config = self.state = self.trial = self.telemetry = None
+        self.config = self.state = self.telemetry = None
         self.result = None  # WakeResult, where this wake went online
         self.sleep = 0  # s, once it is on flash
 
@@ -63,7 +63,10 @@ class Agent:
         base = codec.load(texts[0], "config.json")
         secrets = codec.load(texts[1], "secrets.json")
         state = self.state = State(port.storage)
-        trial, undone = self._configure(base)
+        from dormouse.config import in_force
+
+        self.config, trial, undone = in_force(base, port.storage)
+        del in_force  # which holds all of config.py
         port.start(self.config)
         last = last_wake(state, self.log)
         broken = state.begin(self.config["id"])
@@ -115,13 +118,6 @@ class Agent:
         finally:
             connection.close()
 
-    def _configure(self, base):
-        """Set the configuration that is in force: a frame of its own, so that nothing of config.py is held."""
-        from dormouse.config import in_force
-
-        self.config, trial, undone = in_force(base, self.port.storage)
-        return trial, undone
-
     def now(self):
         """Seconds of the device's own count, which goes on over sleep by what was planned."""
         return self.state.clock + self.port.ms() // 1000
@@ -164,7 +160,11 @@ class Agent:
             why = "no JSON of at most %d bytes" % protocol.VALUE_LIMIT
             self.log("error", kind="telemetry", stage="encode", why=why)
         else:
-            self.telemetry.record(self.port.time(), self.now(), data)
+            unix = self.port.time()
+            if unix is None:
+                self.telemetry.add(LOCAL, self.now(), data)
+            else:
+                self.telemetry.add(UNIX, unix, data)
 
     # ---- the end
 

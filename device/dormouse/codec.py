@@ -96,7 +96,7 @@ class Command:
         except (ValueError, UnicodeError):
             raise ProtocolError("not JSON")
         except MemoryError:  # else it would come again at every wake
-            raise ProtocolError("too big for the memory there is")
+            raise ProtocolError("not enough memory")
         if not isinstance(message, dict):
             raise ProtocolError("not a JSON object")
         if "id" in message:

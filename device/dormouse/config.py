@@ -46,9 +46,6 @@ KEYS: dict = {
 }
 
 
-_BROKER = "config: broker is mqtt://host[:port] or mqtts://host[:port]"
-
-
 def check(values, over=None):
     """A full configuration: `values` over the defaults, or over the full one given. Raises ConfigError naming the
     first wrong key.
@@ -83,8 +80,6 @@ def split_broker(url):
     """`mqtt://host[:port]`, or `mqtts://`, as (TLS?, host, port). User and password stand in secrets.json alone."""
     scheme, _, rest = url.partition("://")
     tls = scheme == "mqtts"
-    if scheme not in ("mqtt", "tcp", "mqtts") or "@" in rest:
-        raise ConfigError(_BROKER)
     rest = rest.rstrip("/")
     if rest[:1] == "[":
         host, end, digits = rest[1:].partition("]")
@@ -94,8 +89,8 @@ def split_broker(url):
     port = 8883 if tls else 1883
     if colon:
         port = int(digits) if colon == ":" and digits.encode().isdigit() and len(digits) < 6 else 0
-    if not host or "/" in host or not 0 < port < 65536:
-        raise ConfigError(_BROKER)
+    if scheme not in ("mqtt", "tcp", "mqtts") or "@" in url or not host or "/" in host or not 0 < port < 65536:
+        raise ConfigError("config: broker is mqtt://host[:port] or mqtts://host[:port]")
     return tls, host, port
 
 
@@ -105,14 +100,13 @@ def in_force(base, storage):
     """
     _let_go()
     values = dict(base)
-    values.update(load(storage.read("kept"), "kept settings"))
-    trial = _waiting(storage)
+    values.update(_kept(storage))
+    new, trial = _trial(storage)
     undone = None
-    if not trial:
-        data = storage.read("trial")
-        if data:
-            undone = sorted(load(data[1:], "settings on trial"))
-            storage.remove("trial")
+    if trial and not new:
+        undone = sorted(trial)
+        trial = {}
+        storage.remove("trial")
     values.update(trial)
     return check(values), trial, undone
 
@@ -123,9 +117,10 @@ def _let_go():
         setattr(sys.modules["dormouse"], "config", None)  # noqa: B010 (mypy knows no such attribute)
 
 
-def _waiting(storage):
-    data = storage.read("trial")
-    return load(data[1:], "settings on trial") if data and data[:1] == b"0" else {}
+def _trial(storage):
+    """(has no wake connected with it yet?, what is on trial)."""
+    data = storage.read("trial") or b"1"
+    return data[:1] == b"0", load(data[1:] or None, "settings on trial")
 
 
 def change(storage, config, values):
@@ -136,8 +131,12 @@ def change(storage, config, values):
     return full
 
 
+def _kept(storage):
+    return load(storage.read("kept"), "kept settings")
+
+
 def _keep(storage, values):
-    kept = load(storage.read("kept"), "kept settings")
+    kept = _kept(storage)
     kept.update(values)
     storage.replace("kept", encode(kept))
 
@@ -147,7 +146,8 @@ def try_out(storage, config, values):
     _let_go()
     check(values, config)
     if values:
-        full = _waiting(storage)
+        new, trial = _trial(storage)
+        full = trial if new else {}
         full.update(values)
         storage.replace("trial", b"0" + encode(full))
 
@@ -162,5 +162,5 @@ def finish(storage, trial):
     """A wake has finished with what was on trial."""
     _let_go()
     _keep(storage, trial)
-    if not _waiting(storage):  # unless this wake has put others there
+    if not _trial(storage)[0]:  # unless this wake has put others there
         storage.remove("trial")

@@ -96,9 +96,8 @@ class Connection:
                 failure = self._judge(failure_of(e, "agent"))
                 if not failure:
                     continue
-            state, link = self.state, self.link
-            state.flights, state.up, state.down = link.flights, link.sent, link.received
-            state.refused = self.admission.refused
+            self.state.refused = self.admission.refused
+            self._count()
             return WakeResult(failure, self.session, self.turns, self.resets)
 
     def finish(self):
@@ -108,6 +107,11 @@ class Connection:
             self.session.close(protocol.END, codec.encode(end))
         except LinkError as e:  # the next report repeats the end record
             self.log("error", kind="LinkError", stage="end", why=e.reason)
+        self._count()
+
+    def _count(self):
+        state, link = self.state, self.link
+        state.flights, state.up, state.down = link.flights, link.sent, link.received
 
     def close(self):
         """Close the link, however it stands."""
@@ -325,7 +329,7 @@ class Connection:
 
                 self.builtins = Builtins(self.port, self.config, self.state, self.log, self.inbox, self.telemetry, self)
         except MemoryError:  # else it would come again at every wake
-            raise ProtocolError("too big for the memory there is")
+            raise ProtocolError("not enough memory")
         return self.builtins.find(name)
 
     def report(self):

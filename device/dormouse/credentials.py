@@ -25,7 +25,8 @@ class Credentials:
         self._storage = storage
         self._first = first
         self._crc = crc32((first or "").encode())
-        said = load(storage.read("credentials"), "credentials")
+        name = "credentials"
+        said = load(storage.read(name), name)
         self.all = (said["held"] if said.get("crc") == self._crc else []) + [first]
         self.at = 0  # the one whose turn it is
         self._left = len(self.all)

@@ -124,9 +124,9 @@ class Inbox:
             yield _LEDGER, bytes((w.index,)) + w.name.encode()
             for data in w.snapshot():
                 yield _WINDOW, data
-        for index, number, payload in self._accepted():
-            if self.waiting.has(index, number):
-                yield _ACCEPT, struct.pack("<BI", index, number) + payload
+        for data in self.journal.records(_ACCEPT):
+            if self.waiting.has(*struct.unpack_from("<BI", data)):
+                yield _ACCEPT, data
         for index, number, detail in self.details:
             yield _VALUE, struct.pack("<BI", index, number) + detail
 

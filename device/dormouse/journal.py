@@ -90,7 +90,29 @@ class Journal:
 
     def records(self, wanted):
         """Iterate over the data of what is committed, of the one kind that is wanted. Commit nothing meanwhile."""
-        yield from wanted_of(self._whole(), wanted)
+        buf = b""  # a piece, and of a record that is wanted what came before it
+        at = 8  # where in `buf` the next record begins, or past it; the head has none
+        left = 0  # bytes of this group that are still to come
+        more = self._base  # … and of the file
+        for piece in self._s.chunks(self._file, 128):
+            buf += piece[:more]
+            more = max(0, more - len(piece))
+            while len(buf) - at >= (3 if left else 6):
+                if not left:
+                    left = unpack_from("<H", buf, at)[0]
+                    at += 6
+                    continue
+                kind, n = unpack_from("<BH", buf, at)
+                n += 3
+                if kind == wanted:
+                    if at + n > len(buf):
+                        break
+                    yield buf[at + 3 : at + n]
+                at += n
+                left -= n
+            at -= len(buf)
+            buf = buf[at:] if at < 0 else b""
+            at = max(at, 0)
         for kind, data in records(self._tail, 0, len(self._tail)):
             if kind == wanted:
                 yield data
@@ -260,31 +282,6 @@ def records(b, i, end):
         kind, n = unpack_from("<BH", b, i)
         i += 3 + n
         yield kind, bytes(b[i - n : i])
-
-
-def wanted_of(pieces, wanted):
-    """Iterate over the data of all records of one kind in a file that begins with its head and was found right."""
-    buf = b""  # a piece, and of a record that is wanted what came before it
-    at = 8  # where in `buf` the next record begins, or past it; the head has none
-    left = 0  # bytes of this group that are still to come
-    for piece in pieces:
-        buf += piece
-        while len(buf) - at >= (3 if left else 6):
-            if not left:
-                left = unpack_from("<H", buf, at)[0]
-                at += 6
-                continue
-            kind, n = unpack_from("<BH", buf, at)
-            n += 3
-            if kind == wanted:
-                if at + n > len(buf):
-                    break
-                yield buf[at + 3 : at + n]
-            at += n
-            left -= n
-        at -= len(buf)
-        buf = buf[at:] if at < 0 else b""
-        at = max(at, 0)
 
 
 def group(pieces, seed):

@@ -157,7 +157,7 @@ class Link:
         """Read what has come. False where that is nothing."""
         n = self._call(self.stream.readinto, into, "read")
         if n == 0:
-            raise LinkError("closed by the peer", "read")
+            raise LinkError(_WHAT[32], "read")
         if not n:
             return False
         self.start, self.end = 0, n

@@ -18,10 +18,10 @@ _RANGES = 4  # of records, that can be asked for again in one wake
 UNIX, LOCAL = 1, 2  # kinds of record: time in Unix seconds, or in seconds of the device's own count
 
 
-class Ring:
-    """Records of (number, kind, seconds, values as JSON bytes)."""
+class Telemetry:
+    """This device's records. `acked`: the highest number that a PUBACK has covered, kept over sleep by the caller."""
 
-    def __init__(self, storage):
+    def __init__(self, storage, acked):
         self.storage = storage
         self.last = 0  # number of the newest record; 0: none yet
         self.parts = sorted(int(name[4:]) for name in storage.names() if name[:4] == "tel." and name[4:].isdigit())
@@ -33,6 +33,13 @@ class Ring:
                 break
             for number, _, _, _ in self._records(part):
                 self.last = number
+        self.acked = self.held = min(acked, self.last)  # `held`: as this wake began
+        self.now = 0  # seconds of the device's own count
+        self.wanted = []  # (first, last) that the host asks for again
+        self.again = []  # … and that are under way
+        self.rewind()
+
+    # ---- on flash
 
     def _open(self):
         """Open the newest part, which alone is written to."""
@@ -90,30 +97,12 @@ class Ring:
                 if record[0] >= first:
                     yield record
 
-
-class Telemetry:
-    """This device's records. `acked`: the highest number that a PUBACK has covered, kept over sleep by the caller."""
-
-    def __init__(self, storage, acked):
-        self.ring = Ring(storage)
-        self.acked = self.held = min(acked, self.ring.last)  # `held`: as this wake began
-        self.now = 0  # seconds of the device's own count
-        self.wanted = []  # (first, last) that the host asks for again
-        self.again = []  # … and that are under way
-        self._rewound()
-
-    def _rewound(self):
-        self.batches = []  # [last number, confirmed] of what is under way, in order
-        self.reader = self.asked = None  # batches of what was never sent, and of the first of `wanted`
-
-    def record(self, unix, now, values):
-        """Store one: `unix` seconds or None, `now` in the device's own count, JSON as bytes. Returns its number."""
-        return self.ring.add(LOCAL, now, values) if unix is None else self.ring.add(UNIX, unix, values)
+    # ---- on their way up
 
     def resend(self, first, last):
         """Send records `first` to `last` again. Returns how many of them are gone."""
-        oldest = self.ring.oldest()
-        last = min(last, self.ring.last)
+        oldest = self.oldest()
+        last = min(last, self.last)
         gone = max(0, min(last + 1, oldest) - first)
         first = max(first, oldest)
         if first > self.held:  # from there on they go in this wake anyway
@@ -129,19 +118,20 @@ class Telemetry:
         """The connection broke: what is not confirmed goes again."""
         self.wanted = self.again + self.wanted
         self.again = []
-        self._rewound()
+        self.batches = []  # [last number, confirmed] of what is under way, in order
+        self.reader = self.asked = None  # batches of what was never sent, and of the first of `wanted`
 
     def pending(self):
         """Is there anything that is not yet under way?"""
-        return bool(self.wanted) or self._sent() < self.ring.last
+        return bool(self.wanted) or self._sent() < self.last
 
     def _sent(self):
         return self.batches[-1][0] if self.batches else self.acked
 
     def send(self, session, state):
         """Publish one batch of this state. False where nothing is left to publish."""
-        if self.reader is None and self._sent() < self.ring.last:
-            self.reader = self._batches(self._sent() + 1, self.ring.last)
+        if self.reader is None and self._sent() < self.last:
+            self.reader = self._batches(self._sent() + 1, self.last)
         if self.reader is not None:
             for entries, last in self.reader:
                 batch = [last, False]
@@ -174,7 +164,7 @@ class Telemetry:
     def _batches(self, first, last):
         """Iterate over (entries, their last number); an entry's time is Unix seconds, or minus the age in seconds."""
         entries, size, number = [], 60, 0
-        for n, kind, seconds, values in self.ring.read(first):
+        for n, kind, seconds, values in self.read(first):
             if n > last:
                 break
             time = seconds if kind == UNIX else min(0, seconds - self.now)

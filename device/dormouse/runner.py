@@ -61,16 +61,16 @@ class Runner:
 
     def _run(self, context, handler, args):
         """(status, detail of its value, why)."""
-        value = None
-        status, why = protocol.SUCCEEDED, None
+        value = why = None
+        status, over = protocol.SUCCEEDED, False
         context.start(handler.limit)
         try:
             value = handler.function(context, **args)
         except Overrun:
-            status = protocol.INTERRUPTED
+            over = True
         except (Exception, SystemExit) as e:
             status, why = protocol.FAILED, describe(e)
-        if context.stop() or status == protocol.INTERRUPTED:
+        if context.stop() or over:
             return protocol.INTERRUPTED, b"", "went past its limit of %s s" % handler.limit
         detail = codec.value_detail(value, handler.most)
         if detail is None:

@@ -83,12 +83,11 @@ class Session(simple.MQTTClient):
             password.encode() if user else None,
             min(config["total"] + 60, 65535),
         )
-        self.cb = on_message  # umqtt.simple refuses to subscribe without one; `take` is what calls it
+        self.cb = on_message  # umqtt.simple refuses to subscribe without one
         self.link = link
         self.prefix = prefix.encode()
         self.limit = config["payload"]
         self.clean = config["clean_session"]
-        self.on_message = on_message
         self.signer = None
         self.unacked = {}  # packet id -> tag
         self.packets = 0
@@ -237,7 +236,7 @@ class Session(simple.MQTTClient):
         payload = self.link.read(size if size <= self.limit else _HEAD)
         crc = self.link.skip(size - len(payload), crc32(payload)) if size > len(payload) else None
         if topic != self.prefix + FENCE.encode():
-            self.on_message(topic == self.prefix + CMD.encode(), payload, size, bool(op & 1), crc)
+            self.cb(topic == self.prefix + CMD.encode(), payload, size, bool(op & 1), crc)
         elif payload == self.nonce:
             self.drained = "fence" if self.fences == 1 else "second fence"
         if qos:  # PUBREC for QoS 2, so that a broker that sends it against the subscription gets rid of it

@@ -72,8 +72,7 @@ class State:
         """A wake has begun. Returns True where the one before never ended. ConfigError for another client id."""
         if self.device not in (None, device):
             raise ConfigError(
-                "the client id changed from %s to %s: what waits at the broker for the old one is not delivered;"
-                " restore id, or delete the state folder" % (self.device, device)
+                "the client id changed from %s to %s: restore it, or delete the state folder" % (self.device, device)
             )
         self.device = device
         self.wake += 1

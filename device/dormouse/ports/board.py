@@ -78,10 +78,6 @@ class Board:
         except OSError:
             return None
 
-    def volts(self, pin):
-        """Volts at an ADC pin."""
-        return 0
-
     def ms(self):
         return time.ticks_diff(time.ticks_ms(), self._boot)
 
@@ -162,6 +158,14 @@ class Board:
     def forget(self):
         self.leased = 0
 
+    def packed(self, address):
+        """An IPv4 address as four bytes."""
+        return bytes([int(part) for part in address.split(".")])
+
+    def dotted(self, address):
+        """Four bytes as an IPv4 address."""
+        return ".".join([str(part) for part in address])
+
     # ---- the clock
 
     def time(self):
@@ -169,9 +173,7 @@ class Board:
         if seconds:
             self._turn(seconds - _EPOCH)
             self._set, self._due, self._answered = seconds - _EPOCH, seconds - _EPOCH + _DAY, True
-            from dormouse.ports.radio import address
-
-            self._server = address(self._question.server or "0.0.0.0")
+            self._server = self.packed(self._question.server or "0.0.0.0")
             self._question.close()
             self._question = None
         now = int(time.time())
@@ -204,10 +206,9 @@ class Board:
         due = not 0 < self._due - now <= _DAY or (config["clock"] == "first" and self.time() is None)
         if config["clock"] == "none" or self._question or not due:
             return
-        from dormouse.ports.radio import text
         from dormouse.ports.sntp import Question
 
-        server = text(self._server) if any(self._server) else config["ntp"]
+        server = self.dotted(self._server) if any(self._server) else config["ntp"]
         self._due, self._server = now + _HOUR, b""  # until it has answered
         try:
             self._question = Question(server)

@@ -30,7 +30,7 @@ def join(board, config, secrets, deadline):
     if any(board.bssid):
         again = board.leased and 0 <= int(time.time()) - board.leased < _LEASE
         if again:
-            wlan.ifconfig(tuple([text(board.lan[i : i + 4]) for i in (0, 4, 8, 12)]))
+            wlan.ifconfig(tuple([board.dotted(board.lan[i : i + 4]) for i in (0, 4, 8, 12)]))
         if _connect(board, ssid, key, min(deadline, board.ms() + _FAST)) is None:
             return None if again else _lease(board)
         board.off()
@@ -82,15 +82,5 @@ def _connect(board, ssid, key, until):
 
 def _lease(board):
     """Remember the address that the network has given."""
-    board.lan = b"".join([address(part) for part in board.wlan.ifconfig()])
+    board.lan = b"".join([board.packed(part) for part in board.wlan.ifconfig()])
     board.leased = int(time.time()) or 1  # 0: none
-
-
-def address(text):
-    """An IPv4 address as four bytes."""
-    return bytes([int(part) for part in text.split(".")])
-
-
-def text(address):
-    """Four bytes as an IPv4 address."""
-    return ".".join([str(part) for part in address])

@@ -22,7 +22,7 @@ from dormouse.errors import ConfigError, LinkError, ProtocolError
 from dormouse.inbox import Inbox
 from dormouse.journal import Mark
 from dormouse.link import Link
-from dormouse.records import Ring
+from dormouse.records import Telemetry
 from dormouse.session import Session
 from dormouse.state import State
 
@@ -163,7 +163,7 @@ def _valid():
             index, n = inbox.next()
             inbox.start(index, n)
             inbox.finish(index, n, "succeeded", b',"value":%d' % n)
-    ring = Ring(storage)
+    ring = Telemetry(storage, 0)
     for number in range(40):
         ring.add(1, number, b'{"t":%d}' % number)
     return storage.files
@@ -191,7 +191,7 @@ def journal(data):
     """Command journal, work mark and telemetry after damage: what is believed has its checksum."""
     storage = Memory(_damaged(data))
     inbox, admission, answers = _desk(storage)
-    ring = Ring(storage)
+    ring = Telemetry(storage, 0)
     read = [number for number, _, _, _ in ring.read(1)]
     text = b'{"id":"%s-new.1","do":"once"}' % inbox.state.encode()
     admission.offer(True, text, len(text), False, crc32(text))

@@ -6,7 +6,7 @@ from desk import STATE, Desk, Dice, payload, reason
 
 from dormouse import codec, protocol
 from dormouse.errors import ProtocolError
-from dormouse.records import Telemetry
+from dormouse.records import LOCAL, UNIX, Telemetry
 from dormouse.results import Results
 
 
@@ -58,7 +58,6 @@ class Outbox:
         self.desk = desk
         self.results = Results(desk.inbox)
         self.telemetry = Telemetry(desk.storage, acked)
-        self.ring = self.telemetry.ring
         self.answer = self.results.refuse
         self.resend = self.telemetry.resend
 
@@ -71,7 +70,8 @@ class Outbox:
         return self.results.full
 
     def record(self, unix, now, values):
-        return self.telemetry.record(unix, now, codec.encode(values))
+        data = codec.encode(values)
+        return self.telemetry.add(LOCAL, now, data) if unix is None else self.telemetry.add(UNIX, unix, data)
 
     def send(self, session):
         while session.fits(protocol.BATCH):
@@ -279,7 +279,7 @@ def test_what_is_gone_is_counted():
     """And the rest of the range goes."""
     desk, outbox = filled(110, 400)
     outbox = Outbox(desk, 110)
-    oldest = outbox.ring.oldest()
+    oldest = outbox.telemetry.oldest()
     assert oldest > 5
     assert wanted(outbox, desk, (1, oldest + 1)) == ([oldest - 1], [oldest, oldest + 1])
     assert wanted(outbox, desk, (3, oldest - 1)) == ([oldest - 3], [])

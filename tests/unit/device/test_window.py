@@ -2,7 +2,6 @@
 
 from desk import Dice
 
-from dormouse.errors import StorageError
 from dormouse.protocol import FINAL, STATUSES, WINDOW, unpack_window
 from dormouse.window import OPEN, STALE, Window, code_of, status_of
 
@@ -162,16 +161,6 @@ def test_a_snapshot_gives_the_window_back_and_forgets_what_was_only_told():
     assert list(again.owed()) == [told] + later[1:]  # noqa: RUF005 (MicroPython can't unpack here)
     assert {piece[0] for piece in pieces} == {2}
     assert max(map(len, pieces)) < 256, "a piece that needs a hole of its own"
-
-
-def test_a_window_that_an_older_version_wrote_whole_is_refused():
-    """Taken for a piece it would forget what has run."""
-    try:
-        Window(0, "l").restore(bytes(5 + 5 * 256))
-    except StorageError as e:
-        assert "remove the state folder" in e.reason
-    else:
-        raise AssertionError("taken")
 
 
 def test_the_text_is_from_the_highest_number_downward():

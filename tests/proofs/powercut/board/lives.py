@@ -225,7 +225,7 @@ class Lib:
                 tell("started", w.name if w else "-", number)
                 measure()
 
-        class Ring(cls.records.Ring):
+        class Telemetry(cls.records.Telemetry):
             def add(self, kind, seconds, values):
                 parts = len(self.parts) and self.parts[-1]
                 number = super().add(kind, seconds, values)
@@ -263,7 +263,7 @@ class Lib:
         cls.tearing = Tearing
         cls.connection.Link = Link
         cls.connection.Inbox = Inbox
-        cls.records.Ring = Ring
+        cls.agent.Telemetry = Telemetry
         cls.inbox.Journal = Journal
         cls.inbox.Mark = cls.state.Mark = Mark
 
@@ -322,7 +322,7 @@ def make(image, room, parts):
     for win in inbox.windows:
         win.settle()
     inbox.end()
-    ring = Lib.records.Ring(storage)
+    ring = Lib.records.Telemetry(storage, 0)
     while parts and not (len(ring.parts) == parts and ring.journal.room() < 42):
         pad = b"x" * (200 if not ring.journal or ring.journal.room() > 400 else 1)
         ring.add(1, UNIX - 1000, b'{"old":"%s"}' % pad)
