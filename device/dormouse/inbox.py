@@ -5,8 +5,7 @@ nothing is acknowledged, started or answered before the record it rests on is on
 a handler, `done` after it; found started at the next boot, a repeatable command runs again, at most three times,
 and any other is interrupted. Formats and the argument, state by state: docs/design.md.
 
-The life of a command. What is known of its number decides what becomes of what comes under it (admit.py, runner.py);
-done is told once the broker has acknowledged the result. (tests/unit/device/test_life.py lives every row.)
+The life of a command: what is known of its number decides what becomes of what comes (admit.py, runner.py).
 
     known    | what comes or happens        | becomes  | on flash first | the device says
     new      | a command                    | accepted | ACCEPT         |
@@ -131,9 +130,7 @@ class Inbox:
             yield _VALUE, struct.pack("<BI", index, number) + detail
 
     def _apply(self, kind, data, head=None):
-        """What one record means: the only place that changes windows, inbox and what is owed. `head` is that of a
-        command that is accepted in this wake.
-        """
+        """What one record means: the only place that changes windows and inbox. `head`: of one accepted in this wake."""
         if kind == _STATE:
             self.state = data.decode()
         elif kind in (_LEDGER, _FORGET):
@@ -294,8 +291,11 @@ class Inbox:
                     self._put(_DONE, struct.pack("<BIB", index, number, code))
         if runs and self.waiting.has(*runs[0][:2]):
             index, number, _, attempt = runs[0]
-            handler = self.head(index, number)[1]
-            if attempt < ATTEMPTS and (index == UNNAMED or (handler and handler.repeatable)):
+            repeatable = index == UNNAMED
+            if attempt < ATTEMPTS and not repeatable:
+                handler = self.head(index, number)[1]
+                repeatable = handler and handler.repeatable
+            if attempt < ATTEMPTS and repeatable:
                 self.started = (index, number, attempt)
             else:
                 self._put(_DONE, struct.pack("<BIB", index, number, code_of(INTERRUPTED)))
