@@ -130,7 +130,7 @@ class Inbox:
             yield _VALUE, struct.pack("<BI", index, number) + detail
 
     def _apply(self, kind, data, head=None):
-        """What one record means: the only place that changes windows and inbox. `head`: of one accepted in this wake."""
+        """What a record means: the only place that changes windows and inbox. `head`: of one accepted in this wake."""
         if kind == _STATE:
             self.state = data.decode()
         elif kind in (_LEDGER, _FORGET):
