@@ -316,7 +316,7 @@ def make(image, room, parts):
         w = w or inbox.new_ledger("old")
         number += 1
         payload = b'{"id":"%s-old.%d","do":"once","args":{"k":1000}}' % (inbox.state.encode(), number)
-        inbox.accept(w, number, payload + b" " * 400)
+        inbox.accept(w, number, payload + b" " * 400, None)
         inbox.finish(w.index, number, "succeeded", b',"value":{"k":1000}')
         inbox.commit()
     for win in inbox.windows:
