@@ -103,20 +103,17 @@ class Agent:
         gc.collect()  # the biggest imports and buffers come now
         facts = cause, app_error, undone, last
         connection = Connection(port, self.config, secrets, state, self.log, self.telemetry, facts)
-        try:
-            result = self.result = connection.run(context)
-            if result.failure:
-                raise result.failure
-            state.ended, state.present, state.drained = state.wake, result.present, result.drained
-            state.unfinished = state.failures = 0
-            if trial:
-                from dormouse.config import finish
+        result = self.result = connection.run(context)
+        if result.failure:
+            raise result.failure
+        state.ended, state.present, state.drained = state.wake, result.present, result.drained
+        state.unfinished = state.failures = 0
+        if trial:
+            from dormouse.config import finish
 
-                finish(port.storage, trial)
-            self.sleep = self._remember(0)
-            connection.finish()
-        finally:
-            connection.close()
+            finish(port.storage, trial)
+        self.sleep = self._remember(0)
+        connection.finish()
 
     def now(self):
         """Seconds of the device's own count, which goes on over sleep by what was planned."""

@@ -6,7 +6,6 @@ they are kept, and those that keep a wake from finishing are undone at the next.
 
 from dormouse import app, protocol
 from dormouse.app import Handler
-from dormouse.codec import encode_within
 from dormouse.errors import ConfigError
 from dormouse.state import connect_in
 
@@ -105,7 +104,7 @@ class Builtins:
 
     def log(self, context):
         text = self.kept()
-        while encode_within(text, _MOST) is None:
+        while len(text.encode()) + sum([text.count(c) for c in '"\\\n']) + 2 > _MOST:  # as JSON
             text = text.partition("\n")[2]
         return text
 

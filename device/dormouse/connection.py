@@ -101,21 +101,18 @@ class Connection:
             return WakeResult(failure, self.session, self.turns, self.resets)
 
     def finish(self):
-        """The end record, in the write of DISCONNECT."""
+        """The end record, in the write of DISCONNECT; then the link is closed."""
         end = end_record(self.state, self.inbox.state, self.inbox.windows)
         try:
             self.session.close(protocol.END, codec.encode(end))
         except LinkError as e:  # the next report repeats the end record
             self.log("error", kind="LinkError", stage="end", why=e.reason)
+        self.link.close()
         self._count()
 
     def _count(self):
         state, link = self.state, self.link
         state.flights, state.up, state.down = link.flights, link.sent, link.received
-
-    def close(self):
-        """Close the link, however it stands."""
-        self.link.close()
 
     # ---- connecting
 

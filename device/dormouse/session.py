@@ -49,7 +49,7 @@ class _Recorder:
         return ((None,),)
 
     def connect(self, *_):
-        pass  # the link is open already; its deadline holds; `Session.close` closes it when the last flight has left
+        pass  # the link is open already; its deadline holds; the connection closes it
 
     settimeout = setblocking = close = connect
 
@@ -243,8 +243,7 @@ class Session(simple.MQTTClient):
             self._acknowledge(0x40 if qos == 1 else 0x50, pid)
 
     def close(self, leaf, payload):
-        """A last publish at QoS 0 and DISCONNECT, in one write, then the socket is closed."""
+        """A last publish at QoS 0 and DISCONNECT, in one write."""
         self.publish(leaf, payload, 0)
         self.disconnect()
         self.link.flush()
-        self.link.close()
