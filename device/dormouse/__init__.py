@@ -7,18 +7,22 @@ Must stay true: what a user's app imports is here and costs next to nothing; `ru
 
 import sys
 
-from dormouse.catalogue import command, telemetry
+from dormouse.app import command, telemetry
 
 
 def run(app="app", port=None):
     """One wake of the agent with the commands and readings that module `app` declares. Ends in sleep."""
-    if port is None and sys.platform in ("esp32", "rp2"):
-        from dormouse.ports.guard import run as boot
+    if port is None:
+        if sys.platform in ("esp32", "rp2"):
+            from dormouse.ports.boot import run as boot
 
-        return boot(app)
-    from dormouse.agent import run as wake
+            return boot(app)
+        name = "dormouse.ports.posix"
+        __import__(name)
+        port = sys.modules[name].Port()
+    from dormouse.agent import Agent
 
-    return wake(app, port)
+    return Agent(port).run(app)
 
 
 __all__ = ("command", "run", "telemetry")

@@ -8,42 +8,17 @@ session.
 import gc
 import sys
 
-from dormouse import catalogue, payloads, protocol, schedule, settings
-from dormouse.errors import ConfigError, DormouseError, LinkError
-from dormouse.outbox import Outbox
-from dormouse.report import Log, describe, end_record, last_wake, wake_report
-from dormouse.state import ENDINGS, PHASES, State
-from dormouse.wake import Wake
+from dormouse import app as declared
+from dormouse import codec, protocol
+from dormouse.app import Context
+from dormouse.errors import ConfigError, LinkError
+from dormouse.log import Log, describe, failure_of
+from dormouse.records import LOCAL, UNIX, Telemetry
+from dormouse.report import last_wake
+from dormouse.state import CAP, ENDINGS, State, connect_in, due, sleep_for
 
 _GARBAGE = 8192  # bytes allocated between two collections: without it, what is kept lies scattered over the whole heap
 _PERSON = ("power", "reset", "pin")  # causes of a boot that somebody waits for
-
-
-def run(app, port=None):
-    """One wake with the commands and readings of module `app`. Returns the error that kept it from finishing, or
-    None, where the port's sleep returns at all.
-    """
-    return Agent(port or find_port()).wake(app)
-
-
-def find_port(*cause):
-    """The port of this platform; a board's is told the cause of the boot."""
-    name = {"linux": "posix", "darwin": "posix"}.get(sys.platform, sys.platform)
-    module = "dormouse.ports." + name
-    __import__(module)
-    return sys.modules[module].Port(*cause)
-
-
-def _checked(values, over=None):
-    """The full configuration of `values`, or with them; the table of all keys is let go, big as it is."""
-    from dormouse.config import check
-
-    try:
-        return check(values, over)
-    finally:
-        if sys.implementation.name == "micropython":
-            sys.modules.pop("dormouse.config")
-            setattr(sys.modules["dormouse"], "config", None)  # noqa: B010 (mypy knows no such attribute)
 
 
 class Agent:
@@ -52,72 +27,93 @@ class Agent:
     def __init__(self, port):
         self.port = port
         self.log = Log(port)
-        self.config = self.state = self.settings = self.outbox = self.online = None
-        self.app_error = self.last = self.cause = None
-        self.plan = schedule.CAP  # s from boot to the next connect
-        self.reset = False
+        self.config = self.state = self.telemetry = None
+        self.result = None  # WakeResult, where this wake went online
         self.sleep = 0  # s, once it is on flash
-        self.since = 0  # port.ms() at which the running phase began
 
-    def wake(self, app):
-        """From boot to sleep. Returns what kept it from finishing, or None."""
+    def run(self, app):
+        """From boot to sleep, with the commands and readings of module `app`. Returns the error that kept the wake from
+        finishing, or None, where the port's sleep returns at all.
+        """
         failure = None
         if hasattr(gc, "threshold"):  # MicroPython
             gc.threshold(_GARBAGE)
         try:
             self._live(app)
-        except DormouseError as e:
-            failure = e
         except Exception as e:  # memory above all: whatever it is, the device must come back
-            failure = DormouseError(describe(e), "agent")
-        if failure:
+            failure = failure_of(e, "agent")
             self.log("error", kind=type(failure).__name__, stage=failure.stage, why=failure.reason)
-        seconds = self.plan
+        seconds = CAP
         try:
             if self.state and self.state.device:
                 seconds = self._end(failure)
         except Exception as e:
-            failure = failure or DormouseError(describe(e), "end")
+            failure = failure or failure_of(e, "end")
             self.log("error", kind=type(e).__name__, stage="end", why=describe(e))
-        self.port.blink(5 if failure else 2 if self.online else 0)
+        self.port.blink(5 if failure else 2 if self.result else 0)
         self.log("asleep", **self._summary(seconds))
-        if self.reset:
+        if self.result and self.result.reset:
             self.port.reset()
         self.port.sleep(seconds * 1000)
         return failure
 
     def _live(self, app):
-        texts = self.port.config()
-        base = settings.load(texts[0], "config.json")
-        secrets = settings.load(texts[1], "secrets.json")
-        self.state = State(self.port.storage)
-        self.settings = settings.Overlay(self.port.storage)
-        self.config = _checked(self.settings.over(base))
-        self.port.start(self.config)
-        self.last = last_wake(self.state, self.log)
-        broken = self.state.begin(self.config["id"])
-        self.port.arm(int(self.config["watchdog"] * 1000))
-        if broken and self.last:
-            self.last["ended"] = ENDINGS[-1]
-        self.log.wake = self.state.wake
-        cause = self.port.cause()
+        port = self.port
+        texts = port.config()
+        base = codec.load(texts[0], "config.json")
+        secrets = codec.load(texts[1], "secrets.json")
+        state = self.state = State(port.storage)
+        from dormouse.config import in_force
+
+        self.config, trial, undone = in_force(base, port.storage)
+        del in_force  # which holds all of config.py
+        port.start(self.config)
+        last = last_wake(state, self.log)
+        broken = state.begin(self.config["id"])
+        port.arm(int(self.config["watchdog"] * 1000))
+        if broken and last:
+            last["ended"] = ENDINGS[-1]
+        self.log.wake = state.wake
+        cause = port.cause()
         if cause == "watchdog" and not broken:
             cause = "reset"  # the watchdog runs only while a wake does; a Pico's every reset looks like it
-        self.cause = cause
-        self.log("boot", wake=self.state.wake, cause=cause, agent=protocol.VERSION, fw=self.port.firmware())
-        self.port.blink(1)
-        self._load_app(app)
+        self.log("boot", wake=state.wake, cause=cause, agent=protocol.VERSION, fw=port.firmware())
+        port.blink(1)
+        app_error = self._load_app(app)
         self._plan()
         if broken and cause not in _PERSON:
             raise LinkError("the wake before this one never ended", "boot")
-        self.outbox = Outbox(self.port.storage, self.state.acked)
-        wake = Wake(self.port, self.config, self.log)
-        self._sample(wake)
-        if cause in _PERSON or self.now() + 1 >= self.state.next_connect:
-            self._connect(wake, secrets)
-        else:
-            self.plan = self.state.next_connect - self.now()
-            self.state.unfinished = 0
+        self.telemetry = Telemetry(port.storage, state.acked)
+        context = Context(port, self.config, self.log)
+        self._sample(context)
+        if cause not in _PERSON and self.now() + 1 < state.next_connect:
+            state.plan = state.next_connect - self.now()
+            state.unfinished = 0
+            return
+        gc.collect()
+        from dormouse.connection import Connection
+
+        port.feed()
+        state.phase("boot", port.ms())
+        if trial:
+            from dormouse.config import begin
+
+            begin(port.storage, trial)
+        self.telemetry.now = self.now()
+        gc.collect()  # the biggest imports and buffers come now
+        facts = cause, app_error, undone, last
+        connection = Connection(port, self.config, secrets, state, self.log, self.telemetry, facts)
+        result = self.result = connection.run(context)
+        if result.failure:
+            raise result.failure
+        state.ended, state.present, state.drained = state.wake, result.present, result.drained
+        state.unfinished = state.failures = 0
+        if trial:
+            from dormouse.config import finish
+
+            finish(port.storage, trial)
+        self.sleep = self._remember(0)
+        connection.finish()
 
     def now(self):
         """Seconds of the device's own count, which goes on over sleep by what was planned."""
@@ -126,100 +122,58 @@ class Agent:
     def _plan(self, failures=0):
         """Plan the next connect: after so many failed wakes in a row, and as if this one ends well until it has not."""
         volts = self.port.battery()
-        self.plan = schedule.connect_in(self.config, failures, volts, self.port.random(1)[0])
+        self.state.plan = connect_in(self.config, failures, volts, self.port.random(1)[0])
 
     def _load_app(self, app):
-        """Import the user's module inside a guard: a broken app leaves the device reachable."""
-        catalogue.clear()
+        """Import the user's module inside a guard: a broken app leaves the device reachable. Returns what broke it."""
+        declared.clear()
         sys.modules.pop(app, None)
         try:
             module = __import__(app)
             if hasattr(module, "safe_state"):
                 module.safe_state()
         except (Exception, SystemExit) as e:
-            self.app_error = describe(e)
-            self.log("error", kind="app", stage="import", why=self.app_error)
+            self.log("error", kind="app", stage="import", why=describe(e))
+            return describe(e)
+        return None
 
-    def _sample(self, wake):
+    def _sample(self, context):
         """Take the readings and store them."""
         values = {}
         now, before = self.now(), self.state.sampled
         self.state.sampled = now
-        for name in sorted(catalogue.readings):
-            function, every = catalogue.readings[name]
-            if not schedule.due(every, now, before):
+        for name in sorted(declared.readings):
+            function, every = declared.readings[name]
+            if not due(every, now, before):
                 continue
             try:
-                values.update(function(wake) or {})
+                values.update(function(context) or {})
             except (Exception, SystemExit) as e:
                 self.log("error", kind="telemetry", stage=name, why=describe(e))
-        if payloads.fits(values) and values:
-            self.outbox.record(self.port.time(), self.now(), values)
-        elif values:
-            self.log(
-                "error", kind="telemetry", stage="encode", why="no JSON of at most %d bytes" % protocol.VALUE_LIMIT
-            )
-
-    def _connect(self, wake, secrets):
-        """Bring the network up and deal with the broker."""
-        gc.collect()
-        from dormouse.online import Online
-
-        self.phase("boot")
-        self.settings.begin()
-        self.outbox.now = self.now()
-        gc.collect()  # the biggest imports and buffers come now
-        self.online = Online(self, secrets)
-        self.online.run(wake)
-
-    # ---- what the connected part asks for
-
-    def phase(self, name):
-        """This phase has ended now."""
-        now = self.port.ms()
-        self.port.feed()
-        self.state.phases[PHASES.index(name)] = (now - self.since) // 10
-        self.since = now
-
-    def report(self, inbox):
-        """The wake report, a plain value."""
-        return wake_report(self, inbox)
-
-    def change(self, values):
-        """Keep changed settings from now on. ConfigError names the first wrong key."""
-        self.config.update(_checked(values, self.config))
-        self.settings.keep(values)
-        self._plan()
-
-    def try_out(self, values):
-        """Let the next wake begin with changed settings, and keep them if it finishes."""
-        _checked(values, self.config)
-        if values:
-            self.settings.put_on_trial(values)
-
-    def finished(self, inbox, session):
-        """Everything is confirmed. Remembers it, and then returns the end record."""
-        state = self.state
-        state.ended, state.present, state.drained = state.wake, session.present, bool(session.drained)
-        state.unfinished = state.failures = 0
-        self.settings.finished()
-        self.sleep = self._remember(0)
-        return end_record(state, inbox)
+        if not values:
+            return
+        data = codec.encode_within(values)
+        if data is None:
+            why = "no JSON of at most %d bytes" % protocol.VALUE_LIMIT
+            self.log("error", kind="telemetry", stage="encode", why=why)
+        else:
+            unix = self.port.time()
+            if unix is None:
+                self.telemetry.add(LOCAL, self.now(), data)
+            else:
+                self.telemetry.add(UNIX, unix, data)
 
     # ---- the end
 
     def _remember(self, ending):
         """Write the state with the planned end of the coming sleep. Returns the seconds to sleep."""
         state, now = self.state, self.now()
-        state.acked = self.outbox.acked if self.outbox else state.acked
-        if self.online:
-            link = self.online.link
-            state.ms, state.ending, state.refused = self.port.ms(), ending, self.online.intake.refused
-            state.flights, state.up, state.down = link.flights, link.sent, link.received
-            state.erases = min(self.port.storage.erases, 65535)
+        state.acked = self.telemetry.acked if self.telemetry else state.acked
+        if self.result:
+            state.ms, state.ending, state.erases = self.port.ms(), ending, self.port.storage.erases
         base = state.clock
-        state.next_connect = base + self.plan
-        seconds = schedule.sleep_for(self.config, now, state.next_connect)
+        state.next_connect = base + state.plan
+        seconds = sleep_for(self.config, now, state.next_connect)
         state.clock = now + seconds
         state.save()
         state.clock = base
@@ -241,9 +195,8 @@ class Agent:
     def _summary(self, seconds):
         """The wake in figures, for the log."""
         figures = {"ms": self.port.ms(), "next": seconds, "drained": False}
-        if self.online:
-            link, session = self.online.link, self.online.session
-            figures.update(turns=self.online.turns, flights=link.flights, bytes_up=link.sent, bytes_down=link.received)
-            if session:
-                figures.update(drained=bool(session.drained), present=session.present)
+        result, state = self.result, self.state
+        if result:
+            figures.update(turns=result.turns, flights=state.flights, bytes_up=state.up, bytes_down=state.down)
+            figures.update(drained=result.drained, present=result.present)
         return figures

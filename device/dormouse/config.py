@@ -1,9 +1,17 @@
-"""The configuration of one device: every key, its type, range and default in one table.
+"""The configuration of one device: every key with type, range and default in one table; what commands changed of it.
 
 Must stay true: nothing else holds a default; a wrong key, type or range raises ConfigError naming the key, before
-anything depends on it; secrets live in a file of their own and in no message.
+anything depends on it; secrets live in a file of their own and in no message. Nothing that came by a command can lock
+the owner out: settings that no wake could finish with are undone; a file here that is damaged raises ConfigError
+naming it. On a board this module is let go after each use, big as its table is.
+
+Files in the agent's folder: `kept`, the keys that commands have changed; `trial`, those on trial until a wake has
+finished with them, after a byte that says whether one has connected with them: "0" not yet, "1" begun.
 """
 
+import sys
+
+from dormouse.codec import encode, load
 from dormouse.errors import ConfigError
 from dormouse.protocol import PAYLOAD_LIMIT, ROOT, check_device_id, check_root
 
@@ -38,9 +46,6 @@ KEYS: dict = {
 }
 
 
-_BROKER = "config: broker is mqtt://host[:port] or mqtts://host[:port]"
-
-
 def check(values, over=None):
     """A full configuration: `values` over the defaults, or over the full one given. Raises ConfigError naming the
     first wrong key.
@@ -60,12 +65,12 @@ def check(values, over=None):
         raise ConfigError("config: clock is ntp, first or none")
     full["watchdog"] = max(full["watchdog"], full["patience"] / 500)  # patience may go by without progress
     if full["total"] <= full["budget"]:
-        raise ConfigError("config: total is more than budget: handlers run in what is left")
+        raise ConfigError("config: total is more than budget")
     check_device_id(full["id"])
     check_root(full["root"])
     full["tls"], full["host"], full["port"] = split_broker(full["broker"])
     if full["tls"] != bool(full["ca"]):
-        raise ConfigError("config: mqtts:// and ca go together: no broker goes unchecked, and none with a CA in clear")
+        raise ConfigError("config: mqtts:// and ca go together")
     if bool(full["cert"]) != bool(full["key"]) or (full["cert"] and not full["tls"]):
         raise ConfigError("config: cert and key go together, with mqtts://")
     return full
@@ -75,8 +80,6 @@ def split_broker(url):
     """`mqtt://host[:port]`, or `mqtts://`, as (TLS?, host, port). User and password stand in secrets.json alone."""
     scheme, _, rest = url.partition("://")
     tls = scheme == "mqtts"
-    if scheme not in ("mqtt", "tcp", "mqtts") or "@" in rest:
-        raise ConfigError(_BROKER)
     rest = rest.rstrip("/")
     if rest[:1] == "[":
         host, end, digits = rest[1:].partition("]")
@@ -86,6 +89,78 @@ def split_broker(url):
     port = 8883 if tls else 1883
     if colon:
         port = int(digits) if colon == ":" and digits.encode().isdigit() and len(digits) < 6 else 0
-    if not host or "/" in host or not 0 < port < 65536:
-        raise ConfigError(_BROKER)
+    if scheme not in ("mqtt", "tcp", "mqtts") or "@" in url or not host or "/" in host or not 0 < port < 65536:
+        raise ConfigError("config: broker is mqtt://host[:port] or mqtts://host[:port]")
     return tls, host, port
+
+
+def in_force(base, storage):
+    """`base` (the object in config.json) with what commands changed of it. Returns the full configuration, the keys
+    that this wake is to try (an empty dict: none), and those of a trial that no wake could finish with, or None.
+    """
+    _let_go()
+    values = dict(base)
+    values.update(_kept(storage))
+    new, trial = _trial(storage)
+    undone = None
+    if trial and not new:
+        undone = sorted(trial)
+        trial = {}
+        storage.remove("trial")
+    values.update(trial)
+    return check(values), trial, undone
+
+
+def _let_go():
+    if sys.implementation.name == "micropython":
+        sys.modules.pop("dormouse.config", None)
+        setattr(sys.modules["dormouse"], "config", None)  # noqa: B010 (mypy knows no such attribute)
+
+
+def _trial(storage):
+    """(has no wake connected with it yet?, what is on trial)."""
+    data = storage.read("trial") or b"1"
+    return data[:1] == b"0", load(data[1:] or None, "settings on trial")
+
+
+def change(storage, config, values):
+    """Keep these from now on. Returns the full configuration; ConfigError names the first wrong key."""
+    _let_go()
+    full = check(values, config)
+    _keep(storage, values)
+    return full
+
+
+def _kept(storage):
+    return load(storage.read("kept"), "kept settings")
+
+
+def _keep(storage, values):
+    kept = _kept(storage)
+    kept.update(values)
+    storage.replace("kept", encode(kept))
+
+
+def try_out(storage, config, values):
+    """The next wake that connects does it with these, and keeps them if it finishes."""
+    _let_go()
+    check(values, config)
+    if values:
+        new, trial = _trial(storage)
+        full = trial if new else {}
+        full.update(values)
+        storage.replace("trial", b"0" + encode(full))
+
+
+def begin(storage, trial):
+    """A wake is going to connect with what is on trial."""
+    _let_go()
+    storage.replace("trial", b"1" + encode(trial))
+
+
+def finish(storage, trial):
+    """A wake has finished with what was on trial."""
+    _let_go()
+    _keep(storage, trial)
+    if not _trial(storage)[0]:  # unless this wake has put others there
+        storage.remove("trial")

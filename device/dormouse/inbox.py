@@ -4,19 +4,40 @@ Must stay true: every change is a record in the journal, and what lies in RAM is
 nothing is acknowledged, started or answered before the record it rests on is on flash. `started` is on flash before
 a handler, `done` after it; found started at the next boot, a repeatable command runs again, at most three times,
 and any other is interrupted. Formats and the argument, state by state: docs/design.md.
+
+The life of a command: what is known of its number decides what becomes of what comes (admit.py, runner.py).
+
+    known    | what comes or happens        | becomes  | on flash first | the device says
+    new      | a command                    | accepted | ACCEPT         |
+    new      | a command that it can't take | done     | SEEN           | rejected
+    new      | a tombstone                  | done     | SEEN           | cancelled
+    accepted | a command                    | accepted |                |
+    accepted | a tombstone                  | done     | DONE           | cancelled
+    accepted | its turn                     | started  | the mark       |
+    accepted | its turn, overdue            | done     | DONE           | expired
+    accepted | its turn, unknown by now     | done     | DONE           | rejected
+    started  | a command                    | started  |                |
+    started  | a tombstone                  | started  |                | running
+    started  | its handler returns          | done     | mark or DONE   | succeeded
+    started  | a boot                       | done     | DONE           | interrupted
+    started  | a boot, repeatable           | started  |                |
+    started  | the third boot, repeatable   | done     | DONE           | interrupted
+    done     | a command                    | done     |                | succeeded
+    done     | PUBACK of its result         | told     | TOLD, at last  |
+    told     | a command                    | done     |                | succeeded
+    told     | a tombstone                  | done     |                | succeeded
+    stale    | a command                    | stale    |                | unknown
+    stale    | a tombstone                  | stale    |                | unknown
 """
 
 import struct
 from binascii import crc32, hexlify
 
-from dormouse.details import LONG, Details
+from dormouse.codec import Command
 from dormouse.errors import ProtocolError, StorageError
-from dormouse.journal import Journal
-from dormouse.mark import Mark
-from dormouse.payloads import Command
+from dormouse.journal import Journal, Mark
 from dormouse.protocol import INTERRUPTED
-from dormouse.waiting import Waiting
-from dormouse.windows import OPEN, STALE, Window, code_of
+from dormouse.window import LONG, OPEN, STALE, Details, Window, code_of
 
 ATTEMPTS = 3
 UNNAMED = 255  # the index of commands without an id; their number only counts them
@@ -27,6 +48,10 @@ _RUN = "<BIBB"  # index, first number, how many, status code (or, of the one sta
 _RUN_SIZE = 7
 _RUNS = 14  # of them beside the one started: what a mark holds
 _FORGOTTEN = 16  # ledgers that can be forgotten
+_ENTRY = "<BIH"  # index, number, bytes of the payload
+_ENTRY_SIZE = 7
+_CACHE = 640  # bytes of payloads that stand for what is kept in RAM: those of a small wake need not be read again
+_RECORD = 8  # bytes of a record in the journal besides the payload
 
 _STATE, _LEDGER, _FORGET, _ACCEPT, _SEEN, _DONE, _TOLD, _WINDOW, _VALUE = range(1, 10)  # kinds of record
 
@@ -77,7 +102,7 @@ class Inbox:
         self._added = 0
         self.done = b""
 
-    def _put(self, kind, data):
+    def _put(self, kind, data, head=None):
         size = len(data) + 3
         if self._added and self._added + size > _GROUP:
             self.commit()
@@ -86,7 +111,7 @@ class Inbox:
             self.waiting.let_go()  # compaction takes as much RAM
             self.journal.compact(self._snapshot())
         self.journal.add(kind, data)
-        self._apply(kind, data)
+        self._apply(kind, data, head)
         self._added += size
 
     def _snapshot(self):
@@ -98,14 +123,14 @@ class Inbox:
             yield _LEDGER, bytes((w.index,)) + w.name.encode()
             for data in w.snapshot():
                 yield _WINDOW, data
-        for index, number, payload in self._accepted():
-            if self.waiting.has(index, number):
-                yield _ACCEPT, struct.pack("<BI", index, number) + payload
+        for data in self.journal.records(_ACCEPT):
+            if self.waiting.has(*struct.unpack_from("<BI", data)):
+                yield _ACCEPT, data
         for index, number, detail in self.details:
             yield _VALUE, struct.pack("<BI", index, number) + detail
 
-    def _apply(self, kind, data):
-        """What one record means: the only place that changes windows, inbox and what is owed."""
+    def _apply(self, kind, data, head=None):
+        """What a record means: the only place that changes windows and inbox. `head`: of one accepted in this wake."""
         if kind == _STATE:
             self.state = data.decode()
         elif kind in (_LEDGER, _FORGET):
@@ -128,16 +153,16 @@ class Inbox:
             self.untold = False
         else:
             index, number = struct.unpack_from("<BI", data)
-            self._apply_command(kind, self.window(index), index, number, data)
+            self._apply_command(kind, self.window(index), index, number, data, head)
 
-    def _apply_command(self, kind, w, index, number, data):
+    def _apply_command(self, kind, w, index, number, data, head):
         if index == UNNAMED:
             self.unnamed = max(self.unnamed, number)
         if kind == _ACCEPT:
             payload = bytes(data[5:])
             if w and w.code(number) == 0:
-                w.mark(number, OPEN, crc32(payload))
-            self.waiting.add(index, number, payload)
+                w.mark(number, OPEN, head[4] if head else crc32(payload))
+            self.waiting.add(index, number, len(payload), head or payload)
             return
         self.untold = True
         head = 5
@@ -168,11 +193,11 @@ class Inbox:
         self._put(_LEDGER, bytes((self.indexes,)) + name.encode())
         return self.windows[-1]
 
-    def accept(self, w, number, payload):
-        """A place in the inbox; `w` is None for a command without an id."""
+    def accept(self, w, number, payload, head):
+        """A place in the inbox; `w` is None for a command without an id, `head` is Command.head's."""
         if w is None:
             number = self.unnamed + 1
-        self._put(_ACCEPT, struct.pack("<BI", w.index if w else UNNAMED, number) + payload)
+        self._put(_ACCEPT, struct.pack("<BI", w.index if w else UNNAMED, number) + payload, head)
 
     def seen(self, w, number, status, crc, detail=b""):
         """A number that will never run has this final status."""
@@ -190,15 +215,32 @@ class Inbox:
 
     # ---- running
 
-    def head(self):
-        """(index, number, payload) of the command whose turn it is, or None."""
+    def next(self):
+        """(index, number) of the command whose turn it is, or None."""
         for index, number, _ in self.waiting:
-            payload = self.waiting.payload(index, number)
-            if payload is None:  # neither in the cache nor on flash yet
-                self.commit()
-                payload = self.waiting.payload(index, number)
-            return index, number, payload
+            return index, number
         return None
+
+    def head(self, index, number):
+        """Command.head of one that is waiting; where it can't be run any more, (do or None, None, why, None, crc)."""
+        found = self.waiting.find(index, number)
+        if found is None:  # neither in the cache nor on flash yet
+            self.commit()
+            found = self.waiting.find(index, number) or b""  # flash that has lost it: then it is no JSON
+        if not isinstance(found, tuple):
+            command = Command(crc32(found))
+            try:
+                command.parse(found)
+                found = command.head(self.find)
+            except ProtocolError as e:  # the app has changed since it was accepted, or memory does not suffice
+                found = (command.do, None, e.reason, None, command.crc)
+            self.waiting.know(index, number, found)
+        return found
+
+    def id_of(self, index, number):
+        """The id of a command, or None for one without."""
+        w = self.window(index)
+        return "%s-%s.%d" % (self.state, w.name, number) if w else None
 
     def _rank(self, index, number):
         w = self.window(index)
@@ -249,17 +291,109 @@ class Inbox:
                     self._put(_DONE, struct.pack("<BIB", index, number, code))
         if runs and self.waiting.has(*runs[0][:2]):
             index, number, _, attempt = runs[0]
-            if attempt < ATTEMPTS and (index == UNNAMED or self._is_repeatable(index, number)):
+            repeatable = index == UNNAMED
+            if attempt < ATTEMPTS and not repeatable:
+                handler = self.head(index, number)[1]
+                repeatable = handler and handler.repeatable
+            if attempt < ATTEMPTS and repeatable:
                 self.started = (index, number, attempt)
             else:
                 self._put(_DONE, struct.pack("<BIB", index, number, code_of(INTERRUPTED)))
         self.commit()
 
-    def _is_repeatable(self, index, number):
-        command = Command(0)
-        try:
-            command.parse(self.waiting.payload(index, number))
-            handler = self.find(command.do)
-        except ProtocolError:  # memory does not suffice, now
-            return False
-        return bool(handler and handler.repeatable)
+
+class Waiting:
+    """The commands of the inbox in their order, in constant memory: 7 bytes of each, its payload on flash.
+
+    `read()` iterates over (index, number, payload) of all that was ever accepted and is still on flash, in order.
+    `limit`: commands that wait at once.
+    """
+
+    def __init__(self, read, limit):
+        self._read = read
+        self._order = bytearray(limit * _ENTRY_SIZE)  # made once: one that grows needs a hole for its copy
+        self._end = 0  # what of it is used
+        self.let_go()  # _cache: [index, number, bytes of its payload, that or its head] each; _cached: bytes of all
+        self.space = 0  # bytes of the journal that they take
+
+    def __len__(self):
+        return self._end // _ENTRY_SIZE
+
+    def __iter__(self):
+        for at in range(0, self._end, _ENTRY_SIZE):
+            yield struct.unpack_from(_ENTRY, self._order, at)
+
+    def has(self, index, number):
+        """Is this command waiting?"""
+        return self._find(index, number) >= 0
+
+    def add(self, index, number, size, what):
+        """One more, at the end, with a payload of `size` bytes; `what` is the payload, or Command.head's."""
+        if self._end == len(self._order):  # found on flash: the limit was higher once
+            self._order += bytes(_ENTRY_SIZE)
+        struct.pack_into(_ENTRY, self._order, self._end, index, number, size)
+        self._end += _ENTRY_SIZE
+        self.space += size + _RECORD
+        if self._cached + size <= _CACHE:
+            self._keep(index, number, size, what)
+
+    def remove(self, index, number):
+        """This one has ended; nothing happens where it is not waiting."""
+        at = self._find(index, number)
+        if at >= 0:
+            self.space -= struct.unpack_from(_ENTRY, self._order, at)[2] + _RECORD
+            rest = memoryview(self._order)
+            rest[at : self._end - _ENTRY_SIZE] = rest[at + _ENTRY_SIZE : self._end]
+            self._end -= _ENTRY_SIZE
+        entry = self._entry(index, number)
+        if entry:
+            self._cache.remove(entry)
+            self._cached -= entry[2]
+
+    def find(self, index, number):
+        """The payload of one that is waiting, or what `add` or `know` was given; None where it is not on flash yet."""
+        entry = self._entry(index, number)
+        if not entry:
+            self._fill(index, number)
+            entry = self._entry(index, number)
+        return entry and entry[3]
+
+    def know(self, index, number, what):
+        """Keep this in the place of the payload."""
+        entry = self._entry(index, number)
+        if entry:
+            entry[3] = what
+
+    def _entry(self, index, number):
+        for entry in self._cache:
+            if entry[0] == index and entry[1] == number:
+                return entry
+        return None
+
+    def let_go(self):
+        """Let go of what is in RAM; the payloads are on flash."""
+        self._cache, self._cached = [], 0
+
+    def _keep(self, index, number, size, what):
+        self._cache.append([index, number, size, what])
+        self._cached += size
+
+    def _fill(self, index, number):
+        """Read this one's payload, and those behind it as far as the cache goes."""
+        self.let_go()
+        found = False
+        records = self._read()
+        for i, n, payload in records:
+            found = found or (i == index and n == number)
+            if found and self.has(i, n):
+                if self._cache and self._cached + len(payload) > _CACHE:
+                    break
+                self._keep(i, n, len(payload), payload)
+        records.close()
+
+    def _find(self, index, number):
+        for at in range(0, self._end, _ENTRY_SIZE):
+            i, n, _ = struct.unpack_from(_ENTRY, self._order, at)
+            if i == index and n == number:
+                return at
+        return -1

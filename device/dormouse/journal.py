@@ -1,14 +1,17 @@
-"""Checksummed records on flash: what a power cut can neither lose nor tear.
+"""Checksummed records on flash, in groups: what a power cut can neither lose nor tear. Marks: one small value each.
 
-Must stay true: when commit() returns, a power cut takes nothing of it away; before that, all of it is
-there or none. Nothing is believed without its checksum, and no length read from flash is allocated unchecked.
+Must stay true: when commit() or save() returns, a power cut takes nothing of it away; before that, all of it is
+there or none. Nothing is believed without its checksum, and no length read from flash is allocated unchecked. Nothing
+joins a group that goes to flash, nor keeps one that is read again: a heap that is nearly full has only small holes.
 
 Little-endian; crc is CRC-32. seed = generation << 16 | base, where base is the length of the main file it follows.
-    record, group: groups.py
+    record      kind u8, length u16, data (at most 4096 bytes)
+    group       length u16, crc of body (from a seed) u32, body
     <name>      the main file: a group (seed 77) with the generation u16, then groups (seed) of records
     <name>.t<i> the tail, i = 0, 1, …, each at most storage.inline bytes:
                 crc of what follows (seed) u32, more u8 (1: the tail goes on in i + 1), a piece of the records
     <name>.r    the reserve: `limit` and 4 to 8 KiB, for compaction on a full file system
+    mark        a file of its own: crc of data (seed 77) u32, data; written again at no erase
 The tail follows the main file. Once a group is appended there, or another generation is renamed into its place, no
 tail written before has the right seed: it is void without another write (docs/formats.md has every case).
 """
@@ -16,9 +19,9 @@ tail written before has the right seed: it is void without another write (docs/f
 from binascii import crc32
 from struct import pack, unpack_from
 
-from .errors import StorageError
-from .groups import SEED, group, head, records, wanted_of
+from dormouse.errors import StorageError
 
+_SEED = 77  # of the first group, the head, and of a mark, so that no other file passes for one
 _GROUP = 4099  # bytes of records in one commit, at most: one record of 4096 bytes
 _PIECE = 256  # bytes of them in one object, if they are several
 _BODY = 6144  # bytes of one group in the main file, at most: a commit and the tail before it
@@ -47,25 +50,8 @@ class Journal:
         """Iterate over (kind, data) of all that is committed, in order. To be read to its end before anything else."""
         s = self._s
         self._reserve()
-        self._base = end = 0
-        buf = b""
-        pieces = s.chunks(self._file)
-        for piece in pieces:
-            buf += piece
-            while len(buf) > 5:
-                n, crc = unpack_from("<HI", buf)
-                n += 6
-                if len(buf) < n <= _BODY:
-                    break
-                if n > _BODY or crc != crc32(memoryview(buf)[6:n], self._seed(end) if end else SEED):
-                    pieces.close()  # which ends the outer loop, too
-                    break
-                if end:
-                    yield from records(buf, 6, n)
-                else:
-                    self._gen = unpack_from("<H", buf, 6)[0]
-                buf = buf[n:]
-                end += n
+        self._base = 0
+        end, self._gen = yield from read(s, self._file)
         lost = s.size(self._file) - end
         self._doubt = lost > 0
         if not end:  # none yet, or unreadable: no old tail may follow the new one
@@ -81,7 +67,7 @@ class Journal:
         more = 1
         while more:
             b = s.read(self._slot(self._last))
-            if not b or len(b) < 5 or unpack_from("<I", b)[0] != crc32(b[4:], self._seed(end)):
+            if not b or len(b) < 5 or unpack_from("<I", b)[0] != crc32(b[4:], _seed(self._gen, end)):
                 break
             self._cut = len(tail)
             more = b[4]
@@ -96,9 +82,37 @@ class Journal:
         self.lost = lost
         self._base = end
 
+    def all(self):
+        """Iterate over (kind, data) of all that is committed by now; nothing is written."""
+        tail = self._tail
+        yield from read(self._s, self._file, self._base)
+        yield from records(tail, 0, len(tail))
+
     def records(self, wanted):
         """Iterate over the data of what is committed, of the one kind that is wanted. Commit nothing meanwhile."""
-        yield from wanted_of(self._whole(), wanted)
+        buf = b""  # a piece, and of a record that is wanted what came before it
+        at = 8  # where in `buf` the next record begins, or past it; the head has none
+        left = 0  # bytes of this group that are still to come
+        more = self._base  # … and of the file
+        for piece in self._s.chunks(self._file, 128):
+            buf += piece[:more]
+            more = max(0, more - len(piece))
+            while len(buf) - at >= (3 if left else 6):
+                if not left:
+                    left = unpack_from("<H", buf, at)[0]
+                    at += 6
+                    continue
+                kind, n = unpack_from("<BH", buf, at)
+                n += 3
+                if kind == wanted:
+                    if at + n > len(buf):
+                        break
+                    yield buf[at + 3 : at + n]
+                at += n
+                left -= n
+            at -= len(buf)
+            buf = buf[at:] if at < 0 else b""
+            at = max(at, 0)
         for kind, data in records(self._tail, 0, len(self._tail)):
             if kind == wanted:
                 yield data
@@ -135,7 +149,7 @@ class Journal:
         new = self._new
         if not (new or (seal and self._tail)):
             return
-        seed = self._seed(self._base)
+        seed = _seed(self._gen, self._base)
         step = self._s.inline - 5
         more = (len(self._tail) - self._cut + self._size - 1) // step  # slots after the one that is written again
         spill = seal or self._doubt or self._last + more >= self._slots
@@ -187,11 +201,11 @@ class Journal:
             pieces += (pack("<BH", kind, len(data)), data)
             size += 3 + len(data)
             if size > 256:
-                yield from group(pieces, gen << 16 | self._end)
+                yield from group(pieces, _seed(gen, self._end))
                 self._end += size
                 pieces, size = [], 6
         if pieces:
-            yield from group(pieces, gen << 16 | self._end)
+            yield from group(pieces, _seed(gen, self._end))
             self._end += size
 
     def _whole(self):
@@ -227,8 +241,78 @@ class Journal:
         self._tail = b""
         self._last = self._cut = 0
 
-    def _seed(self, base):
-        return self._gen << 16 | base
-
     def _slot(self, i):
         return "%s.t%d" % (self._name, i)
+
+
+def _seed(generation, base):
+    return generation << 16 | base
+
+
+def read(storage, file, limit=65536):
+    """Iterate over (kind, data) of the records in a main file, as far as its groups hold and begin before `limit`;
+    nothing is written. `yield from` gives where they end, and the generation.
+    """
+    end = generation = 0
+    buf = b""
+    pieces = storage.chunks(file)
+    for piece in pieces:
+        buf += piece
+        while len(buf) > 5:
+            n, crc = unpack_from("<HI", buf)
+            n += 6
+            if len(buf) < n <= _BODY:
+                break
+            seed = _seed(generation, end) if end else _SEED
+            if n > _BODY or end >= limit or crc != crc32(memoryview(buf)[6:n], seed):
+                pieces.close()  # which ends the outer loop, too
+                break
+            if end:
+                yield from records(buf, 6, n)
+            else:
+                generation = unpack_from("<H", buf, 6)[0]
+            buf = buf[n:]
+            end += n
+    return end, generation
+
+
+def records(b, i, end):
+    """Iterate over (kind, data) of the records that `b` has from `i` to `end`."""
+    while i < end - 2:
+        kind, n = unpack_from("<BH", b, i)
+        i += 3 + n
+        yield kind, bytes(b[i - n : i])
+
+
+def group(pieces, seed):
+    """A group of the records in `pieces`, in pieces too."""
+    size, crc = 0, seed
+    for data in pieces:
+        size += len(data)
+        crc = crc32(data, crc)
+    return [pack("<HI", size, crc)] + pieces
+
+
+def head(generation):
+    """The first group of a file, in pieces."""
+    return group([pack("<H", generation)], _SEED)
+
+
+class Mark:
+    """A value of at most storage.inline - 4 bytes in a file of its own; writing it again costs no erase."""
+
+    def __init__(self, storage, name):
+        self._s = storage
+        self._name = name
+
+    def load(self):
+        """The bytes last saved, or None when there are none or their checksum does not hold."""
+        b = self._s.read(self._name)
+        if b and len(b) > 3 and unpack_from("<I", b)[0] == crc32(b[4:], _SEED):
+            return b[4:]
+        return None
+
+    def save(self, data):
+        if len(data) > self._s.inline - 4:
+            raise StorageError("%s: %d bytes do not fit" % (self._name, len(data)))
+        self._s.replace(self._name, pack("<I", crc32(data, _SEED)) + data)

@@ -18,6 +18,11 @@ _WHAT = {errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset by the peer", 3
 _WAITS = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY)
 
 
+def late(stage):
+    """The error that ends a wait at the deadline."""
+    return LinkError("the wake's budget is used up", stage)
+
+
 def resolve(host, port):
     """The (family, address) pairs of `host`, literal or by DNS. The resolver's own limit bounds it, or the watchdog."""
     try:
@@ -89,10 +94,10 @@ class Link:
         self.poll.modify(self.stream, events)
         ready = self.poll.poll(left) if left > 0 else []
         if not ready:
-            why = "the wake's budget is used up"
+            error = late(stage)
             if left > 0:
-                why = "silent for %d ms" % left + (", and " + why if left < self.patience else "")
-            error = LinkError(why, stage)
+                silent = "silent for %d ms" % left
+                error.reason = silent + (", and " + error.reason if left < self.patience else "")
             error.silent = True
             raise error
         if stage == "connect" and ready[0][1] & (select.POLLERR | select.POLLHUP):
@@ -152,14 +157,14 @@ class Link:
         """Read what has come. False where that is nothing."""
         n = self._call(self.stream.readinto, into, "read")
         if n == 0:
-            raise LinkError("closed by the peer", "read")
+            raise LinkError(_WHAT[32], "read")
         if not n:
             return False
         self.start, self.end = 0, n
         self.received += n
         now = self.clock()
         if now >= self.deadline:  # a stream that never pauses never comes to `_wait`
-            raise LinkError("the wake's budget is used up", "read")
+            raise late("read")
         if 2 * (now - self.flew) >= self.rtt:  # earlier it answers an earlier flight
             self.heard = True
         return True

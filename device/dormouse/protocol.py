@@ -31,7 +31,8 @@ _DIGITS = "0123456789"
 _LETTERS = ".osfriec"  # one for each of STATUSES, in the end record
 WINDOW = 256  # numbers, the highest and those below it, that a device remembers for each ledger (RFC 4303, 3.4.3)
 
-# the commands that every device answers (standard.py)
+FORGET = "forget_ledger"
+# the commands that every device answers (builtins.py)
 STANDARD = (
     "ping",
     "describe",
@@ -40,7 +41,7 @@ STANDARD = (
     "config",
     "stay_awake",
     "resend",
-    "forget_ledger",
+    FORGET,
     "set_password",
     "set_certificate",
     "log",
@@ -53,24 +54,26 @@ BATCH = 1024  # bytes of one publish of results or telemetry
 TEXT_LIMIT = 120  # characters of a reason
 NUMBER_LIMIT = 1 << 30  # a command's number stays a small integer on 32-bit MicroPython
 
-_NAME = "abcdefghijklmnopqrstuvwxyz0123456789"
-_DEVICE = _NAME + "ABCDEFGHIJKLMNOPQRSTUVWXYZ_-."
 
-
-def _made_of(text, letters, most):
+def _is_name(text, most, more=""):
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789" + more
     return isinstance(text, str) and 0 < len(text) <= most and all(c in letters for c in text)
+
+
+def _is_level(text):
+    return _is_name(text, 64, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_-.")
 
 
 def check_device_id(device):
     """Return `device`, or raise ConfigError: 1 to 64 of A-Z a-z 0-9 _ - . and so safe in a topic and a file name."""
-    if not _made_of(device, _DEVICE, 64) or device in (".", ".."):
+    if not _is_level(device) or device in (".", ".."):
         raise ConfigError("id: 1 to 64 characters of A-Z a-z 0-9 _ - . are allowed")
     return device
 
 
 def check_root(root):
     """Return `root`, or raise ConfigError: levels as in a device id, joined by `/`."""
-    if not isinstance(root, str) or len(root) > 64 or not all(_made_of(s, _DEVICE, 64) for s in root.split("/")):
+    if not isinstance(root, str) or len(root) > 64 or not all(_is_level(s) for s in root.split("/")):
         raise ConfigError("root: levels of A-Z a-z 0-9 _ - . joined by /, 64 characters at most")
     return root
 
@@ -84,7 +87,7 @@ def split_id(text):
     """`<state>-<ledger>.<number>` as (state, ledger, number); ValueError where it is anything else."""
     state, _, rest = text.partition("-")
     ledger, _, digits = rest.partition(".")
-    if not (_made_of(state, _NAME, 12) and _made_of(ledger, _NAME, 12) and _made_of(digits, _DIGITS, 10)):
+    if not (_is_name(state, 12) and _is_name(ledger, 12) and digits.encode().isdigit() and len(digits) <= 10):
         raise ValueError
     number = int(digits)
     if digits[0] == "0" or number >= NUMBER_LIMIT:
@@ -129,3 +132,16 @@ def unpack_window(text):
         statuses += [STATUSES[code]] * count
         at = end
     return statuses
+
+
+def standard_specs():
+    """The arguments of those of STANDARD that have any, each a type's name, or [type's name, default]."""
+    return {
+        "set_interval": {"connect_every": ["int", 0], "sample_every": ["int", -1]},
+        "config": {"set": "dict"},
+        "stay_awake": {"s": "int"},
+        "resend": {"from": "int", "to": "int"},
+        FORGET: {"ledger": "str"},
+        "set_password": {"password": "str"},
+        "set_certificate": {"cert": "str", "key": "str"},
+    }

@@ -1,9 +1,12 @@
 """The MQTT session of one connection: first flight, drain, fence, confirm. The only importer of umqtt.simple.
 
-Must stay true: umqtt.simple, unmodified and of any version from 1.3.4 to 1.8.0, connects, subscribes and
-disconnects through `_Wire`; all that it does wrong is worked around in this file and nowhere else (docs/design.md lists
-it): it never reads from the network itself but for CONNACK, and every packet afterwards is taken in `take`, exactly
-once, whole or not at all. A packet is acknowledged after `on_message` took it, and the link commits before it sends.
+Must stay true: umqtt.simple, unmodified and of any version from 1.3.4 to 1.8.0, encodes CONNECT, SUBSCRIBE and
+DISCONNECT by writing them to a recorder; all that it does wrong is worked around in this file and nowhere else
+(docs/design.md lists it). It never reads from the network: CONNACK is read in `await_connack`, every packet afterwards
+in `take`, exactly once, whole or not at all. A packet is acknowledged after `on_message` took it, and the link commits
+before it sends.
+
+The first flight in order: encode_connect, encode_subscribe, publish what is unconfirmed, send_fence, await_connack.
 """
 
 from binascii import crc32
@@ -30,11 +33,14 @@ _REFUSALS = {
 }
 
 
-class _Wire:
-    """What umqtt.simple takes for the socket module and for the socket."""
+class _Recorder:
+    """What umqtt.simple takes for the socket module and for the socket: what it writes goes into the link's flight, and
+    what it reads is what lets it return.
+    """
 
     def __init__(self, session):
         self.session = session
+        self.greeting = True
 
     def socket(self, *_):
         return self
@@ -42,30 +48,27 @@ class _Wire:
     def getaddrinfo(self, *_):
         return ((None,),)
 
-    def connect(self, _):
-        pass  # the link is open already
+    def connect(self, *_):
+        pass  # the link is open already; its deadline holds; the connection closes it
 
-    def settimeout(self, _):
-        pass  # the link's deadline holds instead
-
-    setblocking = settimeout
+    settimeout = setblocking = close = connect
 
     def write(self, data, size=None):
         self.session.link.write(data if size is None else memoryview(data)[:size])
 
-    def read(self, _):
-        return self.session.answer()
-
-    def close(self):
-        self.session.link.flush()
-        self.session.link.close()
+    def read(self, size):
+        if self.greeting:
+            self.greeting = False
+            return b"\x20\x02\0\0"
+        pid = self.session.pid
+        return b"\x90" if size == 1 else bytes((3, pid >> 8, pid & 255, 1))
 
 
 class Session(simple.MQTTClient):
     """One connection. `on_message(is_command, payload, size, retain, crc)` takes each message but fences; `is_command`
-    says that its topic is `down/cmd`; `payload` is cut to its first 128 bytes where `size` is above the limit, `crc`
-    is of the whole. `prefix` is `<root>/<id>/`. `unacked` maps the packet id of each publish that awaits its PUBACK to
-    (function to call then, its arguments…), or None.
+    says that its topic is `down/cmd`; `payload` is cut to its first 128 bytes where `size` is above the limit, and
+    then `crc` is of the whole. `prefix` is `<root>/<id>/`. `unacked` maps the packet id of each publish that awaits its
+    PUBACK to (function to call then, its arguments…), or None.
     """
 
     def __init__(self, link, prefix, config, secrets, on_message):
@@ -80,17 +83,14 @@ class Session(simple.MQTTClient):
             password.encode() if user else None,
             min(config["total"] + 60, 65535),
         )
-        self.cb = on_message  # umqtt.simple refuses to subscribe without one; `take` is what calls it
+        self.cb = on_message  # umqtt.simple refuses to subscribe without one
         self.link = link
         self.prefix = prefix.encode()
         self.limit = config["payload"]
         self.clean = config["clean_session"]
-        self.on_message = on_message
         self.signer = None
         self.unacked = {}  # packet id -> tag
         self.packets = 0
-        self.rest = None  # composes what follows CONNECT in the first flight
-        self.alone = False
         self.hidden = False  # the connection broke so that a refusal in CONNACK may have been lost
         self.present = None  # session_present, once CONNACK has come
         self.rtt = 0
@@ -100,58 +100,44 @@ class Session(simple.MQTTClient):
         self.fences = 0
         self.drained = None  # how the queue was proven empty
 
-    def open(self, rest, alone=False):
-        """The first flight: CONNECT, SUBSCRIBE and what `rest()` publishes, in one write; then CONNACK.
+    def encode_connect(self):
+        """CONNECT, as umqtt.simple has it, into the flight."""
+        simple.socket = _Recorder(self)
+        self.connect(self.clean)
+        self.packets = 1
 
-        `alone` sends CONNECT by itself and the others after CONNACK. Raises LinkError, ConfigError, ProtocolError.
-        """
-        self.rest, self.alone = rest, alone
-        simple.socket = _Wire(self)
-        try:
-            self.present = bool(self.connect(self.clean))
-        except simple.MQTTException as e:
-            kind, why = _REFUSALS.get(e.args[0], (ProtocolError, "CONNACK code %d" % e.args[0]))
-            raise kind(why, "connack")
-        if alone:
-            self._compose()
-            self.link.flush()
-
-    def _compose(self):
-        self.packets = 2
+    def encode_subscribe(self):
+        """SUBSCRIBE, as umqtt.simple has it, into the flight; `take` judges the true SUBACK."""
         self.subscribe(self.prefix + b"down/#", 1)
-        self.rest()
+        self.packets += 1
 
-    def wait_msg(self):
-        """For umqtt.simple's subscribe alone: its SUBACK counts as come, and `take` judges the real one."""
-        return 0x90
-
-    def answer(self):
-        """What umqtt.simple reads: CONNACK at first, the supposed SUBACK in the first flight."""
-        if self.packets:
-            return bytes((3, self.pid >> 8, self.pid & 255, 1))
+    def await_connack(self):
+        """Send the flight and read CONNACK. Raises LinkError, ConfigError, ProtocolError."""
+        link = self.link
         failed = None
-        if not self.alone:
-            self._compose()
         try:
-            self.link.flush()
+            link.flush()
         except LinkError as e:
             if e.stage == "tls":
                 raise
             failed = e  # a refusal is often followed by a reset; CONNACK may be there all the same
         try:
-            connack = self.link.read(1)
+            connack = link.read(1)
             if connack[0] == 0x20:
-                connack += self.link.read(3)
+                connack += link.read(3)
         except LinkError as e:
-            self.hidden = not self.alone and not e.silent
+            self.hidden = self.packets > 1 and not e.silent
             e.reason, e.stage = e.reason + " before CONNACK", "connack"
             raise
         if len(connack) < 4 or connack[1] != 2 or connack[2] > 1 or (failed and not connack[3]):
             raise ProtocolError("not an MQTT broker", "connack")
-        self.link.ahead = True
-        self.heard = self.connected = self.link.clock()
-        self.rtt = self.link.rtt = self.heard - self.link.flew
-        return connack
+        link.ahead = True
+        self.heard = self.connected = link.clock()
+        self.rtt = link.rtt = self.heard - link.flew
+        if connack[3]:
+            kind, why = _REFUSALS.get(connack[3], (ProtocolError, "CONNACK code %d" % connack[3]))
+            raise kind(why, "connack")
+        self.present = bool(connack[2])
 
     def publish(self, leaf, payload, qos=1, retain=False, confirmed=None):
         """Put one PUBLISH into the flight; at QoS 1 `confirmed` is (function, arguments…), called at PUBACK.
@@ -248,15 +234,16 @@ class Session(simple.MQTTClient):
             if not pid:
                 raise ProtocolError("packet id 0")
         payload = self.link.read(size if size <= self.limit else _HEAD)
-        crc = self.link.skip(size - len(payload), crc32(payload))
+        crc = self.link.skip(size - len(payload), crc32(payload)) if size > len(payload) else None
         if topic != self.prefix + FENCE.encode():
-            self.on_message(topic == self.prefix + CMD.encode(), payload, size, bool(op & 1), crc)
+            self.cb(topic == self.prefix + CMD.encode(), payload, size, bool(op & 1), crc)
         elif payload == self.nonce:
             self.drained = "fence" if self.fences == 1 else "second fence"
         if qos:  # PUBREC for QoS 2, so that a broker that sends it against the subscription gets rid of it
             self._acknowledge(0x40 if qos == 1 else 0x50, pid)
 
     def close(self, leaf, payload):
-        """A last publish at QoS 0 and DISCONNECT, in one write, then the socket is closed."""
+        """A last publish at QoS 0 and DISCONNECT, in one write."""
         self.publish(leaf, payload, 0)
         self.disconnect()
+        self.link.flush()

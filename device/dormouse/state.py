@@ -7,7 +7,7 @@ touched; a client id that changed is refused, since a new id is a new and empty 
 import struct
 
 from dormouse.errors import ConfigError
-from dormouse.mark import Mark
+from dormouse.journal import Mark
 
 _FORMAT = "<BIBBBbBIIIIIIBBHHH5H"
 _HEAD = struct.calcsize(_FORMAT)
@@ -18,6 +18,9 @@ _REFUSED = 3  # bits below those of `refused`
 FENCE_NEW, FENCE_WORKS, FENCE_DEAD = 0, 1, -1
 ENDINGS = ("finished", "LinkError", "ProtocolError", "StorageError", "ConfigError", "DormouseError", "cut off")
 PHASES = ("boot", "join", "connect", "drain", "confirm")
+JITTER = 0.05  # of an interval, either way: a fleet that was powered on together must not stay together
+CAP = 21600  # s; the longest backoff, unless the interval itself is longer
+STRETCH = 4  # times the interval, below the battery floor
 
 
 class State:
@@ -44,6 +47,8 @@ class State:
         self.up = self.down = 0  # bytes, 65535 at most
         self.erases = 0  # of flash
         self.phases = [0] * len(PHASES)  # in 10 ms
+        self.plan = CAP  # s from this boot to the next connect; not kept
+        self._since = 0  # ms since boot at which the running phase began
         self.device = None
         data = self._mark.load()
         if data and data[0] == _VERSION and len(data) > _HEAD:
@@ -67,8 +72,7 @@ class State:
         """A wake has begun. Returns True where the one before never ended. ConfigError for another client id."""
         if self.device not in (None, device):
             raise ConfigError(
-                "the client id changed from %s to %s: a new id is a new, empty session at the broker, and what waits"
-                " for the old one is not delivered; restore id, or delete the state folder" % (self.device, device)
+                "the client id changed from %s to %s: restore it, or delete the state folder" % (self.device, device)
             )
         self.device = device
         self.wake += 1
@@ -78,6 +82,11 @@ class State:
         self.unfinished = min(self.unfinished + 1, 255)
         self.save()
         return broken
+
+    def phase(self, name, ms):
+        """This phase has ended, so many milliseconds after the boot."""
+        self.phases[PHASES.index(name)] = (ms - self._since) // 10
+        self._since = ms
 
     def save(self):
         """Write everything; on flash when this returns."""
@@ -91,3 +100,30 @@ class State:
         words += self.phases
         numbers += tuple(min(word, 65535) for word in words)
         self._mark.save(struct.pack(_FORMAT, *numbers) + self.device.encode())
+
+
+def connect_in(config, failures, volts, byte):
+    """Seconds until the next connect after `failures` wakes in a row that failed; `byte` is a random 0..255.
+
+    Doubled for each failure and capped; stretched where `volts` (None: not known) is below `battery_floor`.
+    """
+    every = config["connect_every"]
+    if volts is not None and volts < config["battery_floor"]:
+        every *= STRETCH
+    seconds = min(max(every, CAP), every * (1 << min(failures, 16)))
+    return max(1, int(seconds * (1 + JITTER * (byte - 127.5) / 127.5)))
+
+
+def sleep_for(config, now, next_connect):
+    """Seconds to sleep, at `now` of the device's own count: until the next sample or the next connect."""
+    left = max(1, int(next_connect - now))
+    every = config["sample_every"]
+    return max(1, int(min(left, every))) if every else left
+
+
+def due(every, now, before):
+    """Is a reading that is taken once in `every` seconds due at `now`, the last sample having been at `before`?
+
+    The device's own count is divided into periods of that length, and the first sample in each takes the reading.
+    """
+    return not every or not before or now // every > before // every

@@ -8,10 +8,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dormouse import payloads, protocol
+from dormouse import codec, protocol
 from dormouse.errors import ConfigError, ProtocolError
 from dormouse.signing import SIZE
-from dormouse.standard import Standard
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.entry import Order, unknown_device
 from dormouse_host.ledger.queries import CREDENTIALS, DeviceView
@@ -75,9 +74,8 @@ def _given(view: DeviceView, do: str, args: Mapping[str, Any] | Sequence[str]) -
 
 def spec_of(device: DeviceView, do: str) -> Spec | None:
     """The arguments of a command as declared, or None where nobody knows; HostError where the device has no such."""
-    standard = Standard(None, None).handlers.get(do)
-    if standard is not None:
-        return dict(standard.spec)
+    if do in protocol.STANDARD:
+        return _standard(do)
     if device.catalogue is None:
         return None
     for entry in device.catalogue.get("commands", ()):
@@ -93,8 +91,12 @@ def known(device: DeviceView) -> dict[str, Spec]:
     said = (device.catalogue or {}).get("commands", ())
     named = [entry for entry in said if isinstance(entry, list) and len(entry) == 4 and isinstance(entry[0], str)]
     own = {entry[0]: _declared(entry[1]) or {} for entry in named}
-    standard = {name: dict(handler.spec) for name, handler in sorted(Standard(None, None).handlers.items())}
-    return {**own, **{name: spec for name, spec in standard.items() if name not in CREDENTIALS}}
+    standard = {name: _standard(name) for name in sorted(protocol.STANDARD) if name not in CREDENTIALS}
+    return {**own, **standard}
+
+
+def _standard(name: str) -> Spec:
+    return dict(protocol.standard_specs().get(name, {}))
 
 
 def _declared(arguments: Any) -> Spec | None:
@@ -138,9 +140,9 @@ def check(device: DeviceView, do: str, args: dict[str, Any], expires: int | None
     spec = spec_of(device, do)
     try:
         if spec is not None:
-            payloads.check_args(spec, args)
-        text = payloads.encode(args).decode() if args else None
-        payloads.encode({"args": args})  # as deep as it will be
+            codec.check_args(spec, args)
+        text = codec.encode(args).decode() if args else None
+        codec.encode({"args": args})  # as deep as it will be
         row = Row(0, "x" * 10, device.id, "x" * 12, protocol.NUMBER_LIMIT - 1, do, text, expires, None)
         size = len(payload(row, device.state or _LONGEST_STATE, None))
     except (ProtocolError, UnicodeError) as error:

@@ -23,8 +23,8 @@ KNOWN = [
     ("tls.py", '"SSLContext" has no attribute "verify_mode"'),  # docs, ssl: SSLContext.verify_mode; the stubs forgot it
     ("tls.py", '"SSLContext" has no attribute "verify_callback"'),  # extmod/modtls_mbedtls.c since 1.23; undocumented
     ("storage.py", 'Module has no attribute "O_RDONLY"'),  # CPython's branch
-    ("payloads.py", 'Unexpected keyword argument "ensure_ascii"'),  # CPython's branch
-    ("payloads.py", 'No overload variant of "dumps" matches argument types "Any", "tuple[str, str]", "bool"'),
+    ("codec.py", 'Unexpected keyword argument "ensure_ascii"'),  # CPython's branch
+    ("codec.py", 'No overload variant of "dumps" matches argument types "Any", "tuple[str, str]", "bool"'),
     ("session.py", 'Module has no attribute "socket"'),  # umqtt.simple's global, which the session replaces
     (
         "session.py",

@@ -255,7 +255,7 @@ def test_nonsense_is_refused_with_a_reason_and_loses_nothing(bench):
     wakes(bench, device)
     said = [answer(bench, name) for name in names]
     assert said == [("failed", "ConfigError: ca, cert or key is not in DER")] * len(pairs) + [
-        ("failed", "ConfigError: this device comes in with a certificate"),
+        ("failed", "ConfigError: this device authenticates with a certificate"),
         ("rejected", "argument key is missing"),
     ]
     assert held(device) == 0
@@ -269,7 +269,7 @@ def test_certificate_is_refused_by_a_device_with_a_password(bench):
         [name] = fleet.ledger.enter([Order(device.config["id"], "set_certificate", '{"cert":"x","key":"y"}')])
         until(lambda: fleet.result(name).status == "sent")
     wakes(bench, device)
-    assert answer(bench, name) == ("failed", "ConfigError: this device comes in with a password")
+    assert answer(bench, name) == ("failed", "ConfigError: this device authenticates with a password")
 
 
 def test_held_ones_that_nobody_can_read_are_passed_over(bench):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dormouse import inbox, journal, payloads, protocol
-from dormouse.mark import Mark
+from dormouse import codec, inbox, journal, protocol
+from dormouse.journal import Mark
 from dormouse.ports.storage import Storage
 from dormouse.signing import SIZE, Signer
 from support import pages
@@ -70,7 +70,7 @@ def test_a_window_is_written_with_the_letters_of_the_table():
 def test_the_example_of_a_command_is_one_and_its_keys_are_in_the_table():
     example = re.search(r'^`(\{"id".*\})`$', section("Command"), re.MULTILINE)
     assert example
-    command = payloads.Command(0)
+    command = codec.Command(0)
     command.parse(example[1].encode())
     assert (command.id, command.do, command.args, command.exp) == ("7f3a-k9fe.17", "water", {"s": 30}, 1795000000)
     assert set(re.findall(r'"(\w+)":', example[1])) - {"s"} | {"void"} == {
@@ -82,14 +82,14 @@ def test_the_example_of_a_command_is_one_and_its_keys_are_in_the_table():
 def test_the_example_of_a_tombstone_is_one():
     example = re.search(r'`(\{"id".*"void".*\})`', section("Command"))
     assert example
-    command = payloads.Command(0)
+    command = codec.Command(0)
     command.parse(example[1].encode())
     assert command.void == "cancelled"
 
 
 def test_the_keys_of_a_result_are_in_the_table():
-    made = payloads.result("running", None, 1, final=False, detail=payloads.value_detail(1), do="water")
-    made += payloads.result("failed", "7f3a-k9fe.17", 1, detail=payloads.why_detail("no"))
+    made = codec.result("running", None, 1, final=False, detail=codec.value_detail(1), do="water")
+    made += codec.result("failed", "7f3a-k9fe.17", 1, detail=codec.why_detail("no"))
     (rows,) = pages.tables(section("Result"))
     assert {row[0].strip("`") for row in rows[1:]} == set(re.findall(r'"(\w+)":', made.decode()))
     assert set(protocol.FINAL) | {protocol.UNKNOWN, protocol.RUNNING} <= pages.quoted([rows[1][1]])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dormouse import catalogue, config, protocol
+from dormouse import app, config, protocol
 from dormouse_host.flash import project
 from dormouse_host.fleet import Fleet
 from project import cli_page
@@ -107,13 +107,13 @@ def code(name: str, holds: str) -> str:
 
 @pytest.mark.parametrize("name", ["README", "apps"])
 def test_the_example_of_an_app_declares_what_it_shows(name):
-    catalogue.clear()
+    app.clear()
     try:
         exec(compile(code(name, "@command"), name, "exec"), {})
-        assert catalogue.catalogue() == [["water", [["s", "int"]], 60, False]]
-        assert {reading: every for reading, (_, every) in catalogue.readings.items()} == {"climate": 300}
+        assert app.catalogue() == [["water", [["s", "int"]], 60, False]]
+        assert {reading: every for reading, (_, every) in app.readings.items()} == {"climate": 300}
     finally:
-        catalogue.clear()
+        app.clear()
 
 
 @pytest.mark.parametrize("holds", ["    sent = fleet", "    sent = await"], ids=["Fleet", "AsyncFleet"])

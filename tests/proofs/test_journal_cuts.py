@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 
 from dormouse.errors import StorageError
-from dormouse.journal import Journal
-from dormouse.mark import Mark
+from dormouse.journal import Journal, Mark
 from dormouse.ports.storage import Storage
 from proofs.journal import work
 from support.sampling import seed, some

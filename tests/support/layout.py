@@ -8,16 +8,6 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-# Imports point to the left: a module imports from its own group or an earlier one (docs/design.md, "Layers").
-# A new module of the agent says here where it belongs.
-GROUPS = (
-    {"errors", "protocol", "payloads", "signing", "schedule", "groups", "journal", "config", "settings", "catalogue"},
-    {"mark", "windows", "details", "waiting", "ring", "state", "wake"},
-    {"inbox", "outbox", "intake", "report", "standard", "work"},
-    {"link", "session", "tls"},
-    {"agent", "online"},
-)
-IMPORTS_ONLY = {"config": {"errors", "payloads", "protocol"}}
 HARDWARE = {"machine", "network", "esp32", "rp2"}
 SOCKETS = {"socket", "select", "ssl", "tls", "usocket", "uselect", "ussl"}
 LONGEST = 400  # lines of one module of the agent
@@ -60,32 +50,18 @@ def _named(node: ast.AST, package: str) -> list[str]:
 
 
 def wrong_imports(module: str, source: str) -> list[str]:
-    """Breaches of the agent's import direction in `module` ("inbox", "ports.posix", "__init__")."""
+    """Imports of what `module` ("inbox", "ports.posix", "__init__") has to get as an argument."""
     is_port = module.startswith("ports")
     found = []
     for line, name, _ in imports(ast.parse(source), "dormouse.ports" if is_port else "dormouse"):
-        top, _, inner = name.partition(".")
+        top = name.partition(".")[0]
         if top in HARDWARE and not is_port:
             found.append(f"{module}:{line}: only ports/ imports {top}")
         if top in SOCKETS and not is_port and module not in ("link", "tls"):
             found.append(f"{module}:{line}: only link.py, tls.py and ports/ import {top}")
         if top == "umqtt" and module != "session":
             found.append(f"{module}:{line}: only session.py imports umqtt")
-        if top == "dormouse" and not is_port and module != "__init__":
-            found += [f"{module}:{line}: {breach}" for breach in _wrong_direction(module, inner.split(".")[0])]
     return found
-
-
-def _wrong_direction(module: str, imported: str) -> list[str]:
-    if imported == "ports":
-        return ["a port is an argument, not an import"]
-    ranks = {name: rank for rank, group in enumerate(GROUPS) for name in group}
-    unknown = [f"{name} is in no group of tests/support/layout.py" for name in (module, imported) if name not in ranks]
-    if unknown:
-        return unknown
-    if ranks[imported] > ranks[module] or imported not in IMPORTS_ONLY.get(module, {imported}):
-        return [f"{module} may not import {imported}"]
-    return []
 
 
 def imported_at_once(sources: dict[str, str], start: str) -> set[str]:

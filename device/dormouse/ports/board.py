@@ -1,4 +1,4 @@
-"""What the ports of boards share: what is kept over sleep, clock, battery, LED; wifi.py joins the network.
+"""What the ports of boards share: what is kept over sleep, clock, battery, LED, and the Radio that joins the network.
 
 Must stay true: the battery is read before the radio starts, and the radio is off before sleep; what is found in
 retained memory or on flash is used only with its checksum, and given up as soon as it proves wrong.
@@ -33,9 +33,10 @@ class Board:
     channels = False  # does connect() take a channel?
     kept = "kept"  # what a clock that was set in an earlier wake is
 
-    def __init__(self, cause, mark, storage):
+    def __init__(self, cause, on_healthy, mark, storage):
         self._boot = time.ticks_ms()
         self._cause = cause
+        self._on_healthy = on_healthy  # called when the wake has come as far as its end; None: nobody asks
         self.storage = storage
         self._mark = mark
         self._config = self._volts = self._led = self.wlan = self._question = self._watchdog = None
@@ -76,10 +77,6 @@ class Board:
                 return file.read()
         except OSError:
             return None
-
-    def volts(self, pin):
-        """Volts at an ADC pin."""
-        return 0
 
     def ms(self):
         return time.ticks_diff(time.ticks_ms(), self._boot)
@@ -132,14 +129,13 @@ class Board:
         self._save()
         if self.wlan:
             self.off()
-        from dormouse.ports.guard import well
-
-        well()
+        if self._on_healthy:
+            self._on_healthy()
 
     # ---- the network
 
     def join(self, config, secrets, deadline):
-        from dormouse.ports.wifi import join
+        from dormouse.ports.radio import join
 
         self.wlan = self.wlan or network.WLAN(network.STA_IF)
         if not self.wlan.isconnected():
@@ -162,6 +158,14 @@ class Board:
     def forget(self):
         self.leased = 0
 
+    def packed(self, address):
+        """An IPv4 address as four bytes."""
+        return bytes([int(part) for part in address.split(".")])
+
+    def dotted(self, address):
+        """Four bytes as an IPv4 address."""
+        return ".".join([str(part) for part in address])
+
     # ---- the clock
 
     def time(self):
@@ -169,7 +173,7 @@ class Board:
         if seconds:
             self._turn(seconds - _EPOCH)
             self._set, self._due, self._answered = seconds - _EPOCH, seconds - _EPOCH + _DAY, True
-            self._server = address(self._question.server or "0.0.0.0")
+            self._server = self.packed(self._question.server or "0.0.0.0")
             self._question.close()
             self._question = None
         now = int(time.time())
@@ -204,19 +208,9 @@ class Board:
             return
         from dormouse.ports.sntp import Question
 
-        server = text(self._server) if any(self._server) else config["ntp"]
+        server = self.dotted(self._server) if any(self._server) else config["ntp"]
         self._due, self._server = now + _HOUR, b""  # until it has answered
         try:
             self._question = Question(server)
         except (OSError, IndexError):
             pass  # no time in this wake
-
-
-def address(text):
-    """An IPv4 address as four bytes."""
-    return bytes([int(part) for part in text.split(".")])
-
-
-def text(address):
-    """Four bytes as an IPv4 address."""
-    return ".".join([str(part) for part in address])

@@ -130,10 +130,10 @@ class Port:
 
 def main(folder):
     """One wake; the process's exit code: 0 finished, 1 the network or the broker, 2 the configuration."""
-    from dormouse.agent import run
+    from dormouse.agent import Agent
 
     sys.path.insert(0, folder)
-    failure = run("app", Port(folder))
+    failure = Agent(Port(folder)).run("app")
     if failure is None:
         return 0
     return 2 if isinstance(failure, ConfigError) else 1

@@ -1,6 +1,6 @@
 """Pico W and Pico 2 W: no deep sleep that could be relied on, no retained memory, a watchdog that nothing stops.
 
-Must stay true: sleep is written to flash, and a reset later, before radio and watchdog, it is slept (ports/guard.py);
+Must stay true: sleep is written to flash, and a reset later, before radio and watchdog, it is slept (ports/boot.py);
 the watchdog's 8.4 s are stretched by a timer to the time asked for and no further.
 """
 
@@ -9,7 +9,7 @@ from struct import pack
 
 import machine
 
-from dormouse.mark import Mark
+from dormouse.journal import Mark
 from dormouse.ports.board import Board
 from dormouse.ports.storage import Storage
 
@@ -25,9 +25,9 @@ class Port(Board):
     channels = True
     kept = "estimated"  # from the planned sleep
 
-    def __init__(self, cause="reset"):
+    def __init__(self, cause="reset", on_healthy=None):
         storage = Storage("state")
-        super().__init__(cause, Mark(storage, "net"), storage)
+        super().__init__(cause, on_healthy, Mark(storage, "net"), storage)
         self._allowed = self._until = 0
         self._timer = None
 

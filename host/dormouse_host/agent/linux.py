@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dormouse.agent import run as run_agent
+from dormouse import agent as wake
 from dormouse.errors import ConfigError
 from dormouse.ports import posix
 from dormouse_host.agent import toolchain
@@ -114,7 +114,7 @@ class Agent:
         """Run one wake and return its exit code. OSError where the state folder cannot be written."""
         toolchain_path(str(self._app.parent))
         port = Port(self._folder, self._files, self._cause, self._emit)
-        failure = run_agent(self._app.stem, port)
+        failure = wake.Agent(port).run(self._app.stem)
         self._sleep = port.slept
         due = self._folder / f"{_DUE}~"
         due.write_text(json.dumps(time.time() + port.slept / 1000))

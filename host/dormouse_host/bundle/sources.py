@@ -11,7 +11,7 @@ _MICROPYTHON = "sys.implementation.name == 'micropython'"
 
 
 def modules(folder: Path, port: str) -> dict[str, ast.Module]:
-    """Dotted name -> tree, for the package in `folder`; of the ports only `port` and what a port may import."""
+    """Dotted name -> tree of the package in `folder`; of the ports only `port`, and what it or the package imports."""
     found = {}
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder.parent).with_suffix("").parts
@@ -19,7 +19,8 @@ def modules(folder: Path, port: str) -> dict[str, ast.Module]:
         found[name] = _Strip(name).visit(ast.parse(path.read_text(), str(path)))
     ports = {name for name in found if name.startswith(f"{folder.name}.ports")}
     wanted: set[str] = set()
-    _reach(found, f"{folder.name}.ports.{port}", wanted)
+    for name in (folder.name, f"{folder.name}.ports.{port}"):
+        _reach(found, name, wanted)
     return {name: tree for name, tree in found.items() if name not in ports - wanted}
 
 

@@ -93,7 +93,7 @@ for name in {names!r}:
     os.rename("/" + name + {aside!r}, "/" + name)
 """
 
-# dormouse/ports/guard.py: the prompt was used, so that the next boot counts as a person's and does not wait
+# dormouse/ports/boot.py: the prompt was used, so that the next boot counts as a person's and does not wait
 _HAND_BACK = """
 import machine, os
 try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from secrets import token_hex
 from time import sleep
 
-from dormouse import payloads, protocol
+from dormouse import codec, protocol
 from dormouse_host.address import BrokerAddress, parse
 from dormouse_host.agent import process, toolchain
 from dormouse_host.agent.log import Event
@@ -161,7 +161,7 @@ class Run:
         return topic
 
     def _publish(self, publisher: Publisher, texts: list[str], qos: int) -> None:
-        commands = [payloads.encode({"do": "say", "args": {"text": text}}) for text in texts]
+        commands = [codec.encode({"do": "say", "args": {"text": text}}) for text in texts]
         publisher.publish(self._topic(protocol.CMD), commands, qos)
 
     def subscribe(self) -> None:

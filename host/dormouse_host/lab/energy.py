@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dormouse import schedule
+from dormouse import state
 from dormouse_host.errors import HostError
 from dormouse_host.flash.kinds import Board
 
@@ -122,7 +122,7 @@ def without_network(
     wakes = longest = 0
     while now < days * DAY:
         wakes += 1
-        pause = schedule.connect_in(config, wakes, None, chance.randrange(256))
+        pause = state.connect_in(config, wakes, None, chance.randrange(256))
         longest = max(longest, pause)
         taken += attempt + pause * ma["asleep"]
         now += boot + timeout + pause

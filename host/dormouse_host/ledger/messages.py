@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dormouse import payloads, protocol
+from dormouse import codec, protocol
 from dormouse.errors import ProtocolError
 from dormouse_host.ledger.rules import End, Window
 
@@ -118,7 +118,7 @@ def _state(value: Any) -> str:
 def dump(value: Any) -> str:
     """JSON text that any database takes."""
     try:
-        text: str = payloads.encode(value).decode()
+        text: str = codec.encode(value).decode()
         return text
     except ProtocolError:
         raise ValueError("not plain JSON") from None

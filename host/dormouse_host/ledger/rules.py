@@ -9,7 +9,7 @@ from binascii import crc32
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from dormouse import payloads, protocol
+from dormouse import codec, protocol
 
 QUEUED, PUBLISHING, SENT, DELIVERED = "queued", "publishing", "sent", "delivered"
 FINAL = (*protocol.FINAL, protocol.UNKNOWN)
@@ -107,7 +107,7 @@ def payload(row: Row, state: str, void: str | None) -> bytes:
     head = b'{"id":"%s","u":"%s"' % (wire_id(row, state).encode(), row.name.encode())
     if void:
         return head + b',"void":"%s"}' % void.encode()
-    body = b',"do":%s' % payloads.encode(row.do)
+    body = b',"do":%s' % codec.encode(row.do)
     if row.args is not None:
         body += b',"args":' + row.args.encode()
     if row.expires is not None:

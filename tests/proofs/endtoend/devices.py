@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dormouse.ports.storage import Storage
-from dormouse.ring import Ring
+from dormouse.records import Telemetry
 from dormouse_host import processes
 from dormouse_host.agent import mpy, process
 
@@ -131,7 +131,7 @@ class Device:
 
     def stored(self) -> int:
         """The number of the newest record on its flash."""
-        return int(Ring(self._storage).last)
+        return int(Telemetry(self._storage, 0).last)
 
     def truth(self) -> Truth:
         """What it did so far."""

@@ -74,8 +74,8 @@ BUGS = {
     ),
     "a number that was done is done again": Bug(
         DEVICE,
-        "        elif code:\n            command.crc",
-        "        elif False:\n            command.crc",
+        "        elif code:\n            w.owe",
+        "        elif False:\n            w.owe",
         "broker with old data",
         TWICE,
         1,

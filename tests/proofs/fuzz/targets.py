@@ -15,15 +15,14 @@ from binascii import crc32
 from struct import pack
 
 import dormouse.ports.posix  # noqa: F401  (on CPython it gives umqtt.simple the module names that it imports)
-from dormouse import config, payloads, protocol
-from dormouse import settings as settings_
-from dormouse.catalogue import Handler
+from dormouse import codec, config, protocol
+from dormouse.admit import Admission
+from dormouse.app import Handler
 from dormouse.errors import ConfigError, LinkError, ProtocolError
 from dormouse.inbox import Inbox
-from dormouse.intake import Intake
+from dormouse.journal import Mark
 from dormouse.link import Link
-from dormouse.mark import Mark
-from dormouse.ring import Ring
+from dormouse.records import Telemetry
 from dormouse.session import Session
 from dormouse.state import State
 
@@ -114,7 +113,7 @@ HANDLERS = {"once": Handler(None, 5, False, {}), "takes": Handler(None, 5, True,
 def _desk(storage):
     answers: list = []
     inbox = Inbox(storage, lambda n: bytes(range(n)), 64, HANDLERS.get)
-    return inbox, Intake(inbox, MOST, answers.append, lambda event, **fields: None), answers
+    return inbox, Admission(inbox, MOST, answers.append, lambda event, **fields: None), answers
 
 
 def _told(inbox, answers):
@@ -129,8 +128,8 @@ def packets(data):
     link = Link(lambda: 0, 1000)
     link.stream = link.poll = stream
     link.deadline, link.ahead = 1000, True
-    inbox, intake, answers = _desk(Memory())
-    session = Session(link, "dormouse/dev/", SETTINGS, {}, intake.offer)
+    inbox, admission, answers = _desk(Memory())
+    session = Session(link, "dormouse/dev/", SETTINGS, {}, admission.offer)
     session.present, session.nonce, session.fences = False, b"n", 1
     session.unacked = {1: None, 2: (answers.append, b'{"status":"told"}')}
     link.before_send = inbox.commit
@@ -146,25 +145,25 @@ def packets(data):
 
 def payload(data):
     """One command's payload."""
-    inbox, intake, answers = _desk(Memory())
+    inbox, admission, answers = _desk(Memory())
     for again in (False, True):  # a redelivery is answered as the first was
-        intake.offer(True, data[:128] if len(data) > MOST else data, len(data), again, crc32(data))
+        admission.offer(True, data[:128] if len(data) > MOST else data, len(data), again, crc32(data))
     return _told(inbox, answers)
 
 
 def _valid():
     """The files of a device with a past."""
     storage = Memory()
-    inbox, intake, _ = _desk(storage)
+    inbox, admission, _ = _desk(storage)
     for number in range(1, 30):
         text = b'{"id":"000102-l%d.%d","do":"once"}' % (number % 2, number)
-        intake.offer(True, text, len(text), False, crc32(text))
+        admission.offer(True, text, len(text), False, crc32(text))
         inbox.commit()
         if number % 3:
-            index, n, _ = inbox.head()
+            index, n = inbox.next()
             inbox.start(index, n)
             inbox.finish(index, n, "succeeded", b',"value":%d' % n)
-    ring = Ring(storage)
+    ring = Telemetry(storage, 0)
     for number in range(40):
         ring.add(1, number, b'{"t":%d}' % number)
     return storage.files
@@ -191,11 +190,11 @@ def _damaged(data):
 def journal(data):
     """Command journal, work mark and telemetry after damage: what is believed has its checksum."""
     storage = Memory(_damaged(data))
-    inbox, intake, answers = _desk(storage)
-    ring = Ring(storage)
+    inbox, admission, answers = _desk(storage)
+    ring = Telemetry(storage, 0)
     read = [number for number, _, _, _ in ring.read(1)]
     text = b'{"id":"%s-new.1","do":"once"}' % inbox.state.encode()
-    intake.offer(True, text, len(text), False, crc32(text))
+    admission.offer(True, text, len(text), False, crc32(text))
     inbox.commit()
     ring.add(1, 5, b"{}")
     again, _, _ = _desk(storage)
@@ -244,7 +243,7 @@ def retained(data):
 
     found = []
     for content in (data, pack("<I", crc32(data, 77)) + data):
-        board = Board("timer", Mark(Retained(content), "net"), None)
+        board = Board("timer", None, Mark(Retained(content), "net"), None)
         found.append((board.net, board.bssid, board.channel, board.lan, board.leased))
     return shown(found)
 
@@ -254,8 +253,8 @@ def settings(data):
     found = []
     for files in ({}, {"kept": data}, {"trial": data}):
         try:
-            base = settings_.load(data if not files else b'{"id":"d","broker":"mqtt://h"}', "config.json")
-            found.append(len(config.check(settings_.Overlay(Memory(files)).over(base))))
+            base = codec.load(data if not files else b'{"id":"d","broker":"mqtt://h"}', "config.json")
+            found.append(len(config.in_force(base, Memory(files))[0]))
         except ConfigError as e:
             found.append(e.reason)
     return shown(found)
@@ -263,7 +262,7 @@ def settings(data):
 
 def texts(data):
     """Ids, windows and what is left of a payload that could not be parsed."""
-    found = [payloads.legible_id(data)]
+    found = [codec.legible_id(data)]
     for parse in (protocol.split_id, protocol.unpack_window):
         try:
             found.append(parse(data.decode()))

@@ -17,7 +17,7 @@ from support.device_folder import Ran
 _SERVER = """
 import json, os, sys
 import dormouse.ports.posix  # first, for the names that umqtt.simple imports
-import dormouse.online, dormouse.tls
+import dormouse.connection, dormouse.tls
 for line in sys.stdin:
     folder, out = json.loads(line)
     child = os.fork()

@@ -22,7 +22,7 @@ import socket
 try:
     import dormouse.link as link
 except ImportError:
-    import dormouse.online as link  # bundled, as on a board
+    import dormouse.connection as link  # bundled, as on a board
 
 class Sockets:
     SOCK_STREAM = socket.SOCK_STREAM

@@ -15,7 +15,7 @@ class Cost:
         import vfs
 
         from dormouse import journal
-        from dormouse.mark import Mark
+        from dormouse.journal import Mark
         from dormouse.ports.storage import Storage
 
         self.journal = journal

@@ -3,7 +3,7 @@
 """One life of a device that only keeps a journal, on real littlefs over NOR flash that may lose power: run by
 test_journal_cuts.py on MicroPython, and imported there for what each step must leave behind.
 
-    echo "17:torn/spill -/look" | micropython journal_work.py IMAGE PROGSIZE BUG
+    echo "17:torn/spill -/look" | micropython work.py IMAGE PROGSIZE BUG
 
 Each boot prints what it finds and the number of each step once that is durable; `look` also writes more.
 """
@@ -118,9 +118,9 @@ def plant(bug, journal, storage):
 
         storage.Storage.replace = replace
     elif bug == "any tail":
-        journal.Journal._seed = lambda self, base: self._gen << 16 | 8  # of the main file's first group
+        journal._seed = lambda generation, base: generation << 16 | 8  # of the main file's first group
     elif bug == "any generation":
-        journal.Journal._seed = lambda self, base: min(self._gen, 1) << 16 | base
+        journal._seed = lambda generation, base: min(generation, 1) << 16 | base
     elif bug == "first slot first":
         whole = storage.Storage.replace
         held = []
@@ -146,7 +146,7 @@ def plant(bug, journal, storage):
 
 
 class Ring:
-    """Telemetry as the outbox is to keep it: a ring of journals that share one tail."""
+    """Telemetry as the agent is to keep it: a ring of journals that share one tail."""
 
     def __init__(self, journal, storage):
         self.make = lambda n: journal.Journal(storage, "tel", PART, part=n)
@@ -180,10 +180,10 @@ class Life:
         sys.path[:0] = [root + "/boards/virtual", root + "/device"]
         import norflash
 
-        from dormouse import journal, mark
+        from dormouse import journal
         from dormouse.ports import storage
 
-        cls.norflash, cls.journal, cls.mark, cls.storage = norflash, journal, mark, storage
+        cls.norflash, cls.journal, cls.storage = norflash, journal, storage
         cls.vfs = __import__("vfs")
         cls.stop = __import__("ffi").open(None).func("v", "_exit", "i")
 
@@ -204,7 +204,7 @@ class Life:
         self.store = self.storage.Storage("/d")
         self.cmd = self.journal.Journal(self.store, "cmd", LIMIT)
         self.ring = Ring(self.journal, self.store)
-        self.marks = {n: self.mark.Mark(self.store, n) for n in "ab"}
+        self.marks = {n: self.journal.Mark(self.store, n) for n in "ab"}
         journal = tuple(self.cmd.open())
         marks = tuple([(n, self.marks[n].load()) for n in "ab" if self.marks[n].load() is not None])
         return journal, marks, tuple(self.ring.open())

@@ -79,8 +79,8 @@ BUGS = {
         "flash",
     ),
     "telemetry number reused after a cut": Bug(
-        "        self.ring = Ring(storage)\n",
-        "        self.ring = Ring(storage)\n        self.ring.last = min(self.ring.last, acked)\n",
+        "        self.acked = self.held = min(acked, self.last)",
+        "        self.last = min(acked, self.last)\n        self.acked = self.held = min(acked, self.last)",
         "twice",
         "short",
         "starting",

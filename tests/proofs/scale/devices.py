@@ -35,7 +35,7 @@ def serve(folder: Path, broker: str, first: int, last: int) -> None:
         devices.append(str(device))
     _say(failed=0)
     for _ in sys.stdin:
-        _say(failed=sum(agent.run("proofs.scale.app", Quiet(device)) is not None for device in devices))
+        _say(failed=sum(agent.Agent(Quiet(device)).run("proofs.scale.app") is not None for device in devices))
 
 
 def _say(failed: int) -> None:

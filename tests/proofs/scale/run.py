@@ -11,7 +11,7 @@ from typing import Any
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from dormouse import payloads, protocol
+from dormouse import codec, protocol
 from dormouse_host.ledger.entry import Order
 from proofs.scale.plant import Plant, Settings, Used, peak
 
@@ -145,12 +145,12 @@ def _publish(plant: Plant, batches: int) -> int:
     waiting, number = [], 0
     for _ in range(batches):
         records: list[list[Any]] = []
-        while len(payloads.encode({"state": "s1", "records": records})) < 1000:
+        while len(codec.encode({"state": "s1", "records": records})) < 1000:
             number += 1
             records.append([number, 1_790_000_000 + number, {"vbat": 3.71, "temp": 21.5}])
         for name in plant.names:
             topic = protocol.topic(protocol.ROOT, name, protocol.TELEMETRY)
-            waiting.append(client.publish(topic, payloads.encode({"state": "s1", "records": records}), 1))
+            waiting.append(client.publish(topic, codec.encode({"state": "s1", "records": records}), 1))
     for sent in waiting:
         sent.wait_for_publish(60)
     client.disconnect()

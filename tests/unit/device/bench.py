@@ -259,18 +259,18 @@ class Network:
 
 
 def boot(world, kind):
-    """A boot of the board: the hardware is new, the ports are imported. Returns (port class, guard, machine)."""
+    """A boot of the board: the hardware is new, the ports are imported. Returns (port class, module boot, machine)."""
     world.events = []
     machine, network, time = Machine(world, kind), Network(world, kind), Time(world)
     if not hasattr(sys, "print_exception"):  # CPython
         sys.print_exception = print  # type: ignore[attr-defined]
     sys.modules["machine"], sys.modules["network"] = machine, network  # type: ignore[assignment]
     modules = {}
-    for name in ("board", "wifi", "guard", kind):
+    for name in ("board", "radio", "boot", kind):
         full = "dormouse.ports." + name
         __import__(full)
         modules[name] = sys.modules[full]
         modules[name].machine = machine  # type: ignore[attr-defined]
         modules[name].network = network  # type: ignore[attr-defined]
         modules[name].time = time  # type: ignore[attr-defined]
-    return modules[kind].Port, modules["guard"], machine
+    return modules[kind].Port, modules["boot"], machine

@@ -10,11 +10,13 @@ from binascii import crc32
 
 from runner import folder
 
-from dormouse.catalogue import Handler
+from dormouse import codec
+from dormouse.admit import Admission
+from dormouse.app import Handler
 from dormouse.inbox import UNNAMED, Inbox
-from dormouse.intake import Intake
 from dormouse.ports.storage import Storage
-from dormouse.windows import STALE, status_of
+from dormouse.protocol import split_id
+from dormouse.window import OPEN, STALE, status_of
 
 STATE = "000102"  # what `few` gives, in hex
 
@@ -102,7 +104,7 @@ def tombstone(number, status="cancelled", ledger="l", state=STATE):
 
 
 class Desk:
-    """Inbox and intake over a folder, and the answers that they give."""
+    """Inbox and admission over a folder, and the answers that they give."""
 
     def __init__(self, limit=64, most=2048):
         self.place = folder()
@@ -113,14 +115,14 @@ class Desk:
 
     def boot(self):
         """Throw all objects away and make them again from the folder."""
-        for name in ("inbox", "intake"):
+        for name in ("inbox", "admission"):
             setattr(self, name, None)
         gc.collect()
         self.storage = Storage(self.place)
         self.answers: list = []
         self.logged: list = []
         self.inbox = Inbox(self.storage, few, self.limit, lambda name: self.handlers.get(name))
-        self.intake = Intake(self.inbox, self.most, self.answers.append, self._log)
+        self.admission = Admission(self.inbox, self.most, self.answers.append, self._log)
 
     def _log(self, event, **fields):
         self.logged.append(event)
@@ -132,15 +134,42 @@ class Desk:
         self.boot()
 
     def offer(self, data, retain=False, is_command=True):
-        """A message as the session hands it over. Returns the answers that it got at once."""
+        """A message as the session hands it over. Returns what it makes the device say: refusals, and where its command
+        is final already the result that is sent again.
+        """
         before = len(self.answers)
+        final = self._final(data)
         size = len(data)
-        self.intake.offer(is_command, data[:128] if size > self.most else data, size, retain, crc32(data))
-        return [json.loads(answer) for answer in self.answers[before:]]
+        self.admission.offer(is_command, data[:128] if size > self.most else data, size, retain, crc32(data))
+        said = self.answers[before:]
+        if final and is_command and len(said) == 0 and self.windows_owe(final):
+            index, number = final
+            w = self.inbox.window(index)
+            detail = self.inbox.details.get(index, number)
+            name = self.inbox.id_of(index, number)
+            name = self.inbox.id_of(index, number)
+            said = [codec.result(status_of(w.code(number)), name, w.crc(number), True, detail)]
+        return [json.loads(answer) for answer in said]
+
+    def windows_owe(self, command):
+        """Is the result of (index, number) unconfirmed?"""
+        w = self.inbox.window(command[0])
+        return w and w.rank(command[1]) > 0
+
+    def _final(self, data):
+        """(index, number) of a command that is final, or None."""
+        try:
+            state, ledger, number = split_id(codec.legible_id(data) or json.loads(data)["id"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+        w = self.window(ledger)
+        if not w or state != self.inbox.state or w.code(number) in (0, OPEN, STALE):
+            return None
+        return w.index, number
 
     def run(self, status="succeeded", detail=b""):
         """Run what waits first. Returns (index, number)."""
-        index, number, _ = self.inbox.head()
+        index, number = self.inbox.next()
         self.inbox.start(index, number)
         self.inbox.finish(index, number, status, detail)
         return index, number

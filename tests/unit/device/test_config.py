@@ -3,10 +3,11 @@
 from desk import reason
 from runner import folder
 
-from dormouse.config import KEYS, check, split_broker
+from dormouse.codec import load
+from dormouse.config import KEYS, begin, change, check, finish, in_force, split_broker, try_out
+from dormouse.credentials import Credentials
 from dormouse.errors import ConfigError, StorageError
 from dormouse.ports.storage import Storage
-from dormouse.settings import Credentials, Overlay, load
 
 
 def full(**more):
@@ -153,7 +154,33 @@ def test_an_error_in_a_file_does_not_repeat_its_content():
         assert "hunter2" not in reason(ConfigError, load, text, "secrets.json")
 
 
-# ---- the overlay
+# ---- what commands change
+
+
+class Overlay:
+    """The settings as one wake has them."""
+
+    def __init__(self, storage, base=None):
+        self.storage = storage
+        self.values, self.trial, self.undone = in_force(base or full(), storage)
+
+    @property
+    def kept(self):
+        return load(self.storage.read("kept"), "kept settings")
+
+    def keep(self, values):
+        change(self.storage, self.values, values)
+
+    def put_on_trial(self, values):
+        try_out(self.storage, self.values, values)
+
+    def begin(self):
+        if self.trial:
+            begin(self.storage, self.trial)
+
+    def finished(self):
+        if self.trial:
+            finish(self.storage, self.trial)
 
 
 def test_kept_settings_hold_at_every_later_wake_and_over_the_file():
@@ -165,8 +192,8 @@ def test_kept_settings_hold_at_every_later_wake_and_over_the_file():
     overlay.keep({"connect_every": 70})
     base = full(connect_every=900, budget=9)
     for _ in range(3):
-        overlay = Overlay(storage)
-        assert overlay.over(base) == full(connect_every=70, budget=9, sample_every=5)
+        overlay = Overlay(storage, base)
+        assert overlay.values == check(full(connect_every=70, budget=9, sample_every=5))
         overlay.begin()
     assert base == full(connect_every=900, budget=9)
 
@@ -176,7 +203,7 @@ def test_a_trial_that_finishes_is_kept():
     storage = Storage(folder())
     Overlay(storage).put_on_trial({"budget": 5})
     overlay = Overlay(storage)
-    assert overlay.over(full())["budget"] == 5
+    assert overlay.values["budget"] == 5
     overlay.begin()
     overlay.finished()
     for _ in range(2):
@@ -192,7 +219,7 @@ def test_a_trial_that_does_not_finish_is_undone_at_the_next_wake_and_said_once()
     Overlay(storage).begin()
     overlay = Overlay(storage)
     assert overlay.undone == ["broker", "budget"]
-    assert overlay.over(full()) == full()
+    assert overlay.values == check(full())
     overlay.begin()
     overlay.finished()
     assert (Overlay(storage).undone, Overlay(storage).kept) == (None, {})
@@ -242,7 +269,7 @@ def test_what_was_kept_before_stays_when_a_trial_over_it_is_undone():
     Overlay(storage).keep({"budget": 9})
     Overlay(storage).put_on_trial({"budget": 1})
     Overlay(storage).begin()
-    assert Overlay(storage).over(full())["budget"] == 9
+    assert Overlay(storage).values["budget"] == 9
 
 
 def test_an_empty_trial_changes_nothing():

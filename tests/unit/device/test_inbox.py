@@ -4,10 +4,10 @@ from binascii import crc32
 
 from desk import STATE, Desk, Dice, payload, tombstone
 
-from dormouse.catalogue import Handler
+from dormouse.app import Handler
 from dormouse.errors import ProtocolError
 from dormouse.inbox import UNNAMED
-from dormouse.mark import Mark
+from dormouse.journal import Mark
 from dormouse.protocol import INTERRUPTED, WINDOW
 
 HEAP = "192k"  # as on a board; this file itself takes a good part of it
@@ -26,7 +26,7 @@ def confirm(desk):
     for w in desk.inbox.windows:
         for number in list(w.owed()):
             w.told(number)
-            w.confirmed(number)
+            w.confirmed(number, number)
 
 
 def compacted(desk):
@@ -270,7 +270,7 @@ def test_with_one_result_unconfirmed_all_are_owed_at_the_next_wake():
     desk.run()
     desk.run()
     desk.inbox.commit()
-    desk.window().confirmed(1)
+    desk.window().confirmed(1, 1)
     desk.inbox.end()
     desk.boot()
     assert desk.owed() == [1, 2]
@@ -331,7 +331,7 @@ def test_details_that_the_host_has_go_before_those_it_has_not():
         desk.offer(payload(n))
         desk.run("succeeded", b',"value":"%s"' % (b"v" * 200))
         w.told(n)
-        w.confirmed(n)
+        w.confirmed(n, n)
     assert desk.inbox.details.get(0, 1)
     assert desk.inbox.details.room()
     desk.inbox.forget("l")

@@ -3,8 +3,7 @@
 from runner import folder
 
 from dormouse.errors import StorageError
-from dormouse.journal import Journal
-from dormouse.mark import Mark
+from dormouse.journal import Journal, Mark
 from dormouse.ports.storage import Storage
 
 

@@ -39,7 +39,7 @@ def test_esp32_sleeps_deeply_for_the_time_asked_for():
 
 
 def test_pico_writes_its_plan_and_resets():
-    """Time and checksum as guard.py reads them; a second for the boot is added to the clock."""
+    """Time and checksum as boot.py reads them; a second for the boot is added to the clock."""
     world = bench.World()
     world.seconds = 7000
     port, _ = make(world, "rp2")
@@ -170,7 +170,7 @@ def test_time_is_kept_over_sleep_on_esp32_and_estimated_on_pico():
         port, _ = make(world, kind)
         port._question = Answer(1800000000)
         end(port.sleep, 60000)
-        world.seconds += 60  # as the clock that runs on, or guard.py, does it
+        world.seconds += 60  # as the clock that runs on, or boot.py, does it
         port, _ = make(world, kind)
         assert (port.time(), port.clock()) == (1800000060, name)
 
@@ -318,7 +318,8 @@ def test_only_the_answer_to_this_question_from_a_server_in_step_counts():
 def test_state_on_flash_is_forgotten_when_the_agent_has_come_to_sleep():
     """Failures to start are counted in a row."""
     world = bench.World()
-    port, _ = make(world, "esp32")
+    port_class, boot, _ = bench.boot(world, "esp32")
+    port = port_class("timer", boot._well)
     with open("state/tries", "wb") as file:
         file.write(b"\x03")
     end(port.sleep, 1000)

@@ -5,9 +5,10 @@ import json
 from desk import Desk, Dice, Port, payload
 from runner import folder
 
-from dormouse import payloads, protocol
+from dormouse import codec, protocol
+from dormouse.log import Log, describe
 from dormouse.ports.storage import Storage
-from dormouse.report import Log, describe, end_record, last_wake
+from dormouse.report import end_record, last_wake
 from dormouse.state import FENCE_DEAD, State
 
 
@@ -162,7 +163,7 @@ def test_the_end_record_says_what_is_missing():
         desk.offer(payload(number))
     desk.offer(payload(1, ledger="m"))
     desk.run()
-    end = end_record(state, desk.inbox)
+    end = end_record(state, desk.inbox.state, desk.inbox.windows)
     assert end == {
         "wake": 8,
         "state": "000102",
@@ -172,9 +173,9 @@ def test_the_end_record_says_what_is_missing():
         "acked": 17,
         "windows": {"l": [4, "o.os"], "m": [1, "o"]},
     }
-    assert json.loads(payloads.encode(end)) == end
+    assert json.loads(codec.encode(end)) == end
     desk.inbox.forget("l")
-    assert list(end_record(state, desk.inbox)["windows"]) == ["m"]
+    assert list(end_record(state, desk.inbox.state, desk.inbox.windows)["windows"]) == ["m"]
 
 
 def test_the_largest_end_record_fits_into_the_first_flight():
@@ -186,7 +187,7 @@ def test_the_largest_end_record_fits_into_the_first_flight():
             w = desk.window(ledger) or desk.inbox.new_ledger(ledger)
             w = desk.window(ledger)
             w.mark(number, 2 + number % 2, 0)
-    assert len(payloads.encode(end_record(state, desk.inbox))) < 1400
+    assert len(codec.encode(end_record(state, desk.inbox.state, desk.inbox.windows))) < 1400
 
 
 def test_the_figures_of_the_last_wake_are_plain():
@@ -200,7 +201,7 @@ def test_the_figures_of_the_last_wake_are_plain():
     assert figures["ended"] == "finished"
     assert figures["phases"]["boot"] == 250
     assert "why" not in figures
-    assert payloads.encode(figures)
+    assert codec.encode(figures)
 
 
 def test_what_ended_the_last_wake_is_its_last_line():

@@ -122,7 +122,9 @@ def test_refusal_is_read_though_writing_has_failed():
     ):
         session = Session(Refusing(said), "dormouse/dev/", CONFIG, {}, print)
         try:
-            session.open(lambda: None)
+            session.encode_connect()
+            session.encode_subscribe()
+            session.await_connack()
             raise AssertionError("it connected")
         except (ConfigError, LinkError, ProtocolError) as e:
             assert type(e) is kind

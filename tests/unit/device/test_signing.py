@@ -58,7 +58,7 @@ def flash(made):
 
 def desk():
     made = Desk()
-    made.intake.signer = Signer(KEY, "dev")
+    made.admission.signer = Signer(KEY, "dev")
     return made
 
 
@@ -66,7 +66,7 @@ def test_signed_command_is_taken_without_its_signature():
     """The CRC that answers carry is that of the JSON: its sender reckons so."""
     made = desk()
     assert made.offer(Signer(KEY, "dev").sign(CMD, payload(1))) == []
-    assert (made.waiting(), made.intake.refused) == ([("l", 1)], 0)
+    assert (made.waiting(), made.admission.refused) == ([("l", 1)], 0)
     assert made.window().crc(1) == crc32(payload(1))
     made.reboot()
     assert made.window().crc(1) == crc32(payload(1))
@@ -91,7 +91,7 @@ def test_what_is_not_signed_is_counted_not_answered_and_costs_no_flash():
         )
     ):
         assert made.offer(wrong) == [], wrong
-        assert made.intake.refused == n + 1
+        assert made.admission.refused == n + 1
     made.inbox.commit()
     assert made.waiting() == []
     assert flash(made) == before
@@ -113,4 +113,4 @@ def test_signed_command_without_an_id_is_refused():
     """No window would stop it from being replayed."""
     made = desk()
     assert made.offer(Signer(KEY, "dev").sign(CMD, b'{"do":"once"}')) == []
-    assert (made.waiting(), made.intake.refused) == ([], 1)
+    assert (made.waiting(), made.admission.refused) == ([], 1)

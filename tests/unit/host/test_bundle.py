@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 import dormouse.ports
-from dormouse.wake import Wake
+from dormouse.app import Context
 from dormouse_host.agent import mpy, toolchain
 from dormouse_host.bundle import constants, merge, prune, scopes, shorten, sources
 from dormouse_host.lab import size
@@ -309,7 +309,7 @@ def foreign(port):
     names |= {node.attr for node in ast.walk(client) if isinstance(node, ast.Attribute)}
     names |= {node.name for node in ast.walk(client) if isinstance(node, ast.FunctionDef)}
     names |= set(re.findall(r"^ {4,8}([a-z]+)(?:\(|  )", str(dormouse.ports.__doc__), re.M))
-    return names | {name for name in (*vars(Wake), *Wake.__init__.__code__.co_names) if not name.startswith("_")}
+    return names | {name for name in (*vars(Context), *Context.__init__.__code__.co_names) if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("port", ["esp32", "rp2"])
@@ -347,5 +347,5 @@ def test_agent_of_every_port_is_built_twice_the_same_and_within_its_limit(port):
 
 def test_network_is_in_no_file_that_a_sampling_wake_loads():
     texts = mpy.bundled("posix")
-    assert "umqtt" in texts["dormouse.online"]
+    assert "umqtt" in texts["dormouse.connection"]
     assert not [name for name in ("dormouse", "dormouse.agent") if "umqtt" in texts[name] or "select" in texts[name]]

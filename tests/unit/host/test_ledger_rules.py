@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dormouse import intake, payloads, protocol
+from dormouse import admit, codec, protocol
 from dormouse_host.ledger import rules
 from dormouse_host.ledger.rules import End, Heard, Row, Window
 
@@ -30,7 +30,7 @@ def shows(status: str | None) -> End:
 def test_the_bytes_are_those_of_the_design_and_the_device_reads_them():
     data = rules.payload(ROW, "7f3a", None)
     assert data == b'{"id":"7f3a-k9fe.17","u":"q4mz7c","do":"water","args":{"s":30},"exp":1795000000}'
-    command = payloads.Command(0)
+    command = codec.Command(0)
     command.parse(data)
     assert (command.id, command.do, command.args, command.exp) == ("7f3a-k9fe.17", "water", {"s": 30}, 1795000000)
     assert rules.payload(ROW, "7f3a", "cancelled") == b'{"id":"7f3a-k9fe.17","u":"q4mz7c","void":"cancelled"}'
@@ -184,4 +184,4 @@ def test_forgetting_a_ledger_waits_for_no_unsettled_number():
 
 
 def test_the_words_by_which_a_device_refuses_a_forgotten_name():
-    assert f'"{rules.FORGOTTEN}"' in Path(intake.__file__).read_text()
+    assert f'"{rules.FORGOTTEN}"' in Path(admit.__file__).read_text()

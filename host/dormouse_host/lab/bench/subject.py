@@ -15,7 +15,7 @@ from pathlib import Path
 
 from paho.mqtt import client as paho
 
-from dormouse import payloads, protocol
+from dormouse import codec, protocol
 from dormouse_host.address import BrokerAddress
 from dormouse_host.agent import process, toolchain
 from dormouse_host.broker import client
@@ -66,7 +66,7 @@ class Collector:
         for n in range(commands):
             name = f"{state}-led{n // _LEDGER}.{n % _LEDGER + 1}"
             command = {"id": name, "u": f"q4{n:04d}", "do": "water", "args": {"s": 30}, "exp": expires}
-            told.append(self._client.publish(topic, payloads.encode(command), 1))
+            told.append(self._client.publish(topic, codec.encode(command), 1))
         for info in told:
             info.wait_for_publish(30)
 

@@ -10,7 +10,7 @@ same process knows nothing of the first but what lies in the folder.
 import sys
 import time
 
-from dormouse.agent import run
+from dormouse.agent import Agent
 from dormouse.ports import posix
 
 
@@ -23,5 +23,5 @@ FOLDER, WAKES, CLOCK = sys.argv[1:]
 sys.path.insert(0, FOLDER)
 failure = None
 for _ in range(int(WAKES)):
-    failure = run("app", Port(FOLDER)) or failure
+    failure = Agent(Port(FOLDER)).run("app") or failure
 sys.exit(1 if failure else 0)

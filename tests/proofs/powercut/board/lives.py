@@ -142,12 +142,12 @@ class Lib:
         import norflash
         import vfs
 
-        from dormouse import agent, inbox, journal, link, online, outbox, protocol, ring, state
+        from dormouse import agent, connection, inbox, journal, link, protocol, records, state
         from dormouse.ports import posix, storage
 
         cls.vfs, cls.norflash = vfs, norflash
-        cls.agent, cls.inbox, cls.journal, cls.link, cls.online = agent, inbox, journal, link, online
-        cls.outbox, cls.ring, cls.state, cls.storage, cls.protocol = outbox, ring, state, storage, protocol
+        cls.agent, cls.inbox, cls.journal, cls.link, cls.connection = agent, inbox, journal, link, connection
+        cls.records, cls.state, cls.storage, cls.protocol = records, state, storage, protocol
         ffi = __import__("ffi").open(None)
         Life.stop = ffi.func("v", "_exit", "i")
         Life.read = ffi.func("i", "read", "ipi")
@@ -225,7 +225,7 @@ class Lib:
                 tell("started", w.name if w else "-", number)
                 measure()
 
-        class Ring(cls.ring.Ring):
+        class Telemetry(cls.records.Telemetry):
             def add(self, kind, seconds, values):
                 parts = len(self.parts) and self.parts[-1]
                 number = super().add(kind, seconds, values)
@@ -261,9 +261,9 @@ class Lib:
                 super().replace(name, data)
 
         cls.tearing = Tearing
-        cls.online.Link = Link
-        cls.online.Inbox = Inbox
-        cls.outbox.Ring = Ring
+        cls.connection.Link = Link
+        cls.connection.Inbox = Inbox
+        cls.agent.Telemetry = Telemetry
         cls.inbox.Journal = Journal
         cls.inbox.Mark = cls.state.Mark = Mark
 
@@ -302,7 +302,7 @@ def wake(words):
     n, mode = Life.at.get("flash", (0, ""))
     mount(words[0], "%d:%s" % (n, mode) if n else None)
     Life.boot = int(words[3])
-    Lib.agent.run("probe_app", Lib.Port(words))
+    Lib.agent.Agent(Lib.Port(words)).run("probe_app")
 
 
 def make(image, room, parts):
@@ -316,13 +316,13 @@ def make(image, room, parts):
         w = w or inbox.new_ledger("old")
         number += 1
         payload = b'{"id":"%s-old.%d","do":"once","args":{"k":1000}}' % (inbox.state.encode(), number)
-        inbox.accept(w, number, payload + b" " * 400)
+        inbox.accept(w, number, payload + b" " * 400, None)
         inbox.finish(w.index, number, "succeeded", b',"value":{"k":1000}')
         inbox.commit()
     for win in inbox.windows:
         win.settle()
     inbox.end()
-    ring = Lib.ring.Ring(storage)
+    ring = Lib.records.Telemetry(storage, 0)
     while parts and not (len(ring.parts) == parts and ring.journal.room() < 42):
         pad = b"x" * (200 if not ring.journal or ring.journal.room() > 400 else 1)
         ring.add(1, UNIX - 1000, b'{"old":"%s"}' % pad)

@@ -74,7 +74,7 @@ class Command:
 
     def __init__(self, crc):
         self.crc = crc
-        self.id = self.state = self.ledger = self.name = self.do = self.exp = self.void = None
+        self.id = self.state = self.ledger = self.do = self.exp = self.void = None
         self.number = 0
         self.args = {}
 
@@ -96,7 +96,7 @@ class Command:
         except (ValueError, UnicodeError):
             raise ProtocolError("not JSON")
         except MemoryError:  # else it would come again at every wake
-            raise ProtocolError("too big for the memory there is")
+            raise ProtocolError("not enough memory")
         if not isinstance(message, dict):
             raise ProtocolError("not a JSON object")
         if "id" in message:
@@ -109,13 +109,36 @@ class Command:
             return
         if not isinstance(do, str):
             raise ProtocolError("do is missing or not a string")
-        self.do, self.name = do, message.get("u")
+        self.do = do
         if not isinstance(args, dict):
             raise ProtocolError("args is not an object")
         self.args = args
         if exp is not None and (isinstance(exp, bool) or not isinstance(exp, (int, float))):
             raise ProtocolError("exp is not a number")
         self.exp = exp
+
+    def head(self, find):
+        """What running it takes: (do, handler, all arguments, exp, crc). ProtocolError where `find` knows no handler of
+        that name, or where the arguments are not those that it declares.
+        """
+        handler = find(self.do)
+        if handler is None:
+            raise ProtocolError("unknown command %s" % self.do[:_DO_LIMIT])
+        return self.do, handler, check_args(handler.spec, self.args), self.exp, self.crc
+
+
+def load(text, what):
+    """The JSON object in `text` (bytes or None); `what` names the file in an error."""
+    if text is None:
+        return {}
+    try:
+        check_shape(text)  # MicroPython takes half a file
+        values = json.loads(text)
+    except (ProtocolError, ValueError, UnicodeError):
+        raise ConfigError("%s is not JSON" % what)
+    if not isinstance(values, dict):
+        raise ConfigError("%s is not a JSON object" % what)
+    return values
 
 
 def type_name(kind):
@@ -177,20 +200,21 @@ else:
 
 def encode(message):
     """A message as the bytes that go on the wire: compact JSON in UTF-8; ProtocolError where JSON can't say it."""
-    if not _is_plain(message, DEPTH_LIMIT):  # MicroPython's json.dumps writes any object, and CPython's writes NaN
-        raise ProtocolError("not expressible as JSON")
     try:
-        return _dumps(message)
+        if _is_plain(message, DEPTH_LIMIT):  # MicroPython's json.dumps writes any object, and CPython's writes NaN
+            return _dumps(message)
     except ValueError:  # CPython's, for an integer of thousands of digits
-        raise ProtocolError("not expressible as JSON")
+        pass
+    raise ProtocolError("not expressible as JSON")
 
 
-def fits(value, most=VALUE_LIMIT):
-    """May a result carry this value: plain JSON, and at most so many bytes of it?"""
+def encode_within(value, most=VALUE_LIMIT):
+    """A value as bytes of JSON, or None where it is no plain JSON of at most so many bytes."""
     try:
-        return len(encode(value)) <= most
+        data = encode(value)
+        return data if len(data) <= most else None
     except (ProtocolError, MemoryError):  # what memory can't hold as text is too long in any case
-        return False
+        return None
 
 
 def result(status, command_id, crc, final=True, detail=b"", do=None):
@@ -207,11 +231,21 @@ def result(status, command_id, crc, final=True, detail=b"", do=None):
     return encode(message)[:-1] + detail + b"}"
 
 
-def value_detail(value):
-    """A handler's value as a piece of a result."""
-    return b"" if value is None else b',"value":' + encode(value)
+def value_detail(value, most=VALUE_LIMIT):
+    """A handler's value as a piece of a result; None where it is no plain JSON of at most so many bytes."""
+    data = b"" if value is None else encode_within(value, most)
+    return b',"value":' + data if data else data
 
 
 def why_detail(reason):
     """A reason as a piece of a result."""
     return b',"why":' + encode(reason[:TEXT_LIMIT])
+
+
+def listed(head, entries):
+    """A list of entries that are JSON already, in pieces; `head` is what stands before the first, up to its bracket."""
+    pieces = [head]
+    for entry in entries:
+        pieces += (entry, b",")
+    pieces[-1] = b"]" if head == b"[" else b"]}"
+    return pieces

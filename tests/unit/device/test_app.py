@@ -1,18 +1,19 @@
 """What an app declares: checked at once, sendable, and its hash changes exactly when a declaration does."""
 
-from desk import reason
+from desk import Port, reason
 
-from dormouse import catalogue, payloads, protocol
-from dormouse.catalogue import command, telemetry
+from dormouse import app, codec, protocol
+from dormouse.app import Context, Overrun, command, telemetry
+from dormouse.builtins import Builtins
 from dormouse.errors import ConfigError
-from dormouse.standard import Standard
+from dormouse.log import Log
 
 
 def declare(*args, **more):
     """Declare one command and forget all others. Returns its handler."""
-    catalogue.clear()
+    app.clear()
     command(*args, **more)(None)
-    return catalogue.commands[args[0]]
+    return app.commands[args[0]]
 
 
 def refused(*args, **more):
@@ -21,23 +22,23 @@ def refused(*args, **more):
 
 def digest(*args, **more):
     declare(*args, **more)
-    return catalogue.catalogue_hash()
+    return app.catalogue_hash()
 
 
 def test_a_declaration_leaves_the_function_as_it_is():
     """An app may call its own commands."""
-    catalogue.clear()
+    app.clear()
 
     def water(wake, s):
         return s
 
     assert command("water", limit=60, s=int)(water) is water
     assert telemetry(every=300)(water) is water
-    handler = catalogue.commands["water"]
+    handler = app.commands["water"]
     assert (handler.function, handler.limit, handler.repeatable, handler.spec) == (water, 60, False, {"s": "int"})
-    assert catalogue.readings == {"water": (water, 300)}
-    catalogue.clear()
-    assert (catalogue.commands, catalogue.readings) == ({}, {})
+    assert app.readings == {"water": (water, 300)}
+    app.clear()
+    assert (app.commands, app.readings) == ({}, {})
 
 
 def test_types_and_defaults_become_a_plain_spec():
@@ -80,7 +81,7 @@ def test_a_name_is_1_to_32_characters_declared_once():
         assert refused(name)
     declare("x")
     assert reason(ConfigError, command, "x")
-    assert list(catalogue.commands) == ["x"]
+    assert list(app.commands) == ["x"]
 
 
 def test_a_limit_is_a_number_of_seconds_that_a_wake_can_have():
@@ -94,19 +95,19 @@ def test_a_limit_is_a_number_of_seconds_that_a_wake_can_have():
 
 def test_the_catalogue_is_plain_and_sorted():
     """The order of declaration, and of a dict, is nobody's business."""
-    catalogue.clear()
+    app.clear()
     command("b", limit=60, s=int)(None)
     command("a", repeatable=True, z=(int, 1), y=str)(None)
-    assert catalogue.catalogue() == [
+    assert app.catalogue() == [
         ["a", [["y", "str"], ["z", ["int", 1]]], 5, True],
         ["b", [["s", "int"]], 60, False],
     ]
-    assert payloads.encode(catalogue.catalogue())
-    both = catalogue.catalogue_hash()
-    catalogue.clear()
+    assert codec.encode(app.catalogue())
+    both = app.catalogue_hash()
+    app.clear()
     command("a", y=str, z=(int, 1), repeatable=1)(None)
     command("b", s=int, limit=60)(len)
-    assert catalogue.catalogue_hash() == both
+    assert app.catalogue_hash() == both
 
 
 def test_the_hash_changes_with_each_part_of_a_declaration():
@@ -127,12 +128,107 @@ def test_the_hash_changes_with_each_part_of_a_declaration():
     assert len(set(hashes)) == len(hashes)
     assert all(len(h) == 8 for h in hashes)
     assert digest("x", a=int, b=int) == hashes[-1]
-    catalogue.clear()
-    assert catalogue.catalogue_hash() not in hashes
+    app.clear()
+    assert app.catalogue_hash() not in hashes
 
 
 def test_a_built_in_name_is_refused_and_each_has_its_handler():
     """Else the app's command would be shadowed in silence."""
     for name in protocol.STANDARD:
         assert name in reason(ConfigError, command, name)
-    assert sorted(Standard(None, None).handlers) == sorted(protocol.STANDARD)
+        assert Builtins(None, {}, None, Log(None), None, None, None).find(name).function.__name__ == name
+    assert set(protocol.standard_specs()) < set(protocol.STANDARD)
+
+
+def begin(limit=None):
+    port = Port()
+    port.now = 12345
+    wake = Context(port, {"id": "dev1", "watchdog": 30}, None)
+    if limit is not None:
+        wake.start(limit)
+    return port, wake
+
+
+def overruns(wake, seconds):
+    try:
+        wake.hold(seconds)
+    except Overrun:
+        return True
+    return False
+
+
+def test_hold_waits_as_long_as_it_is_told_and_feeds_the_watchdog():
+    """A watchdog of a Pico bites after 8 s; a valve may be open for a minute."""
+    port, wake = begin(60)
+    wake.hold(30)
+    assert port.now == 12345 + 30000
+    assert port.fed >= 300
+    wake.hold(0.25)
+    assert port.now == 12345 + 30250
+    assert wake.stop() is False
+
+
+def test_hold_ends_at_the_handlers_limit():
+    """And not at the end of what was asked for."""
+    port, wake = begin(5)
+    assert overruns(wake, 6)
+    assert 5000 <= port.now - 12345 <= 5100
+
+
+def test_hold_may_use_all_of_the_limit():
+    """A handler of `limit=60` holds for 60 s."""
+    _, wake = begin(60)
+    assert not overruns(wake, 60)
+    assert wake.stop() is False
+
+
+def test_many_short_holds_count_together():
+    """The limit is the handler's and not the call's."""
+    port, wake = begin(5)
+    held = 0
+    while not overruns(wake, 1):
+        held += 1
+    assert held == 5
+    assert port.now - 12345 == 5000
+
+
+def test_a_handler_that_waits_by_itself_is_found_out_when_it_returns():
+    """It can't be stopped, but its result tells."""
+    port, wake = begin(5)
+    port.now += 5001
+    assert wake.stop() is True
+    port, wake = begin(5)
+    port.now += 5000
+    assert wake.stop() is False
+
+
+def test_outside_a_handler_there_is_no_limit():
+    """A reading may wait for its sensor; the limit of a handler that ended must not hold on."""
+    port, wake = begin(1)
+    wake.stop()
+    wake.hold(3)
+    assert port.now == 12345 + 3000
+
+
+def test_holding_for_nothing_or_less_returns_at_once():
+    """An argument from outside may be anything."""
+    for seconds in (0, -1, -1e9, 0.0001):
+        port, wake = begin(5)
+        assert not overruns(wake, seconds)
+        assert port.now == 12345
+        assert port.fed == 1
+
+
+def test_a_fraction_of_a_second_is_a_limit_too():
+    """`limit=0.5`."""
+    port, wake = begin(0.5)
+    assert overruns(wake, 1)
+    assert 500 <= port.now - 12345 <= 600
+
+
+def test_battery_time_and_configuration_are_the_devices_own():
+    """None is an honest answer."""
+    port, wake = begin()
+    assert (wake.battery(), wake.time(), wake.config) == (3.7, None, {"id": "dev1", "watchdog": 30})
+    port.unix = 1795000000
+    assert wake.time() == 1795000000

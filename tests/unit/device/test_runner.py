@@ -5,10 +5,9 @@ from binascii import crc32
 
 from desk import Desk, Port, payload
 
-from dormouse.catalogue import Handler
+from dormouse.app import Context, Handler
 from dormouse.errors import LinkError, StorageError
-from dormouse.wake import Wake
-from dormouse.work import Work
+from dormouse.runner import Runner
 
 CAP = 600000
 
@@ -31,8 +30,8 @@ class Bench:
     def begin(self):
         """What a new wake makes."""
         inbox = self.desk.inbox
-        self.work = Work(self.port, inbox, self.answers.append, self._log, self.port.now + CAP, 580)
-        self.wake = Wake(self.port, {"watchdog": 30}, self._log)
+        self.work = Runner(self.port, inbox, self.answers.append, self._log, self.port.now + CAP, 580)
+        self.wake = Context(self.port, {"watchdog": 30}, self._log)
 
     def _note(self, wake, **args):
         self.ran.append(args)
@@ -216,8 +215,10 @@ def test_a_command_that_the_app_no_longer_knows_is_rejected():
     bench = Bench()
     bench.desk.offer(payload(1))
     bench.desk.offer(payload(2, "takes", more=',"args":{"n":5}'))
+    bench.desk.reboot()
     bench.desk.handlers["takes"] = Handler(None, 5, False, {"n": "str"})
     del bench.desk.handlers["once"]
+    bench.begin()
     bench.act()
     assert bench.said(1)[0] == "rejected"
     assert bench.said(2) == ("rejected", {"why": "argument n is not of type str"})
@@ -230,8 +231,8 @@ def test_a_started_command_that_the_app_no_longer_takes_is_interrupted():
     bench.desk.offer(payload(2, "again"))
     bench.desk.inbox.commit()
     bench.desk.inbox.start(0, 1)
-    bench.desk.boot()
     bench.desk.handlers["again"] = Handler(None, 5, True, {"n": "int"})
+    bench.desk.boot()
     bench.begin()
     bench.act()
     assert (bench.said(1)[0], bench.said(2)[0]) == ("interrupted", "rejected")
@@ -309,7 +310,7 @@ def test_values_that_wait_for_their_puback_stop_the_work():
         w = bench.desk.window()
         for number in list(w.owed()):
             w.told(number)
-            w.confirmed(number)
+            w.confirmed(number, number)
         assert bench.act() is True
         assert len(bench.desk.waiting()) < left
         left = len(bench.desk.waiting())

@@ -4,12 +4,12 @@ import json
 
 from desk import Dice, reason
 
-from dormouse import payloads, protocol
+from dormouse import codec, protocol
 from dormouse.errors import ConfigError, ProtocolError
 
 
 def parsed(data):
-    command = payloads.Command(7)
+    command = codec.Command(7)
     command.parse(data)
     return command
 
@@ -36,7 +36,7 @@ def test_an_id_of_another_type_is_refused_and_not_a_crash():
 def test_the_id_is_taken_before_anything_else_is_refused():
     """A refusal with an id settles the command at its sender; one without can't."""
     for rest in (b'"do":5', b'"do":"x","args":3', b'"do":"x","exp":"soon"', b'"void":"gone"', b'"u":1'):
-        command = payloads.Command(0)
+        command = codec.Command(0)
         assert reason(ProtocolError, command.parse, b'{"id":"a-b.3",' + rest + b"}")
         assert (command.id, command.state, command.ledger, command.number) == ("a-b.3", "a", "b", 3)
 
@@ -46,9 +46,9 @@ def test_the_id_is_taken_before_anything_else_is_refused():
 
 def test_a_legible_id_is_believed_as_the_first_key_only():
     """Anywhere else it could stand in somebody's text, and a command of another would be settled by it."""
-    assert payloads.legible_id(b'{"id":"a-b.7","do":') == "a-b.7"
-    assert payloads.legible_id(b' \n{ "id" : "a-b.7" garbage') == "a-b.7"
-    assert payloads.legible_id(bytearray(b'{"id":"a-b.7"')) == "a-b.7"
+    assert codec.legible_id(b'{"id":"a-b.7","do":') == "a-b.7"
+    assert codec.legible_id(b' \n{ "id" : "a-b.7" garbage') == "a-b.7"
+    assert codec.legible_id(bytearray(b'{"id":"a-b.7"')) == "a-b.7"
     for data in (
         b'{"do":"x","id":"a-b.7"}',
         b'{"x":{"id":"a-b.7"}}',
@@ -67,13 +67,13 @@ def test_a_legible_id_is_believed_as_the_first_key_only():
         b'""""',
         b"\xff" * 64,
     ):
-        assert payloads.legible_id(data) is None, data
+        assert codec.legible_id(data) is None, data
 
 
 def test_a_legible_id_stands_in_the_first_64_bytes():
     """So much of an oversized payload is kept for certain."""
-    assert payloads.legible_id(b'{"id":' + b" " * 50 + b'"a-b.7"}') == "a-b.7"
-    assert payloads.legible_id(b'{"id":' + b" " * 60 + b'"a-b.7"}') is None
+    assert codec.legible_id(b'{"id":' + b" " * 50 + b'"a-b.7"}') == "a-b.7"
+    assert codec.legible_id(b'{"id":' + b" " * 60 + b'"a-b.7"}') is None
 
 
 # ---- parsing
@@ -82,9 +82,8 @@ def test_a_legible_id_stands_in_the_first_64_bytes():
 def test_a_whole_command_is_taken_in():
     """The example of docs/design.md."""
     c = parsed(b'{"id":"7f3a-k9fe.17","u":"q4mz7c","do":"water","args":{"s":30},"exp":1795000000}')
-    assert (c.id, c.name, c.do, c.args, c.exp, c.void, c.crc) == (
+    assert (c.id, c.do, c.args, c.exp, c.void, c.crc) == (
         "7f3a-k9fe.17",
-        "q4mz7c",
         "water",
         {"s": 30},
         1795000000,
@@ -289,7 +288,7 @@ def test_no_bytes_whatever_do_anything_but_parse_or_be_refused():
         data = b"".join(dice.pick(pieces) for _ in range(dice.below(14)))
         refused(data)
         refused(b'{"do":"x","args":' + data + b"}")
-        payloads.legible_id(b'{"id"' + data)
+        codec.legible_id(b'{"id"' + data)
 
 
 # ---- arguments
@@ -300,50 +299,48 @@ def test_arguments_are_of_their_types():
     good = {"int": 5, "float": 1.5, "str": "x", "bool": True, "list": [1], "dict": {"a": 1}}
     for kind in good:
         for other in good:
-            why = reason(ProtocolError, payloads.check_args, {"a": kind}, {"a": good[other]})
+            why = reason(ProtocolError, codec.check_args, {"a": kind}, {"a": good[other]})
             fits = kind == other or (kind == "float" and other == "int")
             assert (why is None) == fits, (kind, other)
             assert fits or why == "argument a is not of type " + kind
-        assert reason(ProtocolError, payloads.check_args, {"a": kind}, {"a": None})
+        assert reason(ProtocolError, codec.check_args, {"a": kind}, {"a": None})
 
 
 def test_true_is_no_number():
     """bool is an int in Python; a valve told to open for `true` seconds is a mistake."""
     for kind in ("int", "float"):
-        assert (
-            reason(ProtocolError, payloads.check_args, {"s": kind}, {"s": True}) == "argument s is not of type " + kind
-        )
+        assert reason(ProtocolError, codec.check_args, {"s": kind}, {"s": True}) == "argument s is not of type " + kind
 
 
 def test_a_default_stands_in_for_what_is_left_out_only():
     """And a given value, even an empty one, beats it."""
     spec = {"s": "int", "n": ["int", 3], "t": ["str", None]}
-    assert payloads.check_args(spec, {"s": 1}) == {"s": 1, "n": 3, "t": None}
-    assert payloads.check_args(spec, {"s": 1, "n": 0, "t": ""}) == {"s": 1, "n": 0, "t": ""}
-    assert reason(ProtocolError, payloads.check_args, spec, {"n": 1}) == "argument s is missing"
-    assert reason(ProtocolError, payloads.check_args, spec, {"s": 1, "n": "3"}) == "argument n is not of type int"
+    assert codec.check_args(spec, {"s": 1}) == {"s": 1, "n": 3, "t": None}
+    assert codec.check_args(spec, {"s": 1, "n": 0, "t": ""}) == {"s": 1, "n": 0, "t": ""}
+    assert reason(ProtocolError, codec.check_args, spec, {"n": 1}) == "argument s is missing"
+    assert reason(ProtocolError, codec.check_args, spec, {"s": 1, "n": "3"}) == "argument n is not of type int"
     assert spec == {"s": "int", "n": ["int", 3], "t": ["str", None]}
 
 
 def test_an_unknown_argument_is_refused_by_name():
     """A misspelt argument must not be dropped in silence."""
-    assert reason(ProtocolError, payloads.check_args, {}, {"limit": 1}) == "unknown argument limit"
-    assert len(reason(ProtocolError, payloads.check_args, {}, {"x" * 500: 1})) < 60
+    assert reason(ProtocolError, codec.check_args, {}, {"limit": 1}) == "unknown argument limit"
+    assert len(reason(ProtocolError, codec.check_args, {}, {"x" * 500: 1})) < 60
 
 
 def test_a_key_that_is_no_string_is_an_unknown_argument():
     """MicroPython's JSON takes {1:2} and {null:1}: such a payload must be refused, or it would end every wake."""
     for key in (1, None, True, 1.5):
-        assert reason(ProtocolError, payloads.check_args, {"a": "int"}, {key: 2}).startswith("unknown argument")
+        assert reason(ProtocolError, codec.check_args, {"a": "int"}, {key: 2}).startswith("unknown argument")
 
 
 def test_a_declared_type_has_a_name_or_is_refused():
     """The catalogue names types; a type that JSON has not is no argument's."""
     for kind in (int, float, str, bool, list, dict):
-        assert payloads.type_name(kind) == kind.__name__
+        assert codec.type_name(kind) == kind.__name__
     others: list = [bytes, tuple, None, "int", object]
     for kind in others:
-        assert reason(ConfigError, payloads.type_name, kind)
+        assert reason(ConfigError, codec.type_name, kind)
 
 
 # ---- encoding
@@ -351,9 +348,9 @@ def test_a_declared_type_has_a_name_or_is_refused():
 
 def test_a_message_is_compact_json_in_utf8():
     """Both interpreters write the same bytes, and MicroPython can read them."""
-    assert payloads.encode({"a": [1, None, True, "é"]}) == b'{"a":[1,null,true,"\xc3\xa9"]}'
-    assert payloads.encode("\U0001f600") == b'"\xf0\x9f\x98\x80"'
-    assert json.loads(payloads.encode({"a": '"\\\n\x01', "b": -1.5, "c": (1, 2)})) == {
+    assert codec.encode({"a": [1, None, True, "é"]}) == b'{"a":[1,null,true,"\xc3\xa9"]}'
+    assert codec.encode("\U0001f600") == b'"\xf0\x9f\x98\x80"'
+    assert json.loads(codec.encode({"a": '"\\\n\x01', "b": -1.5, "c": (1, 2)})) == {
         "a": '"\\\n\x01',
         "b": -1.5,
         "c": [1, 2],
@@ -377,9 +374,9 @@ def test_what_json_cannot_say_is_refused():
         int,
         [[b""]],
     ):
-        assert reason(ProtocolError, payloads.encode, value) == "not expressible as JSON", value
-        assert reason(ProtocolError, payloads.encode, {"a": [value]})
-        assert not payloads.fits(value)
+        assert reason(ProtocolError, codec.encode, value) == "not expressible as JSON", value
+        assert reason(ProtocolError, codec.encode, {"a": [value]})
+        assert codec.encode_within(value) is None
 
 
 def test_what_is_deeper_than_eight_levels_or_endless_is_refused():
@@ -387,26 +384,26 @@ def test_what_is_deeper_than_eight_levels_or_endless_is_refused():
     deep: list = []
     for _ in range(7):
         deep = [deep]
-    assert payloads.encode(deep) == b"[[[[[[[[]]]]]]]]"
-    assert reason(ProtocolError, payloads.encode, [deep])
+    assert codec.encode(deep) == b"[[[[[[[[]]]]]]]]"
+    assert reason(ProtocolError, codec.encode, [deep])
     loop: list = []
     loop.append(loop)
-    assert reason(ProtocolError, payloads.encode, loop)
+    assert reason(ProtocolError, codec.encode, loop)
 
 
 def test_an_integer_of_thousands_of_digits_does_not_fit():
     """CPython refuses to print it with a ValueError, which nobody expects of a value."""
-    assert not payloads.fits(10**5000)
-    assert not payloads.fits({"n": [10**5000]})
+    assert codec.encode_within(10**5000) is None
+    assert codec.encode_within({"n": [10**5000]}) is None
 
 
 def test_a_value_fits_up_to_its_limit_in_bytes():
     """Bytes on the wire count, not characters."""
-    assert payloads.fits("x" * 510)
-    assert not payloads.fits("x" * 511)
-    assert not payloads.fits("é" * 300)
-    assert payloads.fits([1, 2], 5)
-    assert not payloads.fits([1, 2], 4)
+    assert codec.encode_within("x" * 510)
+    assert codec.encode_within("x" * 511) is None
+    assert codec.encode_within("é" * 300) is None
+    assert codec.encode_within([1, 2], 5)
+    assert codec.encode_within([1, 2], 4) is None
 
 
 # ---- results
@@ -415,30 +412,30 @@ def test_a_value_fits_up_to_its_limit_in_bytes():
 def test_a_result_says_what_it_answers():
     """By id; without one, by the command's name; `final` stands there only where it is false."""
     read = json.loads
-    assert read(payloads.result("succeeded", "a-b.1", 9, True, payloads.value_detail({"v": 1}), "x")) == {
+    assert read(codec.result("succeeded", "a-b.1", 9, True, codec.value_detail({"v": 1}), "x")) == {
         "status": "succeeded",
         "crc": 9,
         "id": "a-b.1",
         "value": {"v": 1},
     }
-    assert read(payloads.result("failed", None, 9, True, payloads.why_detail("so"), "x")) == {
+    assert read(codec.result("failed", None, 9, True, codec.why_detail("so"), "x")) == {
         "status": "failed",
         "crc": 9,
         "do": "x",
         "why": "so",
     }
-    assert read(payloads.result("running", "a-b.1", 0, False)) == {
+    assert read(codec.result("running", "a-b.1", 0, False)) == {
         "status": "running",
         "crc": 0,
         "id": "a-b.1",
         "final": False,
     }
-    assert read(payloads.result("rejected", None, 4294967295)) == {"status": "rejected", "crc": 4294967295}
-    assert payloads.value_detail(None) == b""
+    assert read(codec.result("rejected", None, 4294967295)) == {"status": "rejected", "crc": 4294967295}
+    assert codec.value_detail(None) == b""
 
 
 def test_a_result_is_small_whatever_it_answers():
     """What a stranger sent must not come back in full: 64 answers may be held at once."""
-    entry = payloads.result("rejected", None, 1, True, payloads.why_detail("\x01" * 2000), "\x01" * 2000)
+    entry = codec.result("rejected", None, 1, True, codec.why_detail("\x01" * 2000), "\x01" * 2000)
     assert len(entry) < protocol.BATCH
     assert len(json.loads(entry)["why"]) == protocol.TEXT_LIMIT

@@ -1,16 +1,18 @@
-"""What the app declares: its commands with the types of their arguments, its readings, its safe state.
+"""What the app declares, its commands with the types of their arguments and its readings, and what its handlers get.
 
 Must stay true: declaring touches no hardware; the catalogue is a plain value that `describe` can send, and its
-hash changes exactly when a name, a type, a default, a limit or `repeatable` does.
+hash changes exactly when a name, a type, a default, a limit or `repeatable` does. A handler waits through `hold` only,
+which feeds the watchdog and ends it at its limit; nothing here reaches into the session or the journal.
 """
 
 import json
 from binascii import crc32
 
+from dormouse.codec import check_args, encode_within, type_name
 from dormouse.errors import ConfigError, ProtocolError
-from dormouse.payloads import check_args, fits, type_name
 from dormouse.protocol import STANDARD, VALUE_LIMIT
 
+_STEP = 100  # ms between two feedings of the watchdog
 _LONGEST = 3600  # s; the longest limit, and the longest wake
 commands = {}  # name -> Handler
 readings = {}  # name -> (function, seconds between two readings)
@@ -58,7 +60,7 @@ def _default(kind, value):
             check_args({"default": type_name(kind)}, {"default": value})
     except ProtocolError as e:
         raise ConfigError(e.reason)
-    if not fits(value):
+    if encode_within(value) is None:
         raise ConfigError("a default is JSON of at most %d bytes" % VALUE_LIMIT)
     return value
 
@@ -92,3 +94,48 @@ def clear():
     """Forget all declarations: a process that loads another app starts here."""
     commands.clear()
     readings.clear()
+
+
+class Overrun(Exception):
+    """A handler went past its declared limit."""
+
+
+class Context:
+    """What a handler and a reading get to see of the wake they run in. `config`: the device's configuration, a dict."""
+
+    def __init__(self, port, config, log):
+        self._port = port
+        self._end = None  # port.ms() at which the running handler's limit is reached
+        self.config = config
+        self.log = log  # log(event, **fields): one line to the console
+
+    def start(self, limit):
+        """A handler begins that may take `limit` seconds; the agent calls this."""
+        self._end = self._port.ms() + int(limit * 1000)
+        self._port.arm(int((limit + self.config["watchdog"]) * 1000))
+
+    def stop(self):
+        """The handler has returned. True where it went past its limit."""
+        end, self._end = self._end, None
+        self._port.arm(int(self.config["watchdog"] * 1000))
+        return self._port.ms() > end
+
+    def hold(self, seconds):
+        """Wait `seconds` (float). Raises Overrun when the command's limit comes first."""
+        end = self._port.ms() + int(seconds * 1000)
+        while True:
+            now = self._port.ms()
+            if self._end is not None and now >= self._end and end > self._end:
+                raise Overrun("limit")
+            self._port.feed()
+            if now >= end:
+                return
+            self._port.pause(min(_STEP, end - now))
+
+    def battery(self):
+        """Volts as a float, read before the radio started, or None where the board can't tell."""
+        return self._port.battery()
+
+    def time(self):
+        """Unix seconds as an int, or None while the clock is not known."""
+        return self._port.time()

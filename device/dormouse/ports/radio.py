@@ -10,7 +10,6 @@ from binascii import crc32
 import network
 
 from dormouse.errors import ConfigError, LinkError
-from dormouse.ports.board import address, text
 
 _FAST = 5000  # ms for joining with what is known: then it is wrong
 _SLOW = 15000  # ms for one try without
@@ -31,7 +30,7 @@ def join(board, config, secrets, deadline):
     if any(board.bssid):
         again = board.leased and 0 <= int(time.time()) - board.leased < _LEASE
         if again:
-            wlan.ifconfig(tuple([text(board.lan[i : i + 4]) for i in (0, 4, 8, 12)]))
+            wlan.ifconfig(tuple([board.dotted(board.lan[i : i + 4]) for i in (0, 4, 8, 12)]))
         if _connect(board, ssid, key, min(deadline, board.ms() + _FAST)) is None:
             return None if again else _lease(board)
         board.off()
@@ -60,7 +59,7 @@ def join(board, config, secrets, deadline):
         raise LinkError("wrong Wi-Fi password", "password")
     if board.associated(status):
         raise LinkError("no address from the network", "address")
-    raise LinkError("the access point does not let us in (status %d)" % status, "join")
+    raise LinkError("Wi-Fi association failed (status %d)" % status, "join")
 
 
 def _connect(board, ssid, key, until):
@@ -83,5 +82,5 @@ def _connect(board, ssid, key, until):
 
 def _lease(board):
     """Remember the address that the network has given."""
-    board.lan = b"".join([address(part) for part in board.wlan.ifconfig()])
+    board.lan = b"".join([board.packed(part) for part in board.wlan.ifconfig()])
     board.leased = int(time.time()) or 1  # 0: none

@@ -13,9 +13,9 @@ from struct import unpack
 
 import machine
 
-_PROMPT = "state/prompt"  # b"0": Ctrl-C asked for the prompt; b"1": somebody has had it
-_TRIES = "state/tries"  # one byte: boots in a row in which the agent could not even start
-_SLEEP = "state/sleep"  # Pico W: the sleep that this boot begins with, a mark of <II: ms, and time.time() before it
+_PROMPT = "prompt"  # b"0": Ctrl-C asked for the prompt; b"1": somebody has had it
+_TRIES = "tries"  # one byte: boots in a row in which the agent could not even start
+_SLEEP = "sleep"  # Pico W: the sleep that this boot begins with, a mark of <II: ms, and time.time() before it
 _WINDOW = 3  # s, after power-on and reset
 _MAINTENANCE = 600  # s, after Ctrl-C or with the hold pin
 _RETRIES = 4
@@ -58,10 +58,11 @@ def _before():
 def _agent(app, cause):
     """Run the agent. What it can't catch itself: Ctrl-C, and that it can't be loaded or made."""
     try:
-        from dormouse.agent import find_port
-        from dormouse.agent import run as wake
+        from dormouse.agent import Agent
 
-        wake(app, find_port(cause))
+        name = "dormouse.ports." + sys.platform
+        __import__(name)
+        Agent(sys.modules[name].Port(cause, _well)).run(app)
     except (Exception, SystemExit) as e:
         sys.print_exception(e)
         count = (_read(_TRIES) or b"\0")[0] + 1
@@ -72,7 +73,7 @@ def _agent(app, cause):
         machine.reset()
 
 
-def well():
+def _well():
     """The agent has come as far as sleep: forget earlier failures to start."""
     _take(_TRIES)
 
@@ -158,32 +159,32 @@ def _sleep(nap):
     return cause
 
 
-def _read(path):
+def _read(name):
     try:
-        with open(path, "rb") as file:
+        with open("state/" + name, "rb") as file:
             return file.read(16)
     except OSError:
         return None
 
 
-def _take(path):
+def _take(name):
     """The file's content, and the file is gone; None where there is none."""
-    data = _read(path)
+    data = _read(name)
     if data is not None:
         try:
-            os.remove(path)
+            os.remove("state/" + name)
         except OSError:
             pass  # broken flash: found again at the next boot, which does what it says once more
     return data
 
 
-def _write(path, data):
+def _write(name, data):
     try:
         os.mkdir("state")
     except OSError:
         pass  # it is there
     try:
-        with open(path, "wb") as file:
+        with open("state/" + name, "wb") as file:
             file.write(data)
         return True
     except OSError:

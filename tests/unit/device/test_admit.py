@@ -5,7 +5,7 @@ from binascii import crc32
 
 from desk import STATE, Desk, payload, tombstone
 
-from dormouse.catalogue import Handler
+from dormouse.app import Handler
 
 FORGET = ',"args":{"ledger":"%s"}'
 
@@ -75,7 +75,7 @@ def test_a_second_delivery_of_an_open_command_is_silent():
             assert desk.offer(data, retain) == []
     desk.reboot()
     assert (desk.waiting(), desk.window().crc(1)) == ([("l", 1)], crc32(first))
-    assert desk.inbox.head()[2] == first
+    assert list(desk.inbox._accepted()) == [(0, 1, first)]
 
 
 def test_a_duplicate_of_a_done_command_gets_its_status_its_value_and_the_first_crc():

@@ -6,48 +6,35 @@ before anything else, so that what was seen once never runs again, whatever the 
 
 from binascii import crc32
 
-from dormouse import payloads, protocol
+from dormouse import codec, protocol
 from dormouse.errors import ProtocolError
-from dormouse.windows import LEDGERS, OPEN, STALE, status_of
-
-FORGET = "forget_ledger"
+from dormouse.window import LEDGERS, OPEN, STALE
 
 
-class Intake:
-    """`answer(entry)` takes a result that no window owes: a refusal, a duplicate's status, one without an id."""
+class Admission:
+    """`refuse(entry)` takes a result that no window owes."""
 
-    def __init__(self, inbox, payload_limit, answer, log):
+    def __init__(self, inbox, payload_limit, refuse, log):
         self.inbox = inbox
         self.payload_limit = payload_limit
-        self.answer = answer
+        self.refuse = refuse
         self.log = log
         self.signer = None  # with one, nothing counts that it has not signed
         self.taken = 0  # payloads that came in in this wake
         self.refused = 0  # … of them, without a right signature
 
     def offer(self, is_command, payload, size, retain, crc):
-        """One message as it came. `payload` is its first bytes where `size` is above the limit; `crc` is of all."""
+        """One message as it came. `payload` is cut where `size` is above the limit; `crc` is then of all."""
         self.taken += 1
+        whole = size == len(payload)
         if self.signer:
-            payload = self.signer.check(protocol.CMD, payload) if is_command and size == len(payload) else None
+            payload = self.signer.check(protocol.CMD, payload) if is_command and whole else None
             # an answer would settle the command whose id somebody else has used; one without an id could be replayed
-            if payload is None or payloads.legible_id(payload) is None:
+            if payload is None or codec.legible_id(payload) is None:
                 self.refused += 1
                 return self.log("refused")
-            crc = crc32(payload)  # as its sender reckons: the signature is not the command
-        command, why = self._read(is_command, payload, size, retain, crc)
-        if command.id is None:
-            if why is None:
-                self.inbox.accept(None, 0, payload)
-                self.log("command", do=command.do)
-            else:
-                self._refuse(command, protocol.REJECTED, why)
-            return
-        self._judge(command, payload, why)
-
-    def _read(self, is_command, payload, size, retain, crc):
-        """(command, why it is rejected or None); the command has its id wherever that is legible."""
-        command = payloads.Command(crc)
+        command = codec.Command(crc32(payload) if whole else crc)  # as its sender reckons: without the signature
+        head = why = None
         try:
             if not is_command:
                 raise ProtocolError("nothing listens to this topic")
@@ -55,19 +42,22 @@ class Intake:
                 raise ProtocolError("%d bytes, above the limit of %d" % (size, self.payload_limit))
             command.parse(payload)
             if retain and command.id is None:
-                raise ProtocolError("retained and without an id: it would run at every wake")
+                raise ProtocolError("retained and without an id")
             if command.void is None:
-                handler = self.inbox.find(command.do)
-                if handler is None:
-                    raise ProtocolError("unknown command %s" % command.do[:40])
-                payloads.check_args(handler.spec, command.args)
-            return command, None
+                head = command.head(self.inbox.find)
         except ProtocolError as e:
+            why = e.reason
             if command.id is None and is_command:
-                command.take_id(payloads.legible_id(payload))
-            return command, e.reason
+                command.take_id(codec.legible_id(payload))
+        if command.id is not None:
+            self._judge(command, payload, head, why)
+        elif why is not None:
+            self._refuse(command, protocol.REJECTED, why)
+        else:
+            self.inbox.accept(None, 0, payload, head)
+            self.log("command", do=command.do)
 
-    def _judge(self, command, payload, why):
+    def _judge(self, command, payload, head, why):
         inbox, number = self.inbox, command.number
         if command.state != inbox.state:
             return self._refuse(command, protocol.UNKNOWN, "for another state of this device")
@@ -83,15 +73,14 @@ class Intake:
             if command.void is not None:
                 self._void_open(command, w)
         elif code:
-            command.crc = w.crc(number)
-            self._answer(command, status_of(code), True, inbox.details.get(w.index, number))
+            w.owe(number)
         elif command.void is not None:
             inbox.seen(w, number, command.void, command.crc)
         elif why is not None:
             self.log("rejected", id=command.id, why=why)
-            inbox.seen(w, number, protocol.REJECTED, command.crc, payloads.why_detail(why))
+            inbox.seen(w, number, protocol.REJECTED, command.crc, codec.why_detail(why))
         else:
-            inbox.accept(w, number, payload)
+            inbox.accept(w, number, payload, head)
             self.log("command", id=command.id, do=command.do)
 
     def _window(self, command, why):
@@ -101,7 +90,7 @@ class Intake:
                 return w
         if len(inbox.windows) >= LEDGERS:
             # the owner's way out when four are taken: to forget one, from a ledger that was never seen
-            if command.do != FORGET or why is not None:
+            if command.do != protocol.FORGET or why is not None:
                 return None
             try:
                 inbox.forget(command.args.get("ledger"))
@@ -120,7 +109,7 @@ class Intake:
 
     def _refuse(self, command, status, why, final=True):
         self.log("rejected", id=command.id, why=why)
-        self._answer(command, status, final, payloads.why_detail(why))
+        self._answer(command, status, final, codec.why_detail(why))
 
     def _answer(self, command, status, final, detail=b""):
-        self.answer(payloads.result(status, command.id, command.crc, final, detail, command.do))
+        self.refuse(codec.result(status, command.id, command.crc, final, detail, command.do))

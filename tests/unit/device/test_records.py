@@ -3,12 +3,12 @@
 from runner import folder
 
 from dormouse.ports.storage import Storage
-from dormouse.ring import LOCAL, UNIX, Ring
+from dormouse.records import LOCAL, UNIX, Telemetry
 
 
 def fresh():
     storage = Storage(folder())
-    return storage, Ring(storage)
+    return storage, Telemetry(storage, 0)
 
 
 def add(ring, count, size=20):
@@ -58,7 +58,7 @@ def test_a_record_is_on_flash_when_it_is_stored():
     storage, ring = fresh()
     for n in range(1, 20):
         add(ring, 1)
-        assert read(Ring(storage)) == list(range(1, n + 1))
+        assert read(Telemetry(storage, 0)) == list(range(1, n + 1))
 
 
 def test_numbers_go_on_over_reboots():
@@ -67,7 +67,7 @@ def test_numbers_go_on_over_reboots():
     for boot in range(1, 25):
         add(ring, boot % 4, 300)
         last = ring.last
-        ring = Ring(storage)
+        ring = Telemetry(storage, 0)
         assert ring.last == last
     assert read(ring) == list(range(1, 37))
 
@@ -79,7 +79,7 @@ def test_full_files_are_followed_by_new_ones():
     assert len(sizes(storage)) == 5
     assert max(sizes(storage).values()) <= 4096
     assert read(ring) == list(range(1, 61))
-    assert read(Ring(storage)) == list(range(1, 61))
+    assert read(Telemetry(storage, 0)) == list(range(1, 61))
 
 
 def test_the_oldest_go_when_the_space_is_needed_and_the_rest_stays_contiguous():
@@ -89,7 +89,7 @@ def test_the_oldest_go_when_the_space_is_needed_and_the_rest_stays_contiguous():
         add(ring, 7, 450)
         oldest = ring.oldest()
         assert read(ring) == list(range(oldest, ring.last + 1))
-        again = Ring(storage)
+        again = Telemetry(storage, 0)
         assert (again.oldest(), again.last) == (oldest, ring.last)
         assert len(sizes(storage)) <= 8
         assert sum(sizes(storage).values()) <= 8 * 4096
@@ -116,7 +116,7 @@ def test_reading_while_more_is_stored_disturbs_neither():
     add(ring, 3, 300)
     seen += [entry[0] for entry in reader]
     assert seen[:25] == list(range(1, 26))
-    assert read(Ring(storage)) == list(range(1, 29))
+    assert read(Telemetry(storage, 0)) == list(range(1, 29))
 
 
 def test_a_record_cut_in_the_middle_is_not_there_and_its_number_is_given_to_the_next():
@@ -126,11 +126,11 @@ def test_a_record_cut_in_the_middle_is_not_there_and_its_number_is_given_to_the_
         add(ring, 8, 300)  # the eighth moved the seventh out of the tail, and itself, in one append
         whole = storage.read("tel.1")
         storage.replace("tel.1", whole[:-cut])
-        ring = Ring(storage)
+        ring = Telemetry(storage, 0)
         assert ring.last == 7
         assert read(ring) == list(range(1, 8))
         add(ring, 2, 300)
-        assert read(Ring(storage)) == list(range(1, 10))
+        assert read(Telemetry(storage, 0)) == list(range(1, 10))
 
 
 def test_a_new_file_without_a_record_does_not_start_the_numbers_again():
@@ -139,10 +139,10 @@ def test_a_new_file_without_a_record_does_not_start_the_numbers_again():
     add(ring, 13, 300)
     last = ring.last
     ring._next_part()
-    ring = Ring(storage)
+    ring = Telemetry(storage, 0)
     assert ring.last == last
     add(ring, 1)
-    assert read(Ring(storage)) == list(range(1, last + 2))
+    assert read(Telemetry(storage, 0)) == list(range(1, last + 2))
 
 
 def test_a_file_of_another_name_is_left_alone():
@@ -151,5 +151,5 @@ def test_a_file_of_another_name_is_left_alone():
     for name in ("tel.x", "tel.", "tel.t0x", "telemetry", "tel"):
         storage.replace(name, b"?")
     add(ring, 3)
-    assert read(Ring(storage)) == [1, 2, 3]
+    assert read(Telemetry(storage, 0)) == [1, 2, 3]
     assert storage.read("tel.x") == b"?"

@@ -38,21 +38,25 @@ def boot(world, kind="esp32", agent=None):
     _, guard, _ = bench.boot(world, kind)
     causes: list = []
 
-    def start(app, cause):
-        causes.append(cause)
-        if agent:
-            agent()
+    class Agent:
+        def __init__(self, port):
+            causes.append(port)
+
+        def run(self, app):
+            if agent:
+                agent()
 
     fake = type("Module", (), {})()
-    fake.run, fake.find_port = start, lambda cause: cause
+    fake.Agent, fake.Port = Agent, lambda cause, on_healthy: cause
     before = sys.modules.get("dormouse.agent")
-    sys.modules["dormouse.agent"] = fake
+    sys.modules["dormouse.agent"] = sys.modules["dormouse.ports." + sys.platform] = fake
     try:
         guard.run("app")
         ended = "prompt"
     except bench.Reset:
         ended = "reset"
     finally:
+        del sys.modules["dormouse.ports." + sys.platform]
         if before is None:
             del sys.modules["dormouse.agent"]
         else:
@@ -145,7 +149,7 @@ def test_agent_that_does_not_start_is_tried_again_after_growing_pauses_and_then_
     """The count is on flash: a reset in between forgets nothing."""
 
     def fail():
-        raise ImportError("no module named 'dormouse.online'")
+        raise ImportError("no module named 'dormouse.connection'")
 
     world = bench.World()
     world.cause = DEEPSLEEP

@@ -1,12 +1,13 @@
-"""What is owed upward: each thing once over a connection, again over the next unless confirmed, in batches."""
+"""Results and telemetry on their way up: once over a connection, again over the next unless confirmed, in batches."""
 
 import json
 
 from desk import STATE, Desk, Dice, payload, reason
 
-from dormouse import payloads, protocol
+from dormouse import codec, protocol
 from dormouse.errors import ProtocolError
-from dormouse.outbox import Outbox
+from dormouse.records import LOCAL, UNIX, Telemetry
+from dormouse.results import Results
 
 
 class Session:
@@ -50,18 +51,53 @@ class Session:
         return found
 
 
+class Outbox:
+    """Results and telemetry, sent as a connection sends them."""
+
+    def __init__(self, desk, acked):
+        self.desk = desk
+        self.results = Results(desk.inbox)
+        self.telemetry = Telemetry(desk.storage, acked)
+        self.answer = self.results.refuse
+        self.resend = self.telemetry.resend
+
+    @property
+    def acked(self):
+        return self.telemetry.acked
+
+    @property
+    def full(self):
+        return self.results.full
+
+    def record(self, unix, now, values):
+        data = codec.encode(values)
+        return self.telemetry.add(LOCAL, now, data) if unix is None else self.telemetry.add(UNIX, unix, data)
+
+    def send(self, session):
+        while session.fits(protocol.BATCH):
+            if not self.results.send(session) and not self.telemetry.send(session, self.desk.inbox.state):
+                return
+
+    def pending(self):
+        return self.results.pending() or self.telemetry.pending()
+
+    def rewind(self):
+        self.results.rewind()
+        self.telemetry.rewind()
+
+
 def filled(count, size=60, acked=0):
     """A desk, and an outbox with so many records; the first `acked` are confirmed."""
     desk = Desk()
-    outbox = Outbox(desk.storage, 0)
+    outbox = Outbox(desk, 0)
     for n in range(1, count + 1):
         outbox.record(1000 + n, n, {"n": n, "x": "x" * size})
-    return desk, Outbox(desk.storage, acked)
+    return desk, Outbox(desk, acked)
 
 
 def sent(outbox, desk, room=1000):
     session = Session(room)
-    outbox.send(session, desk.inbox)
+    outbox.send(session)
     return session
 
 
@@ -80,7 +116,7 @@ def test_with_nothing_owed_nothing_is_sent():
     """A quiet wake costs no publish."""
     desk, outbox = filled(0)
     assert sent(outbox, desk).sent == []
-    assert not outbox.pending(desk.inbox)
+    assert not outbox.pending()
 
 
 def test_all_records_go_once_in_order_in_batches():
@@ -91,32 +127,32 @@ def test_all_records_go_once_in_order_in_batches():
     assert 5 <= len(session.sent) <= 8
     assert all(message["state"] == STATE for _, message, _ in session.sent)
     assert session.sent[0][1]["records"][0] == [1, 1001, {"n": 1, "x": "x" * 60}]
-    outbox.send(session, desk.inbox)
+    outbox.send(session)
     assert len(session.numbers()) == 60
-    assert not outbox.pending(desk.inbox)
+    assert not outbox.pending()
 
 
 def test_records_of_any_size_fill_batches_of_at_most_1_kib():
     """Session.publish above checks the size; none may be left out at a batch's edge."""
     desk = Desk()
-    outbox = Outbox(desk.storage, 0)
+    outbox = Outbox(desk, 0)
     dice = Dice(4)
     for n in range(60):
         outbox.record(None, n, {"x": "y" * dice.below(500)})
-    outbox.now = 100
+    outbox.telemetry.now = 100
     assert sent(outbox, desk).numbers() == list(range(1, 61))
 
 
 def test_a_small_flight_is_continued_by_the_next():
     """The first flight takes what fits, the rest follows after CONNACK, and nothing goes twice."""
-    desk, outbox = filled(60)
+    _, outbox = filled(60)
     session = Session(0)
     for room in (0, 1, 1, 3, 4, 20):
         session.room = room
-        outbox.send(session, desk.inbox)
+        outbox.send(session)
         assert len(session.sent) <= room
         assert session.numbers() == list(range(1, len(session.numbers()) + 1))
-        assert outbox.pending(desk.inbox) == (len(session.numbers()) < 60)
+        assert outbox.pending() == (len(session.numbers()) < 60)
     assert session.numbers() == list(range(1, 61))
 
 
@@ -124,8 +160,8 @@ def test_what_was_confirmed_in_an_earlier_wake_is_not_sent_again():
     """The state keeps the highest number."""
     desk, outbox = filled(40, acked=25)
     assert sent(outbox, desk).numbers() == list(range(26, 41))
-    assert sent(Outbox(desk.storage, 40), desk).numbers() == []
-    assert sent(Outbox(desk.storage, 4000), desk).numbers() == []
+    assert sent(Outbox(desk, 40), desk).numbers() == []
+    assert sent(Outbox(desk, 4000), desk).numbers() == []
 
 
 def test_acked_advances_over_what_is_contiguous_only():
@@ -151,13 +187,13 @@ def test_a_broken_connection_sends_again_what_follows_the_confirmed():
     session = sent(outbox, desk, 4)
     session.ack(0)
     confirmed = session.sent[0][1]["records"][-1][0]
-    outbox.rewind(desk.inbox)
-    assert outbox.pending(desk.inbox)
+    outbox.rewind()
+    assert outbox.pending()
     again = sent(outbox, desk)
     assert again.numbers() == list(range(confirmed + 1, 61))
     again.ack_all()
     assert outbox.acked == 60
-    outbox.rewind(desk.inbox)
+    outbox.rewind()
     assert sent(outbox, desk).sent == []
 
 
@@ -174,9 +210,9 @@ def test_acked_never_goes_back():
             assert outbox.acked >= best
             best = outbox.acked
         if dice.below(2):
-            outbox.send(Session(2), desk.inbox)
-        outbox.rewind(desk.inbox)
-    assert not outbox.pending(desk.inbox)
+            outbox.send(Session(2))
+        outbox.rewind()
+    assert not outbox.pending()
 
 
 def test_a_record_stored_while_others_are_under_way_goes_too():
@@ -184,8 +220,8 @@ def test_a_record_stored_while_others_are_under_way_goes_too():
     desk, outbox = filled(5)
     session = sent(outbox, desk)
     outbox.record(None, 1, {"late": 1})
-    assert outbox.pending(desk.inbox)
-    outbox.send(session, desk.inbox)
+    assert outbox.pending()
+    outbox.send(session)
     assert session.numbers() == [1, 2, 3, 4, 5, 6]
     session.ack_all()
     assert outbox.acked == 6
@@ -194,12 +230,12 @@ def test_a_record_stored_while_others_are_under_way_goes_too():
 def test_without_a_clock_the_age_is_sent():
     """Minus the seconds since, by the device's own count, which goes on over sleep; never in the future."""
     desk = Desk()
-    outbox = Outbox(desk.storage, 0)
+    outbox = Outbox(desk, 0)
     outbox.record(None, 100, {"a": 1})
     outbox.record(1795000000, 150, {"b": 1})
     outbox.record(None, 400, {"c": 1})
-    outbox = Outbox(desk.storage, 0)
-    outbox.now = 350
+    outbox = Outbox(desk, 0)
+    outbox.telemetry.now = 350
     session = sent(outbox, desk)
     assert session.sent[0][1]["records"] == [[1, -250, {"a": 1}], [2, 1795000000, {"b": 1}], [3, 0, {"c": 1}]]
 
@@ -217,18 +253,18 @@ def test_records_that_are_still_there_go_again():
     """No PUBACK was proof that the host has them."""
     desk, outbox = filled(40, acked=40)
     assert wanted(outbox, desk, (5, 8)) == ([0], [5, 6, 7, 8])
-    assert not outbox.pending(desk.inbox)
+    assert not outbox.pending()
     assert wanted(outbox, desk, (1, 1), (39, 40)) == ([0, 0], [1, 39, 40])
 
 
 def test_a_range_of_many_batches_goes_whole():
     """And may be interrupted by a full flight."""
-    desk, outbox = filled(60, acked=60)
+    _, outbox = filled(60, acked=60)
     outbox.resend(3, 58)
     session = Session(0)
-    while outbox.pending(desk.inbox):
+    while outbox.pending():
         session.room += 1
-        outbox.send(session, desk.inbox)
+        outbox.send(session)
     assert session.numbers() == list(range(3, 59))
 
 
@@ -242,8 +278,8 @@ def test_a_range_that_is_inverted_or_in_the_future_is_nothing():
 def test_what_is_gone_is_counted():
     """And the rest of the range goes."""
     desk, outbox = filled(110, 400)
-    outbox = Outbox(desk.storage, 110)
-    oldest = outbox.ring.oldest()
+    outbox = Outbox(desk, 110)
+    oldest = outbox.telemetry.oldest()
     assert oldest > 5
     assert wanted(outbox, desk, (1, oldest + 1)) == ([oldest - 1], [oldest, oldest + 1])
     assert wanted(outbox, desk, (3, oldest - 1)) == ([oldest - 3], [])
@@ -267,12 +303,12 @@ def test_records_asked_for_again_survive_a_broken_connection():
     first = session.sent[1][1]["records"][0][0]
     last = session.sent[1][1]["records"][-1][0]
     session.ack(1)
-    outbox.rewind(desk.inbox)
+    outbox.rewind()
     again = sent(outbox, desk)
     assert sorted(again.numbers()) == [n for n in range(10, 51) if not first <= n <= last]
     again.ack_all()
-    outbox.rewind(desk.inbox)
-    assert not outbox.pending(desk.inbox)
+    outbox.rewind()
+    assert not outbox.pending()
 
 
 def test_many_requests_stay_bounded():
@@ -309,15 +345,15 @@ def test_results_are_owed_until_confirmed_and_told_once_a_connection():
     desk, outbox = filled(0)
     done(desk, 3)
     session = sent(outbox, desk)
-    assert not outbox.pending(desk.inbox)
-    outbox.send(session, desk.inbox)
+    assert not outbox.pending()
+    outbox.send(session)
     assert len(session.results()) == 3
-    outbox.rewind(desk.inbox)
-    assert outbox.pending(desk.inbox)
+    outbox.rewind()
+    assert outbox.pending()
     session = sent(outbox, desk)
     assert len(session.results()) == 3
     session.ack(0)
-    outbox.rewind(desk.inbox)
+    outbox.rewind()
     assert sent(outbox, desk).sent == []
     assert desk.owed() == []
 
@@ -334,7 +370,7 @@ def test_results_of_all_ledgers_go_and_only_the_confirmed_are_forgotten():
     assert sorted(names) == sorted("%s-%s.%d" % (STATE, x, n) for x in ("a", "bb", "ccc") for n in range(1, 21))
     assert len(session.sent) > 4
     session.ack(2)
-    outbox.rewind(desk.inbox)
+    outbox.rewind()
     kept = len(session.sent[2][1])
     assert len(sent(outbox, desk).results()) == 60 - kept
 
@@ -356,7 +392,7 @@ def test_a_value_too_long_for_a_batch_goes_by_itself():
             self.sent.append((leaf, json.loads(data), confirmed))
 
     session = Long()
-    outbox.send(session, desk.inbox)
+    outbox.send(session)
     assert session.results() == [STATE + "-l.%d" % n for n in (1, 2, 3)]
     assert [size > protocol.BATCH for size in sizes] == [False, True, False]
 
@@ -365,41 +401,41 @@ def test_answers_that_no_window_owes_go_once_and_again_after_a_break_in_their_or
     """Refusals, duplicates' statuses, and what came without an id."""
     desk, outbox = filled(0)
     for n in range(16):
-        outbox.answer(payloads.result("rejected", None, n, True, payloads.why_detail("w" * 45), "c%d" % n))
+        outbox.answer(codec.result("rejected", None, n, True, codec.why_detail("w" * 45), "c%d" % n))
     names = ["c%d" % n for n in range(16)]
     for acked in (1, 0, None):
         session = sent(outbox, desk)
         assert session.results() == names
         assert len(session.sent) == 2
-        assert not outbox.pending(desk.inbox)
-        outbox.send(session, desk.inbox)
+        assert not outbox.pending()
+        outbox.send(session)
         assert len(session.sent) == 2
         if acked is None:
             break
         session.ack(acked)
         gone = [entry["do"] for entry in session.sent[acked][1]]
-        outbox.rewind(desk.inbox)
-        assert outbox.pending(desk.inbox)
+        outbox.rewind()
+        assert outbox.pending()
         names = [name for name in names if name not in gone]
         for n in range(len(gone)):
             name = "n%d-%d" % (acked, n)
-            outbox.answer(payloads.result("rejected", None, n, True, payloads.why_detail("w" * 45), name))
+            outbox.answer(codec.result("rejected", None, n, True, codec.why_detail("w" * 45), name))
             names.append(name)
     session.ack_all()
-    outbox.rewind(desk.inbox)
+    outbox.rewind()
     assert sent(outbox, desk).sent == []
 
 
 def test_two_equal_answers_are_two():
     """One PUBACK must not take both away."""
     desk, outbox = filled(0)
-    entry = payloads.result("rejected", None, 5, True, payloads.why_detail("w" * 100), "x" * 40)
+    entry = codec.result("rejected", None, 5, True, codec.why_detail("w" * 100), "x" * 40)
     for _ in range(10):
         outbox.answer(entry)
     session = sent(outbox, desk)
     assert len(session.sent) == 2
     session.ack(0)
-    outbox.rewind(desk.inbox)
+    outbox.rewind()
     assert len(sent(outbox, desk).results()) == 10 - len(session.sent[0][1])
 
 
@@ -419,32 +455,30 @@ def test_of_many_answers_that_cannot_be_sent_the_newest_are_kept():
     """Their senders ask again; memory is bounded, whether they wait, fly or come back from a broken connection."""
     desk, outbox = filled(0)
     for n in range(500):
-        outbox.answer(payloads.result("rejected", None, n))
-        assert len(outbox.answers) <= 32
+        outbox.answer(codec.result("rejected", None, n))
+        assert len(outbox.results.refusals) <= 32
     crcs = []
     for _ in range(3):
         session = sent(outbox, desk)
         crcs = [entry["crc"] for _, message, _ in session.sent for entry in message]
         assert crcs == list(range(500 - len(crcs), 500))
-        outbox.rewind(desk.inbox)
-        assert len(outbox.answers) <= 32
+        outbox.rewind()
+        assert len(outbox.results.refusals) <= 32
     assert len(crcs) > 20
     session = sent(outbox, desk)
     for n in range(100):
-        outbox.answer(payloads.result("rejected", None, n, True, payloads.why_detail("w" * 60)))
-        outbox.send(session, desk.inbox)
-    assert sum(len(batch) for batch in outbox.flying) < 2 * protocol.BATCH
-    waiting = [confirmed[1] for _, _, confirmed in session.sent if confirmed]  # for a PUBACK that may never come
-    assert sum(len(entry) for batch in waiting for entry in batch) < 2 * protocol.BATCH
+        outbox.answer(codec.result("rejected", None, n, True, codec.why_detail("w" * 60)))
+        outbox.send(session)
+    assert sum(len(entry) for _, entry in outbox.results.refusals) <= 2 * protocol.BATCH
     session.ack_all()
-    outbox.rewind(desk.inbox)
+    outbox.rewind()
     assert sent(outbox, desk).sent == []
 
 
 def test_results_come_before_answers_and_those_before_telemetry():
     """When a flight is full, what the sender of a command waits for has gone."""
     desk, outbox = filled(30)
-    outbox.answer(payloads.result("unknown", None, 1, True, b"", "x"))
+    outbox.answer(codec.result("unknown", None, 1, True, b"", "x"))
     done(desk, 2)
     session = sent(outbox, desk)
     assert session.results() == [STATE + "-l.1", STATE + "-l.2", "x"]
