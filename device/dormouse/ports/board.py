@@ -78,6 +78,10 @@ class Board:
         except OSError:
             return None
 
+    def volts(self, pin):
+        """Volts at an ADC pin."""
+        return 0
+
     def ms(self):
         return time.ticks_diff(time.ticks_ms(), self._boot)
 
