@@ -29,6 +29,25 @@ DEVICE = (
 )
 
 
+# Of the host, from the bottom to the top: a layer, and the layers that it may import. A module at the top level of the
+# package belongs to `base`, if it is not one of FLEET, the library.
+HOST: dict[str, set[str]] = {
+    "base": set(),
+    "bundle": set(),
+    "agent": {"base", "bundle"},
+    "broker": {"base", "agent"},
+    "ledger": {"base"},
+    "relay": {"base", "broker", "ledger"},
+    "fleet": {"base", "broker", "ledger", "relay"},
+    "broker_check": {"base", "broker"},
+    "flash": {"base", "agent"},
+    "virtual": {"base", "agent", "broker", "ledger", "fleet", "flash"},
+    "lab": {"base", "bundle", "agent", "broker", "ledger", "fleet", "flash", "virtual"},
+    "cli": {"base", "agent", "broker", "fleet", "broker_check", "flash", "virtual", "lab"},
+}
+FLEET = {"__init__", "async_fleet", "fleet", "orders", "rotation"}
+
+
 def sources(folder: Path) -> dict[str, str]:
     """Dotted name below the package -> source; the package itself is `__init__`, one inside it goes by its folder."""
     found = {}
@@ -105,3 +124,15 @@ def upward(graph: Edges, layers: Sequence[set[str]]) -> list[str]:
             if name in rank and rank.get(other, -1) >= rank[name]:
                 found.append(f"{name} imports {other}, which is not below it")
     return found
+
+
+def layer(module: str) -> str:
+    """The layer of a module of the host."""
+    top = module.partition(".")[0]
+    return "fleet" if module in FLEET else top if top in HOST else "base"
+
+
+def breaches(graph: Edges) -> list[str]:
+    """Imports of the host from a layer into one that it may not import."""
+    pairs = [(module, other) for module, others in sorted(graph.items()) for other in sorted(others)]
+    return [f"{a} imports {b}" for a, b in pairs if layer(b) not in {layer(a), *HOST[layer(a)]}]
