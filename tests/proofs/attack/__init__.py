@@ -7,7 +7,7 @@ happened: effects, what came through, what lies on disk. `let_in` is set by what
 from collections.abc import Callable
 from typing import NamedTuple
 
-from proofs.attack.bench import Bench
+from proofs.attack.testbed import Testbed
 
 
 class Outcome(NamedTuple):
@@ -22,7 +22,7 @@ class Attack(NamedTuple):
 
     group: str
     what: str
-    run: Callable[[Bench], Outcome]
+    run: Callable[[Testbed], Outcome]
 
     @property
     def name(self) -> str:
@@ -33,10 +33,10 @@ class Attack(NamedTuple):
 ATTACKS: list[Attack] = []
 
 
-def attack(group: str, what: str) -> Callable[[Callable[[Bench], Outcome]], Callable[[Bench], Outcome]]:
+def attack(group: str, what: str) -> Callable[[Callable[[Testbed], Outcome]], Callable[[Testbed], Outcome]]:
     """Put a function on the list."""
 
-    def add(run: Callable[[Bench], Outcome]) -> Callable[[Bench], Outcome]:
+    def add(run: Callable[[Testbed], Outcome]) -> Callable[[Testbed], Outcome]:
         ATTACKS.append(Attack(group, what, run))
         return run
 

@@ -20,17 +20,17 @@ from proofs.attack import (
     strangers,
     texts,
 )
-from proofs.attack.bench import Bench
+from proofs.attack.testbed import Testbed
 from support.postgresql import PostgreSQL, need_postgresql
 
 GROUPS = (encryption, credentials, commands, fleet, strangers, texts, folders, floods)
 WITHOUT_LEDGER = (encryption, folders, floods)  # the ledger has no part in them: once is enough
 
 
-def tried(one: Attack, bench: Bench) -> Outcome:
+def tried(one: Attack, testbed: Testbed) -> Outcome:
     """An attack that can't be judged counts as one that got in."""
     try:
-        return one.run(bench)
+        return one.run(testbed)
     except Exception as error:
         traceback.print_exc()
         return Outcome(True, f"not judged: {type(error).__name__}")
@@ -58,12 +58,12 @@ def table(what: str, db: str | None, names: list[str]) -> tuple[int, int]:
     if not wanted:
         return 0, 0
     group, let_in = "", 0
-    with Bench(db) as bench:
+    with Testbed(db) as testbed:
         for one in wanted:
             if one.group != group:
                 group = one.group
                 print(f"\n{group}, {what}", flush=True)
-            outcome = tried(one, bench)
+            outcome = tried(one, testbed)
             let_in += outcome.let_in
             print(f"  {'✗ LET IN' if outcome.let_in else '✓'} {one.what}\n      {outcome.seen}", flush=True)
     return len(wanted), let_in

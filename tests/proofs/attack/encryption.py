@@ -24,7 +24,7 @@ from dormouse_host.broker.client import Publisher
 from dormouse_host.broker.local import free_port
 from dormouse_host.errors import HostError
 from proofs.attack import Outcome, attack
-from proofs.attack.bench import Bench
+from proofs.attack.testbed import Testbed
 from support.waiting import until
 
 _ADDRESS = "127.0.0.1"
@@ -51,14 +51,14 @@ def _server(signed: Signed, *options: str) -> Iterator[tuple[int, Path]]:
             child.communicate()
 
 
-def _both(bench: Bench, signed: Signed, *options: str) -> Outcome:
+def _both(testbed: Testbed, signed: Signed, *options: str) -> Outcome:
     """A device and the relay's side meet this server."""
     with _server(signed, *options) as (port, out):
-        device = bench.device()
+        device = testbed.device()
         device.configure(broker=f"mqtts://{_ADDRESS}:{port}", budget=5)
-        woken = bench.wake(device)
+        woken = testbed.wake(device)
         why = woken.one("error").get("why", "?") if woken.all("error") else "no error"
-        host = _host(BrokerAddress(_ADDRESS, port, "relay", "secret", True, str(bench.made.ca)))
+        host = _host(BrokerAddress(_ADDRESS, port, "relay", "secret", True, str(testbed.made.ca)))
         time.sleep(0.1)
         heard = b"MQTT" in out.read_bytes()
     return Outcome(heard or woken.code == 0 or host is None, f"device: {why}; relay: {host}")
@@ -72,60 +72,60 @@ def _host(address: BrokerAddress) -> str | None:
         return str(error).partition(": ")[2]
 
 
-def right_certificate(bench: Bench) -> Outcome:
+def right_certificate(testbed: Testbed) -> Outcome:
     """No attack: shows that a server that is believed gets to read MQTT."""
-    return _both(bench, bench.made.authority.server([_ADDRESS]))
+    return _both(testbed, testbed.made.authority.server([_ADDRESS]))
 
 
 @attack(_GROUP, "certificate of another CA, with the right name")
-def try_wrong_ca(bench: Bench) -> Outcome:
+def try_wrong_ca(testbed: Testbed) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
-        return _both(bench, Authority.create(Path(folder) / "evil").server([_ADDRESS]))
+        return _both(testbed, Authority.create(Path(folder) / "evil").server([_ADDRESS]))
 
 
 @attack(_GROUP, "self-signed certificate")
-def try_self_signed(bench: Bench) -> Outcome:
+def try_self_signed(testbed: Testbed) -> Outcome:
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _ADDRESS)])
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     builder = builder.serial_number(1).not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(_ADDRESS))])
     builder = builder.add_extension(names, critical=False)
-    return _both(bench, Signed(key, builder.sign(key, hashes.SHA256())))
+    return _both(testbed, Signed(key, builder.sign(key, hashes.SHA256())))
 
 
 @attack(_GROUP, "expired certificate of the right CA")
-def try_expired(bench: Bench) -> Outcome:
-    return _both(bench, bench.made.authority.server([_ADDRESS], days=-0.5))
+def try_expired(testbed: Testbed) -> Outcome:
+    return _both(testbed, testbed.made.authority.server([_ADDRESS], days=-0.5))
 
 
 @attack(_GROUP, "right CA, certificate for another name")
-def try_wrong_name(bench: Bench) -> Outcome:
-    return _both(bench, bench.made.authority.server(["elsewhere.example"]))
+def try_wrong_name(testbed: Testbed) -> Outcome:
+    return _both(testbed, testbed.made.authority.server(["elsewhere.example"]))
 
 
 @attack(_GROUP, "right CA, the address written as a host name")
-def try_name_as_address(bench: Bench) -> Outcome:
-    return _both(bench, bench.made.authority.server(["localhost", "127.0.0.1.example"]))
+def try_name_as_address(testbed: Testbed) -> Outcome:
+    return _both(testbed, testbed.made.authority.server(["localhost", "127.0.0.1.example"]))
 
 
 @attack(_GROUP, "a device's own certificate used as a broker's")
-def try_client_as_server(bench: Bench) -> Outcome:
-    return _both(bench, bench.made.authority.client(_ADDRESS))
+def try_client_as_server(testbed: Testbed) -> Outcome:
+    return _both(testbed, testbed.made.authority.client(_ADDRESS))
 
 
 @attack(_GROUP, "TLS 1.0, with the right certificate")
-def try_tls_1_0(bench: Bench) -> Outcome:
-    signed = bench.made.authority.server([_ADDRESS])
-    return _both(bench, signed, "-tls1", "-cipher", "ALL:@SECLEVEL=0")
+def try_tls_1_0(testbed: Testbed) -> Outcome:
+    signed = testbed.made.authority.server([_ADDRESS])
+    return _both(testbed, signed, "-tls1", "-cipher", "ALL:@SECLEVEL=0")
 
 
 @attack(_GROUP, "a server in clear where TLS is expected")
-def try_downgrade_to_plain(bench: Bench) -> Outcome:
+def try_downgrade_to_plain(testbed: Testbed) -> Outcome:
     heard = bytearray()
     with socket.create_server((_ADDRESS, 0)) as listener:
         listener.settimeout(0.5)
-        device = bench.device()
+        device = testbed.device()
         device.configure(broker=f"mqtts://{_ADDRESS}:{listener.getsockname()[1]}", budget=3, patience=500)
         with device.start() as process:
             deadline = time.monotonic() + 30
@@ -137,34 +137,34 @@ def try_downgrade_to_plain(bench: Bench) -> Outcome:
                         peer.sendall(b"\x20\x02\x00\x00")
                         heard += peer.recv(4096)
             woken = process.end()
-    password = bench.secrets_of(device)["password"].encode()
+    password = testbed.secrets_of(device)["password"].encode()
     leaked = b"MQTT" in heard or password in heard
     return Outcome(leaked or woken.code == 0, f"device: {woken.all('error')[-1].get('why')}; no MQTT in clear")
 
 
 @attack(_GROUP, "TLS without a CA, or a CA without TLS, in config.json")
-def try_no_ca(bench: Bench) -> Outcome:
-    first, second = bench.device(ca=""), bench.device()
-    second.configure(broker=f"mqtt://{_ADDRESS}:{bench.made.ports[0]}")
-    woken = [bench.wake(device) for device in (first, second)]
+def try_no_ca(testbed: Testbed) -> Outcome:
+    first, second = testbed.device(ca=""), testbed.device()
+    second.configure(broker=f"mqtt://{_ADDRESS}:{testbed.made.ports[0]}")
+    woken = [testbed.wake(device) for device in (first, second)]
     tried = any(ran.all("connecting") for ran in woken)
     codes = [ran.code for ran in woken]
     return Outcome(tried or codes != [2, 2], "refused before anything is connected to")
 
 
 @attack(_GROUP, "a client in clear at the broker's TLS port")
-def try_plain_client(bench: Bench) -> Outcome:
-    said = [bench.refused(BrokerAddress(_ADDRESS, port)) for port in bench.made.ports]
+def try_plain_client(testbed: Testbed) -> Outcome:
+    said = [testbed.refused(BrokerAddress(_ADDRESS, port)) for port in testbed.made.ports]
     return Outcome(None in said, str(said[0]))
 
 
 @attack(_GROUP, "no certificate where the broker wants one; a stranger's; a revoked one")
-def try_no_client_certificate(bench: Bench) -> Outcome:
+def try_no_client_certificate(testbed: Testbed) -> Outcome:
     from dormouse_host.broker import credentials
 
     let_in = []
     for how in ("none", "stranger's", "revoked", "right"):
-        device = bench.device(cert=True)
+        device = testbed.device(cert=True)
         if how == "none":
             device.configure(cert="", key="")
         elif how == "stranger's":
@@ -173,8 +173,8 @@ def try_no_client_certificate(bench: Bench) -> Outcome:
             (device.folder / "cert.der").write_bytes(signed.der)
             (device.folder / "key.der").write_bytes(signed.key_der)
         elif how == "revoked":
-            credentials.revoke(bench.made, device.config["id"])
+            credentials.revoke(testbed.made, device.config["id"])
         device.configure(budget=20)
-        if bench.wake(device).code == 0:
+        if testbed.wake(device).code == 0:
             let_in.append(how)
     return Outcome(let_in != ["right"], f"let in: {', '.join(let_in)} one only")

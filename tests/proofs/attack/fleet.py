@@ -14,7 +14,7 @@ from dormouse_host.ledger import rows
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.store import Incoming
 from proofs.attack import Outcome, attack
-from proofs.attack.bench import Bench
+from proofs.attack.testbed import Testbed
 from support.device_folder import Device
 from support.waiting import until
 
@@ -23,9 +23,9 @@ _ROUNDS = 4  # as many ledgers as a device knows
 _SOON = 1.0  # seconds in which a message that is let through has come
 
 
-def _name(bench: Bench, device: Device) -> str:
+def _name(testbed: Testbed, device: Device) -> str:
     """The ledger's name for this device."""
-    with bench.fleet as fleet:
+    with testbed.fleet as fleet:
         return str(fleet.ledger.name(device.config["id"]))
 
 
@@ -40,26 +40,26 @@ def _lies(state: str, ledger: str, n: int) -> dict[str, bytes]:
 class _Victim:
     """A device with a command at the broker, and one that was cancelled before it was ever published."""
 
-    def __init__(self, bench: Bench, *, key: bool = False) -> None:
-        self.bench = bench
-        self.device = bench.device(key=key)
+    def __init__(self, testbed: Testbed, *, key: bool = False) -> None:
+        self.testbed = testbed
+        self.device = testbed.device(key=key)
         self.id = self.device.config["id"]
-        self.state = bench.meet(self.device)
-        self.sent = bench.send(self.device, s=1)
-        with bench.fleet as fleet:
+        self.state = testbed.meet(self.device)
+        self.sent = testbed.send(self.device, s=1)
+        with testbed.fleet as fleet:
             (self.cancelled,) = fleet.ledger.enter([Order(self.id, "open", '{"s":2}', after=self.sent)])
             fleet.cancel(self.cancelled)
-        self.ledger = _name(bench, self.device)
+        self.ledger = _name(testbed, self.device)
 
     def harm(self) -> str:
         """What is wrong with it after the attack; nothing: all as if there had been none."""
-        with self.bench.fleet as fleet:
+        with self.testbed.fleet as fleet:
             cancelled = fleet.result(self.cancelled).status
-        ran = self.bench.wake(self.device)
-        done = self.bench.settled(self.sent)
-        more = self.bench.send(self.device, s=3)
-        again = self.bench.wake(self.device)
-        told = self.bench.settled(more)
+        ran = self.testbed.wake(self.device)
+        done = self.testbed.settled(self.sent)
+        more = self.testbed.send(self.device, s=3)
+        again = self.testbed.wake(self.device)
+        told = self.testbed.settled(more)
         opened = [fields["s"] for one in (ran, again) for fields in one.all("opened")]
         found = {
             "cancelled is": cancelled != "cancelled" and cancelled,
@@ -67,42 +67,42 @@ class _Victim:
             "its command": done != "succeeded" and done,
             "the next": told != "succeeded" and told,
             "rejected": ran.all("rejected") + again.all("rejected"),
-            "the ledger is": _name(self.bench, self.device) != self.ledger and "another",
+            "the ledger is": _name(self.testbed, self.device) != self.ledger and "another",
         }
         return ", ".join(f"{what} {value}" for what, value in found.items() if value)
 
 
-def _lie(bench: Bench, thief: Device, credential: BrokerAddress, victim: _Victim, targets: list[str]) -> int:
+def _lie(testbed: Testbed, thief: Device, credential: BrokerAddress, victim: _Victim, targets: list[str]) -> int:
     """Lies about thief and victim, on the topics of `targets`, until the ledger has renamed itself for the thief."""
-    state = bench.meet(thief)
-    bench.settled_after_wake(bench.send(thief, s=9), thief)
-    names = {_name(bench, thief)}
+    state = testbed.meet(thief)
+    testbed.settled_after_wake(testbed.send(thief, s=9), thief)
+    names = {_name(testbed, thief)}
     with Client(credential, "x", clean=True) as client:
         client.connect()
         for n in range(1, _ROUNDS + 1):
-            before = _name(bench, thief)
+            before = _name(testbed, thief)
             for ledger in (victim.ledger, before):
                 for whose in (state, victim.state):
                     for leaf, payload in _lies(whose, ledger, n).items():
                         for target in targets:
                             client.publish(protocol.topic("dormouse", target, leaf), [payload])
-            until(lambda before=before: _name(bench, thief) != before)
-            names.add(_name(bench, thief))
+            until(lambda before=before: _name(testbed, thief) != before)
+            names.add(_name(testbed, thief))
         client.rest(_SOON)
     return len(names) - 1
 
 
 @attack(_GROUP, "one device's credential, to lock out all others: windows far ahead, forgotten ledgers, wrong CRCs")
-def try_lock_out(bench: Bench) -> Outcome:
-    victim, thief = _Victim(bench), bench.device()
-    rounds = _lie(bench, thief, bench.of_device(thief), victim, [thief.config["id"], victim.id])
+def try_lock_out(testbed: Testbed) -> Outcome:
+    victim, thief = _Victim(testbed), testbed.device()
+    rounds = _lie(testbed, thief, testbed.of_device(thief), victim, [thief.config["id"], victim.id])
     harm = victim.harm()
     return Outcome(bool(harm), harm or f"{rounds} times another name for itself alone; the victim's commands are done")
 
 
 @attack(_GROUP, "the same at a broker without rights, on the topics of a device with a key")
-def try_lock_out_without_rights(bench: Bench) -> Outcome:
-    with type(bench)(loose=True) as loose:
+def try_lock_out_without_rights(testbed: Testbed) -> Outcome:
+    with type(testbed)(loose=True) as loose:
         victim, thief = _Victim(loose, key=True), loose.device()
         rounds = _lie(loose, thief, loose.of_device(thief), victim, [thief.config["id"], victim.id])
         refused = loose.log("relay").count("not signed")
@@ -111,80 +111,80 @@ def try_lock_out_without_rights(bench: Bench) -> Outcome:
     return Outcome(bool(harm), harm or seen)
 
 
-def without_rights_or_key(bench: Bench) -> Outcome:
-    """No attack: shows what the rights and the key keep away. `bench` is a broker without rights."""
-    victim, thief = _Victim(bench), bench.device()
-    _lie(bench, thief, bench.of_device(thief), victim, [thief.config["id"], victim.id])
+def without_rights_or_key(testbed: Testbed) -> Outcome:
+    """No attack: shows what the rights and the key keep away. `testbed` is a broker without rights."""
+    victim, thief = _Victim(testbed), testbed.device()
+    _lie(testbed, thief, testbed.of_device(thief), victim, [thief.config["id"], victim.id])
     harm = victim.harm()
     return Outcome(bool(harm), harm)
 
 
-def _shown(bench: Bench, victim: _Victim) -> tuple[str | None, int]:
+def _shown(testbed: Testbed, victim: _Victim) -> tuple[str | None, int]:
     """State and wake of the victim, as its owner sees them."""
-    with bench.fleet as fleet:
+    with testbed.fleet as fleet:
         view = fleet.status(victim.id)[0]
         return view.state, view.report["wake"]
 
 
 @attack(_GROUP, "a signed report from before a wipe, heard once and repeated; and one that was held back until now")
-def try_old_reports(bench: Bench) -> Outcome:
-    victim = _Victim(bench, key=True)
+def try_old_reports(testbed: Testbed) -> Outcome:
+    victim = _Victim(testbed, key=True)
     topic = protocol.topic("dormouse", victim.id, protocol.WAKE)
-    signer = Signer(bench.secrets_of(victim.device)["command_key"], victim.id)
-    with Client(_thief(bench), "x", clean=True) as client:
+    signer = Signer(testbed.secrets_of(victim.device)["command_key"], victim.id)
+    with Client(_thief(testbed), "x", clean=True) as client:
         client.connect().subscribe(topic)
         client.until(lambda: bool(client.came), "the retained report")
         heard = client.came[0].payload
     held = signer.sign(protocol.WAKE, json.dumps({"wake": 50, "state": victim.state, "next": 900}).encode())
     shutil.rmtree(victim.device.folder / "state")
-    bench.wake(victim.device)
-    until(lambda: _shown(bench, victim)[0] != victim.state)
-    state = _shown(bench, victim)[0]
-    sent = bench.send(victim.device, s=4)
-    before = _shown(bench, victim)
-    bench.as_relay(topic, heard, held)
-    until(lambda: _asked(bench, victim))
-    still = _shown(bench, victim) == before
-    with bench.fleet as fleet:
+    testbed.wake(victim.device)
+    until(lambda: _shown(testbed, victim)[0] != victim.state)
+    state = _shown(testbed, victim)[0]
+    sent = testbed.send(victim.device, s=4)
+    before = _shown(testbed, victim)
+    testbed.as_relay(topic, heard, held)
+    until(lambda: _asked(testbed, victim))
+    still = _shown(testbed, victim) == before
+    with testbed.fleet as fleet:
         untouched = not fleet.result(sent).final
-    ran = bench.wake(victim.device)
+    ran = testbed.wake(victim.device)
     opened = [fields["s"] for fields in ran.all("opened")]
-    done = bench.settled(sent)
-    fine = still and untouched and opened == [4] and done == "succeeded" and _shown(bench, victim)[0] == state
+    done = testbed.settled(sent)
+    fine = still and untouched and opened == [4] and done == "succeeded" and _shown(testbed, victim)[0] == state
     return Outcome(not fine, f"the ledger keeps the new state and asks; the owner's command {done}")
 
 
-def _asked(bench: Bench, victim: _Victim) -> bool:
+def _asked(testbed: Testbed, victim: _Victim) -> bool:
     """Has the ledger asked under the state that was left?"""
-    with bench.fleet as fleet, fleet.ledger.database.reading() as c:
+    with testbed.fleet as fleet, fleet.ledger.database.reading() as c:
         questions = rows.load(c, rows.commands.device == victim.id, rows.commands.do == "report")
     return any(question.state == victim.state for question in questions)
 
 
-def _thief(bench: Bench) -> BrokerAddress:
+def _thief(testbed: Testbed) -> BrokerAddress:
     """A relay's credential that was stolen."""
-    bench.as_relay("dormouse/nobody/down/cmd", b"{}")
-    return bench.broker.of_relay("thief")
+    testbed.as_relay("dormouse/nobody/down/cmd", b"{}")
+    return testbed.broker.of_relay("thief")
 
 
 @attack(_GROUP, "what a device has signed, on other topics: its results as reports, its reports as commands")
-def try_other_topics(bench: Bench) -> Outcome:
-    victim = _Victim(bench, key=True)
+def try_other_topics(testbed: Testbed) -> Outcome:
+    victim = _Victim(testbed, key=True)
     up = protocol.topic("dormouse", victim.id, "up/#")
-    with Client(_thief(bench), "x", clean=True) as client:
+    with Client(_thief(testbed), "x", clean=True) as client:
         client.connect().subscribe(up)
-        ran = bench.wake(victim.device)
-        bench.settled(victim.sent)
+        ran = testbed.wake(victim.device)
+        testbed.settled(victim.sent)
         client.rest(_SOON)
         said = [(one.topic.split("/", 2)[2], one.payload) for one in client.came]
-    before = _shown(bench, victim)
+    before = _shown(testbed, victim)
     leaves = (protocol.WAKE, protocol.RESULT, protocol.END, protocol.TELEMETRY)
     moved = [(leaf, payload) for came, payload in said for leaf in leaves if leaf != came]
-    with bench.fleet as fleet:
+    with testbed.fleet as fleet:
         wrong = fleet.ledger.take([Incoming(victim.id, leaf, payload) for leaf, payload in moved], "x")
     down = [payload for _, payload in said]
-    bench.as_relay(protocol.topic("dormouse", victim.id, protocol.CMD), *down)
-    after = bench.wake(victim.device)
+    testbed.as_relay(protocol.topic("dormouse", victim.id, protocol.CMD), *down)
+    after = testbed.wake(victim.device)
     refused = len(after.all("refused"))
     kinds = {came for came, _ in said}
     fine = len(wrong) == len(moved) and refused == len(down) and len(kinds) == len(leaves)

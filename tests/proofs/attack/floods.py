@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from dormouse_host import Fleet
 from proofs.attack import Outcome, attack
-from proofs.attack.bench import Bench
+from proofs.attack.testbed import Testbed
 from support.flooding import CEILING, KINDS, Flood, highest
 
 _GROUP = "floods"
@@ -17,9 +17,9 @@ _SECONDS = 6.0
 _DORMOUSE = [sys.executable, "-m", "dormouse_host.cli"]
 
 
-def judged(bench: Bench, kinds: Sequence[str], *words: str, argv: Sequence[str] = _DORMOUSE) -> Outcome:
+def judged(testbed: Testbed, kinds: Sequence[str], *words: str, argv: Sequence[str] = _DORMOUSE) -> Outcome:
     """Run a command against each kind of flood. URL stands for the broker's."""
-    db = str(bench.folder / "flooded.db")
+    db = str(testbed.folder / "flooded.db")
     with Fleet(db, make=True) as fleet:
         fleet.add("dev")
     most, broken = 0, ""
@@ -35,15 +35,15 @@ def judged(bench: Bench, kinds: Sequence[str], *words: str, argv: Sequence[str] 
 
 
 @attack(_GROUP, "a broker that floods a relay")
-def try_flood_relay(bench: Bench) -> Outcome:
-    return judged(bench, list(KINDS), "relay", "--name", "flooded")
+def try_flood_relay(testbed: Testbed) -> Outcome:
+    return judged(testbed, list(KINDS), "relay", "--name", "flooded")
 
 
 @attack(_GROUP, "a broker that floods who checks it")
-def try_flood_check(bench: Bench) -> Outcome:
-    return judged(bench, ("small", "large", "huge", "qos 2"), "broker", "check", "URL")
+def try_flood_check(testbed: Testbed) -> Outcome:
+    return judged(testbed, ("small", "large", "huge", "qos 2"), "broker", "check", "URL")
 
 
 @attack(_GROUP, "a broker that floods a command of the line")
-def try_flood_command(bench: Bench) -> Outcome:
-    return judged(bench, ("huge", "suback", "qos 2"), "devices", "remove", "dev")
+def try_flood_command(testbed: Testbed) -> Outcome:
+    return judged(testbed, ("huge", "suback", "qos 2"), "devices", "remove", "dev")

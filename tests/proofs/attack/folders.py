@@ -15,7 +15,7 @@ from dormouse_host.broker import credentials, setup
 from dormouse_host.broker.folder import BrokerFolder
 from dormouse_host.errors import HostError
 from proofs.attack import Outcome, attack
-from proofs.attack.bench import Bench
+from proofs.attack.testbed import Testbed
 from support import made_broker
 from support.another_user import NAME, does, open_folder, readable
 
@@ -24,7 +24,7 @@ _NAMES = ("fe80::1%$(touch PWNED)", "fe80::1%`touch PWNED`", "fe80::1%x;touch PW
 
 
 @attack(_GROUP, "the broker's user puts links to the CA's key where root reads its passwords and rights")
-def try_links(bench: Bench) -> Outcome:
+def try_links(testbed: Testbed) -> Outcome:
     if os.geteuid() != 0:
         return Outcome(False, "only root has a key that another user may not read")
     found, refused = b"", 0
@@ -52,20 +52,20 @@ def try_links(bench: Bench) -> Outcome:
 
 
 @attack(_GROUP, "shell words in the names and the path of a broker, sourced by sh")
-def try_sourced(bench: Bench) -> Outcome:
+def try_sourced(testbed: Testbed) -> Outcome:
     ran = 0
     for n, name in enumerate(_NAMES):
-        folder = Path(tempfile.mkdtemp(dir=bench.folder)) / f"sourced{n}$(touch${{IFS}}PWNED)"  # new in each try
+        folder = Path(tempfile.mkdtemp(dir=testbed.folder)) / f"sourced{n}$(touch${{IFS}}PWNED)"  # new in each try
         for words in ((name,), ("bücher.example",)):
             user = ("--user", "root") if os.geteuid() == 0 else ()
-            bench.line("broker", "init", str(folder), *(w for one in words for w in ("--name", one)), *user)
+            testbed.line("broker", "init", str(folder), *(w for one in words for w in ("--name", one)), *user)
             for file in folder.glob("relay-*.env"):
-                at = bench.folder / "sourced.env"
+                at = testbed.folder / "sourced.env"
                 at.write_bytes(file.read_bytes())
                 argv = ["sh", "-c", "set -a; . ./sourced.env"]
-                subprocess.run(argv, cwd=bench.folder, capture_output=True, check=False)
+                subprocess.run(argv, cwd=testbed.folder, capture_output=True, check=False)
                 ran += 1
-    found = list(bench.folder.glob("PWNED*"))
+    found = list(testbed.folder.glob("PWNED*"))
     for path in found:
         path.unlink()
     return Outcome(bool(found) or not ran, f"{ran} files sourced, nothing was run")

@@ -15,7 +15,7 @@ from dormouse_host.broker.setup import add_relay
 from dormouse_host.broker_check.probe import Client
 from dormouse_host.ledger import schema, strangers
 from proofs.attack import Outcome, attack
-from proofs.attack.bench import Bench
+from proofs.attack.testbed import Testbed
 from support.flooding import CEILING, peak
 from support.waiting import until
 
@@ -25,9 +25,9 @@ _DELAY = 60.0  # seconds that an honest device's answer may take meanwhile
 _GROWTH = 2 << 20  # bytes of the ledger's file
 
 
-def _speak(bench: Bench, over: threading.Event) -> None:
+def _speak(testbed: Testbed, over: threading.Event) -> None:
     """A report in the name of each of so many ids: at QoS 0, which a broker hands on as fast as it can."""
-    with Client(bench.broker.of_relay("thief"), "x", clean=True) as client:
+    with Client(testbed.broker.of_relay("thief"), "x", clean=True) as client:
         client.connect()
         for n in range(COUNT):
             said = json.dumps({"wake": 1, "state": "s1", "catalogue": f"c{n}"}).encode()
@@ -38,70 +38,70 @@ def _speak(bench: Bench, over: threading.Event) -> None:
     over.set()
 
 
-def _rows(bench: Bench, table: object) -> int:
-    with bench.fleet as fleet, fleet.ledger.database.reading() as connection:
+def _rows(testbed: Testbed, table: object) -> int:
+    with testbed.fleet as fleet, fleet.ledger.database.reading() as connection:
         return connection.execute(select(func.count()).select_from(table)).scalar() or 0  # type: ignore[arg-type]
 
 
-def _size(bench: Bench) -> int:
-    return sum(path.stat().st_size for path in (Path(bench.db),) if path.is_file())
+def _size(testbed: Testbed) -> int:
+    return sum(path.stat().st_size for path in (Path(testbed.db),) if path.is_file())
 
 
 @attack(_GROUP, "a hundred thousand ids that nobody registered")
-def try_strangers(bench: Bench) -> Outcome:
-    device = bench.device()
-    bench.meet(device)
-    if not bench.made.relay_file("thief").exists():
-        add_relay(bench.made, "thief")
-        assert bench.made.reload()
-    before = (_rows(bench, schema.devices), _rows(bench, schema.commands), _size(bench))
-    with bench.fleet as fleet:
+def try_strangers(testbed: Testbed) -> Outcome:
+    device = testbed.device()
+    testbed.meet(device)
+    if not testbed.made.relay_file("thief").exists():
+        add_relay(testbed.made, "thief")
+        assert testbed.made.reload()
+    before = (_rows(testbed, schema.devices), _rows(testbed, schema.commands), _size(testbed))
+    with testbed.fleet as fleet:
         counted = fleet.strangers().messages
     over = threading.Event()
-    speaking = threading.Thread(target=_speak, args=(bench, over), daemon=True)
+    speaking = threading.Thread(target=_speak, args=(testbed, over), daemon=True)
     speaking.start()
     time.sleep(2)
     began = time.monotonic()
     status = "not settled"
     with suppress(AssertionError):  # a delay without end is for the verdict below
-        status = bench.settled_after_wake(bench.send(device, s=3), device)
+        status = testbed.settled_after_wake(testbed.send(device, s=3), device)
     delay = time.monotonic() - began
     until(over.is_set, 600)
     heard, last = 0, -1
     while heard != last:
         time.sleep(2)
-        with bench.fleet as fleet:
-            last, heard = heard, fleet.strangers().messages - counted + _rows(bench, schema.devices) - before[0]
+        with testbed.fleet as fleet:
+            last, heard = heard, fleet.strangers().messages - counted + _rows(testbed, schema.devices) - before[0]
     assert heard > COUNT / 2, f"{heard} came to the relay"
-    new = _rows(bench, schema.devices) - before[0], _rows(bench, schema.commands) - before[1] - 1
-    kept, growth = _rows(bench, schema.strangers), _size(bench) - before[2]
+    new = _rows(testbed, schema.devices) - before[0], _rows(testbed, schema.commands) - before[1] - 1
+    kept, growth = _rows(testbed, schema.strangers), _size(testbed) - before[2]
     wrong = new != (0, 0) or kept > strangers.NAMED + 1 or growth > _GROWTH or status != "succeeded"
     seen = f"{heard} heard: {new[0]} devices, {kept} rows, {growth >> 10} KiB"
     seen += f"; an honest answer after {delay:.1f} s: {status}"
-    return Outcome(wrong or delay > _DELAY or peak(bench.relay) > CEILING, seen)
+    return Outcome(wrong or delay > _DELAY or peak(testbed.relay) > CEILING, seen)
 
 
 @attack(_GROUP, "a removed device, and somebody in its name")
-def try_removed(bench: Bench) -> Outcome:
-    device = bench.device(key=True)
-    bench.meet(device)
+def try_removed(testbed: Testbed) -> Outcome:
+    device = testbed.device(key=True)
+    testbed.meet(device)
     name = device.config["id"]
-    remove(bench, name)
-    with bench.fleet as fleet:
+    remove(testbed, name)
+    with testbed.fleet as fleet:
         before = fleet.strangers().messages
-    bench.as_relay(f"dormouse/{name}/up/wake", b'{"wake":99,"state":"forged"}')
-    bench.wake(device)
+    testbed.as_relay(f"dormouse/{name}/up/wake", b'{"wake":99,"state":"forged"}')
+    testbed.wake(device)
 
     def heard() -> bool:
-        with bench.fleet as fleet:
+        with testbed.fleet as fleet:
             return fleet.strangers().messages > before or name in fleet.members()
 
     until(heard)
-    with bench.fleet as fleet:
+    with testbed.fleet as fleet:
         back = name in fleet.members()
     return Outcome(back, "it stays removed; what it sends is counted")
 
 
-def remove(bench: Bench, name: str) -> None:
+def remove(testbed: Testbed, name: str) -> None:
     """As the owner does."""
-    bench.line("devices", "remove", name, "--offline")
+    testbed.line("devices", "remove", name, "--offline")

@@ -17,7 +17,7 @@ from pathlib import Path
 from dormouse_host.broker.client import Publisher
 from dormouse_host.errors import HostError
 from proofs.attack import Outcome, attack
-from proofs.attack.bench import Bench
+from proofs.attack.testbed import Testbed
 from support.device_folder import Device
 from support.waiting import until
 
@@ -30,11 +30,11 @@ ALL = (SQL, SHELL, TERMINAL, *FORMULAS, "\0", "’", 'a,b"c\nd', "{{7*7}}", "%s%
 
 
 @cache
-def _poison(bench: Bench) -> str:
+def _poison(testbed: Testbed) -> str:
     """A device that says all of it: in its report, results, telemetry; and a sender who does. Returns its id."""
-    device = bench.device()
+    device = testbed.device()
     name, topic = device.config["id"], f"dormouse/{device.config['id']}"
-    state = bench.meet(device)
+    state = testbed.meet(device)
     texts = list(ALL)
     report = {
         "wake": 50,
@@ -48,35 +48,35 @@ def _poison(bench: Bench) -> str:
         {"status": "succeeded", "crc": 1, "id": f"{state}-x.{n}", "value": text} for n, text in enumerate(texts, 1)
     ]
     telemetry = {"state": state, "records": [[n, 0, {text: text}] for n, text in enumerate(texts, 100)]}
-    with Publisher(bench.of_device(device)) as publisher:
+    with Publisher(testbed.of_device(device)) as publisher:
         for leaf, value in (("up/wake", report), ("up/telemetry", telemetry), ("up/result", results)):
             publisher.publish(f"{topic}/{leaf}", [json.dumps(value).encode()])
         publisher.publish(f"{topic}/up/wake", [TERMINAL.encode() + b"\xff\xfe", b'{"wake":"' + SQL.encode() + b'"}'])
         publisher.publish(f"{topic}/up/end", [SHELL.encode()])
-    with bench.fleet as fleet:
+    with testbed.fleet as fleet:
         for text in texts:
             with suppress(HostError):
                 fleet.send(name, "open", {"s": 1, "note": text})
         until(lambda: len(list(fleet.export("results", 0))) >= len(results))
         until(lambda: len(list(fleet.export("telemetry", 0))) >= len(texts))
     every = " ".join(texts).replace("\0", "")
-    bench.line("send", every, "open")
-    bench.line("send", name, every)
-    bench.line("result", every)
-    bench.line("export", "wakes", "--since", every)
+    testbed.line("send", every, "open")
+    testbed.line("send", name, every)
+    testbed.line("result", every)
+    testbed.line("export", "wakes", "--since", every)
     return str(name)
 
 
-def _outputs(bench: Bench, name: str) -> dict[str, str]:
+def _outputs(testbed: Testbed, name: str) -> dict[str, str]:
     """What the commands of the line print of that device, as text for people."""
     asked = {"status": ("status",), "log": ("log", name, "--limit", "1000"), "list": ("devices", "list")}
-    return {key: bench.line(*words) for key, words in asked.items()}
+    return {key: testbed.line(*words) for key, words in asked.items()}
 
 
 @attack(_GROUP, "SQL in every text that reaches the ledger")
-def try_sql(bench: Bench) -> Outcome:
-    name = _poison(bench)
-    with bench.fleet as fleet:
+def try_sql(testbed: Testbed) -> Outcome:
+    name = _poison(testbed)
+    with testbed.fleet as fleet:
         kept = [entry for entry in fleet.export("results", 0) if entry["why"] == SQL]
         sent = [fleet.send(name, "ping").name for _ in range(2)]
         found = [fleet.result(one).do for one in sent] == ["ping", "ping"]
@@ -84,19 +84,19 @@ def try_sql(bench: Bench) -> Outcome:
 
 
 @attack(_GROUP, "shell words in every text")
-def try_shell(bench: Bench) -> Outcome:
-    name = _poison(bench)
-    bench.line("send", name, "open", "s=1", f"note={SHELL}")
-    _outputs(bench, name)
-    found = [path for folder in (bench.folder, Path.cwd()) for path in folder.rglob("PWNED*") if path.is_file()]
+def try_shell(testbed: Testbed) -> Outcome:
+    name = _poison(testbed)
+    testbed.line("send", name, "open", "s=1", f"note={SHELL}")
+    _outputs(testbed, name)
+    found = [path for folder in (testbed.folder, Path.cwd()) for path in folder.rglob("PWNED*") if path.is_file()]
     return Outcome(bool(found), "nothing was run")
 
 
 @attack(_GROUP, "terminal escapes in every text that is printed or logged")
-def try_terminal(bench: Bench) -> Outcome:
-    name = _poison(bench)
-    outputs = _outputs(bench, name)
-    outputs.update(relay=bench.log("relay"), errors="".join(bench.said[-20:]))
+def try_terminal(testbed: Testbed) -> Outcome:
+    name = _poison(testbed)
+    outputs = _outputs(testbed, name)
+    outputs.update(relay=testbed.log("relay"), errors="".join(testbed.said[-20:]))
     wrong = [key for key, text in outputs.items() if any(not (c.isprintable() or c == "\n") for c in text)]
     shown = "\\x1b" in outputs["log"]
     return Outcome(
@@ -105,30 +105,30 @@ def try_terminal(bench: Bench) -> Outcome:
 
 
 @attack(_GROUP, "log lines that are not one's own")
-def try_log_lines(bench: Bench) -> Outcome:
-    device = bench.device()
-    bench.meet(device)
-    before = bench.log("relay").count("not understood")
-    with Publisher(bench.of_device(device)) as publisher:
+def try_log_lines(testbed: Testbed) -> Outcome:
+    device = testbed.device()
+    testbed.meet(device)
+    before = testbed.log("relay").count("not understood")
+    with Publisher(testbed.of_device(device)) as publisher:
         forged = "x\n2026-01-01T00:00:00Z info started relay=forged"
         publisher.publish(f"dormouse/{device.config['id']}/up/wake", [json.dumps({"wake": forged}).encode()])
         with suppress(HostError):
             publisher.publish(f"dormouse/{device.config['id']}/up/{forged}", [b"x"])
-    until(lambda: bench.log("relay").count("not understood") > before)
+    until(lambda: testbed.log("relay").count("not understood") > before)
     lines = [
         line
-        for line in bench.log("relay").splitlines()
+        for line in testbed.log("relay").splitlines()
         if "started relay=forged" in line and line.startswith("2026-01")
     ]
     return Outcome(bool(lines), "a line stays one line")
 
 
 @attack(_GROUP, "formulas in every cell of a CSV export")
-def try_csv(bench: Bench) -> Outcome:
-    _poison(bench)
+def try_csv(testbed: Testbed) -> Outcome:
+    _poison(testbed)
     wrong = []
     for what in ("telemetry", "results", "wakes"):
-        text = bench.line("export", what, "--csv")
+        text = testbed.line("export", what, "--csv")
         for row in csv.reader(io.StringIO(text)):
             wrong += [
                 cell
@@ -147,18 +147,18 @@ def _number(cell: str) -> bool:
 
 
 @attack(_GROUP, "secrets in logs, errors, exports, reports, views, process lists")
-def try_secrets(bench: Bench) -> Outcome:
-    device, signed, cert = bench.device(), bench.device(key=True), bench.device(cert=True)
+def try_secrets(testbed: Testbed) -> Outcome:
+    device, signed, cert = testbed.device(), testbed.device(key=True), testbed.device(cert=True)
     for one in (device, signed, cert):
-        bench.meet(one)
-        bench.settled_after_wake(bench.send(one, "report"), one)
+        testbed.meet(one)
+        testbed.settled_after_wake(testbed.send(one, "report"), one)
         one.configure(broker="mqtts://127.0.0.1:1", budget=2)
-        bench.wake(one)
-    wrong = {"MQTT_USERNAME": device.config["id"], "MQTT_PASSWORD": bench.secrets_of(device)["password"]}
+        testbed.wake(one)
+    wrong = {"MQTT_USERNAME": device.config["id"], "MQTT_PASSWORD": testbed.secrets_of(device)["password"]}
     url = f"mqtts://{wrong['MQTT_USERNAME']}:{wrong['MQTT_PASSWORD']}@127.0.0.1:1/x"
-    bench.line("broker", "check", url)
+    testbed.line("broker", "check", url)
     name = device.config["id"]
-    fresh = _rotated(bench, signed, cert)
+    fresh = _rotated(testbed, signed, cert)
     for words in (
         ("log", signed.config["id"], "--json"),
         ("log", cert.config["id"], "--json"),
@@ -168,43 +168,43 @@ def try_secrets(bench: Bench) -> Outcome:
         ("export", "results"),
         ("export", "telemetry"),
     ):
-        bench.line(*words)
-    bench.line("provision", name, "--folder", str(bench.made.path))
-    bench.line("ledger", "backup", "copy.db")
-    found = where(bench, device, signed, cert)
-    found += [f"a rotated one in {place}" for place, text in _shown(bench).items() for new in fresh if new in text]
-    count = len(bench.secrets) + len(fresh)
-    return Outcome(bool(found) or len(bench.secrets) < 4, f"{count} secrets looked for: {found or 'none found'}")
+        testbed.line(*words)
+    testbed.line("provision", name, "--folder", str(testbed.made.path))
+    testbed.line("ledger", "backup", "copy.db")
+    found = where(testbed, device, signed, cert)
+    found += [f"a rotated one in {place}" for place, text in _shown(testbed).items() for new in fresh if new in text]
+    count = len(testbed.secrets) + len(fresh)
+    return Outcome(bool(found) or len(testbed.secrets) < 4, f"{count} secrets looked for: {found or 'none found'}")
 
 
-def where(bench: Bench, *devices: Device) -> list[str]:
+def where(testbed: Testbed, *devices: Device) -> list[str]:
     """Which secrets stand where they should not."""
     places = {
-        **_shown(bench),
+        **_shown(testbed),
         "devices' state": _texts(path for device in devices for path in device.folder.rglob("state/*")),
-        "the broker's files": _texts(bench.made.broker.rglob("*")),
+        "the broker's files": _texts(testbed.made.broker.rglob("*")),
     }
-    pairs = [(place, text, secret) for place, text in places.items() for secret in bench.secrets]
-    return [f"{bench.secrets[secret]} in {place}" for place, text, secret in pairs if secret in text]
+    pairs = [(place, text, secret) for place, text in places.items() for secret in testbed.secrets]
+    return [f"{testbed.secrets[secret]} in {place}" for place, text, secret in pairs if secret in text]
 
 
-def _shown(bench: Bench) -> dict[str, str]:
+def _shown(testbed: Testbed) -> dict[str, str]:
     """What people see."""
     shown = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=False).stdout
     return {
-        "the relay's log": bench.log("relay"),
-        "the broker's log": bench.log("broker"),
-        "what was printed": "\n".join(bench.said),
-        "arguments": "\n".join(bench.arguments) + shown,
+        "the relay's log": testbed.log("relay"),
+        "the broker's log": testbed.log("broker"),
+        "what was printed": "\n".join(testbed.said),
+        "arguments": "\n".join(testbed.arguments) + shown,
     }
 
 
-def _rotated(bench: Bench, signed: Device, cert: Device) -> list[str]:
+def _rotated(testbed: Testbed, signed: Device, cert: Device) -> list[str]:
     """A new password and a new key that came by command; their devices hold them, and so does the broker's queue."""
     for device in (signed, cert):
-        device.configure(broker=bench.made.url(cert=device is cert), budget=20)
-        bench.rotated(device)
-    files = [bench.folder / "devices" / device.config["id"] for device in (signed, cert)]
+        device.configure(broker=testbed.made.url(cert=device is cert), budget=20)
+        testbed.rotated(device)
+    files = [testbed.folder / "devices" / device.config["id"] for device in (signed, cert)]
     password = json.loads((files[0] / "secrets.json").read_text())["password"]
     key = (files[1] / "key.der").read_bytes()
     return [str(password), b64encode(key).decode(), key.hex()]

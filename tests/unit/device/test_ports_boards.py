@@ -5,8 +5,8 @@ import sys
 from binascii import crc32
 from struct import pack, unpack
 
-import bench
-from bench import CONFIG, SECRETS
+import hardware
+from hardware import CONFIG, SECRETS
 
 from dormouse.errors import ConfigError, StorageError
 
@@ -15,7 +15,7 @@ BOARDS = ("esp32", "rp2")
 
 def make(world, kind, **config):
     """A port that has its configuration, and the machine under it."""
-    port_class, _, machine = bench.boot(world, kind)
+    port_class, _, machine = hardware.boot(world, kind)
     port = port_class("timer")
     port.start(dict(CONFIG, **config))
     return port, machine
@@ -25,14 +25,14 @@ def end(function, *args):
     """Call what does not return on a board."""
     try:
         function(*args)
-    except bench.Reset:
+    except hardware.Reset:
         return True
     return False
 
 
 def test_esp32_sleeps_deeply_for_the_time_asked_for():
     """And a week is one call."""
-    world = bench.World()
+    world = hardware.World()
     port, _ = make(world, "esp32")
     assert end(port.sleep, 604800000)
     assert world.told("deepsleep") == [(604800000,)]
@@ -40,7 +40,7 @@ def test_esp32_sleeps_deeply_for_the_time_asked_for():
 
 def test_pico_writes_its_plan_and_resets():
     """Time and checksum as boot.py reads them; a second for the boot is added to the clock."""
-    world = bench.World()
+    world = hardware.World()
     world.seconds = 7000
     port, _ = make(world, "rp2")
     assert end(port.sleep, 900000)
@@ -52,7 +52,7 @@ def test_pico_writes_its_plan_and_resets():
 
 def test_pico_whose_flash_takes_nothing_waits_awake_and_does_not_reboot_at_full_duty():
     """The plan can't be kept, and the watchdog runs: it is fed for as long as the sleep would have been."""
-    world = bench.World()
+    world = hardware.World()
     port, _ = make(world, "rp2")
     port.arm(30000)
 
@@ -68,7 +68,7 @@ def test_pico_whose_flash_takes_nothing_waits_awake_and_does_not_reboot_at_full_
 
 def test_esp32_watchdog_is_set_anew_and_pico_watchdog_once():
     """A Pico's takes 8388 ms at most and can't be made again."""
-    world = bench.World()
+    world = hardware.World()
     port, _ = make(world, "esp32")
     port.arm(30000)
     port.arm(90000)
@@ -81,7 +81,7 @@ def test_esp32_watchdog_is_set_anew_and_pico_watchdog_once():
 
 def test_pico_timer_feeds_for_the_time_allowed_and_no_longer():
     """A handler with a limit of a minute lives; one that hangs is bitten after it."""
-    world = bench.World()
+    world = hardware.World()
     port, machine = make(world, "rp2")
     port.arm(60000)
     fed = []
@@ -99,26 +99,26 @@ def test_pico_timer_feeds_for_the_time_allowed_and_no_longer():
 def test_feeding_without_a_watchdog_is_harmless():
     """As at a marked boot, and on a wake before its configuration is read."""
     for kind in BOARDS:
-        port, _ = make(bench.World(), kind)
+        port, _ = make(hardware.World(), kind)
         port.feed()
 
 
 def test_battery_is_read_at_the_start_and_remembered():
     """Before the radio draws on it; on a Pico W the pin is the Wi-Fi chip's afterwards."""
     for kind, pin in (("esp32", 34), ("rp2", 29), ("rp2", 26)):
-        world = bench.World()
+        world = hardware.World()
         port, _ = make(world, kind, battery_pin=pin, battery_divider=3)
         assert (world.told("pin") == [(25, 1)]) is (pin == 29)
         world.volts = 0.1
         assert 4.19 <= port.battery() <= 4.21
-        assert make(bench.World(), kind)[0].battery() is None
+        assert make(hardware.World(), kind)[0].battery() is None
 
 
 def test_pin_that_the_board_lacks_is_an_error_of_the_configuration():
     """A change of it by a command is undone then."""
     for wrong in ({"battery_pin": 47}, {"led": "47"}):
         try:
-            make(bench.World(), "esp32", **wrong)
+            make(hardware.World(), "esp32", **wrong)
         except ConfigError as error:
             assert "battery_pin or led" in error.reason
         else:
@@ -128,7 +128,7 @@ def test_pin_that_the_board_lacks_is_an_error_of_the_configuration():
 def test_led_blinks_only_where_one_is_configured():
     """It costs more than sleep does."""
     for kind in BOARDS:
-        world = bench.World()
+        world = hardware.World()
         make(world, kind)[0].blink(5)
         assert world.told("pin") == []
         make(world, kind, led="2")[0].blink(2)
@@ -154,7 +154,7 @@ class Answer:
 def test_time_is_unknown_until_a_server_has_told_it():
     """A board's own count begins in 2000 or 2021: that is no time."""
     for kind in BOARDS:
-        port, _ = make(bench.World(), kind)
+        port, _ = make(hardware.World(), kind)
         assert (port.time(), port.clock()) == (None, None)
         port._question = Answer(None)
         assert (port.time(), port.clock()) == (None, None)
@@ -166,7 +166,7 @@ def test_time_is_unknown_until_a_server_has_told_it():
 def test_time_is_kept_over_sleep_on_esp32_and_estimated_on_pico():
     """And both say so: a command's expiry is judged by it."""
     for kind, name in (("esp32", "kept"), ("rp2", "estimated")):
-        world = bench.World()
+        world = hardware.World()
         port, _ = make(world, kind)
         port._question = Answer(1800000000)
         end(port.sleep, 60000)
@@ -178,7 +178,7 @@ def test_time_is_kept_over_sleep_on_esp32_and_estimated_on_pico():
 def test_time_is_unknown_after_a_loss_of_power():
     """The clock begins again, and stands before what was noted."""
     for kind in BOARDS:
-        world = bench.World()
+        world = hardware.World()
         port, _ = make(world, kind)
         port._question = Answer(1800000000)
         end(port.sleep, 60000)
@@ -189,7 +189,7 @@ def test_time_is_unknown_after_a_loss_of_power():
 
 def test_lease_stays_when_the_clock_is_set():
     """Its age is what counts."""
-    world = bench.World()
+    world = hardware.World()
     port, _ = make(world, "esp32")
     port.join(CONFIG, SECRETS, 20000)
     age = world.seconds - port.leased
@@ -201,7 +201,7 @@ def test_lease_stays_when_the_clock_is_set():
 def test_pretended_date_is_no_time():
     """TLS compares certificates with it; nothing else may believe it, in this wake or another."""
     for kind in BOARDS:
-        world = bench.World()
+        world = hardware.World()
         port, _ = make(world, kind)
         assert port.pretend((2026, 1, 1, 0, 0, 0, 900000, 0))
         assert (world.seconds, port.time(), port.clock()) == (900000, None, None)
@@ -241,7 +241,7 @@ class Asked:
 def test_time_is_asked_for_once_a_day_and_hourly_while_nobody_answers():
     """The name is looked up once; later questions go to the address that answered."""
     for kind in BOARDS:
-        world = bench.World()
+        world = hardware.World()
         asked = []
         with Asked(world):
             for hours, seconds in ((0, None), (0.5, None), (0.6, None), (1.1, 1800000000), (5, None), (23, None)):
@@ -263,7 +263,7 @@ def test_time_is_asked_for_once_a_day_and_hourly_while_nobody_answers():
 def test_time_first_is_asked_for_at_each_wake_that_does_not_know_it():
     """Without it the wake can't connect: an hour's pause would be an hour's silence."""
     for kind in BOARDS:
-        world = bench.World()
+        world = hardware.World()
         asked = []
         with Asked(world):
             for seconds in (None, None, 1800000000, None, None):
@@ -317,8 +317,8 @@ def test_only_the_answer_to_this_question_from_a_server_in_step_counts():
 
 def test_state_on_flash_is_forgotten_when_the_agent_has_come_to_sleep():
     """Failures to start are counted in a row."""
-    world = bench.World()
-    port_class, boot, _ = bench.boot(world, "esp32")
+    world = hardware.World()
+    port_class, boot, _ = hardware.boot(world, "esp32")
     port = port_class("timer", boot._well)
     with open("state/tries", "wb") as file:
         file.write(b"\x03")

@@ -6,7 +6,7 @@ import sys
 from binascii import crc32
 from struct import pack
 
-import bench
+import hardware
 
 POWER, WATCHDOG, DEEPSLEEP, SOFT = 1, 3, 4, 5
 LIMIT = (1 << 32) // 1000
@@ -35,7 +35,7 @@ def nap(ms, clock=5000):
 
 def boot(world, kind="esp32", agent=None):
     """A boot. Returns the causes that the agent was started with, and how the boot ended: "prompt" or "reset"."""
-    _, guard, _ = bench.boot(world, kind)
+    _, guard, _ = hardware.boot(world, kind)
     causes: list = []
 
     class Agent:
@@ -53,7 +53,7 @@ def boot(world, kind="esp32", agent=None):
     try:
         guard.run("app")
         ended = "prompt"
-    except bench.Reset:
+    except hardware.Reset:
         ended = "reset"
     finally:
         del sys.modules["dormouse.ports." + sys.platform]
@@ -67,7 +67,7 @@ def boot(world, kind="esp32", agent=None):
 def test_window_after_power_on_and_reset_and_none_after_sleep():
     """Three seconds for mpremote; a device that wakes by itself has nobody to wait for."""
     for cause, seconds in ((POWER, 3), (SOFT, 3), (2, 3), (DEEPSLEEP, 0), (WATCHDOG, 0)):
-        world = bench.World()
+        world = hardware.World()
         world.cause = cause
         before = world.ms
         causes, _ = boot(world)
@@ -78,7 +78,7 @@ def test_window_after_power_on_and_reset_and_none_after_sleep():
 def test_ctrl_c_in_the_window_leaves_the_prompt():
     """And the reset after it is that person's, whatever the chip calls it."""
     for kind in ("esp32", "rp2"):
-        world = bench.World()
+        world = hardware.World()
         world.interrupt = 2500
         assert boot(world, kind) == ([], "prompt")
         world.cause = WATCHDOG
@@ -94,7 +94,7 @@ def test_ctrl_c_while_the_agent_runs_resets_into_ten_minutes_without_agent_or_wa
         raise KeyboardInterrupt
 
     for kind in ("esp32", "rp2"):
-        world = bench.World()
+        world = hardware.World()
         world.cause = WATCHDOG
         assert boot(world, kind, stop) == (["watchdog"], "reset")
         world.interrupt = world.ms + 500000
@@ -105,7 +105,7 @@ def test_ctrl_c_while_the_agent_runs_resets_into_ten_minutes_without_agent_or_wa
 
 def test_ten_minutes_without_anybody_end_by_themselves():
     """Ctrl-C may have been noise on the line: the device goes on, with a person's reset as the cause."""
-    world = bench.World()
+    world = hardware.World()
     world.cause = WATCHDOG
     put("prompt", b"0")
     before = world.ms
@@ -125,7 +125,7 @@ def test_hold_pin_keeps_the_agent_away():
         ({"hold_pin": "9"}, {9: 0}, False),
         ({"hold_pin": None}, {}, False),
     ):
-        world = bench.World()
+        world = hardware.World()
         world.cause = DEEPSLEEP
         world.levels = levels
         with open("config.json", "w") as file:
@@ -138,7 +138,7 @@ def test_hold_pin_keeps_the_agent_away():
 def test_broken_configuration_does_not_keep_anybody_out():
     """It is read for the hold pin before anything has checked it."""
     for text in ("", "{", "[]", "[1]", "[[1]]", "null", '"x"', "\xff"):
-        world = bench.World()
+        world = hardware.World()
         with open("config.json", "w") as file:
             file.write(text)
         world.interrupt = 2000
@@ -151,7 +151,7 @@ def test_agent_that_does_not_start_is_tried_again_after_growing_pauses_and_then_
     def fail():
         raise ImportError("no module named 'dormouse.connection'")
 
-    world = bench.World()
+    world = hardware.World()
     world.cause = DEEPSLEEP
     pauses = []
     for _ in range(5):
@@ -171,7 +171,7 @@ def test_prompt_is_there_in_each_pause():
     def fail():
         raise MemoryError
 
-    world = bench.World()
+    world = hardware.World()
     world.cause = DEEPSLEEP
     world.interrupt = world.ms + 2000
     assert boot(world, agent=fail)[1] == "reset"
@@ -186,7 +186,7 @@ def test_app_that_exits_is_no_way_round():
     def leave():
         sys.exit(3)
 
-    world = bench.World()
+    world = hardware.World()
     world.cause = DEEPSLEEP
     assert boot(world, agent=leave)[1] == "reset"
     assert have("tries") == b"\x01"
@@ -194,7 +194,7 @@ def test_app_that_exits_is_no_way_round():
 
 def test_power_on_forgets_failures():
     """Whoever has cut the power has done something, and gets the window."""
-    world = bench.World()
+    world = hardware.World()
     put("tries", b"\x05")
     causes, _ = boot(world)
     assert causes == ["power"]
@@ -203,7 +203,7 @@ def test_power_on_forgets_failures():
 
 def test_sleep_is_slept_at_the_next_boot_and_forgotten_before():
     """Removed first: a boot out of the middle of it must not sleep again."""
-    world = bench.World()
+    world = hardware.World()
     world.cause = WATCHDOG
     nap(60000)
     before = world.ms
@@ -216,7 +216,7 @@ def test_sleep_is_slept_at_the_next_boot_and_forgotten_before():
 
 def test_long_sleep_is_chained():
     """One call takes 2**32 microseconds at most; three hours are three calls."""
-    world = bench.World()
+    world = hardware.World()
     world.cause = WATCHDOG
     nap(3 * 3600 * 1000)
     before = world.ms
@@ -229,7 +229,7 @@ def test_long_sleep_is_chained():
 
 def test_sleep_that_returns_early_goes_on():
     """As it does with USB, or where anything is pending."""
-    world = bench.World()
+    world = hardware.World()
     world.cause = WATCHDOG
     world.naps = [1, 1, 500, 7, 1, 30000]
     nap(60000)
@@ -240,7 +240,7 @@ def test_sleep_that_returns_early_goes_on():
 
 def test_sleep_is_not_slept_after_power_on():
     """The plan is of before; whoever switches a device on wants to see it."""
-    world = bench.World()
+    world = hardware.World()
     nap(60000)
     causes, _ = boot(world, "rp2")
     assert causes == ["power"]
@@ -250,7 +250,7 @@ def test_sleep_is_not_slept_after_power_on():
 
 def test_damaged_plan_is_not_slept():
     """A wrong one could be 49 days."""
-    world = bench.World()
+    world = hardware.World()
     world.cause = WATCHDOG
     for data in (b"", b"\xff" * 12, b"\0" * 12, b"\xff" * 100):
         put("sleep", data)
@@ -260,7 +260,7 @@ def test_damaged_plan_is_not_slept():
 
 def test_ctrl_c_ends_sleep():
     """At any moment: into the ten minutes."""
-    world = bench.World()
+    world = hardware.World()
     world.cause = WATCHDOG
     nap(3600000)
     world.interrupt = world.ms + 10
@@ -272,7 +272,7 @@ def test_ctrl_c_ends_sleep():
 def test_wake_pin_ends_sleep_with_a_cause_of_its_own():
     """At either level, within a second, and the clock knows how long it was."""
     for level in (0, 1):
-        world = bench.World()
+        world = hardware.World()
         world.cause = WATCHDOG
         world.levels = {7: 1 - level}
         with open("config.json", "w") as file:
@@ -296,9 +296,9 @@ def test_wake_pin_ends_sleep_with_a_cause_of_its_own():
 def test_esp32_tells_timer_from_pin():
     """Its own causes; a watchdog's is looked at by the agent."""
     for reason, cause in ((4, "timer"), (0, "timer"), (2, "pin"), (3, "pin"), (7, "pin")):
-        world = bench.World()
+        world = hardware.World()
         world.cause = DEEPSLEEP
-        _, guard, machine = bench.boot(world, "esp32")
+        _, guard, machine = hardware.boot(world, "esp32")
         machine.reason = reason
         assert guard._cause() == cause
 
@@ -309,7 +309,7 @@ def test_flash_that_takes_nothing_leaves_the_window_and_long_pauses():
     def fail():
         raise OSError(28)
 
-    world = bench.World()
+    world = hardware.World()
     world.cause = DEEPSLEEP
     with open("state", "w") as file:
         file.write("no folder")

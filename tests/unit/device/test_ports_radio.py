@@ -4,8 +4,8 @@ import os
 from binascii import crc32
 from struct import pack
 
-import bench
-from bench import CONFIG, SECRETS
+import hardware
+from hardware import CONFIG, SECRETS
 
 from dormouse.errors import ConfigError, LinkError
 
@@ -14,7 +14,7 @@ BEST = b"\x02" * 6  # the stronger of the two access points
 
 def wake(world, kind, config=CONFIG, secrets=SECRETS, end="sleep", deadline=20000):
     """One wake that joins. Returns the stage at which it failed, None where it did not."""
-    port_class, _, _ = bench.boot(world, kind)
+    port_class, _, _ = hardware.boot(world, kind)
     port = port_class("timer")
     port.start(config)
     stage = None
@@ -27,7 +27,7 @@ def wake(world, kind, config=CONFIG, secrets=SECRETS, end="sleep", deadline=2000
     assert took <= deadline + 20, took
     try:
         getattr(port, end)(60000)
-    except bench.Reset:
+    except hardware.Reset:
         pass
     return stage
 
@@ -35,7 +35,7 @@ def wake(world, kind, config=CONFIG, secrets=SECRETS, end="sleep", deadline=2000
 def both(check):
     """Run the check for each kind of board in a world of its own."""
     for kind in ("esp32", "rp2"):
-        check(bench.World(), kind)
+        check(hardware.World(), kind)
 
 
 def test_second_join_needs_no_scan_and_no_dhcp():
@@ -137,7 +137,7 @@ def test_failed_wake_asks_for_an_address_at_the_next():
 
     def check(world, kind):
         wake(world, kind)
-        port_class, _, _ = bench.boot(world, kind)
+        port_class, _, _ = hardware.boot(world, kind)
         port = port_class("timer")
         port.start(CONFIG)
         port.join(CONFIG, SECRETS, 20000)
@@ -145,7 +145,7 @@ def test_failed_wake_asks_for_an_address_at_the_next():
         port.forget()  # as the agent does when the broker does not answer
         try:
             port.sleep(1000)
-        except bench.Reset:
+        except hardware.Reset:
             pass
         assert wake(world, kind) is None
         assert (world.told("static"), world.told("scan")) == ([], [])
@@ -205,7 +205,7 @@ def test_joining_ends_at_the_deadline():
 
 def test_garbage_in_retained_memory_costs_a_scan_and_nothing_else():
     """After a loss of power it holds anything."""
-    world = bench.World()
+    world = hardware.World()
     wake(world, "esp32")
     good = world.memory
     flipped = bytes((good[10] ^ 1,))
@@ -226,7 +226,7 @@ def test_up_already_is_not_joined_again():
     """The second connection of a wake."""
 
     def check(world, kind):
-        port_class, _, _ = bench.boot(world, kind)
+        port_class, _, _ = hardware.boot(world, kind)
         port = port_class("timer")
         port.start(CONFIG)
         port.join(CONFIG, SECRETS, 20000)

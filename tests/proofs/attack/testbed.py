@@ -40,7 +40,7 @@ def climate(wake):
 """
 
 
-class Bench:
+class Testbed:
     """A context manager."""
 
     def __init__(self, db: str | None = None, *, loose: bool = False, accept_new: bool = False) -> None:
