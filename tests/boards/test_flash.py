@@ -156,7 +156,7 @@ def test_an_agent_that_lies_in_rom_is_not_sent_unless_it_is_another(bench, whole
     rom = tmp_path / "rom"
     for name, data in agent.items():
         (rom / name).parent.mkdir(parents=True, exist_ok=True)
-        (rom / name).write_bytes(data if whole or "online" not in name else b"M\x06 of another version")
+        (rom / name).write_bytes(data if whole or "connection" not in name else b"M\x06 of another version")
     (tmp_path / "boot.py").write_text("import sys\nsys.path.append('/rom/lib')\n")
     here.board.mpremote("cp", "-r", str(rom), ":", "+", "cp", str(tmp_path / "boot.py"), ":boot.py")
     done = here.flash(connect_every=3600)

@@ -182,7 +182,7 @@ def test_new_password_is_in_no_view_log_export_or_argument(testbed):
     testbed.line("export", "results")
     said = "\n".join(testbed.said[before:])
     assert "(hidden)" in said
-    assert f"{who}: has the new password" in said, said
+    assert f"{who} has the new password" in said, said
     places = (said, testbed.log("relay"), testbed.log("broker"), "\n".join(testbed.arguments))
     assert not [place for place in places if new in place]
     assert new not in testbed.made.passwd.read_text()

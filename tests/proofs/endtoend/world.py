@@ -143,8 +143,8 @@ class World:
             if not plain and self.rng.random() < 0.15:
                 order.expires = self.rng.choice([0.5, 1.0, 3600.0])
             earlier = self.query(f"SELECT name FROM commands WHERE device = '{device.id}' ORDER BY key DESC LIMIT 1")
-            if not plain and earlier and earlier[0].u in self.orders and self.rng.random() < 0.15:
-                order.after = earlier[0].u
+            if not plain and earlier and earlier[0].name in self.orders and self.rng.random() < 0.15:
+                order.after = earlier[0].name
             self.enter(order)
 
     def enter(self, order: Order, fleet: Fleet | None = None) -> None:
@@ -156,10 +156,10 @@ class World:
 
     def cancel(self, share: float) -> None:
         """Cancel some of those that are open."""
-        for name in self.query("SELECT name FROM commands WHERE open ORDER BY key"):
-            if name.u in self.orders and self.rng.random() < share:
-                self.fleet.cancel(name.u)
-                self.orders[name.u].cancelled = True
+        for row in self.query("SELECT name FROM commands WHERE open ORDER BY key"):
+            if row.name in self.orders and self.rng.random() < share:
+                self.fleet.cancel(row.name)
+                self.orders[row.name].cancelled = True
 
     def awake(
         self, devices: Iterable[Device], meanwhile: Callable[[], object] | None = None, cause: str | None = None
