@@ -70,6 +70,7 @@ def test_mosquitto_as_it_comes_forgets_everything_in_a_kill():
     assert row.seen.startswith("session_present=0, 0 of 20 arrived")
 
 
+@pytest.mark.proof
 def test_broker_of_init_keeps_everything_and_lets_nobody_else_in(tmp_path):
     made = made_broker.make(tmp_path / "b")
     with made_broker.MadeBroker(made) as broker:

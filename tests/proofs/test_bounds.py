@@ -34,6 +34,7 @@ def test_ten_queued_commands_take_at_most_a_fifth_of_an_erase_each(bench):
     assert cost.each <= 0.2
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(600)
 def test_a_thousand_queued_commands_take_no_more_memory_than_ten(bench):
     only_32_bit(bench)

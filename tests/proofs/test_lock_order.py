@@ -36,10 +36,12 @@ def unordered_followers() -> None:
     rows.Changes._wake_followers = wake  # type: ignore[method-assign]
 
 
-PLANTS = [(backwards, ("send", "take", "claim")), (unordered_followers, ("send", "follow", "cancel", "take", "claim"))]
+# Followers' deadlocks are rare: it takes up to forty runs of two seconds to meet one.
+FOLLOWERS = (unordered_followers, ("send", "follow", "cancel", "take", "claim"))
+PLANTS = [(backwards, ("send", "take", "claim")), pytest.param(*FOLLOWERS, marks=pytest.mark.proof)]
 
 
-@pytest.mark.parametrize(("plant", "only"), sampling.some(PLANTS, 1, "lock orders"))
+@pytest.mark.parametrize(("plant", "only"), PLANTS)
 def test_another_order_is_found(postgresql_url, plant, only):
     """By the work that it concerns. Most deadlocks cost a try and not the work, so it is PostgreSQL that is asked."""
     for seed in range(40):

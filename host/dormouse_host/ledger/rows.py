@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from importlib import import_module
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -38,7 +39,6 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from dormouse_host.ledger import schema
 from dormouse_host.ledger.contention import Busy, also
@@ -97,7 +97,7 @@ class Device:
 
 
 def _insert(dialect: str, table: Table) -> Any:
-    return (sqlite if dialect == "sqlite" else postgresql).insert(table)
+    return import_module(f"sqlalchemy.dialects.{dialect}").insert(table)  # each takes long to load
 
 
 @cache

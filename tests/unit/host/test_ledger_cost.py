@@ -13,7 +13,7 @@ from dormouse_host.ledger.store import Ledger
 from proofs.scale.prune import DEVICES, fill
 
 NOW = 1_790_000_000.0
-COMMANDS = 8_000
+COMMANDS = 6_000
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from dormouse_host.ledger.telemetry import RESEND, follow
 from support.reports import answer, end, end_message, records, report
 
 S, T = schema.telemetry_streams.c, schema.telemetry.c
-SEEDS = [range(10), pytest.param(range(10, 40), marks=pytest.mark.proof)]
+SEEDS = [range(6), pytest.param(range(6, 40), marks=pytest.mark.proof)]
 
 
 @pytest.fixture
