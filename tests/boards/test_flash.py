@@ -1,8 +1,6 @@
 """Flashing virtual boards with the real mpremote, from blank to the first wake, and every way in which it may not go.
 
-A virtual board is real MicroPython with a board's littlefs, resets, sleep and watchdog behind a pseudo-terminal.
-
-    make test-flash        all of it; `make test` takes a sample of what takes long
+`make test-flash` runs all of it; `make test` takes a sample of what takes long.
 """
 
 import json

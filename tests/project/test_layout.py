@@ -26,6 +26,14 @@ def host_modules():
         yield ".".join(file.relative_to(HOST).with_suffix("").parts), file.read_text()
 
 
+def tracked(*patterns: str) -> list[Path]:
+    """The files that git tracks, those that match one of the patterns if there are any."""
+    argv = ["git", "ls-files", "-z", "--", *patterns]
+    names = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = (ROOT / name for name in names.split("\0") if name)
+    return [file for file in files if file.is_file()]
+
+
 def test_the_agent_imports_hardware_sockets_and_umqtt_in_their_places_only():
     """So that each part runs on a board, on the virtual board and in a plain test."""
     assert [breach for name, source in agent_modules() for breach in layout.wrong_imports(name, source)] == []
@@ -42,6 +50,14 @@ def test_no_module_of_the_agent_is_too_long():
     assert [breach for name, source in agent_modules() for breach in layout.too_long(name, source)] == []
 
 
+def test_no_python_file_is_too_long():
+    """Of the agent, of the host, of the boards and of the tests themselves."""
+    files = {folder: tracked(f"{folder}/*.py") for folder in ("device", "host", "tests", "boards")}
+    assert all(files.values())
+    texts = [(str(file.relative_to(ROOT)), file.read_text()) for found in files.values() for file in found]
+    assert [breach for name, text in texts for breach in layout.too_long(name, text)] == []
+
+
 def test_libraries_hold_no_assert_no_bare_except_no_print_and_say_what_they_keep():
     found = []
     for name, source in agent_modules():
@@ -54,9 +70,7 @@ def test_libraries_hold_no_assert_no_bare_except_no_print_and_say_what_they_keep
 
 def test_no_tracked_file_names_a_registry():
     """Where packages come from is the machine's business: its mirrors and its settings are used."""
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    files = [ROOT / name for name in names.split("\0") if name]
-    texts = ((file, file.read_text(errors="replace")) for file in files if file.is_file())
+    texts = ((file, file.read_text(errors="replace")) for file in tracked())
     assert [line for file, text in texts for line in layout.registry_hosts(file.name, text)] == []
 
 
@@ -119,6 +133,7 @@ def test_a_wrong_statement_is_found(body):
 def test_the_other_rules_can_fail():
     assert layout.wrong_console("relay", "from rich.table import Table") != []
     assert layout.too_long("place", "\n" * (layout.LONGEST + 1)) != []
+    assert layout.too_long("place", "\n" * layout.LONGEST) == []
     assert layout.registry_hosts("place", "see https://pypi" + ".org/project/x") != []
     assert layout.unmentioned("run make test-all", "make", {"test"}) == ["test"]
     assert layout.targets(".PHONY: a b\n.PHONY: c\n") == {"a", "b", "c"}

@@ -24,6 +24,7 @@ from dormouse_host.agent.log import Event, parse
 
 HUNG = 40  # seconds after which a wake's process counts as hung
 COMES = 30  # seconds for what another process is to send: only a test that fails waits so long
+BUDGET = 10  # seconds for a wake that a fault ends: none needs so many; the machine may be busy
 LEDGER = "test"
 
 APP = """
@@ -76,6 +77,14 @@ class Ran:
     def said(self) -> list[str]:
         """What the command `say` was told, in order."""
         return [fields["text"] for fields in self.all("say")]
+
+
+def failed(ran: Ran, code: int, budget: float = BUDGET) -> dict:
+    """The only error of a wake that ended with `code`, in time."""
+    assert ran.code == code, ran.output
+    assert ran.in_time(budget)
+    assert ran.events[-1].name == "asleep"
+    return ran.one("error")
 
 
 def command(state: str | None, number: int, do: str, ledger: str = LEDGER, /, **args: object) -> bytes:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 HARDWARE = {"machine", "network", "esp32", "rp2"}
 SOCKETS = {"socket", "select", "ssl", "tls", "usocket", "uselect", "ussl"}
-LONGEST = 400  # lines of one module of the agent
+LONGEST = 400  # lines of one file
 
 # Where a package, a download or a mirror would be named: such a thing is derived from the machine, never written down.
 _REGISTRY = re.compile(
@@ -102,7 +102,7 @@ def wrong_console(module: str, source: str) -> list[str]:
 
 
 def too_long(place: str, source: str) -> list[str]:
-    """A module of the agent that should be two."""
+    """A file that should be two."""
     lines = len(source.splitlines())
     return [f"{place}: {lines} lines, more than {LONGEST}"] if lines > LONGEST else []
 

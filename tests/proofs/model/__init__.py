@@ -6,7 +6,8 @@ run is evidence over these schedules, not a proof.
 
     wire.py         connections and the broker, and the limits that all parts share
     device.py       one wake of the device
-    host.py         the ledger and the relay
+    ledger.py       the ledger, whose every method is one transaction
+    relay.py        the relay, which may crash between any two steps
     world.py        all of it together, the actions of a schedule, and the oracle
     rules.py        the rules that can be left out
     schedules.py    what happens in a run, from its seed

@@ -12,7 +12,8 @@ import copy
 from collections import Counter
 
 from proofs.model.device import Device
-from proofs.model.host import EVIL, ME, Ledger, Relay
+from proofs.model.ledger import EVIL, ME, Ledger
+from proofs.model.relay import Relay
 from proofs.model.wire import LEDGERS, Broken, Broker
 
 ROUNDS = 24  # quiet wakes at the end, in which everything has to be settled

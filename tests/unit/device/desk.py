@@ -103,6 +103,30 @@ def tombstone(number, status="cancelled", ledger="l", state=STATE):
     return ('{"id":"%s-%s.%d","void":"%s"}' % (state, ledger, number, status)).encode()
 
 
+def only(answers, **wanted):
+    """There is one answer, and it says at least this."""
+    assert len(answers) == 1, answers
+    found = {key: answers[0].get(key) for key in wanted}
+    assert found == wanted, answers
+    return answers[0]
+
+
+def offered(desk, *payloads):
+    """Take these and commit."""
+    for data in payloads:
+        assert desk.offer(data) == []
+    desk.inbox.commit()
+    return desk
+
+
+def confirm(desk):
+    """The broker has acknowledged everything that was owed."""
+    for w in desk.inbox.windows:
+        for number in list(w.owed()):
+            w.told(number)
+            w.confirmed(number, number)
+
+
 class Desk:
     """Inbox and admission over a folder, and the answers that they give."""
 

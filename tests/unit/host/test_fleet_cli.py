@@ -14,12 +14,12 @@ import pytest
 import typer.testing
 
 from dormouse import protocol
-from dormouse_host import Fleet, orders, settings, terminal
+from dormouse_host import Fleet
 from dormouse_host.broker.client import Publisher
-from dormouse_host.cli import app, options
+from dormouse_host.cli import app
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import schema
-from dormouse_host.ledger.queries import COLUMNS, DeviceView
+from dormouse_host.ledger.queries import COLUMNS
 from dormouse_host.ledger.store import Incoming
 
 CATALOGUE = {"commands": [["water", [["s", "int"], ["note", ["str", ""]]], 60, False]], "standard": ["ping"]}
@@ -121,12 +121,6 @@ def test_send_to_all_and_to_a_group(folder):
     assert run("devices", "list", "--group", "north").split() == ["b", "c"]
 
 
-def test_values_are_json_unless_the_argument_is_text():
-    words = ["s=5", "note=5", "x=true", "y=plain text", 'z={"a":1}', "e="]
-    args = orders.read_words(words, {"note": ["str", ""]})
-    assert args == {"s": 5, "note": "5", "x": True, "y": "plain text", "z": {"a": 1}, "e": ""}
-
-
 @pytest.mark.parametrize(
     "words, why, code",  # 1: not done, 2: usage error
     [
@@ -206,12 +200,6 @@ def test_what_the_catalogue_refuses_is_refused_and_what_nobody_knows_is_said(fol
         assert fleet.send("dev", "water", {"s": 1}).warning is None
         with pytest.raises(HostError, match="takes 300"):
             fleet.send("dev", "water", {"s": 1, "note": "x" * 300})
-
-
-@pytest.mark.parametrize("nonsense", [5, [[]], [["s"]], [["s", "quark"]], [["s", {}]], [[[], "int"]], None, "xy"])
-def test_a_catalogue_of_nonsense_refuses_nothing(nonsense):
-    device = DeviceView("dev", catalogue={"commands": [["water", nonsense, 5, False]]})
-    assert orders.check(device, "water", {"s": 1}, None)[1] is not None
 
 
 def test_what_a_device_says_reaches_the_terminal_without_control_characters(folder):
@@ -294,27 +282,6 @@ def test_a_removed_device_leaves_no_session_and_no_retained_report_behind(folder
     assert run("devices", "list") == ""
     argv = ["mosquitto_sub", "-p", str(mosquitto.address.port), "-t", topic, "-W", "1", "-C", "1"]
     assert subprocess.run(argv, capture_output=True, check=False, timeout=60).stdout == b""
-
-
-def test_an_option_goes_before_the_environment_and_that_before_the_file(tmp_path):
-    (tmp_path / "dormouse.toml").write_text('db = "file.db"\nbroker = "mqtt://file"\nroot = "a/b"\n')
-    environment = {"DORMOUSE_DB": "environment.db"}
-    assert settings.read(None, None, environment, tmp_path) == settings.Settings("environment.db", "mqtt://file", "a/b")
-    assert settings.read("option.db", None, environment, tmp_path).db == "option.db"
-
-
-@pytest.mark.parametrize("text", ["db = ", "db = 5", "bd = 'x'", "root = 'a b'", "\0"])
-def test_a_settings_file_that_makes_no_sense_is_refused(tmp_path, text):
-    (tmp_path / "dormouse.toml").write_text(text)
-    with pytest.raises(HostError) as caught:
-        settings.read(None, None, {}, tmp_path)
-    assert caught.value.code == 2
-
-
-def test_lengths_of_time_and_dates():
-    assert [options.seconds_until(text, 0) for text in ("90", "1.5h", "2d")] == [90, 5400, 172800]
-    assert options.moment("1h", 10_000) == 6400
-    assert [terminal.span(s) for s in (5, 200, 8000, 200_000)] == ["5 s", "3 min", "2 h", "2 d"]
 
 
 @pytest.mark.parametrize(
