@@ -55,6 +55,7 @@ class PostgreSQL:
             self._as = ["setpriv", "--reuid", USER, "--clear-groups", "--"]
         self.url = self._url("postgres")
         self._made = 0
+        self._has_template = False
 
     def _url(self, database: str) -> str:
         return f"postgresql://{USER}@{HOST}:{self._port}/{database}"
@@ -64,7 +65,8 @@ class PostgreSQL:
         """The URL of a database that holds an empty ledger, for as long as the block lasts. It is a copy of a template,
         which takes a fifth of the time that the migrations take.
         """
-        if not self._made:
+        if not self._has_template:
+            self._has_template = True
             with psycopg.connect(self.url, autocommit=True) as connection:
                 connection.execute(f"CREATE DATABASE {_TEMPLATE}")
             Database(self._url(_TEMPLATE)).close()

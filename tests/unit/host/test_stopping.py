@@ -35,8 +35,9 @@ def test_no_wait_hangs_or_misses_it_at_whichever_instruction_the_signal_comes():
     """Between any two instructions Python runs a signal's handler. threading.Event, whose lock `wait` holds for a
     while, never returns.
     """
-    answered, instructions = asked_at(1_000_000)
-    assert not answered, "nobody has asked"
+    unasked = [asked_at(1_000_000) for _ in range(5)]
+    assert not any(answered for answered, _ in unasked), "nobody has asked"
+    instructions = min(passed for _, passed in unasked)  # a select that returns early costs another round
     assert instructions > 20
     for instruction in range(1, instructions - 1):  # before the last two the answer is made up
         assert asked_at(instruction) == (True, instruction)
