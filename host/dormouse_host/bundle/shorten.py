@@ -13,15 +13,17 @@ from collections.abc import Iterable, Iterator
 from dormouse_host.bundle.places import Found, Kind, Place, find
 from dormouse_host.bundle.scopes import Modules
 from dormouse_host.bundle.spoken import APPS, SPOKEN
+from dormouse_host.bundle.true_names import TrueNames
 
 _MOST = 3000  # short names at hand
 
 
-def shorten(files: Modules, kept: dict[str, str]) -> set[str]:
-    """Rename in place. `kept` says which labels of merge.py get a given name. Returns the attributes renamed."""
+def shorten(files: Modules, kept: dict[str, str]) -> TrueNames:
+    """Rename in place. `kept` says which labels of merge.py get a given name."""
     found = find(files, kept, APPS)
-    common, private = _attributes(found)
-    old = {place.name for place in (*common, *private)}
+    common, private, family = _attributes(found)
+    tops = [place for place in found.places if place.kind is Kind.TOP]
+    before = {id(place): place.name for place in (*tops, *common, *private)}
     renamed = {id(place) for place in (*common, *private)}
     for place in found.places:
         if place.kind is Kind.ATTRIBUTE and id(place) not in renamed:
@@ -32,12 +34,25 @@ def shorten(files: Modules, kept: dict[str, str]) -> set[str]:
     _rename(common, short[beyond:])
     beyond = _by_owner([place for place in found.places if place.kind is Kind.LOCAL], short)
     apart = {name: short.pop() for name in sorted(found.in_classes) if name not in kept}  # no attribute is as far down
-    _rename([place for place in found.places if place.kind is Kind.TOP], short[beyond:], {**apart, **kept})
-    return old
+    _rename(tops, short[beyond:], {**apart, **kept})
+    symbols = {place.name: _plain(before[id(place)]) for place in tops}
+    owned: dict[str, dict[str, str]] = {}
+    for place in private:
+        owned.setdefault(str(place.owner), {})[place.name] = before[id(place)]
+    attributes = {_plain(name): owned[root] for name, root in family.items() if root in owned}
+    return TrueNames(symbols, attributes, {place.name: before[id(place)] for place in common})
 
 
-def _attributes(found: Found) -> tuple[list[Place], list[Place]]:
-    """Those of several classes, or of things that are not `self`; and those of one class each, with it as owner."""
+def _plain(label: str) -> str:
+    """The name that a label of merge.py stands for; `binascii.crc32`, where it is from elsewhere."""
+    module, _, name = label.partition("__")
+    return name.replace("__", ".") if module == "_foreign" else name
+
+
+def _attributes(found: Found) -> tuple[list[Place], list[Place], dict[str, str]]:
+    """Those of several classes, or of things that are not `self`; those of one class each, with the first of its bases
+    as owner; and that one of each class.
+    """
     places = [place for place in found.places if place.kind is Kind.ATTRIBUTE and _free(place.name, found)]
     family = {name: name for name in found.bases}
     for name, bases in found.bases.items():
@@ -47,7 +62,7 @@ def _attributes(found: Found) -> tuple[list[Place], list[Place]]:
     shared = {place.name for place in places if place.owner is None}
     for place in places:
         place.owner = family.get(str(place.owner))
-    return [p for p in places if p.name in shared], [p for p in places if p.name not in shared]
+    return [p for p in places if p.name in shared], [p for p in places if p.name not in shared], family
 
 
 def _free(name: str, found: Found) -> bool:

@@ -87,10 +87,14 @@ def log(
 
     Wakes, commands, results and telemetry in order of time, the newest last.
     """
+    from dormouse_host.flash.explain import explained
+
     with opened(db) as fleet:
+        report = fleet.status(device)[0].report or {}
         for line in fleet.log(device, limit):
             fields = {**line.fields, "at": line.at, "kind": line.kind}
-            terminal.told(fields, f"{terminal.when(line.at)}  {line.kind:<9}  {line.text}", json=json)
+            text = explained(line.text, report.get("agent"), report.get("fw"))
+            terminal.told(fields, f"{terminal.when(line.at)}  {line.kind:<9}  {text}", json=json)
 
 
 def export(

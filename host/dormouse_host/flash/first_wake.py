@@ -12,6 +12,7 @@ from typing import Any
 
 from dormouse_host.agent.log import Event, Lines, parse
 from dormouse_host.errors import HostError
+from dormouse_host.flash.explain import Explainer
 from dormouse_host.flash.ports import Place, holders
 from dormouse_host.flash.wire import LostBoard, Wire
 
@@ -96,8 +97,10 @@ def follow(
 def watch(place: Place, wire: Wire | None, seconds: float, say: Callable[[str], None]) -> FirstWake:
     """Wait for the end of the next wake, `seconds` at most; `say` gets each line of the device's log."""
     events: list[Event] = []
+    explain = Explainer()
 
     def on_line(line: str) -> bool:
+        line = explain(line)
         event = parse(line)
         if event:
             events.append(event)
@@ -147,8 +150,10 @@ def monitor(
     if device and not place.virtual and (names := holders(device)):
         raise HostError(f"{device} is held by {', '.join(names)}: end it first")
 
+    explain = Explainer()
+
     def on_line(line: str) -> bool:
-        show(line)
+        show(explain(line))
         return False
 
     def missing(why: str) -> None:

@@ -23,20 +23,10 @@ import pytest
 import dormouse.ports
 from dormouse.app import Context
 from dormouse_host.agent import mpy, toolchain
-from dormouse_host.bundle import constants, merge, prune, scopes, shorten, sources
+from dormouse_host.bundle import constants, merge, prune, scopes, shorten
 from dormouse_host.lab import size
+from support.bundles import package
 from support.needs import need_stubs
-
-PORT = "class Port:\n    pass\n"
-
-
-def package(folder: Path, **modules: str) -> scopes.Modules:
-    """A package `dormouse` of these modules, and its trees."""
-    home = folder / "dormouse"
-    (home / "ports").mkdir(parents=True)
-    for name, text in {"__init__": "", "ports/__init__": "", "ports/here": PORT, **modules}.items():
-        (home / f"{name}.py").write_text(text)
-    return sources.modules(home, "here")
 
 
 def merged(modules: scopes.Modules, *first: str) -> dict[str, str]:
@@ -315,7 +305,8 @@ def foreign(port):
 @pytest.mark.parametrize("port", ["esp32", "rp2"])
 def test_no_name_is_renamed_that_is_not_the_agent_s_alone(port):
     """What an attribute belongs to can't be told from the source: `x.read()` may be ours, or a file's."""
-    renamed = shorten.shorten(*mpy.merged(port))
+    names = mpy.true_names(port)
+    renamed = {*names.shared.values(), *(true for own in names.attributes.values() for true in own.values())}
     assert len(renamed) > 200
     assert sorted(renamed & foreign(port)) == []
 
