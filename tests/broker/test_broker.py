@@ -52,8 +52,14 @@ def wake(address, expected=0, *, topic="to/sleeper"):
     client.loop_start()
     assert done.wait(30)
     time.sleep(0.2)  # for what should not come
-    client.disconnect()
-    client.loop_stop()
+    connection = client.socket()
+    assert isinstance(connection, socket.socket)
+    with connection.dup() as held:  # until the broker closes it: then it has read DISCONNECT
+        held.settimeout(30)
+        client.disconnect()
+        client.loop_stop()
+        while held.recv(4096):
+            pass
     return state["present"], came
 
 
