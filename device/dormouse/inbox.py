@@ -184,7 +184,7 @@ class Inbox:
             index, number = struct.unpack_from("<BI", data)
             yield index, number, data[5:]
 
-    # ---- what the intake decides
+    # ---- what admit.py decides
 
     def new_ledger(self, name):
         """A window for a ledger that was never seen; the caller has made sure that there is room for one."""

@@ -119,7 +119,7 @@ def settled(path: Path) -> None:
                 path = path.parent / _link(at, path.name)
                 continue
             if not stat.S_ISREG(found.st_mode):
-                raise Unsafe("it is no plain file")
+                raise Unsafe("not a plain file")
             return
     raise Unsafe("too many links")
 

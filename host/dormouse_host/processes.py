@@ -13,8 +13,9 @@ import signal
 import subprocess
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import IO
+from typing import IO, Self
 
 _GRACE = 10.0  # seconds between SIGTERM and SIGKILL: mosquitto saves its sessions, on a busy machine, too
 
@@ -51,6 +52,29 @@ def stop(child: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
+
+
+class Started(ABC):
+    """A context manager: started when it is entered, closed when it is left and where its start fails."""
+
+    @abstractmethod
+    def start(self) -> object:
+        """Start it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all that was started; no error where nothing was."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _close(*descriptors: int) -> None:

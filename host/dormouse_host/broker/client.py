@@ -16,8 +16,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -25,6 +24,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from dormouse_host import processes
 from dormouse_host.address import BrokerAddress, failure, secure
 from dormouse_host.errors import HostError
 
@@ -106,7 +106,7 @@ def _within(seconds: float, work: Callable[[], object]) -> bool:
     return not thread.is_alive()
 
 
-class Publisher:
+class Publisher(processes.Started):
     """One MQTT 3.1.1 connection. A context manager: connects on entering, disconnects on leaving."""
 
     def __init__(self, address: BrokerAddress, client_id: str = "") -> None:
@@ -145,7 +145,7 @@ class Publisher:
     def _error(self, what: str, code: int = 1) -> HostError:
         return HostError(f"broker {self._address}: {what}", code)
 
-    def connect(self) -> None:
+    def start(self) -> None:
         """Connect and wait for CONNACK. HostError with code 2 where the credentials or the name are wrong, else 1."""
         deadline = time.monotonic() + _CONNECT_WITHIN
         address = self._address
@@ -211,16 +211,3 @@ class Publisher:
         self._client.disconnect()
         with contextlib.suppress(RuntimeError):  # a signal interrupted paho while it started its thread
             self._client.loop_stop()
-
-    def __enter__(self) -> Self:
-        try:
-            self.connect()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

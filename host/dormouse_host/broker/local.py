@@ -14,11 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from dormouse_host import files, processes
 from dormouse_host.address import BrokerAddress, own_addresses
@@ -49,7 +47,7 @@ def free_port() -> int:
             return port
 
 
-class LocalBroker(ABC):
+class LocalBroker(processes.Started):
     """A broker in a child process. A context manager."""
 
     name: str
@@ -119,19 +117,6 @@ class LocalBroker(ABC):
         self.stop()
         if self._temporary:
             self._temporary.cleanup()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Mosquitto(LocalBroker):

@@ -33,7 +33,7 @@ relays = schema.relays.c
 
 @dataclass(frozen=True)
 class Outgoing:
-    """One publish. `n` is the command's key, `times` how often it has been published with this one; `lifetime` in
+    """One publish. `key` is the command's, `times` how often it has been published with this one; `lifetime` in
     seconds is for the broker, None without an expiry.
     """
 

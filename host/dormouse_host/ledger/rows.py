@@ -67,8 +67,6 @@ _KNOWN = select(devices.id).where(devices.id.in_(some("names")))
 _LOCK_FREE = _KNOWN.with_for_update(skip_locked=True)
 _LOCK_NAME = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 _TELL = insert(schema.command_events)
-
-
 _LEFT = select(states_left.at).where(states_left.device == bindparam("device"), states_left.state == bindparam("state"))
 _HOW_MANY_LEFT = select(func.count()).select_from(schema.states_left).where(states_left.device == bindparam("device"))
 

@@ -21,9 +21,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TypeVar
 
+from dormouse_host import processes
 from dormouse_host.errors import HostError
 from dormouse_host.virtual.hardware import Event, Hardware
 from dormouse_host.virtual.image import list_files, read_file
@@ -34,7 +34,7 @@ __all__ = ("Event", "VirtualBoard", "Wifi")
 _Found = TypeVar("_Found")
 
 
-class VirtualBoard:
+class VirtualBoard(processes.Started):
     """The board with its flash in `folder`/flash.img and its port at `folder`/port; `start` switches it on."""
 
     def __init__(
@@ -90,14 +90,6 @@ class VirtualBoard:
             self._thread = None
             os.close(self._wake_up[0])
             os.close(self._wake_up[1])
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def power_on(self) -> None:
         """Turn power on. No effect where it is on."""

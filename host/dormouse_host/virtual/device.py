@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
+from dormouse_host import processes
 from dormouse_host.agent import toolchain
 from dormouse_host.agent.log import Event, parse
 from dormouse_host.broker.local import Mosquitto
@@ -68,7 +68,7 @@ def flash(
     return done
 
 
-class VirtualDevice:
+class VirtualDevice(processes.Started):
     """A device called `id` on a virtual board of that kind, running `app`; a context manager.
 
     `settings` are further keys of config.json. The broker is a mosquitto of its own.
@@ -121,14 +121,6 @@ class VirtualDevice:
     def close(self) -> None:
         """End everything."""
         self._ends.close()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _start_relay(self) -> None:
         relay = self.fleet.relay(self.broker.address, "virtual")

