@@ -1,8 +1,8 @@
 """A model of the protocol: device, broker, relay and ledger as small programs that run step by step in a seeded order,
 with faults between any two steps, attackers, and an oracle that sees every effect.
 
-It speaks the words of docs/design.md; limits are scaled down (window 8, inbox 4, 3 ledgers). A clean
-run is evidence over these schedules, not a proof.
+It speaks the words of docs/design.md; limits are scaled down (window 8, inbox 4, 3 ledgers, 2 states that were left). A
+clean run is evidence over these schedules, not a proof.
 
     wire.py         connections and the broker, and the limits that all parts share
     device.py       one wake of the device

@@ -8,7 +8,7 @@ Not modelled: isolation levels of real databases, the host's own clock going wro
 
 from typing import Any
 
-from proofs.model.wire import FINAL, WINDOW, Broken
+from proofs.model.wire import FINAL, STATES, WINDOW, Broken
 
 ME, EVIL = "dev", "evil"  # the device that is modelled, and another one of the same ledger, whose words are lies
 
@@ -47,7 +47,8 @@ class Ledger:
         self.world, self.base = world, name
         self.names = {ME: name, EVIL: f"{name}-evil" if world.on("name_per_device") else name}
         self.counter, self.rows, self.states = {}, [], {EVIL: "E1"}
-        self.left, self.wakes, self.reported = set(), {}, 0
+        self.left: dict[str, list[str]] = {ME: [], EVIL: []}  # the newest states that each device has left
+        self.wakes, self.reported = {}, 0
         self.had = set()  # every state that was ever present
         self.seq, self.reports, self.ends = 0, {}, {}
         self.stored, self.gone, self.lease, self.backup = {}, set(), None, None
@@ -205,7 +206,7 @@ class Ledger:
 
     def report(self, device, p, session=0):
         state, wake = p["state"], p["wake"]
-        if self.was_left(state) or (wake <= self.wakes.get(state, 0) and self.world.on("wakes_rise")):
+        if self.may_be_left(device, state) or (wake <= self.wakes.get(state, 0) and self.world.on("wakes_rise")):
             if (state, wake) not in self.reports and self.world.on("stale_asks"):
                 self.ask(device, state)
             return
@@ -219,8 +220,8 @@ class Ledger:
     def enter(self, device, state):
         """The device has this state now."""
         if state != self.states[device]:
-            self.left.add(self.states[device])
-            self.left.discard(state)
+            left = [one for one in (*self.left[device], self.states[device]) if one not in (state, None)]
+            self.left[device] = left[-STATES:]
             self.states[device] = state
         for r in self.rows:
             if r.device == device and r.id and r.id[0] != state and not r.final:
@@ -250,11 +251,14 @@ class Ledger:
             if back and given_up and self.world.on("back_reopens"):
                 r.status, r.guess, r.need = "sent", False, True
 
-    def was_left(self, state):
-        return state in self.left and self.world.on("state_left")
+    def may_be_left(self, device, state):
+        """Is this a state that the device has left? Where some are forgotten, each may be one but the present."""
+        left = self.left[device]
+        forgotten = len(left) == STATES and state != self.states[device] and self.world.on("forgotten_left")
+        return (state in left or forgotten) and self.world.on("state_left")
 
     def prune(self):
-        """Old reports and end records are deleted; that a state was left, and its highest wake, stay."""
+        """Old reports and end records are deleted; the newest states that were left, and their highest wakes, stay."""
         old = sorted(self.reports, key=lambda k: self.reports[k])[:-2]
         for k in old:
             self.reports.pop(k)
@@ -262,7 +266,7 @@ class Ledger:
 
     def end(self, device, e, via, session=0):
         on, k = self.world.on, (e["state"], e["wake"])
-        if self.was_left(e["state"]):
+        if self.may_be_left(device, e["state"]):
             return
         high = e["windows"].get(self.names[device], {"high": 0})["high"]
         if high > self.counter.get((e["state"], self.names[device]), 0) and on("report_rename"):

@@ -21,6 +21,7 @@ RULES = {
     "session_present": "session_present=0: everything unanswered is published again",
     "fence_dead": "a dead fence counts as drained",
     "state_left": "a state that was left is not taken again by a report, and its end records change nothing",
+    "forgotten_left": "where some of the states that were left are forgotten, any but the present counts as left",
     "wakes_rise": "within a state wake numbers only rise: a report of the same or a lower one changes nothing",
     "stale_asks": "a report of a state that was left, or of a lower wake, that was never seen: the device is asked",
     "back_reopens": "a state that is taken again reopens what was called unknown when it was left",

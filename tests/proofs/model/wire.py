@@ -12,6 +12,7 @@ from collections import deque
 from typing import Any
 
 INFLIGHT, QUEUE, WINDOW, INBOX, LEDGERS, RING, VALUES, TRIES = 3, 10, 8, 4, 3, 6, 2, 3
+STATES = 2  # that a ledger remembers of those that a device has left
 FINAL = {"succeeded", "failed", "rejected", "interrupted", "expired", "cancelled"}
 
 
