@@ -115,7 +115,7 @@ def test_who_sends_is_told_after_a_while_and_has_sent_nothing(impatient):
 def test_a_deadlock_costs_a_try(postgresql_url, monkeypatch):
     """Another program locks two devices the other way round; PostgreSQL ends our transaction, for it looks first."""
     # it looks once, so long after it began to wait: the other one must wait by then
-    monkeypatch.setitem(database._LIMITS, "options", "-c deadlock_timeout=2s -c lock_timeout=20s")
+    monkeypatch.setitem(database._LIMITS, "options", "-c deadlock_timeout=4s -c lock_timeout=20s")
     with Ledger(postgresql_url) as ledger, psycopg.connect(postgresql_url) as other:
         ledger.add_devices(["a", "b"])
         other.execute("SET deadlock_timeout = '20s'")
@@ -123,9 +123,9 @@ def test_a_deadlock_costs_a_try(postgresql_url, monkeypatch):
         names: list[str] = []
         sending = threading.Thread(target=lambda: names.extend(ledger.enter([Order("a", "ping"), Order("b", "ping")])))
         sending.start()
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
         with psycopg.connect(postgresql_url, autocommit=True) as third:
-            until(lambda: third.execute(waiting).fetchone() == (1,))
+            until(lambda: third.execute(waiting, [other.info.backend_pid]).fetchone() == (1,))
         other.execute("SELECT id FROM devices WHERE id = 'a' FOR UPDATE")
         other.commit()
         sending.join(20)

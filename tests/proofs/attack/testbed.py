@@ -41,7 +41,9 @@ def climate(wake):
 
 
 class Testbed:
-    """A context manager."""
+    """A broker of `broker init`, a ledger with its relay, and devices, to be attacked. A context manager."""
+
+    __test__ = False  # its name begins as those of test classes do
 
     def __init__(self, db: str | None = None, *, loose: bool = False, accept_new: bool = False) -> None:
         """`db`: a database's URL instead of a file. `loose`: the broker's two locks are off, rights by user and client
