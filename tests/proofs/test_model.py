@@ -10,6 +10,9 @@ SEND = ("send", 0, False, "succeeded", 0, False, 0, 1)
 # A report that is withheld, from before a wipe: late. And one of a whole life between two wipes, of which nobody heard.
 LATE_REPORT = [WAKE, REST, HOLD, WAKE, REST, WIPE, WAKE, REST, SEND, LATE, REST]
 LATE_LIFE = [WAKE, REST, WIPE, HOLD, WAKE, REST, WIPE, WAKE, REST, SEND, LATE, ("brk", "r0"), ("relay", 0, "in"), REST]
+# The first again, after so many wipes that the ledger has forgotten that state.
+ANOTHER_LIFE = [WIPE, WAKE, REST, WAKE, REST]
+FORGOTTEN = [WAKE, REST, HOLD, WAKE, REST, *ANOTHER_LIFE, *ANOTHER_LIFE, *ANOTHER_LIFE, SEND, LATE, REST]
 PLAIN = dict.fromkeys(schedules.CONFIG, False)
 
 
@@ -37,6 +40,7 @@ def test_a_rule_that_is_left_out_breaks_a_promise(rule, seed, check):
     "rule, acts, check",
     [
         ("state_left", LATE_REPORT, "2"),
+        ("forgotten_left", FORGOTTEN, "2"),
         ("stale_asks", [act for act in LATE_LIFE if act is not SEND], "7"),
         ("back_reopens", LATE_LIFE, "2"),
     ],
