@@ -234,7 +234,7 @@ def test_the_sweep_catches_a_planted_bug(bench, bug, scenario):
 )
 def test_erases_stay_within_the_budget(tmp_path, micropython, progsize, bounds):
     # An erase takes about 50 ms, a mark or a small group 1 to 2 ms: erases are what a wake must not have many of.
-    script = SCRIPT.with_name("journal_cost.py")
+    script = SCRIPT.with_name("cost.py")
     args = [micropython, str(script), str(tmp_path / "cost.img"), str(progsize)]
     done = subprocess.run(args, capture_output=True, text=True, timeout=60, check=True)
     print(done.stdout)
