@@ -27,7 +27,7 @@ class Agent:
     def __init__(self, port):
         self.port = port
         self.log = Log(port)
-        self.config = self.state = self.telemetry = None
+        self.config = self.state = self.telemetry = self.trial = None
         self.result = None  # WakeResult, where this wake went online
         self.sleep = 0  # s, once it is on flash
 
@@ -39,7 +39,10 @@ class Agent:
         if hasattr(gc, "threshold"):  # MicroPython
             gc.threshold(_GARBAGE)
         try:
-            self._live(app)
+            online = self._prepare(app)
+            if online:
+                self.result = online[0].run(online[1])
+                self._conclude(online[0])
         except Exception as e:  # memory above all: whatever it is, the device must come back
             failure = failure_of(e, "agent")
             self.log("error", kind=type(failure).__name__, stage=failure.stage, why=failure.reason)
@@ -57,7 +60,8 @@ class Agent:
         self.port.sleep(seconds * 1000)
         return failure
 
-    def _live(self, app):
+    def _prepare(self, app):
+        """What comes before the network. Returns (Connection, Context), or None for a wake that only samples."""
         port = self.port
         texts = port.config()
         base = codec.load(texts[0], "config.json")
@@ -65,7 +69,7 @@ class Agent:
         state = self.state = State(port.storage)
         from dormouse.config import in_force
 
-        self.config, trial, undone = in_force(base, port.storage)
+        self.config, self.trial, undone = in_force(base, port.storage)
         del in_force  # which holds all of config.py
         port.start(self.config)
         last = last_wake(state, self.log)
@@ -89,29 +93,32 @@ class Agent:
         if cause not in _PERSON and self.now() + 1 < state.next_connect:
             state.plan = state.next_connect - self.now()
             state.unfinished = 0
-            return
+            return None
         gc.collect()
         from dormouse.connection import Connection
 
         port.feed()
         state.phase("boot", port.ms())
-        if trial:
+        if self.trial:
             from dormouse.config import begin
 
-            begin(port.storage, trial)
+            begin(port.storage, self.trial)
         self.telemetry.now = self.now()
         gc.collect()  # the biggest imports and buffers come now
         facts = cause, app_error, undone, last
-        connection = Connection(port, self.config, secrets, state, self.log, self.telemetry, facts)
-        result = self.result = connection.run(context)
+        return Connection(port, self.config, secrets, state, self.log, self.telemetry, facts), context
+
+    def _conclude(self, connection):
+        """What a wake that went online leaves: on flash before the last word to the broker."""
+        state, result = self.state, self.result
         if result.failure:
             raise result.failure
         state.ended, state.present, state.drained = state.wake, result.present, result.drained
         state.unfinished = state.failures = 0
-        if trial:
+        if self.trial:
             from dormouse.config import finish
 
-            finish(port.storage, trial)
+            finish(self.port.storage, self.trial)
         self.sleep = self._remember(0)
         connection.finish()
 

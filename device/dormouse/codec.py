@@ -172,16 +172,27 @@ def check_args(spec, args):
     return full
 
 
-def _is_plain(value, depth):
-    if value is None or isinstance(value, (bool, int, str)):
-        return True
-    if isinstance(value, float):
-        return value - value == 0  # neither infinite nor NaN
-    if depth == 0:
-        return False
-    if isinstance(value, dict):
-        return all(isinstance(k, str) for k in value) and all(_is_plain(v, depth - 1) for v in value.values())
-    return isinstance(value, (list, tuple)) and all(_is_plain(v, depth - 1) for v in value)
+def _is_plain(message):
+    level = [message]
+    for left in range(DEPTH_LIMIT, -1, -1):  # level by level: a call for each would need the C stack of a board
+        deeper = []
+        for value in level:
+            if isinstance(value, float):
+                if value - value != 0:  # infinite or NaN
+                    return False
+            elif value is not None and not isinstance(value, (bool, int, str)):
+                if isinstance(value, dict):
+                    for key in value:
+                        if not isinstance(key, str):
+                            return False
+                    value = value.values()
+                elif not isinstance(value, (list, tuple)):
+                    return False
+                if not left:
+                    return False
+                deeper.extend(value)
+        level = deeper
+    return True
 
 
 if sys.implementation.name == "cpython":
@@ -201,7 +212,7 @@ else:
 def encode(message):
     """A message as the bytes that go on the wire: compact JSON in UTF-8; ProtocolError where JSON can't say it."""
     try:
-        if _is_plain(message, DEPTH_LIMIT):  # MicroPython's json.dumps writes any object, and CPython's writes NaN
+        if _is_plain(message):  # MicroPython's json.dumps writes any object, and CPython's writes NaN
             return _dumps(message)
     except ValueError:  # CPython's, for an integer of thousands of digits
         pass

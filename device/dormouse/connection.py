@@ -83,22 +83,35 @@ class Connection:
         The WakeResult says which; after a success, `finish` has the last word to the broker.
         """
         self.until = self.port.ms() + int(self.config["linger"] * 1000)
-        ready = False
-        while True:
+        loaded = False
+        while True:  # each step is called from here: a TLS handshake and a handler need what is left of the C stack
             try:
-                if not ready:
+                if not loaded:
                     self._load_credentials()
-                    ready = True
-                self._converse(context)
-                failure = None
+                    loaded = True
+                s = self._dial()
+                if self.state.alone:
+                    s.await_connack()
+                nonce = self._first_flight(s)
+                if s.present is None:
+                    s.await_connack()
+                self._drain(s, context, nonce)
+                if s.problem:
+                    raise LinkError(s.problem, "subscribe")
+                self._phase("confirm")
+                self.turns = self.link.turns
+                self.inbox.end()
+                error = None
             except Exception as e:  # memory above all: whatever it is, the device must come back
                 self.link.close()
-                failure = self._judge(failure_of(e, "agent"))
-                if not failure:
-                    continue
-            self.state.refused = self.admission.refused
-            self._count()
-            return WakeResult(failure, self.session, self.turns, self.resets)
+                error = failure_of(e, "agent")
+            if self.session:
+                self.state.alone = self.session.hidden
+            failure = error and self._judge(error)
+            if failure or not error:
+                self.state.refused = self.admission.refused
+                self._count()
+                return WakeResult(failure, self.session, self.turns, self.resets)
 
     def finish(self):
         """The end record, in the write of DISCONNECT; then the link is closed."""
@@ -176,9 +189,9 @@ class Connection:
         self.port.feed()
         self.state.phase(name, self.port.ms())
 
-    def _converse(self, context):
-        """One connection, from first flight to the last PUBACK."""
-        state, c, link = self.state, self.config, self.link
+    def _dial(self):
+        """Join the network and connect. Returns the Session, its CONNECT in the flight."""
+        c, link = self.config, self.link
         self.session = None
         self.port.join(c, self.secrets, link.deadline)
         if c["clock"] == "first":
@@ -202,32 +215,20 @@ class Connection:
         prefix = protocol.topic(c["root"], c["id"], "")
         s = self.session = Session(link, prefix, c, self.secrets, self.admission.offer)
         s.signer = self.admission.signer
+        s.encode_connect()
+        return s
+
+    def _first_flight(self, s):
+        """What follows CONNECT in one write: subscription, report, what is owed, fence. Returns the fence's nonce."""
+        state = self.state
         nonce = hexlify(self.port.random(4))
         self.mute = state.cutoffs >= _CUTS
-        s.encode_connect()
-        try:
-            if state.alone:
-                s.await_connack()
-            s.encode_subscribe()
-            s.publish(protocol.WAKE, codec.encode(self.report()), retain=True)
-            self._send()
-            if not (self.mute or state.failures >= _LATE or state.unfinished > _LATE):
-                s.send_fence(nonce)
-            if s.present is None:
-                s.await_connack()
-        finally:
-            state.alone = s.hidden
-        self.was_up = True
-        if self.credentials:
-            self.credentials.accepted()
-        self.log("connected", present=s.present, rtt=s.rtt)
-        self._phase("connect")
-        self._drain(s, context, nonce)
-        if s.problem:
-            raise LinkError(s.problem, "subscribe")
-        self._phase("confirm")
-        self.turns = link.turns
-        self.inbox.end()
+        s.encode_subscribe()
+        s.publish(protocol.WAKE, codec.encode(self.report()), retain=True)
+        self._send()
+        if not (self.mute or state.failures >= _LATE or state.unfinished > _LATE):
+            s.send_fence(nonce)
+        return nonce
 
     def _await_time(self):
         """Nothing goes to a broker before the dates of its certificate can be checked."""
@@ -242,6 +243,13 @@ class Connection:
     def _drain(self, s, context, nonce):
         """Take what comes, act, answer, until there is provably nothing left to wait for."""
         link, inbox, results = self.link, self.inbox, self.results
+        self.was_up = True
+        if self.security:
+            self.port.shaking(False)
+        if self.credentials:
+            self.credentials.accepted()
+        self.log("connected", present=s.present, rtt=s.rtt)
+        self._phase("connect")
         told = self.gave_up = False
         while True:
             while not inbox.full and (not results.full or not s.fits(protocol.BATCH)) and link.ready(0):

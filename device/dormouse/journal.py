@@ -154,7 +154,11 @@ class Journal:
         more = (len(self._tail) - self._cut + self._size - 1) // step  # slots after the one that is written again
         spill = seal or self._doubt or self._last + more >= self._slots
         if self._doubt:
-            self._copy(self._whole())
+            self._give_way()
+            try:
+                self._s.replace(self._file, self._whole())
+            finally:
+                self._reserve()
         self._doubt = True  # a write that fails may have been done, or in part
         if spill:
             self._s.append(self._file, group([self._tail] + new, seed))
@@ -180,12 +184,14 @@ class Journal:
         """
         self.room()  # is it open?
         gen = self._gen + 1 & 0xFFFF
+        self._give_way()
         try:
-            self._copy(self._image(gen, records))
+            self._s.replace(self._file, self._image(gen, records))
         except StorageError:
             for _ in self.open():  # whether the new one got the name, only the file system knows
                 pass
             raise
+        self._reserve()
         self._gen = gen
         self._base = self._end
         self._doubt = False
@@ -214,15 +220,11 @@ class Journal:
             yield piece if len(piece) <= left else piece[:left]
             left = max(0, left - len(piece))
 
-    def _copy(self, pieces):
-        """Put a new main file in the place of the old one; where the file system is full, in the reserve's space."""
+    def _give_way(self):
+        """Before a main file is written beside the old one: where the file system is full, in the reserve's space."""
         s = self._s
         if self._part is None and s.free() < self._limit + 8192:
             s.remove(self._name + ".r")
-        try:
-            s.replace(self._file, pieces)
-        finally:
-            self._reserve()
 
     def _reserve(self):
         s = self._s

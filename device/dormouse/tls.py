@@ -53,6 +53,7 @@ class Security:
     def wrap(self, sock):
         """The stream over a connected, non-blocking socket; its handshake is part of the first write."""
         context = self.context(self.own)
+        self.port.shaking(True)
         return context.wrap_socket(sock, server_hostname=self.host, do_handshake_on_connect=False)
 
     def _date(self, der, depth):

@@ -16,6 +16,7 @@ the cause of the boot, and with a function that the port calls once the wake has
     clock()                 where time() is from: "sntp", in this wake | "kept" | "estimated" from planned sleep | None
     pretend(when)           have TLS compare dates with `when` (as RTC.datetime takes it) while time() stays None;
                             False where the clock already says so or can't be set
+    shaking(begins)         TLS's handshake begins or, where it went well, has ended
     random(n)               n random bytes, fresh after every boot
     cause()                 "power" | "reset" | "watchdog" | "timer" | "pin" | "unknown"
     join(config, secrets, deadline)   bring the network up by `deadline` (in ms()), or raise LinkError with the stage

@@ -88,6 +88,9 @@ class Board:
     def pause(self, ms):
         time.sleep_ms(int(ms))
 
+    def shaking(self, begins):
+        self.feed()
+
     def random(self, n):
         return os.urandom(n)
 

@@ -28,7 +28,10 @@ def run(app):
     try:
         cause = _before()
         if cause:
-            _agent(app, cause)
+            try:
+                _agent(cause).run(app)
+            except (Exception, SystemExit) as e:  # what it can't catch itself: that it can't be loaded or made
+                _failed(e)
     except KeyboardInterrupt:
         _write(_PROMPT, b"0")
         machine.reset()  # because nothing else stops a Pico's watchdog; the next boot waits for that person
@@ -55,22 +58,24 @@ def _before():
     return cause if _wait(seconds) else _leave("Ctrl-C")
 
 
-def _agent(app, cause):
-    """Run the agent. What it can't catch itself: Ctrl-C, and that it can't be loaded or made."""
-    try:
-        from dormouse.agent import Agent
+def _agent(cause):
+    """The agent on this board's port."""
+    from dormouse.agent import Agent
 
-        name = "dormouse.ports." + sys.platform
-        __import__(name)
-        Agent(sys.modules[name].Port(cause, _well)).run(app)
-    except (Exception, SystemExit) as e:
-        sys.print_exception(e)
-        count = (_read(_TRIES) or b"\0")[0] + 1
-        if not _write(_TRIES, bytes((count,))):
-            count = _RETRIES  # flash is full or broken: the longest pause, for ever
-        if count <= _RETRIES and not _wait(5 << 2 * (count - 1)):
-            raise KeyboardInterrupt
-        machine.reset()
+    name = "dormouse.ports." + sys.platform
+    __import__(name)
+    return Agent(sys.modules[name].Port(cause, _well))
+
+
+def _failed(e):
+    """The agent did not start: count it, wait for its owner, and boot again."""
+    sys.print_exception(e)
+    count = (_read(_TRIES) or b"\0")[0] + 1
+    if not _write(_TRIES, bytes((count,))):
+        count = _RETRIES  # flash is full or broken: the longest pause, for ever
+    if count <= _RETRIES and not _wait(5 << 2 * (count - 1)):
+        raise KeyboardInterrupt
+    machine.reset()
 
 
 def _well():

@@ -75,6 +75,9 @@ class Port:
     def pretend(self, when):
         return False  # a machine's clock is set, and not by us
 
+    def shaking(self, begins):
+        pass
+
     def random(self, n):
         return os.urandom(n)
 

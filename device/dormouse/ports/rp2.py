@@ -1,9 +1,11 @@
 """Pico W and Pico 2 W: no deep sleep that could be relied on, no retained memory, a watchdog that nothing stops.
 
 Must stay true: sleep is written to flash, and a reset later, before radio and watchdog, it is slept (ports/boot.py);
-the watchdog's 8.4 s are stretched by a timer to the time asked for and no further.
+the watchdog's 8.4 s are stretched by a timer to the time asked for and no further; during a handshake, one long call,
+that timer does not run.
 """
 
+import gc
 import time
 from struct import pack
 
@@ -16,6 +18,8 @@ from dormouse.ports.storage import Storage
 _LIMIT = 8388  # ms; the RP2040's watchdog
 _FEED = 2000  # ms between two feedings by the timer
 _BOOT = 1  # s from a reset to the next boot's sleep, about
+_HOLES = 512  # small holes in the heap that are filled for a handshake, at most
+_RUN = 32  # blocks in a row that are no small hole any more
 
 
 class Port(Board):
@@ -29,7 +33,8 @@ class Port(Board):
         storage = Storage("state")
         super().__init__(cause, on_healthy, Mark(storage, "net"), storage)
         self._allowed = self._until = 0
-        self._timer = None
+        self._timer = self._plug = None
+        self._garbage = 0
 
     def arm(self, ms):
         self._allowed = ms
@@ -45,6 +50,22 @@ class Port(Board):
     def _stretch(self, _):
         if time.ticks_diff(self._until, time.ticks_ms()) > 0:
             self._watchdog.feed()
+
+    def shaking(self, begins):
+        # mbedTLS works on this heap, with tens of thousands of short-lived numbers: for each one the search begins at
+        # the first hole, and every few kilobytes of them would be a reason to collect what is no garbage
+        self.feed()
+        self._garbage = max(self._garbage, gc.threshold())
+        self._plug = plug = None
+        gc.collect()
+        gc.threshold(-1 if begins else self._garbage)
+        row = 0
+        for _ in range(_HOLES if begins else 0):
+            before, plug = plug, (plug,)
+            row = row + 1 if id(plug) - id(before) == 16 else 0
+            if row == _RUN:
+                break
+        self._plug = plug
 
     def sleep(self, ms):
         self._end()

@@ -1,0 +1,95 @@
+"""What a wake takes of a Pico W's C stack, reckoned from the frames that it nests: sys.setprofile sees each on CPython.
+
+A frame of bytecode takes the same of the stack wherever it stands; what C takes below the last one depends on what that
+calls. The figures are of MicroPython 1.28 on an emulated RP2040 (`make pico`), with an interrupt of Wi-Fi's at the
+deepest point, and `make pico` compares them with the stack itself.
+
+    python -m support.stack FOLDER        one wake of the device in FOLDER; prints what it took, as JSON
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+SIZE = 8192  # bytes of stack; Python stops 256 before its end
+LIMIT = 5632  # … that a wake may take: what is left is for interrupts, and for what is not known yet
+HANDLER = SIZE - 256 - 3072  # … at which a handler begins, at most: 3 KiB are its own
+BASE = 192  # … below the first frame
+FRAME = 220  # … of each
+_STARTS = 2  # frames that only a board has: main.py, and `run` of ports/boot.py
+_HANDSHAKE = 3362  # … below the last frame, in TLS's handshake
+_LEAVES = {"link.py": 1300, "storage.py": 1215}  # … in lwIP, and in littlefs
+_LEAF = 900  # … elsewhere
+_ELSEWHERE = ("cpython_tls.py", "posix.py")  # modules that no board has
+
+
+class Deepest(NamedTuple):
+    """The deepest point of a wake: bytes of stack, and the functions that led there."""
+
+    bytes: int
+    frames: list[str]
+
+
+def _counted(frame: FrameType | None, folders: tuple[str, ...]) -> Iterable[FrameType]:
+    while frame:
+        if frame.f_code.co_filename.startswith(folders) and not frame.f_code.co_filename.endswith(_ELSEWHERE):
+            yield frame
+        frame = frame.f_back
+
+
+def _leaf(last: FrameType) -> int:
+    """Bytes of stack below this frame."""
+    file = Path(last.f_code.co_filename).name
+    if file == "link.py" and last.f_code.co_name == "_call" and last.f_locals["stage"] == "tls":
+        return _HANDSHAKE
+    return _LEAVES.get(file, _LEAF)
+
+
+class Meter:
+    """Counts while it is set as profile function. `folders`: where a device's code lies, its program's too."""
+
+    def __init__(self, app: str, *folders: str) -> None:
+        self._app = app
+        self._folders = folders
+        self.deepest = Deepest(0, [])
+        self.handler = Deepest(0, [])
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> None:
+        if event != "call" or not frame.f_code.co_filename.startswith(self._folders):
+            return
+        counted = list(_counted(frame, self._folders))
+        if not counted:
+            return
+        nested = BASE + FRAME * (len(counted) + _STARTS)
+        if nested + _HANDSHAKE > min(self.deepest.bytes, self.handler.bytes):
+            names = [f"{Path(each.f_code.co_filename).name}:{each.f_code.co_name}" for each in counted[::-1]]
+            self.deepest = max(self.deepest, Deepest(nested + _leaf(counted[0]), names))
+            if names[-1].startswith(self._app + ":"):
+                self.handler = max(self.handler, Deepest(nested, names))
+
+
+def main(folder: str) -> None:
+    """One wake, measured."""
+    from umqtt import simple
+
+    import dormouse
+    from dormouse.ports.posix import Port
+
+    class Quiet(Port):
+        def emit(self, line: str) -> None:
+            pass
+
+    sys.path.insert(0, folder)
+    paths = [str(Path(module.__file__ or "").parent) for module in (dormouse, simple)]
+    meter = Meter("app.py", *paths, folder)
+    sys.setprofile(meter)
+    failure = dormouse.run("app", Quiet(folder))
+    sys.setprofile(None)
+    print(json.dumps({"deepest": meter.deepest, "handler": meter.handler, "failure": failure and failure.reason}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
