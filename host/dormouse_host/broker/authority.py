@@ -1,7 +1,8 @@
 """A private certificate authority in a folder: it signs the broker's certificate, and one for each device on request.
 
 Its key never leaves `ca.key`. A certificate serves one purpose, server or client, and one name. A revoked certificate
-stays in the list that the broker reads. Keys are on P-256, which every board's TLS supports.
+stays in the list that the broker reads. CA and broker have RSA keys, because a board checks their signatures
+in a tenth of the time (docs/results.md); a device has a key on P-256, because with that one the board signs.
 """
 
 import ipaddress
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dormouse_host import files
@@ -23,13 +24,15 @@ _EARLIER = timedelta(days=1)  # before now, for clocks that are slow
 _CA_DAYS = 20 * 365  # as long as a board's flash lasts: no fleet is re-flashed for a CA
 _DAYS = 5 * 365
 _LIST_DAYS = 20 * 365  # a broker with an expired list accepts nobody
+_BITS = 2048
+Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
 @dataclass(frozen=True)
 class Signed:
     """A private key and its certificate, as PEM and as DER."""
 
-    key: ec.EllipticCurvePrivateKey
+    key: Key
     certificate: x509.Certificate
 
     @property
@@ -38,7 +41,7 @@ class Signed:
 
     @property
     def key_der(self) -> bytes:
-        """As mbedTLS reads it on a board (SEC 1)."""
+        """As mbedTLS reads it on a board (SEC 1, PKCS 1)."""
         return _private(self.key, serialization.Encoding.DER)
 
     @property
@@ -50,7 +53,7 @@ class Signed:
         return self.certificate.public_bytes(serialization.Encoding.DER)
 
 
-def _private(key: ec.EllipticCurvePrivateKey, encoding: serialization.Encoding) -> bytes:
+def _private(key: Key, encoding: serialization.Encoding) -> bytes:
     form = serialization.PrivateFormat.TraditionalOpenSSL
     return key.private_bytes(encoding, form, serialization.NoEncryption())
 
@@ -72,7 +75,7 @@ class Authority:
         """Create an authority; HostError where the folder has one already."""
         if (folder / "ca.key").exists():
             raise HostError(f"{folder} has a CA already", 2)
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = rsa.generate_private_key(65537, _BITS)
         builder = _builder(_name(common), _name(common), key, _CA_DAYS)
         usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -94,7 +97,7 @@ class Authority:
             certificate = x509.load_pem_x509_certificate(pem[1])
         except (ValueError, TypeError):
             raise HostError(f"{folder}: ca.key or ca.crt is damaged", 2) from None
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
+        if not isinstance(key, Key):
             raise HostError(f"{folder}: ca.key is not one of ours", 2)
         return cls(folder, Signed(key, certificate))
 
@@ -111,19 +114,24 @@ class Authority:
     def server(self, names: Sequence[str], days: float = _DAYS) -> Signed:
         """A certificate for a broker with these names and addresses."""
         alternatives = [alternative(name) for name in names]
-        return self._issue("dormouse broker", ExtendedKeyUsageOID.SERVER_AUTH, alternatives, days)
+        key = rsa.generate_private_key(65537, _BITS)
+        return self._issue("dormouse broker", key, ExtendedKeyUsageOID.SERVER_AUTH, alternatives, days)
 
     def client(self, user: str, days: float = _DAYS) -> Signed:
         """A certificate that makes its holder `user`."""
-        return self._issue(user, ExtendedKeyUsageOID.CLIENT_AUTH, [], days)
+        key = ec.generate_private_key(ec.SECP256R1())
+        return self._issue(user, key, ExtendedKeyUsageOID.CLIENT_AUTH, [], days)
 
     def _issue(
-        self, common: str, purpose: x509.ObjectIdentifier, alternatives: Sequence[x509.GeneralName], days: float
+        self,
+        common: str,
+        key: Key,
+        purpose: x509.ObjectIdentifier,
+        alternatives: Sequence[x509.GeneralName],
+        days: float,
     ) -> Signed:
-        key = ec.generate_private_key(ec.SECP256R1())
-        own = (
-            self._signed.certificate
-        )  # valid as early as the CA, so that a board without the time accepts it at the first try
+        own = self._signed.certificate
+        # valid as early as the CA, so that a board without the time accepts it at the first try
         builder = _builder(_name(common), own.subject, key, days, own.not_valid_before_utc)
         usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -152,7 +160,7 @@ class Authority:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float, since: datetime | None = None
+    subject: x509.Name, issuer: x509.Name, key: Key, days: float, since: datetime | None = None
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
