@@ -11,6 +11,13 @@ from dormouse_host.bundle.constants import Constants
 from dormouse_host.bundle.scopes import Foreign, Modules, Names, Ours, Symbol, bound, imported, parameters
 
 
+# Modules of MicroPython that a file on the board may extend. For each import of one, all of sys.path is searched first:
+# 7 ms on a Pico. Under the old name, with a u, it is found at once, and no file of the program is taken for it.
+_EXTENSIBLE = frozenset(
+    "array binascii collections errno hashlib io json machine os platform random re select socket struct time".split()
+)
+
+
 class Refused(Exception):
     """A source has a construct that merging could change; the text says where."""
 
@@ -76,11 +83,13 @@ class _File:
     def tree(self, modules: Modules, members: list[str]) -> ast.Module:
         body = [s for module in members for s in _Renamer(module, self).statements(modules[module].body)]
         head: list[ast.stmt] = []
-        for foreign in self.foreign:
-            alias = [
-                ast.alias(foreign.name or foreign.module, None if foreign.name is None else foreign_label(foreign))
-            ]
-            head.append(ast.ImportFrom(foreign.module, alias, 0) if foreign.name else ast.Import(alias))
+        for module in dict.fromkeys(foreign.module for foreign in self.foreign):
+            name = f"u{module}" if module in _EXTENSIBLE else module
+            names = [each for each in self.foreign if each.module == module]
+            if Foreign(module, None) in names:
+                head.append(ast.Import([ast.alias(name, module if name != module else None)]))
+            if aliases := [ast.alias(each.name, foreign_label(each)) for each in names if each.name is not None]:
+                head.append(ast.ImportFrom(name, aliases, 0))
         for file in sorted({self.home[symbol.module] for symbol in self.borrowed}):
             aliases = [ast.alias(label(s)) for s in self.borrowed if self.home[s.module] == file]
             head.append(ast.ImportFrom(file, aliases, 0))

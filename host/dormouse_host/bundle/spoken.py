@@ -10,7 +10,7 @@ _APPS = """
 
 _PORTS = """
     config file start ms pause time clock pretend random cause join forget rssi battery arm feed free firmware blink
-    emit reset sleep storage read chunks size replace append rename remove names erases inline
+    emit reset shaking sleep storage read chunks size replace append rename remove names erases inline
 """
 
 _UMQTT = """
