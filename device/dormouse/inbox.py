@@ -291,11 +291,11 @@ class Inbox:
                     self._put(_DONE, struct.pack("<BIB", index, number, code))
         if runs and self.waiting.has(*runs[0][:2]):
             index, number, _, attempt = runs[0]
-            repeatable = index == UNNAMED
-            if attempt < ATTEMPTS and not repeatable:
+            repeatable = False
+            if attempt < ATTEMPTS and index != UNNAMED:
                 handler = self.head(index, number)[1]
                 repeatable = handler and handler.repeatable
-            if attempt < ATTEMPTS and repeatable:
+            if index == UNNAMED or (attempt < ATTEMPTS and repeatable):
                 self.started = (index, number, attempt)
             else:
                 self._put(_DONE, struct.pack("<BIB", index, number, code_of(INTERRUPTED)))

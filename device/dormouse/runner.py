@@ -6,7 +6,7 @@ longer fits into this wake stays in the inbox for the next.
 
 from dormouse import codec, protocol
 from dormouse.app import Overrun
-from dormouse.inbox import UNNAMED
+from dormouse.inbox import ATTEMPTS, UNNAMED
 from dormouse.log import describe
 
 
@@ -33,7 +33,9 @@ class Runner:
             started = self.inbox.ever_started(index, number)
             status = why = None
             detail = b""
-            if handler is None:
+            if started and self.inbox.started[2] >= ATTEMPTS:  # one without an id: no window owes its result
+                why = "cut off %d times" % ATTEMPTS
+            elif handler is None:
                 why = args
             elif handler.limit > self.longest:
                 why = "its limit of %s s does not fit into a wake" % handler.limit

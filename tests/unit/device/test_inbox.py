@@ -6,7 +6,7 @@ from desk import STATE, Desk, confirm, offered, payload
 
 from dormouse.app import Handler
 from dormouse.errors import ProtocolError
-from dormouse.inbox import UNNAMED
+from dormouse.inbox import ATTEMPTS, UNNAMED
 from dormouse.journal import Mark
 from dormouse.protocol import INTERRUPTED
 
@@ -105,14 +105,15 @@ def test_a_command_whose_handler_finds_no_memory_is_interrupted_and_not_tried_at
 
 
 def test_a_command_without_an_id_is_run_at_least_once_and_three_times_at_most():
-    """Nobody could be told that it was interrupted."""
+    """Then it waits for the runner, which alone can tell somebody: no window owes its result."""
     desk = offered(Desk(), b'{"do":"once"}')
     for attempt in (1, 2, 3):
         assert desk.waiting() == [(None, 1)]
         desk.inbox.start(UNNAMED, 1)
         assert desk.inbox.started == (UNNAMED, 1, attempt)
         desk.boot()
-    assert desk.waiting() == []
+    assert desk.waiting() == [(None, 1)]
+    assert desk.inbox.started == (UNNAMED, 1, ATTEMPTS)
 
 
 def test_cut_after_done_before_the_commit_costs_the_value_and_never_the_truth():

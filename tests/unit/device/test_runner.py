@@ -7,6 +7,7 @@ from desk import Desk, Port, payload
 
 from dormouse.app import Context, Handler
 from dormouse.errors import LinkError, StorageError
+from dormouse.inbox import UNNAMED
 from dormouse.runner import Runner
 
 CAP = 600000
@@ -118,6 +119,28 @@ def test_a_long_text_of_an_error_is_cut():
     bench.handler("bad", failing(ValueError("x" * 5000)))
     bench.act(payload(1, "bad"))
     assert len(bench.said(1)[1]["why"]) == 120
+
+
+def test_a_command_without_an_id_that_was_cut_off_three_times_gets_a_result_and_a_line():
+    """It is not run again, whether the app still knows it or not; what waits behind it is."""
+    for known in (True, False):
+        bench = Bench()
+        bench.desk.offer(b'{"do":"once"}')
+        bench.desk.inbox.commit()
+        for _ in range(3):
+            bench.desk.inbox.start(UNNAMED, 1)
+            bench.desk.boot()
+        if not known:
+            del bench.desk.handlers["once"]
+        bench.begin()
+        bench.act(payload(1, "takes", more=',"args":{"n":5}'))
+        assert bench.ran == [{"n": 5, "s": "x"}]
+        told = json.loads(bench.answers[0])
+        assert (told["status"], told["do"], told["why"]) == ("interrupted", "once", "cut off 3 times")
+        assert told["crc"] == crc32(b'{"do":"once"}')
+        event, fields = bench.log[0]
+        assert (event, fields["status"], fields["why"]) == ("result", "interrupted", "cut off 3 times")
+        assert bench.desk.waiting() == []
 
 
 def test_a_handler_beyond_its_limit_is_interrupted():
