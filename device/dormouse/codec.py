@@ -250,7 +250,10 @@ def value_detail(value, most=VALUE_LIMIT):
 
 def why_detail(reason):
     """A reason as a piece of a result."""
-    return b',"why":' + encode(reason[:TEXT_LIMIT])
+    data = encode(reason[:TEXT_LIMIT])
+    if len(data) > 2 * TEXT_LIMIT:  # escapes, six bytes for a character
+        data = encode(reason[: TEXT_LIMIT // 4])
+    return b',"why":' + data
 
 
 def listed(head, entries):

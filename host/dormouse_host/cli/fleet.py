@@ -44,7 +44,8 @@ def status(
 ) -> None:
     """Show the fleet or one device.
 
-    Last contact, next wake or how long it is overdue, pending commands, battery, RSSI, agent version.
+    Last contact, next wake or how long it is overdue, pending commands, battery, RSSI, agent version. Exit code 3 if
+    the last report of a device shown names a fault of its program: app.py or a reading.
     """
     if device is not None and group is not None:
         raise HostError("use DEVICE or --group, not both", 2)
@@ -59,6 +60,8 @@ def status(
         show.strangers(fleet.strangers())
         if any(view.pending for view in views) and not any(relay.alive for relay in fleet.relays()):
             terminal.warn("commands are pending and no relay runs on this ledger: start one with dormouse relay")
+    if any(view.faults for view in views):
+        raise typer.Exit(3)
 
 
 def watch(

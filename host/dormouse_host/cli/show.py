@@ -90,6 +90,8 @@ def devices(views: "Sequence[DeviceView]", now: float) -> None:
     for view in views:
         if view.dropped:
             warn(f"{view.id} dropped {view.dropped} telemetry records: its buffer was full")
+        for kind, name, why in view.faults:
+            warn(f"{view.id} {kind} {name}: {why}")
 
 
 def strangers(found: "Strangers") -> None:
@@ -116,6 +118,7 @@ def device(view: "DeviceView", understood: Mapping[str, Mapping[str, Any]], now:
         ("wake", said.get("wake")),
         ("cause", said.get("cause")),
         ("drained", ended.get("drained") if ended else None),
+        *((kind, f"{name}: {why}") for kind, name, why in view.faults),
         ("dropped", view.dropped or None),
         ("payload", f"at most {view.limit} bytes" if view.limit else None),
         ("groups", ", ".join(view.groups) or None),

@@ -23,7 +23,7 @@ COLUMNS = {  # of what can be exported, as a table
     "results": ("device", "at", "command", "id", "do", "status", "why", "value"),
     "wakes": (
         *("device", "at", "wake", "state", "cause", "clock", "next", "battery", "rssi", "free", "agent", "fw", "limit"),
-        *("catalogue", "failures", "app", "signed", "refused", "dates", "undone", "last", "end", MORE),
+        *("catalogue", "failures", "app", "readings", "signed", "refused", "dates", "undone", "last", "end", MORE),
     ),
 }
 events, groups, reports = schema.command_events.c, schema.groups.c, schema.reports.c
@@ -75,6 +75,11 @@ class DeviceView:
     def overdue(self, now: float) -> float:
         """Seconds by which it is late; 0 while it isn't or nobody knows."""
         return max(0.0, now - self.next_due) if self.next_due else 0.0
+
+    @property
+    def faults(self) -> list[tuple[str, str, str]]:
+        """What its program did wrong by its last report: (`app` or `reading`, its name, why)."""
+        return faults(self.report)
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,8 @@ class Queries:
             for at, text in newest(woke, reports.at):
                 report = json.loads(text)
                 found.append(LogLine(at, "wake", f"{report.get('wake')} {report.get('cause', '')}".strip(), report))
+                for kind, name, why in faults(report):
+                    found.append(LogLine(at, kind, f"{name}: {why}", {"name": name, "why": why}))
             entered = select(commands.entered, commands.name, commands.do, commands.args)
             for at, name, do, args in newest(entered.where(commands.device == device), commands.key):
                 fields = {"command": name, "status": "queued", "do": do, "args": shown(do, args)}
@@ -190,6 +197,13 @@ class Queries:
         """Telemetry, results or wakes that came at or after `since`, one by one, in the order of their coming."""
         with self._reading(slowly=True) as connection:
             yield from _EXPORTS[what](connection.execution_options(yield_per=1000), since)
+
+
+def faults(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What the program of a device did wrong by its wake report: (`app` or `reading`, its name, why)."""
+    found = [("app", "app.py", str(report["app"]))] if report.get("app") else []
+    lost = report.get("readings")
+    return found + [("reading", name, str(why)) for name, why in (lost.items() if isinstance(lost, dict) else ())]
 
 
 def shown(do: str, text: str | None) -> dict[str, Any]:
