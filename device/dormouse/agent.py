@@ -49,8 +49,10 @@ class Agent:
             self.log("error", kind=type(failure).__name__, stage=failure.stage, why=failure.reason)
         seconds = CAP
         try:
-            if self.state and self.state.device:
+            if self.config and self.state.device:
                 seconds = self._end(failure)
+            else:
+                self.log.keep()
         except Exception as e:
             failure = failure or failure_of(e, "end")
             self.log("error", kind=type(e).__name__, stage="end", why=describe(e))
@@ -70,7 +72,7 @@ class Agent:
         state = self.state = State(port.storage)
         from dormouse.config import in_force
 
-        self.config, self.trial, undone = in_force(base, port.storage)
+        self.config, self.trial, undone = in_force(base, port.storage, secrets)
         del in_force  # which holds all of config.py
         port.start(self.config)
         last = last_wake(state, self.log)

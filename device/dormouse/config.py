@@ -10,6 +10,7 @@ finished with them, after a byte that says whether one has connected with them: 
 """
 
 import sys
+from binascii import unhexlify
 
 from dormouse.codec import encode, load
 from dormouse.errors import ConfigError
@@ -44,6 +45,17 @@ KEYS: dict = {
     "ntp": ("pool.ntp.org", None, None),  # whom
     "clean_session": (False, None, None),  # True only to show what is lost then
 }
+_WHOLE = ("battery_pin", "hold_pin", "wake_pin", "wake_level", "inbox", "payload")
+_SECRETS = ("user", "password", "wifi_password", "command_key")  # of secrets.json
+
+
+def check_secrets(values):
+    """Raise ConfigError, which tells no value, for the first wrong key of secrets.json."""
+    for key in values:
+        if key not in _SECRETS:
+            raise ConfigError("secrets.json: unknown key %s: expected one of %s" % (key[:40], ", ".join(_SECRETS)))
+        if not isinstance(values[key], str):
+            raise ConfigError('secrets.json: %s is text in "' % key)
 
 
 def check(values, over=None):
@@ -56,11 +68,23 @@ def check(values, over=None):
             raise ConfigError("config: unknown key %s" % str(key)[:40])
         default, least, most = KEYS[key]
         value = values[key]
-        if isinstance(value, bool) != isinstance(default, bool) or isinstance(value, str) != isinstance(default, str):
-            raise ConfigError("config: %s is of the wrong type" % key)
-        if least is not None and not (isinstance(value, (int, float)) and least <= value <= most):
-            raise ConfigError("config: %s is a number from %d to %d" % (key, least, most))
+        wanted = None
+        if isinstance(default, str):
+            if not isinstance(value, str):
+                wanted = 'text in "'
+        elif isinstance(default, bool):
+            if not isinstance(value, bool):
+                wanted = "true or false"
+        elif isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+            wanted = "a number from %s to %s" % (least, most)
+        elif key in _WHOLE and value != int(value):
+            wanted = "a whole number"
+        if wanted:
+            raise ConfigError("config: %s is %s" % (key, wanted))
         full[key] = value
+    full["network"] = _network(full["ssid"])
+    if len(full["network"]) > 32:
+        raise ConfigError("config: ssid is at most 32 bytes")
     if full["clock"] not in ("ntp", "first", "none"):
         raise ConfigError("config: clock is ntp, first or none")
     full["watchdog"] = max(full["watchdog"], full["patience"] / 500)  # patience may go by without progress
@@ -74,6 +98,14 @@ def check(values, over=None):
     if bool(full["cert"]) != bool(full["key"]) or (full["cert"] and not full["tls"]):
         raise ConfigError("config: cert and key go together, with mqtts://")
     return full
+
+
+def _network(name):
+    """The bytes of a network's name: as UTF-8, or those that `0x` and hex digits tell."""
+    try:
+        return unhexlify(name[2:]) if name[:2] == "0x" else name.encode()
+    except ValueError:
+        return name.encode()
 
 
 def split_broker(url):
@@ -94,11 +126,13 @@ def split_broker(url):
     return tls, host, port
 
 
-def in_force(base, storage):
+def in_force(base, storage, secrets=()):
     """`base` (the object in config.json) with what commands changed of it. Returns the full configuration, the keys
     that this wake is to try (an empty dict: none), and those of a trial that no wake could finish with, or None.
+    Checks `secrets` (the object in secrets.json) too.
     """
     _let_go()
+    check_secrets(secrets)
     values = dict(base)
     values.update(_kept(storage))
     new, trial = _trial(storage)

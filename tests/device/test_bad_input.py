@@ -1,7 +1,7 @@
-"""What a payload, the app or the configuration may get wrong.
+"""What a payload or the app may get wrong (the files of a device: test_bad_files.py).
 
 Must stay true: each ends in one clear line of the log or in one `rejected` result with its reason, within the
-budget, with exit code 1 (try again later) or 2 (fix it), and without a traceback.
+budget and without a traceback.
 """
 
 import json
@@ -9,7 +9,7 @@ from binascii import crc32
 
 import pytest
 
-from support.device_folder import APP, Device, Host, command, failed, say
+from support.device_folder import APP, Device, Host, command, say
 from support.peer import Peer, honest
 
 # ---- what a command may get wrong
@@ -342,40 +342,19 @@ def air(wake):
         assert "telemetry often: every is a number" in report["app"]
 
 
-# ---- what config.json may get wrong
-
-
-@pytest.mark.parametrize(
-    "text, words",
-    [
-        (None, "id"),
-        ("{", "config.json is not JSON"),
-        ("[]", "config.json is not a JSON object"),
-        ('{"id":"d","broker":"mqtt://h","colour":1}', "unknown key colour"),
-        ('{"id":"d","broker":"mqtt://h","budget":"20"}', "budget is of the wrong type"),
-        ('{"id":"d","broker":"mqtt://h","budget":0}', "budget is a number from 1 to 600"),
-        ('{"id":"d","broker":"mqtt://h:port"}', "broker is mqtt://host[:port]"),
-        ('{"id":"d","broker":"mqtt://user:secret@h"}', "broker is mqtt://host[:port]"),
-        ('{"id":"d","broker":"mqtt://secret@h"}', "broker is mqtt://host[:port]"),
-    ],
-)
-def test_configuration_that_is_wrong_names_the_key_and_ends_with_code_2(interpreter, tmp_path, text, words):
-    """Fix it: trying again changes nothing. The device sleeps all the same. (All the rules: device/test_config.py.)"""
-    device = Device(tmp_path / "device", interpreter, "mqtt://127.0.0.1:9")
-    config = tmp_path / "device" / "config.json"
-    config.unlink()
-    if text is not None:
-        config.write_bytes(text.encode("latin-1"))
-    error = failed(device.wake(), 2)
-    assert error["kind"] == "ConfigError"
-    assert words in error["why"]
-    assert "secret" not in error["why"]
-
-
-def test_secrets_that_are_no_json_are_named_and_not_told(interpreter, tmp_path):
-    """The file's name is enough to find the fault."""
-    device = Device(tmp_path / "device", interpreter, "mqtt://127.0.0.1:9")
-    (tmp_path / "device" / "secrets.json").write_text('{"password": "hunter2"')
-    ran = device.wake()
-    assert failed(ran, 2)["why"] == "secrets.json is not JSON"
-    assert "hunter2" not in ran.output
+def test_a_number_that_is_infinite_reaches_no_handler(interpreter, tmp_path):
+    """Rejected on both interpreters; without an id, too."""
+    app = (
+        APP
+        + """
+@command("f", x=float)
+def f(wake, x):
+    wake.log("say", text=str(x))
+"""
+    )
+    bad = [b'{"do":"f","args":{"x":%s}}' % x for x in (b"1e999", b"-1e999", b"NaN", b"Infinity")]
+    with Peer(honest(*bad, b'{"do":"f","args":{"x":1.5}}')) as peer:
+        ran = Device(tmp_path / "device", interpreter, peer.url, app).wake()
+        peer.settled()
+    assert ran.said == ["1.5"]
+    assert [result["status"] for result in peer.results()].count("rejected") == 4

@@ -141,6 +141,11 @@ def main(folder):
     """One wake; the process's exit code: 0 finished, 1 the network or the broker, 2 the configuration."""
     from dormouse.agent import Agent
 
+    try:
+        os.stat(folder + "/.")
+    except OSError:
+        sys.stderr.write("dormouse: %s: no such folder: expected the one with config.json and app.py\n" % folder)
+        return 2
     sys.path.insert(0, folder)
     failure = Agent(Port(folder)).run("app")
     if failure is None:
