@@ -10,9 +10,9 @@ from pathlib import Path
 
 from dormouse_host.address import is_loopback, lan_addresses
 from dormouse_host.errors import HostError
-from dormouse_host.flash import first_wake
-from dormouse_host.flash.board import Who, hand_back, identify, look, lying_in_rom, put
-from dormouse_host.flash.files import STATE, collect, differing, new_state, umqtt
+from dormouse_host.flash import first_wake, owned
+from dormouse_host.flash.board import Who, hand_back, hashes, hidden_by, identify, look, lying_in_rom, put
+from dormouse_host.flash.files import STATE, collect, differing, digest, new_state, umqtt
 from dormouse_host.flash.kinds import Board
 from dormouse_host.flash.ports import Place
 from dormouse_host.flash.project import DeviceFiles, Project
@@ -29,7 +29,8 @@ Say = Callable[[str], None]
 class Request:
     """What to flash: `device` is its checked configuration, `app` the program if it is not the project's.
 
-    `wait`: seconds to wait for a sleeping or busy board; `watch`: wait for the first wake.
+    `wait`: seconds to wait for a sleeping or busy board; `watch`: wait for the first wake; `agree`: asked before a
+    person's files are replaced.
     """
 
     project: Project
@@ -39,6 +40,7 @@ class Request:
     app: Path | None = None
     wait: float = 60
     watch: bool = True
+    agree: owned.Agree = field(default=lambda names: False)
 
 
 @dataclass
@@ -88,7 +90,7 @@ def _copy(request: Request, files: dict[str, bytes], say: Say) -> tuple[Flashed,
     for again in range(_TRIES):
         wire = _caught(request, say, afresh=again > 0)
         try:
-            return _bring(wire, request.board, files, say), wire
+            return _bring(wire, request, files, say), wire
         except Refused as error:
             wire.close()
             raise HostError(f"error on the board: {error}") from None
@@ -115,9 +117,9 @@ def _caught(request: Request, say: Say, *, afresh: bool) -> Wire:
         raise HostError(f"{place}: not caught in {request.wait:.0f} s ({error}); run dormouse doctor", 4) from None
 
 
-def _bring(wire: Wire, board: Board, files: dict[str, bytes], say: Say) -> Flashed:
+def _bring(wire: Wire, request: Request, files: dict[str, bytes], say: Say) -> Flashed:
     """Compare the files and send those that differ."""
-    done = Flashed(identify(wire, board))
+    done = Flashed(identify(wire, request.board))
     say(f"found {done.who}")
     marker = f"{STATE}/cmd"
     found = look(wire, [*files, marker])
@@ -135,9 +137,15 @@ def _bring(wire: Wire, board: Board, files: dict[str, bytes], say: Say) -> Flash
     if not different and not new:
         say("nothing changed")
         return done
+    there = {name: found.hashes.get(name) for name in different} | hashes(wire, hidden_by(different))
+    mine = owned.persons(wire, there, flashed_before=done.state is None)
+    kept = owned.keep(wire, mine, request.agree)
     sending = {**new, **different}
     say(f"{len(sending)} of {len({*files, *new})} files differ, {sum(map(len, sending.values()))} bytes")
-    put(wire, sending, found.free)
+    for name, copy in kept.items():
+        say(f"keeping your {name} as {copy}")
+    written = owned.record({name: digest(data) for name, data in files.items()})
+    put(wire, {**sending, owned.RECORD: written}, found.free, kept)  # an interrupted flash leaves the record of before
     done.written = list(sending)
     if len(sending) <= _NAMED:
         say(f"sent {', '.join(sending)}")
