@@ -122,7 +122,7 @@ class Agent:
         if self.trial:
             from dormouse.config import finish
 
-            finish(self.port.storage, self.trial)
+            finish(self.port.storage, self.config, self.trial)
         self.sleep = self._remember(0)
         connection.finish()
 

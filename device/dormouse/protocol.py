@@ -138,7 +138,7 @@ def standard_specs():
     """The arguments of those of STANDARD that have any, each a type's name, or [type's name, default]."""
     return {
         "set_interval": {"connect_every": ["int", 0], "sample_every": ["int", -1]},
-        "config": {"set": "dict"},
+        "config": {"set": ["dict", {}]},
         "stay_awake": {"s": "int"},
         "resend": {"from": "int", "to": "int"},
         FORGET: {"ledger": "str"},

@@ -49,6 +49,7 @@ def wake_report(facts, port, config, state, signed, name, windows):
         "refused": state.refused or None,
         "dates": False if config["tls"] and port.time() is None else None,
         "undone": undone,
+        "settings": config["changed"] or None,
         "last": last,
         "end": end_record(state, name, windows) if state.ended else None,
     }

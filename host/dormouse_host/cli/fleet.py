@@ -31,8 +31,8 @@ PANEL = "Fleet"
 
 def register(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (status, watch, log, export):
-        app.command(rich_help_panel=PANEL)(command)
+    for command in (status, watch, log, settings_of, export):
+        app.command(command.__name__.removesuffix("_of"), rich_help_panel=PANEL)(command)
     app.add_typer(devices, name="devices", rich_help_panel=PANEL)
 
 
@@ -98,6 +98,27 @@ def log(
             fields = {**line.fields, "at": line.at, "kind": line.kind}
             text = explained(line.text, report.get("agent"), report.get("fw"))
             terminal.told(fields, f"{terminal.when(line.at)}  {line.kind:<9}  {text}", json=json)
+
+
+def settings_of(
+    device: Device,
+    ask: Annotated[bool, typer.Option("--ask", help="Ask the device; it answers at its next wake.")] = False,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Show a device's settings: value, origin, and what was replaced.
+
+    What commands changed is in every wake report; the flashed values are known once the device was asked (--ask).
+    """
+    with opened(db) as fleet:
+        if ask:
+            fleet.send(device, "config")
+        at, found = fleet.settings(device)
+        show.settings(found, json=json)
+        if at is None and not ask:
+            terminal.warn(f"the flashed settings are not known: ask with dormouse settings {device} --ask")
+        elif ask:
+            terminal.warn(f"asked: {device} answers at its next wake")
 
 
 def export(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dormouse_host.terminal import Console, json_line, line, safe, span, warn, when
 
 if TYPE_CHECKING:
-    from dormouse_host.fleet import CommandView, DeviceView, Strangers
+    from dormouse_host.fleet import CommandView, DeviceView, Setting, Strangers
 
 _STRANGERS = 5  # ids that are named on a terminal
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a cell a formula in a spreadsheet (OWASP, CSV injection)
@@ -128,6 +128,28 @@ def device(view: "DeviceView", understood: Mapping[str, Mapping[str, Any]], now:
     for key, value in facts:
         if value is not None:
             line(f"  {key:<9}  {value}")
+
+
+def settings(found: "Sequence[Setting]", *, json: bool) -> None:
+    """Print settings, one JSON object each or as a table."""
+    if json:
+        for each in found:
+            json_line(asdict(each))
+        return
+    texts = [
+        [
+            safe(each.key),
+            safe(_compact(each.value)),
+            safe(each.origin) + (_replaced(each.replaced) if each.origin == "command" else ""),
+        ]
+        for each in found
+    ]
+    if texts:
+        Console().table(("key", "value", "origin"), texts)
+
+
+def _replaced(value: Any) -> str:
+    return f", in place of {'the default' if value is None else safe(_compact(value))}"
 
 
 def _signatures(understood: Mapping[str, Mapping[str, Any]]) -> str:
