@@ -189,7 +189,7 @@ class Agent:
 
     def _summary(self, seconds):
         """The wake in figures, for the log."""
-        figures = {"ms": self.port.ms(), "next": seconds, "drained": False}
+        figures = {"ms": self.port.ms(), "next": seconds, "drained": False, "battery": self.port.battery()}
         result, state = self.result, self.state
         if result:
             figures.update(turns=result.turns, flights=state.flights, bytes_up=state.up, bytes_down=state.down)

@@ -41,7 +41,7 @@ def test_a_person_s_files_are_replaced_only_when_told_to_and_their_copies_stay(b
         asked.append(list(names))
         return True
 
-    here.agree = agree
+    here.more = {"agree": agree}
     done = here.flash()
     assert done.wake.succeeded, here.text()
     assert sorted(asked[0]) == sorted(MINE)

@@ -61,6 +61,9 @@ def flash(
     yes: Annotated[
         bool, typer.Option("--yes", help="Replace files on the board that are not of a flash; copies stay on it.")
     ] = False,
+    new_device: Annotated[
+        bool, typer.Option("--new-device", help="The board was another device: remove the state of that one.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Flash agent, program and configuration onto a board.
@@ -85,8 +88,9 @@ def flash(
         raise HostError("this machine is not flashed: use dormouse agent run app.py", 2)
     place = Place(port or said.get("port") or choose(kind, attached()).device)
     sleep = max(files.full["connect_every"], files.full["sample_every"])
-    agree = partial(_agree, yes=yes)
-    request = Request(here, kind, place, files, app, sleep * 1.25 + 60 if wait is None else wait, watch, agree)
+    wait = sleep * 1.25 + 60 if wait is None else wait
+    agree, named = partial(_agree, yes=yes), frozenset(over)
+    request = Request(here, kind, place, files, app, wait, watch, agree, named, new_device)
     done = run(request, partial(_echo, err=json))
     with ledger_here(None) as fleet:
         if fleet:

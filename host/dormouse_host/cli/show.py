@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from dormouse_host import figures
 from dormouse_host.terminal import Console, json_line, line, safe, span, warn, when
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ def devices(views: "Sequence[DeviceView]", now: float) -> None:
             warn(f"{view.id} dropped {view.dropped} telemetry records: its buffer was full")
         for kind, name, why in view.faults:
             warn(f"{view.id} {kind} {name}: {why}")
+        for doubt in figures.reported(view.report):
+            warn(f"{view.id}: {doubt}")
 
 
 def strangers(found: "Strangers") -> None:
@@ -128,6 +131,8 @@ def device(view: "DeviceView", understood: Mapping[str, Mapping[str, Any]], now:
     for key, value in facts:
         if value is not None:
             line(f"  {key:<9}  {value}")
+    for doubt in figures.reported(said):
+        warn(f"{view.id}: {doubt}")
 
 
 def settings(found: "Sequence[Setting]", *, json: bool) -> None:

@@ -87,6 +87,9 @@ for name in {names!r}:
 
 _TAKE_EFFECT = """
 import os
+for name in os.listdir("/state") if {wipe!r} else ():
+    if not name.endswith({aside!r}):
+        os.remove("/state/" + name)
 for name, copy in {kept!r}:
     os.rename("/" + name, "/" + copy)
 for name in {hiding!r}:
@@ -180,10 +183,12 @@ def hashes(wire: Wire, names: Iterable[str]) -> dict[str, str | None]:
         raise LostBoard(f"the board answered {text[:40]!r}") from None
 
 
-def put(wire: Wire, files: Mapping[str, bytes], free: int, kept: Mapping[str, str] | None = None) -> None:
+def put(
+    wire: Wire, files: Mapping[str, bytes], free: int, kept: Mapping[str, str] | None = None, *, wipe: bool = False
+) -> None:
     """Send `files` and let them take effect in their order. HostError when they do not fit.
 
-    `kept`: path of a file to be kept -> that of its copy.
+    `kept`: path of a file to be kept -> that of its copy; `wipe`: the state of what the board was goes first.
 
     What an interrupted call has sent is found beside its place and not sent again.
     """
@@ -204,7 +209,7 @@ def put(wire: Wire, files: Mapping[str, bytes], free: int, kept: Mapping[str, st
         raise LostBoard(f"{wrong[0]} was damaged on the way")
     found = hashes(wire, hidden_by(files))
     hiding = [name for name, there in found.items() if there is not None and name not in kept]
-    wire.run(_TAKE_EFFECT.format(names=list(files), kept=list(kept.items()), hiding=hiding, aside=ASIDE))
+    wire.run(_TAKE_EFFECT.format(names=list(files), kept=list(kept.items()), hiding=hiding, aside=ASIDE, wipe=wipe))
 
 
 def hidden_by(names: Iterable[str]) -> list[str]:
