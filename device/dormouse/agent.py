@@ -12,10 +12,11 @@ from dormouse import app as declared
 from dormouse import codec, protocol
 from dormouse.app import Context
 from dormouse.errors import ConfigError, LinkError
-from dormouse.log import Log, describe, failure_of
+from dormouse.log import Log, describe, failure_of, raised
+from dormouse.readings import sample
 from dormouse.records import LOCAL, UNIX, Telemetry
 from dormouse.report import last_wake
-from dormouse.state import CAP, ENDINGS, State, connect_in, due, sleep_for
+from dormouse.state import CAP, ENDINGS, State, connect_in, sleep_for
 
 _GARBAGE = 8192  # bytes allocated between two collections: without it, what is kept lies scattered over the whole heap
 _PERSON = ("power", "reset", "pin")  # causes of a boot that somebody waits for
@@ -48,8 +49,10 @@ class Agent:
             self.log("error", kind=type(failure).__name__, stage=failure.stage, why=failure.reason)
         seconds = CAP
         try:
-            if self.state and self.state.device:
+            if self.config and self.state.device:
                 seconds = self._end(failure)
+            else:
+                self.log.keep()
         except Exception as e:
             failure = failure or failure_of(e, "end")
             self.log("error", kind=type(e).__name__, stage="end", why=describe(e))
@@ -69,7 +72,7 @@ class Agent:
         state = self.state = State(port.storage)
         from dormouse.config import in_force
 
-        self.config, self.trial, undone = in_force(base, port.storage)
+        self.config, self.trial, undone = in_force(base, port.storage, secrets)
         del in_force  # which holds all of config.py
         port.start(self.config)
         last = last_wake(state, self.log)
@@ -89,7 +92,8 @@ class Agent:
             raise LinkError("the wake before this one never ended", "boot")
         self.telemetry = Telemetry(port.storage, state.acked)
         context = Context(port, self.config, self.log)
-        self._sample(context)
+        before, state.sampled = state.sampled, self.now()
+        self._store(sample(context, self.log, state.sampled, before))
         if cause not in _PERSON and self.now() + 1 < state.next_connect:
             state.plan = state.next_connect - self.now()
             state.unfinished = 0
@@ -105,7 +109,7 @@ class Agent:
             begin(port.storage, self.trial)
         self.telemetry.now = self.now()
         gc.collect()  # the biggest imports and buffers come now
-        facts = cause, app_error, undone, last
+        facts = cause, app_error, self.log.failed_readings(state.ended), undone, last
         return Connection(port, self.config, secrets, state, self.log, self.telemetry, facts), context
 
     def _conclude(self, connection):
@@ -118,7 +122,7 @@ class Agent:
         if self.trial:
             from dormouse.config import finish
 
-            finish(self.port.storage, self.trial)
+            finish(self.port.storage, self.config, self.trial)
         self.sleep = self._remember(0)
         connection.finish()
 
@@ -139,31 +143,15 @@ class Agent:
             module = __import__(app)
             if hasattr(module, "safe_state"):
                 module.safe_state()
-        except (Exception, SystemExit) as e:
-            self.log("error", kind="app", stage="import", why=describe(e))
-            return describe(e)
-        return None
+        except BaseException as e:
+            declared.refused.append(raised(e))
+        for why in declared.refused:
+            self.log("error", kind="app", stage="import", why=why)
+        return "; ".join(declared.refused)[: 2 * protocol.TEXT_LIMIT] or None
 
-    def _sample(self, context):
-        """Take the readings and store them."""
-        values = {}
-        now, before = self.now(), self.state.sampled
-        self.state.sampled = now
-        for name in sorted(declared.readings):
-            function, every = declared.readings[name]
-            if not due(every, now, before):
-                continue
-            try:
-                values.update(function(context) or {})
-            except (Exception, SystemExit) as e:
-                self.log("error", kind="telemetry", stage=name, why=describe(e))
-        if not values:
-            return
-        data = codec.encode_within(values)
-        if data is None:
-            why = "no JSON of at most %d bytes" % protocol.VALUE_LIMIT
-            self.log("error", kind="telemetry", stage="encode", why=why)
-        else:
+    def _store(self, records):
+        """Store what a sample has come to."""
+        for data in records:
             unix = self.port.time()
             if unix is None:
                 self.telemetry.add(LOCAL, self.now(), data)
@@ -201,7 +189,7 @@ class Agent:
 
     def _summary(self, seconds):
         """The wake in figures, for the log."""
-        figures = {"ms": self.port.ms(), "next": seconds, "drained": False}
+        figures = {"ms": self.port.ms(), "next": seconds, "drained": False, "battery": self.port.battery()}
         result, state = self.result, self.state
         if result:
             figures.update(turns=result.turns, flights=state.flights, bytes_up=state.up, bytes_down=state.down)

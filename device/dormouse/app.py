@@ -14,8 +14,10 @@ from dormouse.protocol import STANDARD, VALUE_LIMIT
 
 _STEP = 100  # ms between two feedings of the watchdog
 _LONGEST = 3600  # s; the longest limit, and the longest wake
+_RAREST = 31622400  # s; the longest time between two readings, a leap year
 commands = {}  # name -> Handler
 readings = {}  # name -> (function, seconds between two readings)
+refused = []  # of each declaration that is refused: which it is, and why; all others hold
 
 
 class Handler:
@@ -35,22 +37,55 @@ def command(name, limit=5, repeatable=False, **types):
     """Declare a command. An argument's type is int, float, str, bool, list or dict, or (type, default) if it may be
     left out. `limit` is in seconds; `repeatable` says that running it again after an interruption does no harm.
     """
+    if callable(name):
+        return _refuse("command", name, 'write @command("name")')
     spec = {}
-    for arg in types:
-        kind = types[arg]
-        spec[arg] = [type_name(kind[0]), _default(*kind)] if isinstance(kind, tuple) else type_name(kind)
+    why = None
+    try:
+        for arg in types:
+            kind = types[arg]
+            spec[arg] = [type_name(kind[0]), _default(*kind)] if isinstance(kind, tuple) else type_name(kind)
+    except (ConfigError, TypeError, IndexError) as e:
+        why = "argument %s: %s" % (arg, e)
     if not isinstance(name, str) or not 0 < len(name) <= 32 or name in commands:
-        raise ConfigError("command %r: a name of 1 to 32 characters, declared once" % (name,))
-    if name in STANDARD:
-        raise ConfigError("command %s is built in" % name)
-    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit <= _LONGEST:
-        raise ConfigError("command %s: limit is a number of seconds from 0 to %d" % (name, _LONGEST))
+        why = "a name is text of 1 to 32 characters, declared once"
+    elif name in STANDARD:
+        why = "a built-in command has this name"
+    elif not _is_number(limit) or not 0 < limit <= _LONGEST:
+        why = "limit is a number of seconds from 0 to %d" % _LONGEST
+    if why:
+        _refuse("command", name, why)
 
     def declare(function):
-        commands[name] = Handler(function, limit, bool(repeatable), spec)
+        if not why and _can_run("command", name, function):
+            commands[name] = Handler(function, limit, bool(repeatable), spec)
         return function
 
     return declare
+
+
+def _refuse(what, piece, why):
+    """Note that this piece is refused, a function or a name, and why. Returns the piece."""
+    name = getattr(piece, "__name__", piece)
+    refused.append("%s %s: %s" % (what, name if isinstance(name, str) else repr(name), why))
+    return piece
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _can_run(what, name, function):
+    """Can a call run it to its end? Where it can't, it is refused."""
+    why = None
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)  # CPython's: generator, coroutine, both
+    if not callable(function):
+        why = "it is declared over %r, which is no function" % function
+    elif type(function).__name__ == "generator" or flags & 0x2A0:
+        why = "async def and yield are not run: write a plain function"
+    if why:
+        _refuse(what, name, why)
+    return not why
 
 
 def _default(kind, value):
@@ -67,9 +102,17 @@ def _default(kind, value):
 
 def telemetry(every=0):
     """Declare a reading, taken at most once in `every` seconds (0: at each sample). It returns a dict of values."""
+    if callable(every):
+        return _refuse("telemetry", every, "write @telemetry()")
 
     def declare(function):
-        readings[function.__name__] = (function, every)
+        name = getattr(function, "__name__", None) or repr(function)
+        if name in readings:
+            _refuse("telemetry", name, "a reading of this name is declared already")
+        elif not _is_number(every) or not 0 <= every <= _RAREST:
+            _refuse("telemetry", name, "every is a number of seconds from 0 to %d" % _RAREST)
+        elif _can_run("telemetry", name, function):
+            readings[name] = (function, every)
         return function
 
     return declare
@@ -94,6 +137,7 @@ def clear():
     """Forget all declarations: a process that loads another app starts here."""
     commands.clear()
     readings.clear()
+    refused.clear()
 
 
 class Overrun(Exception):

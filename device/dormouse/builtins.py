@@ -34,7 +34,7 @@ class Builtins:
     def find(self, name):
         """The Handler of one of protocol.STANDARD."""
         most = protocol.VALUE_LIMIT
-        if name in ("describe", "report", "log"):
+        if name in ("describe", "report", "log", "config"):
             most = _MOST
         function = (  # in the order of STANDARD
             self.ping,
@@ -75,6 +75,10 @@ class Builtins:
 
     def config(self, context, **args):
         changed = args["set"]
+        if not changed:
+            from dormouse.config import told
+
+            return {"settings": told(self.settings)}
         for key in ("id", "root", "ca"):
             if key in changed:
                 raise ConfigError("%s can't be changed by a command" % key)

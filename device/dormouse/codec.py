@@ -13,6 +13,13 @@ from dormouse.protocol import CANCELLED, DEPTH_LIMIT, EXPIRED, TEXT_LIMIT, VALUE
 _DO_LIMIT = 40  # characters of an unknown command's name that an answer repeats
 _TYPES: dict = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
 
+# What may come next in JSON, and its words in an error
+_VALUE, _FIRST, _KEY, _FIRST_KEY, _COLON, _NEXT, _END = range(7)
+_WANTED = ("a value", "a value or ]", 'a key in "', 'a key in " or }', ":", ", or the closing bracket", "the end")
+_PLAIN = b"+-.0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"  # of numbers and words
+_HEX = b"0123456789abcdefABCDEF"
+_LONGEST = 400  # characters of a number
+
 
 def legible_id(data):
     """The id at the very beginning of a payload that could not be parsed, or None. Only as first key is it believed."""
@@ -28,41 +35,107 @@ def legible_id(data):
 
 
 def check_shape(data):
-    """Reject what is nested too deeply, and what MicroPython's json.loads takes though it is cut off, unbalanced or
-    holds a surrogate: it makes two of them where \\ud83d\\ude00 means one character, and writes them as broken UTF-8.
+    """Reject all that is not JSON by RFC 8259, nested too deeply, or twice the same key: the two interpreters' own
+    readers differ in what they take beyond it (cut off or unbalanced text, missing commas, NaN, UTF-16, 1e999). Half a
+    surrogate pair, which MicroPython makes of \\ud83d\\ude00, is rejected too. The error's `at` is a place in `data`.
     """
-    opened = []
-    quoted = escaped = unicode = ended = False
+    opened = []  # closing brackets, and the keys of each object so far
+    keys = []
+    state, at, end = _VALUE, 0, len(data)
+    while at < end:
+        byte, start = data[at], at
+        at += 1
+        if byte in b" \t\r\n":
+            continue
+        why = None
+        if byte == 0x22 and opened and state < _COLON:
+            at = _end_of_text(data, at)
+            if state < _KEY:
+                state = _NEXT
+                continue
+            state, key = _COLON, bytes(data[start + 1 : at - 1])
+            if key not in keys[-1]:
+                keys[-1].add(key)
+                continue
+            why = "the key %s stands twice in its object" % key[:40].decode()
+        elif byte in b"[{" and state < _KEY:
+            if len(opened) == DEPTH_LIMIT:
+                why = "nested deeper than %d" % DEPTH_LIMIT
+            opened.append(byte + 2)  # the closing bracket of [ and of { stands two places after it in ASCII
+            keys.append(set())
+            state = _FIRST if byte == 0x5B else _FIRST_KEY
+        elif byte in b"]}" and opened and opened[-1] == byte and state in (_FIRST, _FIRST_KEY, _NEXT):
+            opened.pop()
+            keys.pop()
+            state = _NEXT if opened else _END
+        elif byte == 0x2C and state == _NEXT:
+            state = _KEY if opened[-1] == 0x7D else _VALUE
+        elif byte == 0x3A and state == _COLON:
+            state = _VALUE
+        else:
+            while at < end and data[at] in _PLAIN:
+                at += 1
+            if state < _KEY and opened and _is_scalar(bytes(data[start:at])):
+                state = _NEXT
+            elif byte > 126 or byte < 32:
+                why = "not JSON: expected UTF-8 without a byte order mark"
+            else:
+                why = "not JSON: expected %s, not %s" % (_WANTED[state] if opened or state else "{", chr(byte))
+        if why:
+            raise _wrong(why, start)
+    if state != _END:
+        raise _wrong("not JSON: cut off", end)
+
+
+def _wrong(why, at):
+    error = ProtocolError(why)
+    error.at = at
+    return error
+
+
+def _end_of_text(data, at):
+    """The place after the quote that ends a text of which `at` is the first byte."""
+    escaped = unicode = False
     half = 0  # the least byte that would make what is before it a surrogate
-    for byte in data:
+    while at < len(data):
+        byte = data[at]
+        at += 1
+        if byte < 32:
+            break
         if escaped:
             escaped = False
             unicode = byte == 0x75
-        elif quoted:
+            if byte not in b'"\\/bfnrtu' or (unicode and not all(c in _HEX for c in bytes(data[at : at + 4]))):
+                break
+        else:
             if half and byte >= half:
-                raise ProtocolError("half a character: send UTF-8, not surrogates")
+                raise _wrong("half a character: send UTF-8, not surrogates", at - 1)
             half = 0xA0 if byte == 0xED else 0x38 if unicode and byte | 32 == 0x64 else 0
             unicode = False
             if byte == 0x5C:
                 escaped = True
             elif byte == 0x22:
-                quoted = False
-        elif byte in b" \t\r\n":
-            pass
-        elif ended:
-            raise ProtocolError("not JSON")
-        elif byte == 0x22:
-            quoted = True
-        elif byte == 0x5B or byte == 0x7B:
-            if len(opened) == DEPTH_LIMIT:
-                raise ProtocolError("nested deeper than %d" % DEPTH_LIMIT)
-            opened.append(byte + 2)  # the closing bracket of [ and of { stands two places after it in ASCII
-        elif byte == 0x5D or byte == 0x7D:
-            if not opened or opened.pop() != byte:
-                raise ProtocolError("not JSON")
-            ended = not opened
-    if not ended:
-        raise ProtocolError("not JSON")
+                return at
+    raise _wrong("not JSON: text without its closing quote, or with \\ or a control character in it", at)
+
+
+def _is_scalar(token):
+    """Is this a number that is finite, or one of JSON's words?"""
+    if token in (b"true", b"false", b"null"):
+        return True
+    digits = token.lower()
+    if digits[:1] == b"-":
+        digits = digits[1:]
+    body, e, power = digits.partition(b"e")
+    whole, point, part = body.partition(b".")
+    if power[:1] in (b"+", b"-"):
+        power = power[1:]
+    if not whole.isdigit() or (whole[:1] == b"0" and len(whole) > 1) or len(token) > _LONGEST:
+        return False
+    if (point and not part.isdigit()) or (e and not power.isdigit()):
+        return False
+    value = float(token) if point or e else 0
+    return value - value == 0
 
 
 class Command:
@@ -90,11 +163,11 @@ class Command:
 
     def parse(self, data):
         """Take in the bytes of one payload; ProtocolError says what is wrong with them. The id is taken first."""
-        check_shape(data)
         try:
+            check_shape(data)
             message = json.loads(data)
         except (ValueError, UnicodeError):
-            raise ProtocolError("not JSON")
+            raise ProtocolError("not JSON: not UTF-8")
         except MemoryError:  # else it would come again at every wake
             raise ProtocolError("not enough memory")
         if not isinstance(message, dict):
@@ -132,12 +205,15 @@ def load(text, what):
     if text is None:
         return {}
     try:
-        check_shape(text)  # MicroPython takes half a file
+        check_shape(text)
         values = json.loads(text)
-    except (ProtocolError, ValueError, UnicodeError):
-        raise ConfigError("%s is not JSON" % what)
+    except ProtocolError as e:
+        line = bytes(text[: e.at]).count(b"\n") + 1
+        raise ConfigError("%s, line %d: %s" % (what, line, e.reason))
+    except (ValueError, UnicodeError):
+        raise ConfigError("%s: not JSON: not UTF-8" % what)
     if not isinstance(values, dict):
-        raise ConfigError("%s is not a JSON object" % what)
+        raise ConfigError("%s: not a JSON object: expected {" % what)
     return values
 
 
@@ -250,7 +326,10 @@ def value_detail(value, most=VALUE_LIMIT):
 
 def why_detail(reason):
     """A reason as a piece of a result."""
-    return b',"why":' + encode(reason[:TEXT_LIMIT])
+    data = encode(reason[:TEXT_LIMIT])
+    if len(data) > 2 * TEXT_LIMIT:  # escapes, six bytes for a character
+        data = encode(reason[: TEXT_LIMIT // 4])
+    return b',"why":' + data
 
 
 def listed(head, entries):

@@ -5,11 +5,13 @@ anything depends on it; secrets live in a file of their own and in no message. N
 the owner out: settings that no wake could finish with are undone; a file here that is damaged raises ConfigError
 naming it. On a board this module is let go after each use, big as its table is.
 
-Files in the agent's folder: `kept`, the keys that commands have changed; `trial`, those on trial until a wake has
-finished with them, after a byte that says whether one has connected with them: "0" not yet, "1" begun.
+Files in the agent's folder: `kept`, the keys that commands have changed, each with its value and with what config.json
+said then; `trial`, those on trial until a wake has finished with them, after a byte that says whether one has connected
+with them: "0" not yet, "1" begun.
 """
 
 import sys
+from binascii import unhexlify
 
 from dormouse.codec import encode, load
 from dormouse.errors import ConfigError
@@ -44,6 +46,17 @@ KEYS: dict = {
     "ntp": ("pool.ntp.org", None, None),  # whom
     "clean_session": (False, None, None),  # True only to show what is lost then
 }
+_WHOLE = ("battery_pin", "hold_pin", "wake_pin", "wake_level", "inbox", "payload")
+_SECRETS = ("user", "password", "wifi_password", "command_key")  # of secrets.json
+
+
+def check_secrets(values):
+    """Raise ConfigError, which tells no value, for the first wrong key of secrets.json."""
+    for key in values:
+        if key not in _SECRETS:
+            raise ConfigError("secrets.json: unknown key %s: expected one of %s" % (key[:40], ", ".join(_SECRETS)))
+        if not isinstance(values[key], str):
+            raise ConfigError('secrets.json: %s is text in "' % key)
 
 
 def check(values, over=None):
@@ -56,11 +69,23 @@ def check(values, over=None):
             raise ConfigError("config: unknown key %s" % str(key)[:40])
         default, least, most = KEYS[key]
         value = values[key]
-        if isinstance(value, bool) != isinstance(default, bool) or isinstance(value, str) != isinstance(default, str):
-            raise ConfigError("config: %s is of the wrong type" % key)
-        if least is not None and not (isinstance(value, (int, float)) and least <= value <= most):
-            raise ConfigError("config: %s is a number from %d to %d" % (key, least, most))
+        wanted = None
+        if isinstance(default, str):
+            if not isinstance(value, str):
+                wanted = 'text in "'
+        elif isinstance(default, bool):
+            if not isinstance(value, bool):
+                wanted = "true or false"
+        elif isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+            wanted = "a number from %s to %s" % (least, most)
+        elif key in _WHOLE and value != int(value):
+            wanted = "a whole number"
+        if wanted:
+            raise ConfigError("config: %s is %s" % (key, wanted))
         full[key] = value
+    full["network"] = _network(full["ssid"])
+    if len(full["network"]) > 32:
+        raise ConfigError("config: ssid is at most 32 bytes")
     if full["clock"] not in ("ntp", "first", "none"):
         raise ConfigError("config: clock is ntp, first or none")
     full["watchdog"] = max(full["watchdog"], full["patience"] / 500)  # patience may go by without progress
@@ -74,6 +99,14 @@ def check(values, over=None):
     if bool(full["cert"]) != bool(full["key"]) or (full["cert"] and not full["tls"]):
         raise ConfigError("config: cert and key go together, with mqtts://")
     return full
+
+
+def _network(name):
+    """The bytes of a network's name: as UTF-8, or those that `0x` and hex digits tell."""
+    try:
+        return unhexlify(name[2:]) if name[:2] == "0x" else name.encode()
+    except ValueError:
+        return name.encode()
 
 
 def split_broker(url):
@@ -94,21 +127,30 @@ def split_broker(url):
     return tls, host, port
 
 
-def in_force(base, storage):
+def in_force(base, storage, secrets=()):
     """`base` (the object in config.json) with what commands changed of it. Returns the full configuration, the keys
     that this wake is to try (an empty dict: none), and those of a trial that no wake could finish with, or None.
+    Checks `secrets` (the object in secrets.json) too.
+
+    In the configuration, `flashed` is `base`, and `changed` what commands changed: key -> [value, what config.json said
+    then]. Once config.json says otherwise, the newer word is its own, and the change is gone for good.
     """
     _let_go()
+    check_secrets(secrets)
     values = dict(base)
-    values.update(_kept(storage))
-    new, trial = _trial(storage)
+    kept = _held(storage, "kept", base)
+    new, trial = _trial(storage, base)
     undone = None
     if trial and not new:
         undone = sorted(trial)
         trial = {}
         storage.remove("trial")
-    values.update(trial)
-    return check(values), trial, undone
+    kept.update(trial)
+    for key in kept:
+        values[key] = kept[key][0]
+    full = check(values)
+    full["flashed"], full["changed"] = base, kept
+    return full, trial, undone
 
 
 def _let_go():
@@ -117,27 +159,51 @@ def _let_go():
         setattr(sys.modules["dormouse"], "config", None)  # noqa: B010 (mypy knows no such attribute)
 
 
-def _trial(storage):
+def _held(storage, name, base, head=b""):
+    """The changes in a file of which the first bytes are `head`; without those that config.json has overtaken, which
+    leave the file, too.
+    """
+    changes = load((storage.read(name) or b"")[len(head) :] or None, "settings in " + name)
+    current = {}
+    for key in changes:
+        entry = changes[key]
+        if isinstance(entry, list) and len(entry) == 2 and base.get(key) == entry[1]:
+            current[key] = entry
+    if len(current) < len(changes):
+        storage.replace(name, head + encode(current))
+    return current
+
+
+def _trial(storage, base):
     """(has no wake connected with it yet?, what is on trial)."""
-    data = storage.read("trial") or b"1"
-    return data[:1] == b"0", load(data[1:] or None, "settings on trial")
+    head = (storage.read("trial") or b"1")[:1]
+    return head == b"0", _held(storage, "trial", base, head)
+
+
+def _entries(config, values):
+    """These values as changes of `config`."""
+    return {key: [values[key], config["flashed"].get(key)] for key in values}
 
 
 def change(storage, config, values):
-    """Keep these from now on. Returns the full configuration; ConfigError names the first wrong key."""
+    """Keep these from now on, whatever is on trial. Returns the full configuration; ConfigError names the first wrong
+    key.
+    """
     _let_go()
     full = check(values, config)
-    _keep(storage, values)
+    entries = _entries(config, values)
+    new, trial = _trial(storage, config["flashed"])
+    if any(key in trial for key in values):
+        trial = {key: trial[key] for key in trial if key not in values}
+        storage.replace("trial", (b"0" if new else b"1") + encode(trial))
+    _keep(storage, config, entries)
+    config["changed"].update(entries)
     return full
 
 
-def _kept(storage):
-    return load(storage.read("kept"), "kept settings")
-
-
-def _keep(storage, values):
-    kept = _kept(storage)
-    kept.update(values)
+def _keep(storage, config, entries):
+    kept = _held(storage, "kept", config["flashed"])
+    kept.update(entries)
     storage.replace("kept", encode(kept))
 
 
@@ -146,10 +212,25 @@ def try_out(storage, config, values):
     _let_go()
     check(values, config)
     if values:
-        new, trial = _trial(storage)
+        new, trial = _trial(storage, config["flashed"])
         full = trial if new else {}
-        full.update(values)
+        full.update(_entries(config, values))
         storage.replace("trial", b"0" + encode(full))
+
+
+def told(config):
+    """Every setting that config.json or a command names, a plain value: key -> [value, "flashed"], or
+    [value, "command", what config.json says].
+    """
+    _let_go()
+    known = {}
+    for key in KEYS:
+        if key in config["changed"]:
+            value, was = config["changed"][key]
+            known[key] = [value, "command", was]
+        elif key in config["flashed"]:
+            known[key] = [config["flashed"][key], "flashed"]
+    return known
 
 
 def begin(storage, trial):
@@ -158,9 +239,9 @@ def begin(storage, trial):
     storage.replace("trial", b"1" + encode(trial))
 
 
-def finish(storage, trial):
-    """A wake has finished with what was on trial."""
+def finish(storage, config, trial):
+    """A wake has finished with what was on trial, which is kept but for what commands have changed meanwhile."""
     _let_go()
-    _keep(storage, trial)
-    if not _trial(storage)[0]:  # unless this wake has put others there
+    _keep(storage, config, {key: trial[key] for key in trial if config["changed"].get(key) == trial[key]})
+    if not _trial(storage, config["flashed"])[0]:  # unless this wake has put others there
         storage.remove("trial")

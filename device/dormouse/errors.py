@@ -27,6 +27,8 @@ class LinkError(DormouseError):
 class ProtocolError(DormouseError):
     """The peer broke the contract: a packet or a payload that it may not send."""
 
+    at = 0  # the place in a payload or a file at which it is wrong
+
 
 class StorageError(DormouseError):
     """Flash is full, torn or not writable: nothing that depends on this write may be acknowledged."""

@@ -51,7 +51,7 @@ PAYLOAD_LIMIT = 2048  # bytes; a bigger payload is read off in pieces and reject
 DEPTH_LIMIT = 8  # nested arrays and objects; 1020 of them overflow MicroPython's stack (docs/design.md)
 VALUE_LIMIT = 512  # bytes of JSON that a command's result may carry
 BATCH = 1024  # bytes of one publish of results or telemetry
-TEXT_LIMIT = 120  # characters of a reason
+TEXT_LIMIT = 240  # characters of a reason
 NUMBER_LIMIT = 1 << 30  # a command's number stays a small integer on 32-bit MicroPython
 
 
@@ -138,7 +138,7 @@ def standard_specs():
     """The arguments of those of STANDARD that have any, each a type's name, or [type's name, default]."""
     return {
         "set_interval": {"connect_every": ["int", 0], "sample_every": ["int", -1]},
-        "config": {"set": "dict"},
+        "config": {"set": ["dict", {}]},
         "stay_awake": {"s": "int"},
         "resend": {"from": "int", "to": "int"},
         FORGET: {"ledger": "str"},

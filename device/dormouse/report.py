@@ -25,10 +25,10 @@ def end_record(state, name, windows):
 def wake_report(facts, port, config, state, signed, name, windows):
     """The first thing that the host learns of a wake, and of the one before it.
 
-    `facts`: cause of the boot, why the app could not be imported, settings that are undone, and what `last_wake` says;
-    each None where there is none. `name` is that of the device's own state.
+    `facts`: cause of the boot, what is wrong with the app, readings that failed, settings that are undone, and what
+    `last_wake` says; each None where there is none. `name` is that of the device's own state.
     """
-    cause, app_error, undone, last = facts
+    cause, app_error, failed, undone, last = facts
     report = {
         "wake": state.wake,
         "state": name,
@@ -44,10 +44,12 @@ def wake_report(facts, port, config, state, signed, name, windows):
         "catalogue": app.catalogue_hash(),
         "failures": state.failures,
         "app": app_error,
+        "readings": failed,
         "signed": True if signed else None,
         "refused": state.refused or None,
         "dates": False if config["tls"] and port.time() is None else None,
         "undone": undone,
+        "settings": config["changed"] or None,
         "last": last,
         "end": end_record(state, name, windows) if state.ended else None,
     }

@@ -7,7 +7,9 @@ longer fits into this wake stays in the inbox for the next.
 from dormouse import codec, protocol
 from dormouse.app import Overrun
 from dormouse.inbox import ATTEMPTS, UNNAMED
-from dormouse.log import describe
+from dormouse.log import raised
+
+_UNRUN = ("generator", "coroutine", "async_generator")  # kinds of value that show that nothing has run yet
 
 
 class Runner:
@@ -68,10 +70,13 @@ class Runner:
         context.start(handler.limit)
         try:
             value = handler.function(context, **args)
+            if type(value).__name__ in _UNRUN:
+                kind, value = type(value).__name__, None
+                status, why = protocol.FAILED, "it returned a %s, which is not run: write a plain function" % kind
         except Overrun:
             over = True
-        except (Exception, SystemExit) as e:
-            status, why = protocol.FAILED, describe(e)
+        except BaseException as e:
+            status, why = protocol.FAILED, raised(e)
         if context.stop() or over:
             return protocol.INTERRUPTED, b"", "went past its limit of %s s" % handler.limit
         detail = codec.value_detail(value, handler.most)

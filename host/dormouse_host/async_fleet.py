@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from dormouse import protocol
 from dormouse_host.address import BrokerAddress
-from dormouse_host.fleet import LOOK, CommandView, DeviceView, Fleet, LogLine, RelayView, Sent
+from dormouse_host.fleet import LOOK, CommandView, DeviceView, Fleet, LogLine, RelayView, Sent, Setting
 from dormouse_host.ledger.strangers import Strangers
 
 _THREADS = 4  # each may hold a connection to the database
@@ -170,6 +170,10 @@ class AsyncFleet:
     async def status(self, device: str | None = None, group: str | None = None) -> list[DeviceView]:
         """How devices are, as far as they have said: Fleet.status."""
         return await self._run(self.fleet.status, device, group)
+
+    async def settings(self, device: str) -> tuple[float | None, list[Setting]]:
+        """A device's settings with their origin: Fleet.settings."""
+        return await self._run(self.fleet.settings, device)
 
     async def understood(self, device: str) -> dict[str, dict[str, Any]]:
         """The commands that a device is known to understand: Fleet.understood."""

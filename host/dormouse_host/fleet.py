@@ -22,7 +22,7 @@ from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.database import missing
 from dormouse_host.ledger.outbound import RelayView
-from dormouse_host.ledger.queries import COLUMNS, MORE, CommandView, DeviceView, LogLine
+from dormouse_host.ledger.queries import COLUMNS, MORE, CommandView, DeviceView, LogLine, Setting
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
 
@@ -38,6 +38,7 @@ __all__ = [
     "LogLine",
     "RelayView",
     "Sent",
+    "Setting",
     "Strangers",
     "log_relays",
     "missing",
@@ -230,6 +231,11 @@ class Fleet:
         a type, or a list of type and default. Those of its app come first.
         """
         return orders.known(self.ledger.devices(device)[0])
+
+    def settings(self, device: str) -> tuple[float | None, list[Setting]]:
+        """A device's settings with their origin, and when it told all of them in answer to `config`; None: never."""
+        self.ledger.devices(device)
+        return self.ledger.settings(device)
 
     def log(self, device: str, limit: int = 100) -> list[LogLine]:
         """What happened with a device, the oldest first."""

@@ -3,13 +3,13 @@
 An option goes before the environment, and that before the file. A file that cannot be understood is an error.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
+from dormouse_host import written
 from dormouse_host.errors import HostError
 
 FILE = "dormouse.toml"
@@ -41,13 +41,8 @@ def read(db: str | None, broker: str | None, environment: Mapping[str, str], fol
 
 
 def _file(path: Path) -> dict[str, str]:
-    try:
-        said = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
-        raise HostError(f"{path.name}: {str(error).splitlines()[0]}", 2) from None
+    said, lines = written.toml(path)
     for key, value in said.items():
         if not isinstance(value, dict) and (key not in _KEYS or not isinstance(value, str)):
-            raise HostError(f"{path.name}: {key}: expected db, broker or root, as text", 2)
+            raise HostError(f"{path.name}, line {lines.get(key, 1)}: {key}: expected db, broker or root, as text", 2)
     return {key: value for key, value in said.items() if key in _KEYS}  # the tables belong to flash/project.py

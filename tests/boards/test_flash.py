@@ -53,23 +53,23 @@ class Bench:
     broker: str
     said: list[str] = field(default_factory=list)
     heard: Callable[[str], None] = lambda line: None  # what a test does at a line that is said
+    more: dict = field(default_factory=dict)
+    device: str = "pine"
     environment: dict[str, str] = field(default_factory=lambda: {"WIFI_PASSWORD": "virtual-password"})
 
-    def flash(
-        self, *, kind: str | None = None, port: str | None = None, wait: float = 60, watch=True, **over
-    ) -> Flashed:
+    def flash(self, *, kind=None, port=None, wait: float = 60, watch=True, **over) -> Flashed:
         """Flash it as `make flash` does."""
         here = project.read(self.folder)
         board = kinds.load(kind or self.board.kind.name)
         settings = {"broker": self.broker, "ssid": "virtual", "clock": "none", **over}
-        files = project.device_files(here, board, "pine", settings, self.environment)
+        files = project.device_files(here, board, self.device, settings, self.environment)
         self.said = []
 
         def say(line: str) -> None:
             self.said.append(line)
             self.heard(line)
 
-        return flash(Request(here, board, Place(port or self.board.port), files, None, wait, watch), say)
+        return flash(Request(here, board, Place(port or self.board.port), files, None, wait, watch, **self.more), say)
 
     def text(self) -> str:
         """All that was said."""

@@ -13,6 +13,7 @@ import pytest
 from dormouse_host.errors import HostError
 from dormouse_host.virtual.console import Console
 from dormouse_host.virtual.kind import load
+from dormouse_host.virtual.script import HELP
 from support.needs import need_micropython
 from support.virtual_boards import KINDS, TWO, join, put, run
 
@@ -105,7 +106,7 @@ def test_board_run_serves_mpremote_and_obeys_lines(tmp_path):
     need_micropython()
     argv = [sys.executable, "-m", "dormouse_host.cli", "board", "run", "RPI_PICO_W", "--dir", str(tmp_path), "--json"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True) as running:
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as running:
         assert running.stdin
         assert running.stdout
         try:
@@ -113,11 +114,16 @@ def test_board_run_serves_mpremote_and_obeys_lines(tmp_path):
             assert json.loads(running.stdout.readline())["event"] == "power on"
             mpremote = [sys.executable, "-m", "mpremote", "connect", port, "exec", "print(1)"]
             assert subprocess.run(mpremote, capture_output=True, timeout=60, check=True).stdout == b"1\r\n"
-            running.stdin.write("cut\n")
+            running.stdin.write("help\ncut\n")
             running.stdin.flush()
             names = []
             while "cut" not in names:
                 names.append(json.loads(running.stdout.readline())["event"])
+            assert running.stderr
+            said = [running.stderr.readline() for _ in HELP.splitlines()]
+            assert said[0].startswith("dormouse: cut "), said
+            assert said[-1].startswith("dormouse: speed TIMES"), said
+            assert not any("\\n" in line for line in said)
         finally:
             running.terminate()
             running.wait(30)

@@ -141,7 +141,7 @@ WRONG = [  # (changed keys, words of the reason)
     ({"budget": 0}, "budget"),
     ({"colour": 1}, "unknown key colour"),
     ({"broker": "http://x"}, "broker"),
-    ({"budget": "9"}, "budget is of the wrong type"),
+    ({"budget": "9"}, "budget is a number from 1 to 600"),
 ]
 
 

@@ -27,10 +27,11 @@ commands, devices and what a device understands.
 | 2 | usage error: bad arguments, an unknown device or id, a ledger that is newer or not one of ours |
 | 130 | ended by Ctrl-C |
 
-Three commands have more:
+Some commands have more:
 
 | command | |
 |---|---|
+| `dormouse status` | 3 the last report of a device shown names a fault of its program |
 | `dormouse flash` | 3 wrong board or too old a MicroPython, 4 no board caught, 5 flashed but the first wake failed |
 | `dormouse broker check` | 3 usable with warnings, 4 commands would be lost |
 | `dormouse agent run` | 1 also where the state folder is in use, 2 configuration |

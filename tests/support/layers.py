@@ -19,7 +19,7 @@ DEVICE = (
     {"app", "config", "credentials", "journal"},
     {"log", "records", "state", "window"},
     {"ports.board"},
-    {"builtins", "inbox", "report", "ports.esp32", "ports.rp2"},
+    {"builtins", "inbox", "readings", "report", "ports.esp32", "ports.rp2"},
     {"admit", "results", "runner"},
     {"link", "session", "tls"},
     {"connection"},

@@ -18,11 +18,17 @@ if sys.implementation.name == "cpython":
     import binascii
     import socket
     import struct
+    import traceback
 
     from dormouse.ports import cpython_tls
 
     for _alias, _module in (("usocket", socket), ("ustruct", struct), ("ubinascii", binascii), ("tls", cpython_tls)):
         sys.modules.setdefault(_alias, _module)
+
+    def _print_exception(error, file):
+        traceback.print_exception(error, file=file, chain=False)
+
+    setattr(sys, "print_exception", _print_exception)  # noqa: B010 (mypy knows no such attribute)
 
     def _now():
         return time.monotonic_ns() // 1000000
@@ -135,6 +141,11 @@ def main(folder):
     """One wake; the process's exit code: 0 finished, 1 the network or the broker, 2 the configuration."""
     from dormouse.agent import Agent
 
+    try:
+        os.stat(folder + "/.")
+    except OSError:
+        sys.stderr.write("dormouse: %s: no such folder: expected the one with config.json and app.py\n" % folder)
+        return 2
     sys.path.insert(0, folder)
     failure = Agent(Port(folder)).run("app")
     if failure is None:

@@ -18,12 +18,14 @@ _LEASE = 3600  # s for which an address is used again without asking; access poi
 
 def join(board, config, secrets, deadline):
     """Join the network of `config`. LinkError with stage `ap`, `password`, `address` or `join`."""
-    ssid, key = config["ssid"], secrets.get("wifi_password") or None
-    if not ssid:
+    ssid, key, name = config["ssid"], secrets.get("wifi_password") or None, config["network"]
+    if not name:
         raise ConfigError("config: ssid is missing", "join")
     net = crc32(("%s\n%s" % (ssid, key)).encode())
     if net != board.net:
         board.net, board.bssid, board.leased = net, b"", 0
+    if name != ssid.encode():
+        ssid = name
     wlan = board.wlan
     wlan.active(True)
     board.tune()
@@ -39,7 +41,7 @@ def join(board, config, secrets, deadline):
         wlan.ipconfig(dhcp4=True)
     names = wlan.scan()
     board.feed()
-    found = sorted([(-entry[3], entry[1], entry[2]) for entry in names if entry[0] == ssid.encode()])
+    found = sorted([(-entry[3], entry[1], entry[2]) for entry in names if entry[0] == name])
     board.bssid = b""
     status = network.STAT_NO_AP_FOUND
     if found or not all(entry[0].strip(b"\0") for entry in names):  # it may be one that hides its name

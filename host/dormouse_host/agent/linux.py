@@ -19,6 +19,7 @@ from pathlib import Path
 from dormouse import agent as wake
 from dormouse.errors import ConfigError
 from dormouse.ports import posix
+from dormouse_host import written
 from dormouse_host.agent import toolchain
 from dormouse_host.errors import HostError
 from dormouse_host.processes import Stop
@@ -72,6 +73,7 @@ class Agent:
         """`files`: config.json and secrets.json, with certificates and keys; `connect_every`: s to the first wake."""
         if not app.is_file() or app.suffix != ".py" or not app.stem.isidentifier():
             raise HostError(f"{app}: expected a Python file whose name is a valid module name", 2)
+        written.text(app)  # CPython takes more than a board does
         self._app = app.resolve()
         self._folder = folder
         self._files = files

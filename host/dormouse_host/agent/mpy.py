@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -101,7 +102,10 @@ def cross_compile(name: str, source: Path, target: Path, *options: str) -> None:
     except subprocess.TimeoutExpired:
         raise HostError(f"{name} was not compiled in {_COMPILES:.0f} s") from None
     if done.returncode:
-        raise HostError(f"{name} does not compile: {(done.stderr + done.stdout).strip().splitlines()[-1]}")
+        said = (done.stderr + done.stdout).strip()
+        lines = re.findall(r"^  File .*, line (\d+)", said, re.MULTILINE)
+        where = f"line {lines[-1]}: " if lines else ""
+        raise HostError(f"{name} does not compile: {where}{said.splitlines()[-1]}")
 
 
 def compile_mpy(text: str, name: str) -> bytes:

@@ -7,6 +7,7 @@ A secret is never an option, because options are in the process list. Exit codes
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -57,11 +58,18 @@ def flash(
     change: Set = [],  # noqa: B006  (typer copies it)
     wait: Annotated[float | None, typer.Option(min=0, help="Seconds to wait for a sleeping board.")] = None,
     watch: Annotated[bool, typer.Option(help="Wait for the first wake and report it.")] = True,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Replace files on the board that are not of a flash; copies stay on it.")
+    ] = False,
+    new_device: Annotated[
+        bool, typer.Option("--new-device", help="The board was another device: remove the state of that one.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Flash agent, program and configuration onto a board.
 
-    Then waits for its first wake.
+    Then waits for its first wake. Files that a person has put on the board are replaced only with --yes, or after a
+    question at a terminal; their copies stay on the board.
     Exit codes: 0 done, 1 not done, 2 usage error, 3 wrong board or too old a MicroPython, 4 no board caught, 5 flashed
     but the first wake failed.
     """
@@ -80,7 +88,9 @@ def flash(
         raise HostError("this machine is not flashed: use dormouse agent run app.py", 2)
     place = Place(port or said.get("port") or choose(kind, attached()).device)
     sleep = max(files.full["connect_every"], files.full["sample_every"])
-    request = Request(here, kind, place, files, app, sleep * 1.25 + 60 if wait is None else wait, watch)
+    wait = sleep * 1.25 + 60 if wait is None else wait
+    agree, named = partial(_agree, yes=yes), frozenset(over)
+    request = Request(here, kind, place, files, app, wait, watch, agree, named, new_device)
     done = run(request, partial(_echo, err=json))
     with ledger_here(None) as fleet:
         if fleet:
@@ -95,6 +105,14 @@ def flash(
         _echo(f"state {done.state}: a new device, with an empty journal")
     if done.wake is not None:
         _echo(f"{device}: first wake reported after {awake} ms awake")
+
+
+def _agree(names: Sequence[str], *, yes: bool) -> bool:
+    """May these files of a person's be replaced?"""
+    if yes or not sys.stdin.isatty():
+        return yes
+    said = terminal.safe(", ".join(names))
+    return typer.confirm(f"Replace files on the board that dormouse did not put there ({said})?", err=True)
 
 
 def _echo(line: str, *, err: bool = False) -> None:

@@ -31,8 +31,8 @@ PANEL = "Fleet"
 
 def register(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (status, watch, log, export):
-        app.command(rich_help_panel=PANEL)(command)
+    for command in (status, watch, log, settings_of, export):
+        app.command(command.__name__.removesuffix("_of"), rich_help_panel=PANEL)(command)
     app.add_typer(devices, name="devices", rich_help_panel=PANEL)
 
 
@@ -44,7 +44,8 @@ def status(
 ) -> None:
     """Show the fleet or one device.
 
-    Last contact, next wake or how long it is overdue, pending commands, battery, RSSI, agent version.
+    Last contact, next wake or how long it is overdue, pending commands, battery, RSSI, agent version. Exit code 3 if
+    the last report of a device shown names a fault of its program: app.py or a reading.
     """
     if device is not None and group is not None:
         raise HostError("use DEVICE or --group, not both", 2)
@@ -59,6 +60,8 @@ def status(
         show.strangers(fleet.strangers())
         if any(view.pending for view in views) and not any(relay.alive for relay in fleet.relays()):
             terminal.warn("commands are pending and no relay runs on this ledger: start one with dormouse relay")
+    if any(view.faults for view in views):
+        raise typer.Exit(3)
 
 
 def watch(
@@ -95,6 +98,27 @@ def log(
             fields = {**line.fields, "at": line.at, "kind": line.kind}
             text = explained(line.text, report.get("agent"), report.get("fw"))
             terminal.told(fields, f"{terminal.when(line.at)}  {line.kind:<9}  {text}", json=json)
+
+
+def settings_of(
+    device: Device,
+    ask: Annotated[bool, typer.Option("--ask", help="Ask the device; it answers at its next wake.")] = False,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Show a device's settings: value, origin, and what was replaced.
+
+    What commands changed is in every wake report; the flashed values are known once the device was asked (--ask).
+    """
+    with opened(db) as fleet:
+        if ask:
+            fleet.send(device, "config")
+        at, found = fleet.settings(device)
+        show.settings(found, json=json)
+        if at is None and not ask:
+            terminal.warn(f"the flashed settings are not known: ask with dormouse settings {device} --ask")
+        elif ask:
+            terminal.warn(f"asked: {device} answers at its next wake")
 
 
 def export(

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dormouse_host import figures
 from dormouse_host.cli.options import Db, Json, opened, seconds_until
 from dormouse_host.errors import HostError
+from dormouse_host.terminal import warn
 
 if TYPE_CHECKING:
+    from dormouse_host.flash.kinds import Board
     from dormouse_host.lab.bench import cases
     from dormouse_host.lab.demo import Outcome
 
@@ -188,7 +191,7 @@ def energy(
     currents = {state: value for state, (value, _) in sources.items()}
     told = [f"{state}: {value:g} mA ({source})" for state, (value, source) in sources.items()]
     if device:
-        measured = _reported(device, db)
+        measured = _reported(device, db, kind)
         told.append(f"phases: medians of {measured['wakes']:.0f} wakes that {device} reported, flash time included")
         flash_ms = 0.0
     else:
@@ -213,23 +216,24 @@ def energy(
     timeout = float(config["budget"])
     gone = energy.without_network(currents, config, boot=measured["boot"], timeout=timeout, days=outage)
     day = wake.mah_per_day(every)
+    days = battery / day if day > 0 else float("inf")
+    doubts = figures.energy(seconds=wake.seconds, every=every, days=days, asleep=wake.asleep)
     if as_json:
-        figures = {
+        estimate = {
             "seconds": wake.seconds,
             "mah_per_day": day,
-            "days": battery / day,
+            "days": days,
+            "doubts": doubts,
             "phases": {p.name: [p.seconds, p.ma] for p in wake.phases},
             "outage": {"days": gone.days, "wakes": gone.wakes, "mah": gone.ours, "mah_retrying": gone.plain},
             "assumptions": told,
         }
-        sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+        sys.stdout.write(json.dumps(estimate, indent=1) + "\n")
         return
     for phase in wake.phases:
         _say(f"{phase.name:8} {phase.seconds:8.3f} s  {phase.ma:7.1f} mA  {phase.seconds * phase.ma / 3600:8.5f} mAh")
     _say(f"asleep   {every - wake.seconds:8.0f} s  {wake.asleep:7.3f} mA")
-    _say(
-        f"\n{kind.title}, a wake every {interval}: {day:.2f} mAh per day, {battery / day:.0f} days from {battery:g} mAh"
-    )
+    _say(f"\n{kind.title}, a wake every {interval}: {day:.2f} mAh per day, {days:.0f} days from {battery:g} mAh")
     _say(
         f"{gone.days} days without an access point: {gone.wakes} attempts of {timeout:g} s, at last one in "
         f"{gone.longest / 3600:.1f} h: {gone.ours:.0f} mAh; a client that keeps trying: {gone.plain:.0f} mAh"
@@ -237,6 +241,8 @@ def energy(
     _say("")
     for line in told:
         _say(line)
+    for doubt in doubts:
+        warn(doubt)
 
 
 def _say(line: str) -> None:
@@ -257,8 +263,12 @@ def _measure_wake(commands: int, records: int) -> tuple[float, int, float]:
     return row.asleep, row.up, flash_ms
 
 
-def _reported(device: str, db: str | None) -> dict[str, float]:
+def _reported(device: str, db: str | None, kind: "Board") -> dict[str, float]:
+    """The phases that the device has reported. HostError where it is no such board."""
     from dormouse_host.lab import energy
 
     with opened(db) as fleet:
-        return energy.reported(row for row in fleet.export("wakes") if row["device"] == device)
+        wakes = [row for row in fleet.export("wakes") if row["device"] == device]
+    if why := figures.same_board((wake.get("fw") for wake in wakes[-1:]), kind.builds):
+        raise HostError(f"{device}: {why}", 2)
+    return energy.reported(wakes)

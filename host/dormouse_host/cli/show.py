@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from dormouse_host import figures
 from dormouse_host.terminal import Console, json_line, line, safe, span, warn, when
 
 if TYPE_CHECKING:
-    from dormouse_host.fleet import CommandView, DeviceView, Strangers
+    from dormouse_host.fleet import CommandView, DeviceView, Setting, Strangers
 
 _STRANGERS = 5  # ids that are named on a terminal
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a cell a formula in a spreadsheet (OWASP, CSV injection)
@@ -90,6 +91,10 @@ def devices(views: "Sequence[DeviceView]", now: float) -> None:
     for view in views:
         if view.dropped:
             warn(f"{view.id} dropped {view.dropped} telemetry records: its buffer was full")
+        for kind, name, why in view.faults:
+            warn(f"{view.id} {kind} {name}: {why}")
+        for doubt in figures.reported(view.report):
+            warn(f"{view.id}: {doubt}")
 
 
 def strangers(found: "Strangers") -> None:
@@ -116,6 +121,7 @@ def device(view: "DeviceView", understood: Mapping[str, Mapping[str, Any]], now:
         ("wake", said.get("wake")),
         ("cause", said.get("cause")),
         ("drained", ended.get("drained") if ended else None),
+        *((kind, f"{name}: {why}") for kind, name, why in view.faults),
         ("dropped", view.dropped or None),
         ("payload", f"at most {view.limit} bytes" if view.limit else None),
         ("groups", ", ".join(view.groups) or None),
@@ -125,6 +131,30 @@ def device(view: "DeviceView", understood: Mapping[str, Mapping[str, Any]], now:
     for key, value in facts:
         if value is not None:
             line(f"  {key:<9}  {value}")
+    for doubt in figures.reported(said):
+        warn(f"{view.id}: {doubt}")
+
+
+def settings(found: "Sequence[Setting]", *, json: bool) -> None:
+    """Print settings, one JSON object each or as a table."""
+    if json:
+        for each in found:
+            json_line(asdict(each))
+        return
+    texts = [
+        [
+            safe(each.key),
+            safe(_compact(each.value)),
+            safe(each.origin) + (_replaced(each.replaced) if each.origin == "command" else ""),
+        ]
+        for each in found
+    ]
+    if texts:
+        Console().table(("key", "value", "origin"), texts)
+
+
+def _replaced(value: Any) -> str:
+    return f", in place of {'the default' if value is None else safe(_compact(value))}"
 
 
 def _signatures(understood: Mapping[str, Mapping[str, Any]]) -> str:

@@ -87,6 +87,11 @@ for name in {names!r}:
 
 _TAKE_EFFECT = """
 import os
+for name in os.listdir("/state") if {wipe!r} else ():
+    if not name.endswith({aside!r}):
+        os.remove("/state/" + name)
+for name, copy in {kept!r}:
+    os.rename("/" + name, "/" + copy)
 for name in {hiding!r}:
     os.remove("/" + name)
 for name in {names!r}:
@@ -178,8 +183,12 @@ def hashes(wire: Wire, names: Iterable[str]) -> dict[str, str | None]:
         raise LostBoard(f"the board answered {text[:40]!r}") from None
 
 
-def put(wire: Wire, files: Mapping[str, bytes], free: int) -> None:
+def put(
+    wire: Wire, files: Mapping[str, bytes], free: int, kept: Mapping[str, str] | None = None, *, wipe: bool = False
+) -> None:
     """Send `files` and let them take effect in their order. HostError when they do not fit.
+
+    `kept`: path of a file to be kept -> that of its copy; `wipe`: the state of what the board was goes first.
 
     What an interrupted call has sent is found beside its place and not sent again.
     """
@@ -190,17 +199,22 @@ def put(wire: Wire, files: Mapping[str, bytes], free: int) -> None:
     needed = sum(len(files[name]) for name in waiting) + _SLACK
     if needed > free:
         raise HostError(f"not enough room: {needed} bytes needed, {free} free on the board", 1)
-    wire.run(_FOLDERS.format(names=_folders(files)))
+    kept = kept or {}
+    wire.run(_FOLDERS.format(names=_folders([*files, *kept.values()])))
     for name in waiting:
         wire.write_file("/" + name + ASIDE, files[name])
     there = hashes(wire, [name + ASIDE for name in files])
     wrong = [name for name, data in files.items() if there[name + ASIDE] != digest(data)]
     if wrong:
         raise LostBoard(f"{wrong[0]} was damaged on the way")
-    sources = [name.removesuffix(".mpy") + ".py" for name in files if name.endswith(".mpy")]
-    found = hashes(wire, sources)
-    hiding = [name for name in sources if found[name] is not None]  # MicroPython prefers the .py beside a .mpy
-    wire.run(_TAKE_EFFECT.format(names=list(files), hiding=hiding, aside=ASIDE))
+    found = hashes(wire, hidden_by(files))
+    hiding = [name for name, there in found.items() if there is not None and name not in kept]
+    wire.run(_TAKE_EFFECT.format(names=list(files), kept=list(kept.items()), hiding=hiding, aside=ASIDE, wipe=wipe))
+
+
+def hidden_by(names: Iterable[str]) -> list[str]:
+    """The sources that would be imported instead of these files: MicroPython prefers the .py beside a .mpy."""
+    return [name.removesuffix(".mpy") + ".py" for name in names if name.endswith(".mpy")]
 
 
 def hand_back(wire: Wire) -> None:

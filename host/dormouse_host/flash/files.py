@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from dormouse.inbox import Inbox
 from dormouse.ports.storage import Storage
+from dormouse_host import written
 from dormouse_host.agent import mpy, toolchain
 from dormouse_host.errors import HostError
 from dormouse_host.flash import packages
@@ -40,7 +41,7 @@ def collect(project: Project, board: Board, app: Path | None, device: DeviceFile
     files["app.py"] = _read(source)
     for name in files:
         if name.endswith(".py"):
-            mpy.compile_mpy(_text(files[name], name), PurePosixPath(name).name)
+            mpy.compile_mpy(written.text(Path(name), files[name]), PurePosixPath(name).name)
     files.update(device.contents())
     files[MAIN] = MAIN_TEXT
     return files
@@ -90,10 +91,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise HostError(f"{path}: {error.strerror}", 2) from None
-
-
-def _text(data: bytes, name: str) -> str:
-    try:
-        return data.decode()
-    except UnicodeError:
-        raise HostError(f"{name} is not UTF-8", 2) from None

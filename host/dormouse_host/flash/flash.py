@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dormouse_host import figures
 from dormouse_host.address import is_loopback, lan_addresses
 from dormouse_host.errors import HostError
-from dormouse_host.flash import first_wake
-from dormouse_host.flash.board import Who, hand_back, identify, look, lying_in_rom, put
-from dormouse_host.flash.files import STATE, collect, differing, new_state, umqtt
+from dormouse_host.flash import before, first_wake, owned
+from dormouse_host.flash.board import Who, hand_back, hashes, hidden_by, identify, look, lying_in_rom, put
+from dormouse_host.flash.files import STATE, collect, differing, digest, new_state, umqtt
 from dormouse_host.flash.kinds import Board
 from dormouse_host.flash.ports import Place
 from dormouse_host.flash.project import DeviceFiles, Project
@@ -29,7 +30,8 @@ Say = Callable[[str], None]
 class Request:
     """What to flash: `device` is its checked configuration, `app` the program if it is not the project's.
 
-    `wait`: seconds to wait for a sleeping or busy board; `watch`: wait for the first wake.
+    `wait`: seconds to wait for a sleeping or busy board; `watch`: wait for the first wake; `agree`: asked before a
+    person's files are replaced; `named`: settings of the command line; `new_device`: the board may become another.
     """
 
     project: Project
@@ -39,6 +41,9 @@ class Request:
     app: Path | None = None
     wait: float = 60
     watch: bool = True
+    agree: owned.Agree = field(default=lambda names: False)
+    named: frozenset[str] = frozenset()
+    new_device: bool = False
 
 
 @dataclass
@@ -54,6 +59,10 @@ class Flashed:
 def flash(request: Request, say: Say) -> Flashed:
     """Flash the board. HostError when that fails; a failed first wake is in the result."""
     check_broker(request.place, request.device)
+    for doubt in figures.settings(request.device.full):
+        say(doubt)
+    before.has_network(request.device)
+    before.port_is_free(request.place)
     files = collect(request.project, request.board, request.app, request.device)
     done, wire = _copy(request, files, say)
     try:
@@ -70,6 +79,8 @@ def flash(request: Request, say: Say) -> Flashed:
     seconds = request.device.full["budget"] + _SETTLE
     say(f"waiting for the first wake, at most {seconds:.0f} s")
     done.wake = first_wake.watch(request.place, open_wire, seconds, say)
+    if flat := figures.battery(done.wake.asleep.get("battery")):
+        say(flat)
     return done
 
 
@@ -88,7 +99,7 @@ def _copy(request: Request, files: dict[str, bytes], say: Say) -> tuple[Flashed,
     for again in range(_TRIES):
         wire = _caught(request, say, afresh=again > 0)
         try:
-            return _bring(wire, request.board, files, say), wire
+            return _bring(wire, request, files, say), wire
         except Refused as error:
             wire.close()
             raise HostError(f"error on the board: {error}") from None
@@ -115,12 +126,19 @@ def _caught(request: Request, say: Say, *, afresh: bool) -> Wire:
         raise HostError(f"{place}: not caught in {request.wait:.0f} s ({error}); run dormouse doctor", 4) from None
 
 
-def _bring(wire: Wire, board: Board, files: dict[str, bytes], say: Say) -> Flashed:
+def _bring(wire: Wire, request: Request, files: dict[str, bytes], say: Say) -> Flashed:
     """Compare the files and send those that differ."""
-    done = Flashed(identify(wire, board))
+    done = Flashed(identify(wire, request.board))
     say(f"found {done.who}")
+    wipe = before.identity(wire, request.device.full["id"], new_device=request.new_device)
+    before.broker(request.device, say)
     marker = f"{STATE}/cmd"
     found = look(wire, [*files, marker])
+    settled: dict[str, bytes] = {}
+    if not wipe:
+        lines, settled = before.replaced(wire, request.device.config, set(request.named))
+        for line in lines:
+            say(line)
     in_rom = lying_in_rom(wire, files)
     if in_rom:
         say("the agent is in the board's ROM")
@@ -129,15 +147,22 @@ def _bring(wire: Wire, board: Board, files: dict[str, bytes], say: Say) -> Flash
     new: dict[str, bytes] = {}
     if not found.umqtt:
         new.update(umqtt())
-    if found.hashes[marker] is None:
+    if found.hashes[marker] is None or wipe:
         done.state, state = new_state()
         new.update(state)
-    if not different and not new:
+    if not different and not new and not settled:
         say("nothing changed")
         return done
-    sending = {**new, **different}
+    there = {name: found.hashes.get(name) for name in different} | hashes(wire, hidden_by(different))
+    mine = owned.persons(wire, there, flashed_before=found.hashes[marker] is not None)
+    kept = owned.keep(wire, mine, request.agree)
+    sending = {**settled, **new, **different}  # settings that are replaced go first: see before.replaced
     say(f"{len(sending)} of {len({*files, *new})} files differ, {sum(map(len, sending.values()))} bytes")
-    put(wire, sending, found.free)
+    for name, copy in kept.items():
+        say(f"keeping your {name} as {copy}")
+    written = owned.record({name: digest(data) for name, data in files.items()})
+    whole = {**sending, owned.RECORD: written}  # the record last: an interrupted flash leaves that of before
+    put(wire, whole, found.free, kept, wipe=wipe)
     done.written = list(sending)
     if len(sending) <= _NAMED:
         say(f"sent {', '.join(sending)}")

@@ -6,7 +6,6 @@ comes from a file or the environment, goes to secrets.json, and is in no message
 """
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from dormouse import config as device_config
 from dormouse.errors import ConfigError, DormouseError
-from dormouse_host import files
+from dormouse_host import files, written
 from dormouse_host.errors import HostError
 from dormouse_host.flash.kinds import Board
 from dormouse_host.settings import FILE
@@ -52,6 +51,7 @@ class Project:
 
     folder: Path
     values: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)  # of its keys, by their dotted names
 
     @property
     def app(self) -> App:
@@ -63,6 +63,11 @@ class Project:
         """The values of `[devices.<name>]`."""
         said: dict[str, Any] = self.values.get("devices", {}).get(name, {})
         return said
+
+    def wrong(self, path: str, why: str, what: str = "") -> HostError:
+        """An error in the value at this dotted name."""
+        line = self.lines.get(path)
+        return HostError(f"{FILE}{f', line {line}' if line else ''}: {what}{path}: {why}", 2)
 
 
 @dataclass(frozen=True)
@@ -77,59 +82,55 @@ class DeviceFiles:
     def contents(self) -> dict[str, bytes]:
         """Path on the board -> bytes; the same for the same configuration."""
         return {
-            "config.json": json.dumps(self.config, indent=1, sort_keys=True).encode() + b"\n",
-            "secrets.json": json.dumps(self.secrets, indent=1, sort_keys=True).encode() + b"\n",
+            "config.json": _json(self.config),
+            "secrets.json": _json(self.secrets),
             **self.keys,
         }
 
 
 def read(folder: Path) -> Project:
     """The project in `folder`. HostError naming the key that is wrong."""
-    try:
-        values = tomllib.loads((folder / FILE).read_text())
-    except FileNotFoundError:
-        return Project(folder)
-    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
-        raise HostError(f"{FILE}: {str(error).splitlines()[0]}", 2) from None
+    values, lines = written.toml(folder / FILE)
+    here = Project(folder, values, lines)
     for key, value in values.items():
-        _check_top(key, value)
-    return Project(folder, values)
+        _check_top(here, key, value)
+    return here
 
 
-def _check_top(key: str, value: object) -> None:
+def _check_top(here: Project, key: str, value: object) -> None:
     if key in _TOP:
         if not isinstance(value, str):
-            raise HostError(f"{FILE}: {key}: expected text", 2)
+            raise here.wrong(key, "expected text")
         return
     if key not in _TABLES:
-        raise HostError(f"{FILE}: unknown key {key}: expected one of {', '.join((*_TOP, *_TABLES))}", 2)
+        raise here.wrong(key, f"expected one of {', '.join((*_TOP, *_TABLES))}", "unknown key ")
     if not isinstance(value, dict):
-        raise HostError(f"{FILE}: {key}: expected a table, [{key}]", 2)
-    _check_table(key, key, value)
+        raise here.wrong(key, f"expected a table, [{key}]")
+    _check_table(here, key, key, value)
     for name, device in value.items() if key == "devices" else ():
         if not isinstance(device, dict):
-            raise HostError(f"{FILE}: devices.{name}: expected a table, [devices.{name}]", 2)
+            raise here.wrong(f"devices.{name}", f"expected a table, [devices.{name}]")
         for table in ("wifi", "mqtt"):
             if not isinstance(device.get(table, {}), dict):
-                raise HostError(f"{FILE}: devices.{name}.{table}: expected a table", 2)
-            _check_table(table, f"devices.{name}.{table}", device.get(table, {}))
+                raise here.wrong(f"devices.{name}.{table}", "expected a table")
+            _check_table(here, table, f"devices.{name}.{table}", device.get(table, {}))
         for own in ("board", "port"):
             if not isinstance(device.get(own, ""), str):
-                raise HostError(f"{FILE}: devices.{name}.{own}: expected text", 2)
+                raise here.wrong(f"devices.{name}.{own}", "expected text")
 
 
-def _check_table(table: str, path: str, values: dict[str, Any]) -> None:
+def _check_table(here: Project, table: str, path: str, values: dict[str, Any]) -> None:
     """Check keys and types of `values` against the top table `table`."""
     known = _TABLES[table]
     if known is None:
         return
     for key, value in values.items():
         if key not in known:
-            raise HostError(f"{FILE}: unknown key {path}.{key}: expected one of {', '.join(known)}", 2)
+            raise here.wrong(f"{path}.{key}", f"expected one of {', '.join(known)}", "unknown key ")
         if not isinstance(value, known[key]):
-            raise HostError(f"{FILE}: {path}.{key}: expected {'text' if known[key] is str else 'a list of texts'}", 2)
+            raise here.wrong(f"{path}.{key}", f"expected {'text' if known[key] is str else 'a list of texts'}")
         if isinstance(value, list) and not all(isinstance(item, str) for item in value):
-            raise HostError(f"{FILE}: {path}.{key}: expected a list of texts", 2)
+            raise here.wrong(f"{path}.{key}", "expected a list of texts")
 
 
 def device_files(
@@ -148,9 +149,9 @@ def device_files(
             config["ssid"] = values["wifi"]["ssid"]
         for table, keys in SECRETS.items():
             secrets.update({keys[key]: value for key, value in values.get(table, {}).items() if key in keys})
-    secrets.update(_json(given / "secrets.json"))
+    secrets.update(written.json(given / "secrets.json"))
     config.update(project.values.get("device", {}))
-    config.update(_json(given / "config.json"))
+    config.update(written.json(given / "config.json"))
     config.update({key: value for key, value in mine.items() if key not in _OWN})
     config.update(over)
     secrets.update({key: environment[name] for name, key in ENVIRONMENT.items() if environment.get(name)})
@@ -159,10 +160,24 @@ def device_files(
     if not config.get("broker"):
         raise HostError(f"broker is missing: --broker mqtt://host, DORMOUSE_BROKER, or broker in {FILE}", 2)
     der = {file.name: file.read_bytes() for file in sorted(given.glob("*.der"))}
-    full = checked(config)
+    try:
+        full = checked(config)
+    except HostError as error:
+        raise _with_origin(str(error), project, device, over) from None
+    _check_secrets(secrets)
     if full["cert"] in der and full["key"] in der:
         _check_pair(device, der[full["cert"]], der[full["key"]])
     return DeviceFiles(config, secrets, full, der)
+
+
+def _with_origin(why: str, project: Project, device: str, over: Mapping[str, Any]) -> HostError:
+    """The error in a setting, which names its key, with the place that the value is from."""
+    key = why.removeprefix("unknown key ").partition(" ")[0].rstrip(":")
+    if key not in over:
+        for path in (f"devices.{device}.{key}", f"device.{key}", f"wifi.{key}", key):
+            if line := project.lines.get(path):
+                return HostError(f"{FILE}, line {line}: {why}", 2)
+    return HostError(why, 2)
 
 
 def _check_pair(device: str, cert: bytes, key: bytes) -> None:
@@ -179,17 +194,9 @@ def _check_pair(device: str, cert: bytes, key: bytes) -> None:
         raise HostError(f"{why}: continue with dormouse rotate {device}", 2)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; nothing where there is no file."""
-    try:
-        values = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError):
-        values = None
-    if not isinstance(values, dict):
-        raise HostError(f"{path} is not a JSON object", 2)
-    return values
+def _json(values: Mapping[str, Any]) -> bytes:
+    """The same bytes for the same values; UTF-8, because MicroPython reads no surrogate pairs."""
+    return json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
 def checked(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,6 +204,8 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in config.items():
         if not isinstance(value, str | int | float | bool):
             raise HostError(f"{key}: expected text, a number, true or false", 2)
+        if isinstance(value, str):
+            _check_text(key, value)
     try:
         full: dict[str, Any] = device_config.check(dict(config))
     except ConfigError as error:
@@ -204,6 +213,28 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     except DormouseError as error:
         raise HostError(error.reason, 2) from None
     return full
+
+
+def _check_text(key: str, value: str) -> None:
+    """The environment and the command line hand over bytes that are no UTF-8 as half surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        hint = ": write the network's name as 0x and hex digits" if key == "ssid" else ""
+        raise HostError(f"{key}: not UTF-8{hint}", 2) from None
+
+
+def _check_secrets(secrets: Mapping[str, Any]) -> None:
+    """Check keys and types of secrets.json. No message tells a value."""
+    try:
+        device_config.check_secrets(dict(secrets))
+    except ConfigError as error:
+        raise HostError(error.reason, 2) from None
+    for key, value in secrets.items():
+        _check_text(key, value)
+    size = len(secrets.get("wifi_password", "").encode())
+    if size not in (0, 5, *range(8, 65)):  # 5: WEP
+        raise HostError(f"wifi password: expected 8 to 63 characters, or 64 hex digits; it has {size} bytes", 2)
 
 
 def settings(pairs: Sequence[str]) -> dict[str, Any]:

@@ -23,7 +23,20 @@ COLUMNS = {  # of what can be exported, as a table
     "results": ("device", "at", "command", "id", "do", "status", "why", "value"),
     "wakes": (
         *("device", "at", "wake", "state", "cause", "clock", "next", "battery", "rssi", "free", "agent", "fw", "limit"),
-        *("catalogue", "failures", "app", "signed", "refused", "dates", "undone", "last", "end", MORE),
+        *(
+            "catalogue",
+            "failures",
+            "app",
+            "readings",
+            "signed",
+            "refused",
+            "dates",
+            "undone",
+            "settings",
+            "last",
+            "end",
+            MORE,
+        ),
     ),
 }
 events, groups, reports = schema.command_events.c, schema.groups.c, schema.reports.c
@@ -76,6 +89,11 @@ class DeviceView:
         """Seconds by which it is late; 0 while it isn't or nobody knows."""
         return max(0.0, now - self.next_due) if self.next_due else 0.0
 
+    @property
+    def faults(self) -> list[tuple[str, str, str]]:
+        """What its program did wrong by its last report: (`app` or `reading`, its name, why)."""
+        return faults(self.report)
+
 
 @dataclass(frozen=True)
 class LogLine:
@@ -85,6 +103,16 @@ class LogLine:
     kind: str
     text: str
     fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of a device. `origin`: "flashed" or "command"; `replaced`: what config.json says under a command's."""
+
+    key: str
+    value: Any
+    origin: str
+    replaced: Any = None
 
 
 class Queries:
@@ -166,6 +194,8 @@ class Queries:
             for at, text in newest(woke, reports.at):
                 report = json.loads(text)
                 found.append(LogLine(at, "wake", f"{report.get('wake')} {report.get('cause', '')}".strip(), report))
+                for kind, name, why in faults(report):
+                    found.append(LogLine(at, kind, f"{name}: {why}", {"name": name, "why": why}))
             entered = select(commands.entered, commands.name, commands.do, commands.args)
             for at, name, do, args in newest(entered.where(commands.device == device), commands.key):
                 fields = {"command": name, "status": "queued", "do": do, "args": shown(do, args)}
@@ -186,10 +216,44 @@ class Queries:
                 found.append(LogLine(at, "telemetry", f"{number} {values}", fields))
             return sorted(found, key=lambda line: line.at)[-limit:]
 
+    def settings(self, device: str) -> tuple[float | None, list[Setting]]:
+        """What is known of a device's settings, and when it last told all of them (None: never): those in its answer to
+        the command `config`, under what commands have changed by its last report.
+        """
+        with self._reading() as connection:
+            told = select(commands.settled, commands.value).where(commands.device == device, commands.do == "config")
+            answers = connection.execute(
+                told.where(commands.value.is_not(None)).order_by(commands.key.desc()).limit(100)
+            )
+            said = connection.execute(select(devices.report).where(devices.id == device)).scalar()
+            found: dict[str, Setting] = {}
+            at = None
+            for settled, text in answers:
+                known = json.loads(text)
+                if isinstance(known, dict) and isinstance(known.get("settings"), dict):
+                    at = settled
+                    entries = {key: entry for key, entry in known["settings"].items() if isinstance(entry, list)}
+                    found = {key: Setting(key, *entry[:3]) for key, entry in entries.items() if len(entry) > 1}
+                    break
+            changed = json.loads(said).get("settings") if said else None
+            changed = changed if isinstance(changed, dict) else {}
+            found = {key: each for key, each in found.items() if each.origin == "flashed" or key in changed}
+            for key, entry in changed.items():
+                if isinstance(entry, list) and len(entry) == 2:
+                    found[key] = Setting(key, entry[0], "command", entry[1])
+            return at, sorted(found.values(), key=lambda each: each.key)
+
     def export(self, what: str, since: float) -> Generator[dict[str, Any]]:
         """Telemetry, results or wakes that came at or after `since`, one by one, in the order of their coming."""
         with self._reading(slowly=True) as connection:
             yield from _EXPORTS[what](connection.execution_options(yield_per=1000), since)
+
+
+def faults(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What the program of a device did wrong by its wake report: (`app` or `reading`, its name, why)."""
+    found = [("app", "app.py", str(report["app"]))] if report.get("app") else []
+    lost = report.get("readings")
+    return found + [("reading", name, str(why)) for name, why in (lost.items() if isinstance(lost, dict) else ())]
 
 
 def shown(do: str, text: str | None) -> dict[str, Any]:

@@ -75,8 +75,8 @@ def serve(board: VirtualBoard, tell: Callable[[Event], object], stopped: Callabl
             *lines, rest = (rest + data).split(b"\n") if data else (rest, b"")
             for line in lines:
                 answer = obey(board, line.decode(errors="replace"))
-                if answer:
-                    terminal.warn(answer)
+                for text in answer.splitlines() if answer else ():
+                    terminal.warn(text)
             rest = rest[-_LONGEST:]
         if board.failure:
             raise HostError(f"the virtual board broke: {board.failure}")

@@ -11,6 +11,7 @@ from runner import folder
 
 CONFIG = {
     "ssid": "home",
+    "network": b"home",
     "battery_pin": -1,
     "battery_divider": 1,
     "led": "",

@@ -102,4 +102,7 @@ def test_a_result_is_small_whatever_it_answers():
     """What a stranger sent must not come back in full: 64 answers may be held at once."""
     entry = codec.result("rejected", None, 1, True, codec.why_detail("\x01" * 2000), "\x01" * 2000)
     assert len(entry) < protocol.BATCH
+    assert len(json.loads(entry)["why"]) == protocol.TEXT_LIMIT // 4
+    entry = codec.result("rejected", None, 1, True, codec.why_detail("x" * 2000), "\x01" * 2000)
+    assert len(entry) < protocol.BATCH
     assert len(json.loads(entry)["why"]) == protocol.TEXT_LIMIT

@@ -115,7 +115,7 @@ def test_what_is_cut_off_is_refused():
     whole = b'{"id":"a-b.1","do":"x","args":{"a":[1,{"b":"c}]"}]},"exp":12}'
     assert parsed(whole).args == {"a": [1, {"b": "c}]"}]}
     for end in range(len(whole)):
-        assert refused(whole[:end]) == "not JSON", whole[:end]
+        assert refused(whole[:end]).startswith("not JSON: "), whole[:end]
 
 
 def test_what_is_unbalanced_or_followed_by_more_is_refused():
@@ -141,7 +141,7 @@ def test_what_is_unbalanced_or_followed_by_more_is_refused():
         b"}",
         b"]",
     ):
-        assert refused(data) == "not JSON", data
+        assert refused(data).startswith("not JSON: "), data
 
 
 def test_what_is_no_object_is_refused():
@@ -149,7 +149,7 @@ def test_what_is_no_object_is_refused():
     for data in (b"[]", b"[1]", b'["do"]', b'[{"do":"x"}]'):
         assert refused(data) == "not a JSON object", data
     for data in (b"1", b"-1.5e3", b'"x"', b"null", b"true", b"NaN"):
-        assert refused(data) == "not JSON", data
+        assert refused(data).startswith("not JSON: "), data
 
 
 def test_brackets_and_quotes_inside_strings_count_for_nothing():
@@ -168,9 +168,9 @@ def test_eight_levels_are_taken_and_nine_are_refused():
 
 def test_a_payload_of_brackets_is_a_refusal_and_not_a_crash():
     """1020 of them overflow MicroPython's stack (docs/design.md)."""
-    for data in (b"[" * 2048, b"{" * 2048, b'{"a":' * 400, b"[" * 1020 + b"]" * 1020):
+    for data in (b"[" * 2048, b'{"a":' * 400, b"[" * 1020 + b"]" * 1020):
         assert refused(data) == "nested deeper than 8"
-    assert refused(b"[]" * 1000) == "not JSON"
+    assert refused(b"[]" * 1000).startswith("not JSON: ")
     assert parsed(b'{"do":"x","args":{"a":[' + b"[]," * 300 + b"[]]}}").do == "x"
 
 
@@ -195,28 +195,23 @@ def test_exp_is_a_number_and_true_is_none():
     assert parsed(b'{"do":"x","exp":null}').exp is None
     assert parsed(b'{"do":"x","exp":-1.5}').exp == -1.5
     assert parsed(b'{"do":"x","exp":' + b"9" * 300 + b"}").exp > 1 << 900
-    assert parsed(b'{"do":"x","exp":1e999}').exp > 1795000000
 
 
-def test_the_last_of_two_equal_keys_counts_on_both_interpreters():
+def test_of_two_equal_keys_none_counts():
     """The host that checks a payload and the device that runs it must not read two commands in one."""
-    c = parsed(b'{"id":"a-b.1","do":"x","do":"y","id":"a-b.2"}')
-    assert (c.id, c.do) == ("a-b.2", "y")
-
-
-def test_nan_and_infinity_are_no_surprise():
-    """CPython's JSON takes NaN, MicroPython's does not: neither may crash."""
-    for value in (b"NaN", b"Infinity", b"-Infinity"):
-        why = refused(b'{"do":"x","args":{"a":' + value + b"}}")
-        assert why in (None, "not JSON")
-        why = refused(b'{"do":"x","exp":' + value + b"}")
-        assert why in (None, "not JSON")
+    for data in (
+        b'{"id":"a-b.1","do":"x","do":"y"}',
+        b'{"do":"x","args":{"s":1,"t":{},"s":2}}',
+        b'{"do":"x","args":{"a":[{"b":1,"b":1}]}}',
+    ):
+        assert refused(data).startswith("the key "), data
+    assert parsed(b'{"do":"x","args":{"a":[{"b":1},{"b":2}],"b":{"b":3,"do":4}}}').do == "x"
 
 
 def test_bytes_that_are_no_utf8_are_refused():
     """In a result they would make all of its batch unreadable."""
     for text in (b"\xff", b"\xc3", b"\xc3(", b"\x80", b"\xe2\x82", b"\xf8\x88\x80\x80\x80"):
-        assert refused(b'{"do":"' + text + b'"}') == "not JSON", text
+        assert refused(b'{"do":"' + text + b'"}') == "not JSON: not UTF-8", text
 
 
 def test_a_surrogate_is_refused_however_it_is_written():

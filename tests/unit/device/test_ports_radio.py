@@ -166,7 +166,7 @@ def test_each_failure_has_its_stage():
         world.points = []
         assert wake(world, kind, secrets={}) == "ap"
         assert world.told("connect") == [], "nobody of that name: nothing to wait for"
-        assert wake(world, kind, config=dict(CONFIG, ssid="")) == "join"
+        assert wake(world, kind, config=dict(CONFIG, ssid="", network=b"")) == "join"
 
     both(check)
 
@@ -188,6 +188,18 @@ def test_network_that_hides_its_name_is_tried_all_the_same():
         world.points = [(b"", b"\x05" * 6, 3, -50, 3, True)]
         assert wake(world, kind) is None
         assert world.told("connect") == [("home", "abc", {})]
+
+    both(check)
+
+
+def test_a_name_that_is_no_utf8_is_joined_by_its_bytes():
+    """Old access points write Latin-1."""
+
+    def check(world, kind):
+        world.points = [(b"Caf\xe9", BEST, 11, -50)]
+        assert wake(world, kind, config=dict(CONFIG, ssid="0x436166e9", network=b"Caf\xe9")) is None
+        assert world.told("connect")[-1][0] == b"Caf\xe9"
+        assert world.told("connect")[-1][2]["bssid"] == BEST
 
     both(check)
 

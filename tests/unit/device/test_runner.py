@@ -3,63 +3,11 @@
 import json
 from binascii import crc32
 
-from desk import Desk, Port, payload
+from bench import Bench, failing
+from desk import Desk, payload
 
-from dormouse.app import Context, Handler
-from dormouse.errors import LinkError, StorageError
+from dormouse.app import Handler
 from dormouse.inbox import UNNAMED
-from dormouse.runner import Runner
-
-CAP = 600000
-
-
-class Bench:
-    """A desk with handlers that note what they were called with, and the work on its inbox."""
-
-    def __init__(self):
-        self.desk = Desk()
-        self.port = Port()
-        self.ran: list = []
-        self.answers: list = []
-        self.log: list = []
-        add = self.desk.handlers
-        add["once"] = Handler(self._note, 5, False, {})
-        add["again"] = Handler(self._note, 5, True, {})
-        add["takes"] = Handler(self._note, 5, False, {"n": "int", "s": ["str", "x"]})
-        self.begin()
-
-    def begin(self):
-        """What a new wake makes."""
-        inbox = self.desk.inbox
-        self.work = Runner(self.port, inbox, self.answers.append, self._log, self.port.now + CAP, 580)
-        self.wake = Context(self.port, {"watchdog": 30}, self._log)
-
-    def _note(self, wake, **args):
-        self.ran.append(args)
-
-    def _log(self, event, **fields):
-        self.log.append((event, fields))
-
-    def handler(self, name, function, limit=5, **more):
-        self.desk.handlers[name] = Handler(function, limit, False, {}, **more)
-
-    def act(self, *payloads):
-        for data in payloads:
-            self.desk.offer(data)
-        return self.work.act(self.wake, self.desk.inbox.details.room)
-
-    def said(self, number, ledger="l"):
-        """The status of a number, and what its result says besides."""
-        w = self.desk.window(ledger)
-        detail = self.desk.inbox.details.get(w.index, number)
-        return self.desk.status(number, ledger), json.loads(b"{" + detail[1:] + b"}")
-
-
-def failing(error):
-    def fail(wake):
-        raise error
-
-    return fail
 
 
 def test_with_nothing_waiting_nothing_is_done():
@@ -89,36 +37,6 @@ def test_commands_run_in_the_order_of_their_arrival():
         bench.desk.offer(data)
     bench.act()
     assert [args["n"] for args in bench.ran] == [0, 1, 2, 3, 4]
-
-
-def test_a_handler_that_raises_has_failed_with_its_text_and_the_next_one_runs():
-    """Of any kind of error, our own too."""
-    bench = Bench()
-    errors = [
-        ValueError("no water"),
-        KeyError("k"),
-        MemoryError(),
-        OSError(5),
-        LinkError("x", "y"),
-        StorageError("full"),
-    ]
-    for number, error in enumerate(errors, 1):
-        bench.handler("bad", failing(error))
-        bench.act(payload(number, "bad"))
-        status, rest = bench.said(number)
-        assert status == "failed"
-        assert rest["why"].startswith(type(error).__name__)
-    assert bench.said(1)[1]["why"] == "ValueError: no water"
-    bench.act(payload(50))
-    assert bench.ran == [{}]
-
-
-def test_a_long_text_of_an_error_is_cut():
-    """A result is small."""
-    bench = Bench()
-    bench.handler("bad", failing(ValueError("x" * 5000)))
-    bench.act(payload(1, "bad"))
-    assert len(bench.said(1)[1]["why"]) == 120
 
 
 def test_a_command_without_an_id_that_was_cut_off_three_times_gets_a_result_and_a_line():

@@ -329,7 +329,7 @@ def test_a_group_is_dissolved_on_purpose_only(folder):
 def test_one_device_is_shown_with_all_that_is_known_of_it(folder):
     describe()
     told = run("status", "dev")
-    assert re.search(r"commands +water\(s:int, note:str=\"\"\) config\(set:dict\)", told)
+    assert re.search(r"commands +water\(s:int, note:str=\"\"\) config\(set:dict=\{\}\)", told)
     assert re.search(r"payload +at most 300 bytes", told)
     assert re.search(r"pending +0", told)
 

@@ -1,0 +1,189 @@
+"""What can be known before the first byte is written: whose board it is, what holds its port, what the broker says.
+
+What the device would refuse too is an error; what may be different where the device will be is a warning.
+"""
+
+import json
+import socket
+import ssl
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dormouse.ports.storage import Storage
+from dormouse.state import State
+from dormouse_host.errors import HostError
+from dormouse_host.flash import owned
+from dormouse_host.flash.ports import Place, holders
+from dormouse_host.flash.project import DeviceFiles
+from dormouse_host.flash.wire import Wire
+
+_WAIT = 4.0  # seconds for the broker
+_CONNACK = {
+    1: "speaks no MQTT 3.1.1",
+    2: "refuses the client id",
+    3: "is not available",
+    4: "refuses user and password",
+    5: "refuses user and password",
+}
+
+_MARK = """
+try:
+    with open("/state/wake", "rb") as f:
+        print('"' + "".join(["%02x" % b for b in f.read(300)]) + '"')
+except OSError:
+    print("null")
+"""
+
+
+def port_is_free(place: Place) -> None:
+    """HostError where another program holds the port."""
+    device = place.device()
+    if device and "://" not in device and not place.virtual and (names := holders(device)):
+        raise HostError(f"{device} is held by {', '.join(names)}: end it first")
+
+
+def has_network(device: DeviceFiles) -> None:
+    """HostError where the network's name is missing."""
+    if not device.full["network"]:
+        raise HostError("ssid is missing: --ssid, or ssid in [wifi] of dormouse.toml", 2)
+
+
+# ---- the broker
+
+
+def broker(device: DeviceFiles, warn: Callable[[str], None]) -> None:
+    """Connect to the broker as the device, which must not run meanwhile. HostError where the device would refuse its
+    certificate; a warning where it is not reached or refuses the device from here.
+
+    The device's session stays: it is taken up with clean_session=0, and removed only where this has made it.
+    """
+    full, name = device.full, f"broker {device.full['host']}:{device.full['port']}"
+    try:
+        answer = _ask(device, clean=False)
+        if answer == b"\x20\x02\0\0":
+            _ask(device, clean=True)
+    except ssl.SSLCertVerificationError as error:
+        raise HostError(f"{name}: its certificate is refused by {full['ca']}: {error.verify_message}", 2) from None
+    except OSError as error:
+        warn(f"{name} is not reached from here ({error.strerror or error}); the device may reach it")
+        return
+    if answer[:2] != b"\x20\x02":
+        warn(f"{name} does not answer as an MQTT broker")
+    elif answer[3]:
+        warn(f"{name} {_CONNACK.get(answer[3], f'refuses with code {answer[3]}')}")
+
+
+def _ask(device: DeviceFiles, *, clean: bool) -> bytes:
+    """The broker's CONNACK."""
+    where = device.full["host"], device.full["port"]
+    with socket.create_connection(where, _WAIT) as bare, _secured(bare, device) as stream:
+        stream.sendall(_connect(device, clean=clean))
+        answer = _exactly(stream, 4)
+        stream.sendall(b"\xe0\0")
+        return answer
+
+
+def _secured(bare: socket.socket, device: DeviceFiles) -> socket.socket:
+    """The stream, in TLS where the device speaks it, checked against its own CA."""
+    full, keys = device.full, device.keys
+    if not full["tls"] or full["ca"] not in keys:
+        return bare
+    context = ssl.create_default_context(cadata=keys[full["ca"]])
+    if full["cert"] in keys and full["key"] in keys:
+        with tempfile.TemporaryDirectory() as folder:  # its mode is 0700
+            files = [Path(folder) / "cert", Path(folder) / "key"]
+            for path, kind, one in zip(files, ("CERTIFICATE", "PRIVATE KEY"), ("cert", "key"), strict=True):
+                path.write_text(_pem(keys[full[one]], kind))
+            context.load_cert_chain(files[0], files[1])
+    return context.wrap_socket(bare, server_hostname=full["host"])
+
+
+def _pem(der: bytes, kind: str) -> str:
+    if kind == "CERTIFICATE":
+        return ssl.DER_cert_to_PEM_cert(der)
+    from cryptography.hazmat.primitives import serialization as s
+
+    key = s.load_der_private_key(der, None)
+    return key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()).decode()
+
+
+def _connect(device: DeviceFiles, *, clean: bool) -> bytes:
+    """CONNECT (MQTT 3.1.1, section 3.1)."""
+    user, password = device.secrets.get("user"), device.secrets.get("password", "")
+    texts = [device.full["id"], *([user, password] if user else [])]
+    body = b"\0\x04MQTT\x04" + bytes([0xC0 * bool(user) | 2 * clean]) + b"\0\x0a"
+    body += b"".join(len(text.encode()).to_bytes(2, "big") + text.encode() for text in texts)
+    size, length = len(body), b""
+    while size > 127:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    return b"\x10" + length + bytes([size]) + body
+
+
+def _exactly(stream: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count and (more := stream.recv(count - len(data))):
+        data += more
+    return data
+
+
+# ---- the board
+
+
+def identity(wire: Wire, device: str, *, new_device: bool) -> bool:
+    """Is the board another device, which is to become this one? HostError where that was not asked for."""
+    there = _name(wire)
+    if there in (None, device):
+        return False
+    if new_device:
+        return True
+    raise HostError(
+        f"the board is {there}: it would refuse to be {device}, because a new id is a new session; nothing was written:"
+        " --new-device removes its state, with commands and telemetry not yet confirmed",
+        2,
+    )
+
+
+def _name(wire: Wire) -> str | None:
+    """The id of the device that the board has been, by its own state."""
+    data = wire.ask(_MARK)
+    if not data:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "wake").write_bytes(bytes.fromhex(data))
+        name: str | None = State(Storage(folder)).device
+        return name
+
+
+def replaced(wire: Wire, new: Mapping[str, Any], named: set[str]) -> tuple[list[str], dict[str, bytes]]:
+    """What this flash changes of the settings on the board, in lines; and files of the agent's that it must change for
+    it. `named`: the keys of the command line, which replace what commands have set even where config.json stays.
+    """
+    old, kept = _object(wire, "config.json"), _object(wire, "state/kept")
+    lines, left = [], {}
+    for key in sorted({*old, *new, *kept} - {"id"}):
+        was, now = old.get(key), new.get(key)
+        match kept.get(key):
+            case [value, before] if before == was and was == now and key not in named:
+                lines.append(f"{key}: {_word(value)} stays, which a command has set")
+                left[key] = [value, before]
+                continue
+            case [value, before] if before == was:
+                lines.append(f"{key}: {_word(value)}, which a command has set, becomes {_word(now)}")
+                continue
+        if old and was != now:
+            lines.append(f"{key}: {_word(was)} becomes {_word(now)}")
+    return lines, {"state/kept": json.dumps(left).encode()} if set(left) != set(kept) else {}
+
+
+def _word(value: Any) -> str:
+    return "the default" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _object(wire: Wire, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(owned.read(wire, name) or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
