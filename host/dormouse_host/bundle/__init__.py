@@ -7,6 +7,7 @@ that cannot be carried over for certain is refused.
 
     sources.py    the modules, without what MicroPython never sees
     scopes.py     what a name in a module means
+    texts.py      long texts into a file of their own
     constants.py  names of numbers and texts
     merge.py      modules into files
     prune.py      removal of unused names

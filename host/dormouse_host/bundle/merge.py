@@ -5,7 +5,8 @@ cannot be carried over for certain raises Refused.
 """
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from dormouse_host.bundle.constants import Constants
 from dormouse_host.bundle.scopes import Foreign, Modules, Names, Ours, Symbol, bound, imported, parameters
@@ -43,14 +44,21 @@ def label(symbol: Symbol) -> str:
     return f"_{symbol.module.replace('.', '_')}__{symbol.name}"
 
 
-def plan(modules: Modules, first: Iterable[str]) -> dict[str, list[str]]:
-    """File (named as the module that asks for it) -> its modules in order. `first`: files loaded before others."""
+def plan(
+    modules: Modules, first: Iterable[str], joined: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, list[str]]:
+    """File (named as the module that asks for it) -> its modules in order. `first`: files loaded before others;
+    `joined`: module -> file of another that is loaded with it or as seldom, though neither imports the other at once.
+    """
     lazy = [m for m, tree in modules.items() for m in _imported(tree, modules) - _at_once(tree, modules)]
     placed: set[str] = set()
     files: dict[str, list[str]] = {}
     for root in dict.fromkeys([*first, *sorted(lazy)]):
+        if joined.get(root) in modules:
+            continue
         order: list[str] = []
-        _visit(root, modules, placed, order)
+        for module in [*(each for each in joined if joined[each] == root and each in modules), root]:
+            _visit(module, modules, placed, order)
         if order:
             files[root] = order
     return files
