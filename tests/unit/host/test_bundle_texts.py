@@ -48,13 +48,14 @@ def made(tmp_path):
     return folder
 
 
-def answer(folder: Path) -> object:
+def answer(folder: Path) -> list:
     """What the function returns on MicroPython."""
     path = [str(folder), ".frozen"]
     code = f"import sys; sys.path[:] = {path}; from dormouse.main import answer; print(repr(answer()))"
     found = need_micropython()
     ran = subprocess.run([found.path, "-c", code], capture_output=True, text=True, timeout=20, check=True)
-    return ast.literal_eval(ran.stdout)
+    told: list = ast.literal_eval(ran.stdout)
+    return told
 
 
 def expected() -> list:
