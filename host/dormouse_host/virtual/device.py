@@ -8,7 +8,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +23,9 @@ from dormouse_host.flash.flash import flash as flash_board
 from dormouse_host.flash.ports import Place
 from dormouse_host.fleet import Fleet
 from dormouse_host.ledger.queries import CommandView
-from dormouse_host.virtual.board import VirtualBoard, Wifi
+from dormouse_host.virtual.board import VirtualBoard
+from dormouse_host.virtual.running import RunningBoard
+from dormouse_host.virtual.wifi import Wifi
 
 _EVERY = 60  # seconds between two wakes: at 1000 times the speed, a sixteenth of a second
 _FAST = 1000.0
@@ -51,9 +53,9 @@ class WakeLog:
 
 
 def flash(
-    board: VirtualBoard, app: Path, device: str, settings: Mapping[str, Any], say: Callable[[str], None]
+    board: RunningBoard, app: Path, device: str, settings: Mapping[str, Any], say: Callable[[str], None]
 ) -> Flashed:
-    """Flash agent, app and configuration onto a virtual board, for its access point, and follow its first wake.
+    """Flash agent, app and configuration onto such a board, for its access point, and follow its first wake.
 
     Files and packages of [app] in the project file beside the app are flashed too; its broker and secrets are not used.
     """
@@ -84,9 +86,10 @@ class VirtualDevice(processes.Started):
         wifi: Wifi | None = None,
         say: Callable[[str], None] = lambda line: None,
         settings: dict[str, Any] | None = None,
+        make: Callable[..., RunningBoard] = VirtualBoard,
         **hardware: Any,
     ) -> None:
-        """`hardware`: further arguments of VirtualBoard, as `battery_pin`."""
+        """`make`: VirtualBoard or EmulatedBoard; `hardware`: further arguments of it, as `battery_pin`."""
         program = toolchain.mosquitto()
         if program is None:
             raise HostError("mosquitto is not installed: apt-get install mosquitto")
@@ -99,7 +102,7 @@ class VirtualDevice(processes.Started):
         try:
             self.broker = self._ends.enter_context(Mosquitto(program))
             self.fleet = self._ends.enter_context(Fleet(str(folder / "ledger.db")))
-            self.board = VirtualBoard(kind, folder / "board", wifi=wifi, **hardware)
+            self.board = make(kind, folder / "board", wifi=wifi, **hardware)
         except BaseException:
             self._ends.close()
             raise
@@ -131,7 +134,7 @@ class VirtualDevice(processes.Started):
 
     def flash(self) -> Flashed:
         """Flash agent, app and configuration, as `dormouse flash` does; returns after the wake that follows."""
-        settings = {"broker": self.broker.address.url, **self._settings}
+        settings = {"broker": replace(self.broker.address, host=self.board.host).url, **self._settings}
         done = flash(self.board, self._app, self.id, settings, self._say)
         self._at = self.board.wait_console("asleep {", after=self.board.console.rfind(" boot {"))
         return done

@@ -24,6 +24,7 @@ class Wifi:
     channel: int = 6
     rssi: int = -61
     present: bool = True
+    refuses: bool = False  # every password, as if it had been changed
     scan_ms: int = 80
     join_ms: int = 40
     dhcp_ms: int | None = 20
@@ -78,7 +79,7 @@ class Station:
             return "no access point"
         if passed < scan + wifi.join_ms:
             return "connecting"
-        if key != wifi.password:
+        if wifi.refuses or key != wifi.password:
             return "wrong password"
         if self._static is None and (wifi.dhcp_ms is None or passed < scan + wifi.join_ms + wifi.dhcp_ms):
             return "no address"
