@@ -129,6 +129,7 @@ class Radio(gspi.GSPIBus):
 
     def _queue_scan_events(self) -> None:
         """The board scans."""
+        self._tell("scan")
 
         def found() -> None:
             if self.wifi.present:

@@ -7,7 +7,7 @@ what is sent meanwhile is sent to a sleeping device. Nothing outlives `close`.
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -86,21 +86,26 @@ class VirtualDevice(processes.Started):
         wifi: Wifi | None = None,
         say: Callable[[str], None] = lambda line: None,
         settings: dict[str, Any] | None = None,
+        broker_settings: Sequence[str] = (),
+        flashed: bool = False,
         make: Callable[..., RunningBoard] = VirtualBoard,
         **hardware: Any,
     ) -> None:
-        """`make`: VirtualBoard or EmulatedBoard; `hardware`: further arguments of it, as `battery_pin`."""
+        """`broker_settings`: further lines of mosquitto.conf. `flashed`: `folder` is that of an earlier device, which
+        goes on. `make`: VirtualBoard or EmulatedBoard; `hardware`: further arguments of it, as `battery_pin`.
+        """
         program = toolchain.mosquitto()
         if program is None:
             raise HostError("mosquitto is not installed: apt-get install mosquitto")
         if not app.is_file():
             raise HostError(f"{app}: no such app", 2)
         self.id, self._app, self._say = id, app, say
+        self._flashed = flashed
         self._settings = {**_SETTINGS, **(settings or {})}
         folder.mkdir(parents=True, exist_ok=True)
         self._ends = contextlib.ExitStack()
         try:
-            self.broker = self._ends.enter_context(Mosquitto(program))
+            self.broker = self._ends.enter_context(Mosquitto(program, broker_settings))
             self.fleet = self._ends.enter_context(Fleet(str(folder / "ledger.db")))
             self.board = make(kind, folder / "board", wifi=wifi, **hardware)
         except BaseException:
@@ -109,13 +114,15 @@ class VirtualDevice(processes.Started):
         self._at = 0  # position in the board's output behind the last wake
 
     def start(self) -> Self:
-        """Flash the blank board and follow its first wake. HostError with the stage where that fails."""
+        """Flash the blank board and follow its first wake, or let a flashed one boot. HostError where that fails."""
         try:
             self._ends.callback(self.board.close)
             self.board.start().wait_boot()
-            self.fleet.add(self.id)
+            if not self._flashed:
+                self.fleet.add(self.id)
             self._start_relay()
-            self.flash()
+            if not self._flashed:
+                self.flash()
         except BaseException:
             self.close()
             raise
