@@ -1,7 +1,7 @@
 """The agent on MicroPython's own firmware for a Pico W, emulated: `make pico FIRMWARE=RPI_PICO_W.uf2`.
 
-Must stay true: each row runs in a process of its own on a copy of the same flash; a row is green only when its oracle is;
-without a firmware nothing runs, and that is said and is no success.
+Must stay true: each row runs in a process of its own on a copy of the same flash; a row is green only when its oracle
+is; without a firmware nothing runs, and that is said and is no success.
 
 python -m proofs.pico [--jobs 2] [--firmware FILE] [ROW …]      exit 0 all green, 1 not, 2 usage, 77 no firmware
 """

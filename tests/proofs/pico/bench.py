@@ -1,7 +1,7 @@
 """The device of a row: a flashed Pico W, its broker and its ledger, and what the row cost.
 
-Must stay true: a row begins with a copy of the same flash and ledger, so rows do not depend on each other; every figure is
-the emulated board's own, and none is estimated.
+Must stay true: a row begins with a copy of the same flash and ledger, so rows do not depend on each other; every figure
+is the emulated board's own, and none is estimated.
 """
 
 import shutil
@@ -108,6 +108,7 @@ class Bench(processes.Started):
         self.board = board
         board.wifi.names["10.0.0.1:1883"] = ("127.0.0.1", self.device.broker.address.port)
         self._numbers: dict[int, str] = {}
+        self._began = time.monotonic()
 
     def start(self) -> "Bench":
         """Flash it, or let it boot and finish a wake; then it sleeps."""
@@ -177,7 +178,8 @@ class Bench(processes.Started):
 
     def mark(self, event: int | None = None) -> None:
         """The row begins here, or at event `event`, the first after an end of a run."""
-        self._began = time.monotonic()
+        if event is None:
+            self._began = time.monotonic()
         self._events = len(self.board.events) if event is None else event
         ends = [e.fields for e in self.board.events[: self._events] if "stack" in e.fields]
         self._erases, self._programs = self.board.nor.erases, self.board.nor.programs
@@ -200,10 +202,10 @@ class Bench(processes.Started):
         runs = list(self._runs(events))
         return Figures(
             stack=max(depths, default=0),
-            heap=min(heaps, default=0),
+            heap=min(heaps, default=0) if until is None else 0,
             erases=counted.get("erases", self.board.nor.erases) - self._erases,
             programs=counted.get("programs", self.board.nor.programs) - self._programs,
-            wakes=sum(1 for run in runs if "wake" in run),
+            wakes=sum(1 for run in runs if "join" in run),
             seconds=time.monotonic() - self._began,
             phases={
                 phase: statistics.median(found)

@@ -5,7 +5,9 @@ missing; what a row shows beside that is asserted in it.
 """
 
 import random
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,13 +44,16 @@ class Result(NamedTuple):
 
 def flash(context: Context) -> list[Result]:
     """Three rows: from blank, the first wake, and flashed again. Leaves the device for the others."""
-    with Bench(context.firmware, context.folder) as bench:
+    bench = Bench(context.firmware, context.folder)
+    began = time.monotonic()
+    with bench:
         first = next(e.number for e in bench.board.events if e.name == "reset") + 1
         bench.mark(0)
-        results = [Result("flash from blank", f"{len(bench.board.files())} files", bench.figures(first))]
+        blank = replace(bench.figures(first), seconds=time.monotonic() - began)
+        results = [Result("flash from blank", f"{len(bench.board.files())} files", blank)]
         bench.wait("asleep", after=first)
         bench.mark(first)
-        results.append(Result("first wake", "connected, reported", bench.figures()))
+        results.append(Result("first wake", "connected, reported", replace(bench.figures(), seconds=0)))
         bench.mark()
         done = bench.device.flash()
         assert not done.written, f"sent again: {done.written}"
