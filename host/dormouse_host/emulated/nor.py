@@ -8,7 +8,6 @@ after `half` of it, `torn` (each bit changed or not, the same for the same n) or
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from dormouse_host.errors import HostError
 
@@ -57,24 +56,29 @@ class Nor:
             block = (at - self._start) // SECTOR
             if 0 <= block < len(self.wear):
                 self.wear[block] += 1
-        self._change(address, b"\xff" * size, "erase")
+        half = b"\xff" * (size // 2) + bytes(self._memory[address + size // 2 : address + size])
+        self._change(address, b"\xff" * size, half)
 
     def program(self, address: int, data: bytes) -> None:
         """Program up to a page: bits only go from 1 to 0, and a page wraps at its end."""
         self.programs += 1
         self.program_bytes += len(data)
+        page = address & -PAGE
+        self._change(page, self._programmed(address, data), self._programmed(address, data[: len(data) // 2]))
+
+    def _programmed(self, address: int, data: bytes) -> bytes:
         page, offset = address & -PAGE, address % PAGE
         now = bytearray(self._memory[page : page + PAGE])
         for n, byte in enumerate(data):
             now[(offset + n) % PAGE] &= byte
-        self._change(page, bytes(now), "program")
+        return bytes(now)
 
-    def _change(self, address: int, new: bytes, what: Literal["erase", "program"]) -> None:
+    def _change(self, address: int, new: bytes, half: bytes) -> None:
         if self.dead:
             return
         self.ops += 1
         if self._cut and self.ops == self._cut[0]:
-            self._write(address, self._in_part(address, new, self._cut[1]))
+            self._write(address, half if self._cut[1] == "half" else self._in_part(address, new, self._cut[1]))
             self.dead = True
             self._on_cut()
         else:
@@ -84,8 +88,6 @@ class Nor:
         old = bytes(self._memory[address : address + len(new)])
         if mode == "before":
             return old
-        if mode == "half":
-            return new[: len(new) // 2] + old[len(new) // 2 :]
         if mode == "torn":
             mask = random.Random(self.ops).randbytes(len(new))
             return bytes((n & m) | (o & ~m & 0xFF) for n, o, m in zip(new, old, mask, strict=True))

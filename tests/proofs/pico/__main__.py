@@ -20,10 +20,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from proofs.__main__ import NOT_RUN
 from proofs.pico.bench import KIND, PHASES
 from proofs.pico.rows import ROWS, Context
 
-NOT_RUN = 77  # as automake has it
 _DOWNLOAD = 120  # seconds
 _ROW = 5400  # seconds
 _COLUMNS = ("heap", "stack", "erases", "programs", "wakes")
