@@ -46,19 +46,21 @@ def work(wake, s):
 
 @command("hang", limit=1)
 def hang(wake):
+    import time
+
     wake.log("hanging")
     while True:
-        pass
+        time.sleep_ms(100)
 
 
 @command("stop", limit=1)
 def stop(wake):
-    import machine
+    import machine, time
 
     wake.log("stopping")
     machine.disable_irq()
     while True:
-        pass
+        time.sleep_us(1000)
 
 
 @telemetry(every=60)
