@@ -306,9 +306,10 @@ def board_run(
     ] = "",
     json: Json = False,
 ) -> None:
-    """Run a virtual board until Ctrl-C, or with --firmware an emulated one.
+    """Run a virtual board until Ctrl-C.
 
-    Lines on stdin change its surroundings; `help` lists them. --firmware needs pip install 'dormouse-mqtt[emulator]'.
+    Lines on stdin change its surroundings; `help` lists them. With --firmware the board is emulated, which needs pip
+    install 'dormouse-mqtt[emulator]'.
     """
     from dormouse_host.emulated.board import EmulatedBoard
     from dormouse_host.processes import Stop
