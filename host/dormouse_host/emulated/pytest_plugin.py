@@ -1,7 +1,7 @@
 """pytest fixtures for MicroPython's own firmware: a board with it, and a whole device, beside the virtual ones.
 
-def test_valve_is_shut_afterwards(emulated_device):
-    device = emulated_device("RPI_PICO_W", "app.py", firmware="RPI_PICO_W-v1.28.0.uf2")
+def test_the_firmware_itself_shuts_the_valve(emulated_device):
+    device = emulated_device("RPI_PICO_W", "app.py", firmware="RPI_PICO_W.uf2")
     assert device.run("water", s=1).status == "succeeded"
     assert device.board.driven[-1] == (4, 0)
 """

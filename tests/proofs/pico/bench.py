@@ -201,7 +201,7 @@ class Bench(processes.Started):
         counted = ends[-1] if until is not None and ends else {}
         depths = [end["stack"] for end in ends] + ([self.board.stack()] if until is None else [])
         heaps = [wake["free"] for wake in list(self.device.fleet.export("wakes"))[self._wakes :] if wake.get("free")]
-        runs = list(self._runs(events))
+        runs = list(self._runs(until))
         return Figures(
             stack=max(depths, default=0),
             heap=min(heaps, default=0) if until is None else 0,
@@ -216,16 +216,17 @@ class Bench(processes.Started):
             },
         )
 
-    def _runs(self, events: Iterable[Event]) -> Iterable[dict[str, float]]:
-        """The phases of each run of the firmware, from a boot to its end, in milliseconds."""
+    def _runs(self, until: int | None) -> Iterable[dict[str, float]]:
+        """The phases of each run of the firmware that ended since `mark`, from its boot on, in milliseconds."""
         run: list[Event] = []
-        for event in events:
+        for event in self.board.events[:until]:
             if event.name == "boot":
                 run = [event]
             elif run:
                 run.append(event)
                 if "stack" in event.fields:
-                    yield self._phases(run)
+                    if event.number >= self._events:
+                        yield self._phases(run)
                     run = []
 
     def _phases(self, run: list[Event]) -> dict[str, float]:

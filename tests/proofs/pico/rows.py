@@ -5,6 +5,10 @@ missing; what a row shows beside that is asserted in it.
 """
 
 import random
+import re
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +21,7 @@ from dormouse_host.flash.ports import Place
 from dormouse_host.flash.project import PROVISIONED
 from dormouse_host.flash.wire import catch
 from proofs.pico.bench import WAIT, Bench, Figures
+from support import pages
 
 _MODES = ("before", "half", "torn", "after")
 CUTS = 50
@@ -202,6 +207,20 @@ def cuts(context: Context) -> list[Result]:
         return [Result(f"power cut, {CUTS} wakes", note, bench.figures())]
 
 
+def example(context: Context) -> list[Result]:
+    """The example of docs/testing.md, with device/app.py, in a pytest run of its own."""
+    began = time.monotonic()
+    found = re.search(r"```python\n(def test_the_firmware.*?)```", pages.page("testing"), re.DOTALL)
+    assert found, "no example in docs/testing.md"
+    shutil.copy(context.firmware, context.folder / "RPI_PICO_W.uf2")
+    shutil.copy(pages.ROOT / "device" / "app.py", context.folder / "app.py")
+    (context.folder / "test_app.py").write_text(found[1])
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(context.folder)]
+    done = subprocess.run(argv, cwd=context.folder, capture_output=True, text=True, timeout=WAIT, check=False)
+    assert "1 passed" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+    return [Result("fixture emulated_device", "the example of docs", Figures(seconds=time.monotonic() - began))]
+
+
 ROWS: dict[str, Callable[[Context], list[Result]]] = {
     "flash": flash,
     "wakes": ten_wakes,
@@ -213,4 +232,5 @@ ROWS: dict[str, Callable[[Context], list[Result]]] = {
     "password": wrong_password,
     "rescue": rescue,
     "interrupts": interrupts_off,
+    "example": example,
 }
