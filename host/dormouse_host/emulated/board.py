@@ -32,6 +32,7 @@ class EmulatedBoard(RunningBoard):
     """The board with its flash in `folder`/flash.img and its port at `folder`/port; `start` switches it on."""
 
     host = "10.0.0.1"
+    patience = 10.0  # it computes a part of its wakes only
     _what = "emulated board"
 
     def __init__(

@@ -32,6 +32,7 @@ class Request:
 
     `wait`: seconds to wait for a sleeping or busy board; `watch`: wait for the first wake; `agree`: asked before a
     person's files are replaced; `named`: settings of the command line; `new_device`: the board may become another.
+    `patience`: times as long as a board may take for that wake.
     """
 
     project: Project
@@ -44,6 +45,7 @@ class Request:
     agree: owned.Agree = field(default=lambda names: False)
     named: frozenset[str] = frozenset()
     new_device: bool = False
+    patience: float = 1
 
 
 @dataclass
@@ -76,7 +78,7 @@ def flash(request: Request, say: Say) -> Flashed:
         if open_wire:
             open_wire.close()
         return done
-    seconds = request.device.full["budget"] + _SETTLE
+    seconds = (request.device.full["budget"] + _SETTLE) * request.patience
     say(f"waiting for the first wake, at most {seconds:.0f} s")
     done.wake = first_wake.watch(request.place, open_wire, seconds, say)
     if flat := figures.battery(done.wake.asleep.get("battery")):

@@ -64,7 +64,7 @@ def flash(
     here = project.Project(here.folder, {"app": here.values["app"]} if "app" in here.values else {})
     over = {"ssid": board.wifi.ssid, **settings}
     files = project.device_files(here, kind, device, over, {"WIFI_PASSWORD": board.wifi.password})
-    done = flash_board(Request(here, kind, Place(board.port), files, app), say)
+    done = flash_board(Request(here, kind, Place(board.port), files, app, patience=board.patience), say)
     if done.wake and not done.wake.succeeded:
         raise HostError(done.wake.explain(files.full))
     return done
@@ -164,7 +164,7 @@ class VirtualDevice(processes.Started):
         events: list[Event] = []
         self.board.speed = _FAST
         try:
-            end = time.monotonic() + timeout
+            end = time.monotonic() + timeout * self.board.patience
             while time.monotonic() < end:
                 for event in self.told():
                     events.append(event)

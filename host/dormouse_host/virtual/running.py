@@ -108,6 +108,7 @@ class RunningBoard(processes.Started):
     """The board with its flash in `folder`/flash.img and its port at `folder`/port; `start` switches it on."""
 
     host = "127.0.0.1"  # this machine's address as the board reaches it
+    patience = 1.0  # times as long as a board takes
     _what = "virtual board"
 
     def __init__(self, kind: BoardKind, folder: str | Path) -> None:

@@ -146,7 +146,7 @@ class Bench(processes.Started):
 
     def wake(self) -> WakeLog:
         """The next wake."""
-        return self.device.wake(WAIT)
+        return self.device.wake(WAIT / self.board.patience)
 
     def settle(self, wakes: int = 4) -> None:
         """Wake until every command is final, then judge what became of them."""
