@@ -178,7 +178,7 @@ class VirtualDevice(processes.Started):
                 time.sleep(_LOOK)
         finally:
             self.board.speed = 1.0
-        raise HostError(f"{self.board.kind.name}: no wake in {timeout:g} s; last: {self.board.console[-200:]!r}")
+        raise HostError(f"{self.board.kind.name}: no wake in time; last: {self.board.console[-200:]!r}")
 
     def told(self) -> list[Event]:
         """The device's log since the last call of this or `wake`."""

