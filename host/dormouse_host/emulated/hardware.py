@@ -27,6 +27,7 @@ _OUTPUT = 4 << 20  # bytes of output that are kept
 _TURN = 0.02  # seconds of this machine in one turn
 _STEP = 1e6  # ns of the board's time after which pace and network are looked at
 _BEHIND = 0.02  # seconds that a computing board may be behind before the pace begins anew
+_PASSES = 10  # of the network's loop, in which everything that waits there ends
 _LONGEST = 0.05  # seconds without a look at the surroundings
 
 
@@ -229,10 +230,10 @@ class EmulatedHardware:
         self.state = "off"
         if self._network:
             self._network.close()
-        self._serve_network()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._serve_network()
+        for _ in range(_PASSES):
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+            self._serve_network()
         self._loop.close()
         self.nor.close()
         self.console.close()

@@ -16,6 +16,7 @@ from dormouse_host.virtual.wifi import Wifi
 
 HERE = "10.0.0.1"  # this machine, as the board sees it
 _DNS = 53
+_MULTICAST = 224  # the first octet from which on an address means several
 _HANDSHAKE, _DATA = 0x16, 0x17  # types of TLS records
 
 
@@ -100,6 +101,8 @@ class Network(nat.NatBridge):
                 packet = net.pack_ipv4(source, guest, net.IP_PROTO_UDP, datagram)
                 self._queue_ethernet_frame(net.pack_ethernet(mac, nat.GATEWAY_MAC, net.ETHERTYPE_IPV4, packet))
             return
+        if source[0] >= _MULTICAST:
+            return  # mDNS and broadcasts stay on the board's own network
         await nat.UdpRelay._relay(self._udp, mac, guest, port, query, self._place(*place), source, source_port)
 
     async def _resolve(self, query: bytes) -> bytes | None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from dormouse_host.broker.authority import Authority
 from dormouse_host.broker.local import free_port
+from dormouse_host.flash.board import hand_back
 from dormouse_host.flash.ports import Place
 from dormouse_host.flash.project import PROVISIONED
 from dormouse_host.flash.wire import catch
@@ -175,7 +176,7 @@ def rescue(context: Context) -> list[Result]:
         with catch(Place(bench.board.port), 120, lambda left: None) as wire:
             assert wire.ask("import json; print(json.dumps(6 * 7))") == 42
             before = len(bench.board.events)
-            wire.start("import machine; machine.reset()")
+            hand_back(wire)
         bench.wait("asleep", after=before)
         bench.settle()
         return [Result("rescue by Ctrl-C", "prompt, then as before", bench.figures())]
