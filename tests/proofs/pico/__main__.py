@@ -26,6 +26,8 @@ from proofs.pico.rows import ROWS, Context
 
 _DOWNLOAD = 120  # seconds
 _ROW = 5400  # seconds
+TESTS = Path(__file__).resolve().parents[2]
+STACK = 7680  # bytes: 512 less than the firmware's whole stack, below which ends the heap, unchecked
 _COLUMNS = ("heap", "stack", "erases", "programs", "wakes")
 
 
@@ -46,10 +48,13 @@ def row(name: str, firmware: Path, folder: Path) -> list[dict[str, Any]]:
     """Run one row in a process of its own. Its results, or one that says what was wrong."""
     began = time.monotonic()
     argv = [sys.executable, "-m", "proofs.pico", "--one", name, "--firmware", str(firmware), "--folder", str(folder)]
+    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")]))
     log = folder / f"{name}.log"
     with log.open("wb") as output:
         try:
-            code = subprocess.run(argv, stdout=output, stderr=output, timeout=_ROW, check=False).returncode
+            environment = {**os.environ, "PYTHONPATH": path}
+            done = subprocess.run(argv, stdout=output, stderr=output, timeout=_ROW, check=False, env=environment)
+            code = done.returncode
         except subprocess.TimeoutExpired:
             code = -1
     told = folder / f"{name}.json"
@@ -89,6 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(prog="make pico")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--stack", type=int, default=STACK, help="the deepest that a row may use")
     parser.add_argument("--firmware", type=Path, default=os.environ.get("FIRMWARE") or None)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--one", choices=ROWS, help=argparse.SUPPRESS)
@@ -105,10 +111,18 @@ def main(arguments: Sequence[str]) -> int:
         if firmware is None:
             print(f"not run: no firmware; make pico FIRMWARE={KIND}.uf2, from micropython.org/download/{KIND}")
             return NOT_RUN
-        return run(firmware.resolve(), asked.rows or list(ROWS), asked.jobs, folder)
+        return run(firmware.resolve(), asked.rows or list(ROWS), asked.jobs, folder, asked.stack)
 
 
-def run(firmware: Path, names: Sequence[str], jobs: int, folder: Path) -> int:
+def judged(result: dict[str, Any], stack: int) -> dict[str, Any]:
+    """The result, wrong also where the C stack was used deeper than `stack` bytes."""
+    used = result["figures"].get("stack", 0)
+    if used <= stack or result["wrong"]:
+        return result
+    return {**result, "wrong": True, "note": f"{used} bytes of C stack, more than {stack}; {result['note']}"}
+
+
+def run(firmware: Path, names: Sequence[str], jobs: int, folder: Path, stack: int) -> int:
     """All rows of these names, the flash first, and the table."""
     print(f"{KIND} with {firmware.name}, emulated; bytes, counts, milliseconds of the board")
     found = {"flash": row("flash", firmware, folder)}
@@ -121,7 +135,7 @@ def run(firmware: Path, names: Sequence[str], jobs: int, folder: Path) -> int:
             for name, task in tasks.items():
                 found[name] = task.result()
                 print(f"{name}: {found[name][0]['note']}", file=sys.stderr, flush=True)
-    results = [result for name in ROWS for result in found.get(name, [])]
+    results = [judged(result, stack) for name in ROWS for result in found.get(name, [])]
     wrong = sum(result["wrong"] for result in results)
     print(table(results))
     print(f"{len(results)} rows, {wrong} of them wrong")
