@@ -12,7 +12,6 @@ slower than a board; its own clock counts as if it did not.
 """
 
 import importlib.util
-from bisect import bisect_right
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,12 +70,6 @@ class EmulatedBoard(RunningBoard):
     def ms(self) -> float:
         """The board's own milliseconds since it was made; they stand still while it is off."""
         return self._machine.chip.ms
-
-    def printed_at(self, position: int) -> float:
-        """The board's milliseconds when it printed what is at this position of its console."""
-        with self._lock:
-            marks = self._machine.printed
-            return marks[max(0, bisect_right(marks, position, key=lambda mark: mark[0]) - 1)][1]
 
     @property
     def nor(self) -> "Nor":

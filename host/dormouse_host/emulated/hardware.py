@@ -53,7 +53,6 @@ class EmulatedHardware:
         self.events: list[Event] = []
         self.orders: list[Callable[[], object]] = []
         self.output = bytearray()
-        self.printed: list[tuple[int, float]] = []  # position in the output, and the board's ms when it was printed
         self.cut: str | None = None
         with_wifi = kind.name.endswith("_W")
         self.chip = Chip(image, wifi if with_wifi else None, self._loop, self.happened)
@@ -152,7 +151,6 @@ class EmulatedHardware:
         self.console.plug()
 
     def _print(self, data: bytes) -> None:
-        self.printed.append((len(self.output), self.chip.ms))
         self.output += data
         del self.output[:-_OUTPUT]
         self.console.write(data)

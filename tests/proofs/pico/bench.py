@@ -237,9 +237,8 @@ class Bench(processes.Started):
         if "asleep" in at:
             found["boot"] = at["asleep"] - begin
             found["sleep"] = awake - at["asleep"]
-        started = self._agent_started(begin, end)
-        if started is not None and "awake" in at:
-            found["imports"] = started - awake
+        if "radio on" in at and "awake" in at:
+            found["imports"] = at["radio on"] - awake  # and what is read from flash before the network is needed
         joins = at.get("scan", at.get("join"))
         if joins is not None and "radio on" in at:
             found["start"] = joins - at["radio on"]
@@ -247,17 +246,6 @@ class Bench(processes.Started):
             found["join"] = at["connect"] - joins
         if "handshake done" in at and "connected" in at:
             found["tls"] = at["handshake done"] - at["connected"]
-        if started is not None and "awake" in at and run[-1].name == "reset":
+        if "awake" in at and run[-1].name == "reset":
             found["wake"] = end - awake
         return found
-
-    def _agent_started(self, begin: float, end: float) -> float | None:
-        """The board's ms at which the agent's own milliseconds began in this run: the end of the imports before it."""
-        text, at = self.board.console, 0
-        while (at := text.find(" boot {", at)) >= 0:
-            printed = self.board.printed_at(at)
-            if begin <= printed <= end:
-                said = text[text.rfind("dormouse ", 0, at) + 9 : at]
-                return printed - int(said) if said.isdigit() else None
-            at += 1
-        return None
