@@ -239,7 +239,7 @@ class Bench(processes.Started):
             found["sleep"] = awake - at["asleep"]
         if "radio on" in at and "awake" in at:
             found["imports"] = at["radio on"] - awake  # and what is read from flash before the network is needed
-        joins = at.get("scan", at.get("join"))
+        joins = min((at[name] for name in ("scan", "join") if name in at), default=None)
         if joins is not None and "radio on" in at:
             found["start"] = joins - at["radio on"]
         if joins is not None and "connect" in at:
