@@ -83,9 +83,7 @@ class Network(nat.NatBridge):
         return reader, writer
 
     def _place(self, host: str, port: int) -> tuple[str, int]:
-        known = self._wifi.names.get(f"{host}:{port}") or self._wifi.names.get(host)
-        if known:
-            return known[0], known[1] or port
+        host, port = self._wifi.place(host, port)
         return ("127.0.0.1" if host == HERE else host), port
 
     # ---- names

@@ -64,7 +64,9 @@ def flash(
     here = project.Project(here.folder, {"app": here.values["app"]} if "app" in here.values else {})
     over = {"ssid": board.wifi.ssid, **settings}
     files = project.device_files(here, kind, device, over, {"WIFI_PASSWORD": board.wifi.password})
-    done = flash_board(Request(here, kind, Place(board.port), files, app, patience=board.patience), say)
+    broker = board.from_here(files.full["host"], files.full["port"])
+    request = Request(here, kind, Place(board.port), files, app, patience=board.patience, broker=broker)
+    done = flash_board(request, say)
     if done.wake and not done.wake.succeeded:
         raise HostError(done.wake.explain(files.full))
     return done

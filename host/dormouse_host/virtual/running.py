@@ -170,6 +170,11 @@ class RunningBoard(processes.Started):
 
     # ---- its surroundings
 
+    def from_here(self, host: str, port: int) -> tuple[str, int]:
+        """Where this machine reaches what the board reaches at that host and port."""
+        host, port = self.wifi.place(host, port)
+        return ("127.0.0.1" if host == self.host else host), port
+
     @property
     def wifi(self) -> Wifi:
         """The access point; change it at any time."""

@@ -35,6 +35,11 @@ class Wifi:
     names: dict[str, tuple[str, int]] = field(default_factory=dict)  # "host" or "host:port" to where it really is
     address: str = "192.168.4.20"
 
+    def place(self, host: str, port: int) -> tuple[str, int]:
+        """Where that host and port really are."""
+        known = self.names.get(f"{host}:{port}") or self.names.get(host)
+        return (known[0], known[1] or port) if known else (host, port)
+
     def drop(self) -> None:
         """Drop the connection, if there is one. The board then reacts by itself."""
         self._dropped = True

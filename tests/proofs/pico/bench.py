@@ -236,6 +236,7 @@ class Bench(processes.Started):
         awake = at.get("awake", begin)
         if "asleep" in at:
             found["boot"] = at["asleep"] - begin
+        if "asleep" in at and "awake" in at:
             found["sleep"] = awake - at["asleep"]
         if "radio on" in at and "awake" in at:
             found["imports"] = at["radio on"] - awake  # and what is read from flash before the network is needed
