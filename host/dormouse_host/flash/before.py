@@ -57,7 +57,8 @@ def broker(device: DeviceFiles, warn: Callable[[str], None], at: tuple[str, int]
     """Connect to the broker as the device, which must not run meanwhile. HostError where the device would refuse its
     certificate; a warning where it is not reached or refuses the device from here.
 
-    `at`: where it is reached from here, if not at its own address. The device's session stays: it is taken up with clean_session=0, and removed only where this has made it.
+    `at`: where it is reached from here, if not at its own address. The device's session stays: it is taken up with
+    clean_session=0, and removed only where this has made it.
     """
     full, name = device.full, f"broker {device.full['host']}:{device.full['port']}"
     try:
