@@ -200,3 +200,19 @@ def test_a_name_may_be_never_answered():
 
     network = Network(None, lambda frame: None, Wifi(dns="never"), lambda event, **fields: None)
     assert asyncio.run(network._resolve(question("localhost"))) is None
+
+
+def test_what_the_board_calls_this_machine_is_found_from_here(tmp_path):
+    """Before a flash this machine asks the board's broker, which must not be somebody else's at 10.0.0.1."""
+    from dormouse_host.emulated.board import EmulatedBoard
+    from dormouse_host.virtual.board import VirtualBoard
+
+    wifi = Wifi(names={"10.0.0.1:8883": ("127.0.0.1", 4711), "broker.example": ("127.0.0.1", 0)})
+    board = VirtualBoard("RPI_PICO_W", tmp_path, wifi=wifi)
+    places = [("10.0.0.1", 8883), ("broker.example", 1883), ("10.0.0.1", 1883), ("192.0.2.1", 1)]
+    assert [board.from_here(*place) for place in places[:2]] == [("127.0.0.1", 4711), ("127.0.0.1", 1883)]
+    assert board.from_here(*places[2]) == places[2]
+    emulated = EmulatedBoard.__new__(EmulatedBoard)  # without a firmware
+    emulated._hardware = board._hardware
+    assert emulated.from_here(*places[2]) == ("127.0.0.1", 1883)
+    assert emulated.from_here(*places[3]) == places[3]
