@@ -153,6 +153,11 @@ board: setup ## run a virtual board until Ctrl-C: BOARD=RPI_PICO_W DIR=build/boa
 wakes: setup ## 1000 wakes of each virtual board at 1000 times the speed: messages lost, heap leaked; ARGS="RPI_PICO_W"
 	@PYTHONPATH=tests $(RUN) -m proofs.board_wakes $(ARGS)
 
+.PHONY: pico
+pico: setup ## the agent on MicroPython's own firmware, emulated: FIRMWARE=RPI_PICO_W.uf2 [ARGS="--jobs 4 tls cuts"]
+	@$(need_mosquitto)
+	@PYTHONPATH=tests $(RUN) -m proofs.pico $(if $(FIRMWARE),--firmware "$(FIRMWARE)") $(ARGS)
+
 .PHONY: attack
 attack: setup ## attack devices, relay and broker for real, one row each; ARGS="forged sql" for some
 	@$(need_mosquitto)
@@ -185,7 +190,7 @@ endef
 
 .PHONY: lock
 lock: $(SUPPLY)/.stamp ## write the locks anew from pyproject.toml, supply.in and docs.in; ARGS=--upgrade for the newest of what is not pinned
-	@$(call locked,requirements.lock,pyproject.toml,embedded-broker dev)
+	@$(call locked,requirements.lock,pyproject.toml,embedded-broker emulator dev)
 	@$(call locked,supply.lock,supply.in)
 	@$(call locked,docs.lock,docs.in)
 

@@ -8,18 +8,24 @@ import threading
 import pytest
 
 from dormouse_host.virtual.board import Wifi
+from dormouse_host.virtual.script import obey
 from support.virtual_boards import TWO, join, run
 
 
 @TWO
 def test_wifi_follows_its_script(make, kind):
-    """Right, wrong password, no access point: each with the port's own number."""
+    """Right, wrong password, no access point, one that refuses: each with the port's own number."""
     esp = kind == "ESP32_GENERIC"
     board = make(kind)
     assert join(board) == ("1010 True" if esp else "3 True")
     assert join(board, "wrong") == ("202 False" if esp else "-3 False")
-    board.wifi.present = False
+    assert obey(board, "wifi noap") is None
     assert join(board) == ("201 False" if esp else "-2 False")
+    assert obey(board, "wifi on") is None
+    assert obey(board, "wifi badpw") is None
+    assert join(board) == ("202 False" if esp else "-3 False")
+    assert obey(board, "wifi on") is None
+    assert join(board) == ("1010 True" if esp else "3 True")
 
 
 def test_esp32_that_rejoins_by_itself_never_says_why_it_fails(make):

@@ -42,8 +42,9 @@ HOST: dict[str, set[str]] = {
     "broker_check": {"base", "broker"},
     "flash": {"base", "agent"},
     "virtual": {"base", "agent", "broker", "ledger", "fleet", "flash"},
+    "emulated": {"base", "flash", "virtual"},
     "lab": {"base", "bundle", "agent", "broker", "ledger", "fleet", "flash", "virtual"},
-    "cli": {"base", "agent", "broker", "fleet", "broker_check", "flash", "virtual", "lab"},
+    "cli": {"base", "agent", "broker", "fleet", "broker_check", "flash", "virtual", "emulated", "lab"},
 }
 FLEET = {"__init__", "async_fleet", "fleet", "orders", "rotation"}
 

@@ -294,17 +294,24 @@ def board_run(
     speed: Annotated[float, typer.Option(min=1, max=1000, help="A factor by which sleep passes faster.")] = 1,
     tcp: Annotated[int, typer.Option(min=0, max=65535, help="The port of socket://127.0.0.1:PORT; 0: any.")] = 0,
     battery: Annotated[float, typer.Option(min=0, max=60, help="The battery's voltage.")] = 4.1,
+    firmware: Annotated[
+        Path | None, typer.Option("--firmware", help="Run this .uf2 or .bin of MicroPython on an emulated RP2040.")
+    ] = None,
     ssid: Annotated[str, typer.Option(help="The access point's name.")] = "virtual",
     password: Annotated[str, typer.Option(help="The access point's password; not a real one.")] = "virtual-password",
     app: Annotated[Path | None, typer.Option("--app", help="Flash this program, as `dormouse flash` does.")] = None,
     device: Annotated[str, typer.Option(help="With --app: the device's id.")] = "virtual",
-    broker: Annotated[str, typer.Option(help="With --app: its broker.")] = "mqtt://127.0.0.1",
+    broker: Annotated[
+        str, typer.Option(help="With --app: its broker. From an emulated board this machine is 10.0.0.1.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Run a virtual board until Ctrl-C.
 
-    Lines on stdin change its surroundings; `help` lists them.
+    Lines on stdin change its surroundings; `help` lists them. With --firmware the board is emulated, which needs pip
+    install 'dormouse-mqtt[emulator]'.
     """
+    from dormouse_host.emulated.board import EmulatedBoard
     from dormouse_host.processes import Stop
     from dormouse_host.virtual.board import VirtualBoard, Wifi
     from dormouse_host.virtual.device import flash
@@ -319,7 +326,8 @@ def board_run(
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, ended)
     wifi = Wifi(ssid=ssid, password=password)
-    with VirtualBoard(kind, folder, speed=speed, tcp=tcp, battery=battery, wifi=wifi) as running:
+    make = partial(EmulatedBoard, firmware=firmware) if firmware else VirtualBoard
+    with make(kind, folder, speed=speed, tcp=tcp, battery=battery, wifi=wifi) as running:
         facts = {"board": running.kind.name, "port": running.port, "url": running.url, "flash": str(running.image)}
         if json:
             terminal.json_line(facts)
@@ -328,6 +336,6 @@ def board_run(
                 terminal.line(f"{key:6} {value}")
         if app:
             running.wait_boot()
-            flash(running, app, device, {"broker": broker}, terminal.warn)
+            flash(running, app, device, {"broker": broker or f"mqtt://{running.host}"}, terminal.warn)
         tell = (lambda event: terminal.json_line(event.plain())) if json else (lambda event: terminal.line(str(event)))
         serve(running, tell, stop.is_set)

@@ -53,17 +53,18 @@ def has_network(device: DeviceFiles) -> None:
 # ---- the broker
 
 
-def broker(device: DeviceFiles, warn: Callable[[str], None]) -> None:
+def broker(device: DeviceFiles, warn: Callable[[str], None], at: tuple[str, int] | None = None) -> None:
     """Connect to the broker as the device, which must not run meanwhile. HostError where the device would refuse its
     certificate; a warning where it is not reached or refuses the device from here.
 
-    The device's session stays: it is taken up with clean_session=0, and removed only where this has made it.
+    `at`: where it is reached from here, if not at its own address. The device's session stays: it is taken up with
+    clean_session=0, and removed only where this has made it.
     """
     full, name = device.full, f"broker {device.full['host']}:{device.full['port']}"
     try:
-        answer = _ask(device, clean=False)
+        answer = _ask(device, at, clean=False)
         if answer == b"\x20\x02\0\0":
-            _ask(device, clean=True)
+            _ask(device, at, clean=True)
     except ssl.SSLCertVerificationError as error:
         raise HostError(f"{name}: its certificate is refused by {full['ca']}: {error.verify_message}", 2) from None
     except OSError as error:
@@ -75,9 +76,9 @@ def broker(device: DeviceFiles, warn: Callable[[str], None]) -> None:
         warn(f"{name} {_CONNACK.get(answer[3], f'refuses with code {answer[3]}')}")
 
 
-def _ask(device: DeviceFiles, *, clean: bool) -> bytes:
+def _ask(device: DeviceFiles, at: tuple[str, int] | None, *, clean: bool) -> bytes:
     """The broker's CONNACK."""
-    where = device.full["host"], device.full["port"]
+    where = at or (device.full["host"], device.full["port"])
     with socket.create_connection(where, _WAIT) as bare, _secured(bare, device) as stream:
         stream.sendall(_connect(device, clean=clean))
         answer = _exactly(stream, 4)

@@ -32,6 +32,8 @@ class Request:
 
     `wait`: seconds to wait for a sleeping or busy board; `watch`: wait for the first wake; `agree`: asked before a
     person's files are replaced; `named`: settings of the command line; `new_device`: the board may become another.
+    `patience`: times as long as a board may take for that wake. `broker`: host and port at which this machine reaches
+    the device's broker, where that is not its own address.
     """
 
     project: Project
@@ -44,6 +46,8 @@ class Request:
     agree: owned.Agree = field(default=lambda names: False)
     named: frozenset[str] = frozenset()
     new_device: bool = False
+    patience: float = 1
+    broker: tuple[str, int] | None = None
 
 
 @dataclass
@@ -76,7 +80,7 @@ def flash(request: Request, say: Say) -> Flashed:
         if open_wire:
             open_wire.close()
         return done
-    seconds = request.device.full["budget"] + _SETTLE
+    seconds = (request.device.full["budget"] + _SETTLE) * request.patience
     say(f"waiting for the first wake, at most {seconds:.0f} s")
     done.wake = first_wake.watch(request.place, open_wire, seconds, say)
     if flat := figures.battery(done.wake.asleep.get("battery")):
@@ -131,7 +135,7 @@ def _bring(wire: Wire, request: Request, files: dict[str, bytes], say: Say) -> F
     done = Flashed(identify(wire, request.board))
     say(f"found {done.who}")
     wipe = before.identity(wire, request.device.full["id"], new_device=request.new_device)
-    before.broker(request.device, say)
+    before.broker(request.device, say, request.broker)
     marker = f"{STATE}/cmd"
     found = look(wire, [*files, marker])
     settled: dict[str, bytes] = {}

@@ -77,7 +77,7 @@ class BoardDemo:
 
     def _sleeper(self) -> str:
         board = self._device.board
-        if board.process is None:
+        if board.state == "asleep":
             return "it is in deep sleep without a process"
         radio, watchdog = ("on" if on else "off" for on in (board.radio_on, board.watchdog_on))
         return f"it is in light sleep, radio {radio}, watchdog {watchdog}"

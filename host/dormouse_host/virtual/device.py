@@ -7,8 +7,8 @@ what is sent meanwhile is sent to a sleeping device. Nothing outlives `close`.
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +23,9 @@ from dormouse_host.flash.flash import flash as flash_board
 from dormouse_host.flash.ports import Place
 from dormouse_host.fleet import Fleet
 from dormouse_host.ledger.queries import CommandView
-from dormouse_host.virtual.board import VirtualBoard, Wifi
+from dormouse_host.virtual.board import VirtualBoard
+from dormouse_host.virtual.running import RunningBoard
+from dormouse_host.virtual.wifi import Wifi
 
 _EVERY = 60  # seconds between two wakes: at 1000 times the speed, a sixteenth of a second
 _FAST = 1000.0
@@ -51,9 +53,9 @@ class WakeLog:
 
 
 def flash(
-    board: VirtualBoard, app: Path, device: str, settings: Mapping[str, Any], say: Callable[[str], None]
+    board: RunningBoard, app: Path, device: str, settings: Mapping[str, Any], say: Callable[[str], None]
 ) -> Flashed:
-    """Flash agent, app and configuration onto a virtual board, for its access point, and follow its first wake.
+    """Flash agent, app and configuration onto such a board, for its access point, and follow its first wake.
 
     Files and packages of [app] in the project file beside the app are flashed too; its broker and secrets are not used.
     """
@@ -62,7 +64,9 @@ def flash(
     here = project.Project(here.folder, {"app": here.values["app"]} if "app" in here.values else {})
     over = {"ssid": board.wifi.ssid, **settings}
     files = project.device_files(here, kind, device, over, {"WIFI_PASSWORD": board.wifi.password})
-    done = flash_board(Request(here, kind, Place(board.port), files, app), say)
+    broker = board.from_here(files.full["host"], files.full["port"])
+    request = Request(here, kind, Place(board.port), files, app, patience=board.patience, broker=broker)
+    done = flash_board(request, say)
     if done.wake and not done.wake.succeeded:
         raise HostError(done.wake.explain(files.full))
     return done
@@ -84,35 +88,43 @@ class VirtualDevice(processes.Started):
         wifi: Wifi | None = None,
         say: Callable[[str], None] = lambda line: None,
         settings: dict[str, Any] | None = None,
+        broker_settings: Sequence[str] = (),
+        flashed: bool = False,
+        make: Callable[..., RunningBoard] = VirtualBoard,
         **hardware: Any,
     ) -> None:
-        """`hardware`: further arguments of VirtualBoard, as `battery_pin`."""
+        """`broker_settings`: further lines of mosquitto.conf. `flashed`: `folder` is that of an earlier device, which
+        goes on. `make`: VirtualBoard or EmulatedBoard; `hardware`: further arguments of it, as `battery_pin`.
+        """
         program = toolchain.mosquitto()
         if program is None:
             raise HostError("mosquitto is not installed: apt-get install mosquitto")
         if not app.is_file():
             raise HostError(f"{app}: no such app", 2)
         self.id, self._app, self._say = id, app, say
+        self._flashed = flashed
         self._settings = {**_SETTINGS, **(settings or {})}
         folder.mkdir(parents=True, exist_ok=True)
         self._ends = contextlib.ExitStack()
         try:
-            self.broker = self._ends.enter_context(Mosquitto(program))
+            self.broker = self._ends.enter_context(Mosquitto(program, broker_settings))
             self.fleet = self._ends.enter_context(Fleet(str(folder / "ledger.db")))
-            self.board = VirtualBoard(kind, folder / "board", wifi=wifi, **hardware)
+            self.board = make(kind, folder / "board", wifi=wifi, **hardware)
         except BaseException:
             self._ends.close()
             raise
         self._at = 0  # position in the board's output behind the last wake
 
     def start(self) -> Self:
-        """Flash the blank board and follow its first wake. HostError with the stage where that fails."""
+        """Flash the blank board and follow its first wake, or let a flashed one boot. HostError where that fails."""
         try:
             self._ends.callback(self.board.close)
             self.board.start().wait_boot()
-            self.fleet.add(self.id)
+            if not self._flashed:
+                self.fleet.add(self.id)
             self._start_relay()
-            self.flash()
+            if not self._flashed:
+                self.flash()
         except BaseException:
             self.close()
             raise
@@ -131,7 +143,7 @@ class VirtualDevice(processes.Started):
 
     def flash(self) -> Flashed:
         """Flash agent, app and configuration, as `dormouse flash` does; returns after the wake that follows."""
-        settings = {"broker": self.broker.address.url, **self._settings}
+        settings = {"broker": replace(self.broker.address, host=self.board.host).url, **self._settings}
         done = flash(self.board, self._app, self.id, settings, self._say)
         self._at = self.board.wait_console("asleep {", after=self.board.console.rfind(" boot {"))
         return done
@@ -154,7 +166,7 @@ class VirtualDevice(processes.Started):
         events: list[Event] = []
         self.board.speed = _FAST
         try:
-            end = time.monotonic() + timeout
+            end = time.monotonic() + timeout * self.board.patience
             while time.monotonic() < end:
                 for event in self.told():
                     events.append(event)
@@ -168,7 +180,7 @@ class VirtualDevice(processes.Started):
                 time.sleep(_LOOK)
         finally:
             self.board.speed = 1.0
-        raise HostError(f"{self.board.kind.name}: no wake in {timeout:g} s; last: {self.board.console[-200:]!r}")
+        raise HostError(f"{self.board.kind.name}: no wake in time; last: {self.board.console[-200:]!r}")
 
     def told(self) -> list[Event]:
         """The device's log since the last call of this or `wake`."""

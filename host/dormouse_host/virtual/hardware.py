@@ -55,6 +55,7 @@ class Hardware:
         self.time = BoardTime(kind.epoch, speed)
         self._peripherals = Peripherals(kind, wifi, random.Random(str(folder)), self._happened)
         self.pins, self.station = self._peripherals.pins, self._peripherals.station
+        self.wifi = wifi
         self.state = "off"
         self.events: list[Event] = []
         self.orders: list[Callable[[], object]] = []
@@ -127,6 +128,20 @@ class Hardware:
     def in_light_sleep(self) -> bool:
         """Is the processor in machine.lightsleep?"""
         return self.time.light is not None
+
+    @property
+    def speed(self) -> float:
+        """The factor by which sleep passes faster."""
+        return self.time.speed
+
+    def set_speed(self, speed: float) -> None:
+        """Set that factor."""
+        self.time.set_speed(speed)
+
+    @property
+    def radio_on(self) -> bool:
+        """Is the Wi-Fi chip switched on?"""
+        return self.station.active
 
     @property
     def watchdog_on(self) -> bool:

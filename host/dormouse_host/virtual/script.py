@@ -10,13 +10,15 @@ from collections.abc import Callable
 
 from dormouse_host import terminal
 from dormouse_host.errors import HostError
-from dormouse_host.virtual.board import Event, VirtualBoard
+from dormouse_host.virtual.board import Event
+from dormouse_host.virtual.running import RunningBoard
 
 HELP = """\
 cut                    cut power at once
 on                     turn power on
 reset                  press the reset button
-wifi off | on | drop   access point off | on | drop the connection
+wifi off | noap | on   access point off (both words) | on, with the password it had
+wifi badpw | drop      refuse every password until "on" | drop the connection
 wifi password TEXT     set the access point's password
 dns works | fails | never
 battery VOLTS
@@ -26,7 +28,7 @@ _PERIOD = 0.1  # seconds between two queries of the events
 _LONGEST = 4096  # bytes of a line
 
 
-def obey(board: VirtualBoard, line: str) -> str | None:
+def obey(board: RunningBoard, line: str) -> str | None:
     """Carry out a line. Returns the answer, if any."""
     match line.split():
         case []:
@@ -37,8 +39,12 @@ def obey(board: VirtualBoard, line: str) -> str | None:
             board.power_on()
         case ["reset"]:
             board.press_reset()
-        case ["wifi", ("off" | "on") as word]:
+        case ["wifi", ("off" | "noap" | "on") as word]:
             board.wifi.present = word == "on"
+            if word == "on":
+                board.wifi.refuses = False
+        case ["wifi", "badpw"]:
+            board.wifi.refuses = True
         case ["wifi", "drop"]:
             board.wifi.drop()
         case ["wifi", "password", text]:
@@ -60,7 +66,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.replace(".", "", 1).isdigit()
 
 
-def serve(board: VirtualBoard, tell: Callable[[Event], object], stopped: Callable[[], bool]) -> None:
+def serve(board: RunningBoard, tell: Callable[[Event], object], stopped: Callable[[], bool]) -> None:
     """Report every event and obey every line until `stopped`, an interrupt, or an error of the board."""
     seen = 0
     reading, rest = True, b""
@@ -74,9 +80,14 @@ def serve(board: VirtualBoard, tell: Callable[[Event], object], stopped: Callabl
             reading = bool(data)
             *lines, rest = (rest + data).split(b"\n") if data else (rest, b"")
             for line in lines:
-                answer = obey(board, line.decode(errors="replace"))
-                for text in answer.splitlines() if answer else ():
+                try:
+                    answer = obey(board, line.decode(errors="replace"))
+                except HostError as error:
+                    if board.failure:
+                        raise
+                    answer = str(error)
+                for text in (answer or "").splitlines():
                     terminal.warn(text)
             rest = rest[-_LONGEST:]
         if board.failure:
-            raise HostError(f"the virtual board broke: {board.failure}")
+            raise HostError(f"the board broke: {board.failure}")

@@ -24,6 +24,7 @@ class Wifi:
     channel: int = 6
     rssi: int = -61
     present: bool = True
+    refuses: bool = False  # every password, as if it had been changed
     scan_ms: int = 80
     join_ms: int = 40
     dhcp_ms: int | None = 20
@@ -33,6 +34,11 @@ class Wifi:
     dns: str = "works"  # or "fails", or "never": no answer, and no end of waiting
     names: dict[str, tuple[str, int]] = field(default_factory=dict)  # "host" or "host:port" to where it really is
     address: str = "192.168.4.20"
+
+    def place(self, host: str, port: int) -> tuple[str, int]:
+        """Where that host and port really are."""
+        known = self.names.get(f"{host}:{port}") or self.names.get(host)
+        return (known[0], known[1] or port) if known else (host, port)
 
     def drop(self) -> None:
         """Drop the connection, if there is one. The board then reacts by itself."""
@@ -78,7 +84,7 @@ class Station:
             return "no access point"
         if passed < scan + wifi.join_ms:
             return "connecting"
-        if key != wifi.password:
+        if wifi.refuses or key != wifi.password:
             return "wrong password"
         if self._static is None and (wifi.dhcp_ms is None or passed < scan + wifi.join_ms + wifi.dhcp_ms):
             return "no address"

@@ -1,0 +1,49 @@
+"""pytest fixtures for MicroPython's own firmware: a board with it, and a whole device, beside the virtual ones.
+
+def test_the_firmware_itself_shuts_the_valve(emulated_device):
+    device = emulated_device("RPI_PICO_W", "app.py", firmware="RPI_PICO_W.uf2")
+    assert device.run("water", s=1).status == "succeeded"
+    assert device.board.driven[-1] == (4, 0)
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:  # as in virtual/pytest_plugin.py
+    from dormouse_host.emulated.board import EmulatedBoard
+    from dormouse_host.virtual.device import VirtualDevice
+
+
+@pytest.fixture
+def emulated_board(tmp_path: Path) -> Iterator[Callable[..., "EmulatedBoard"]]:
+    """`emulated_board(firmware="RPI_PICO_W.uf2", speed=…, wifi=…)`: a blank Pico W at MicroPython's prompt."""
+    from dormouse_host.emulated.board import EmulatedBoard
+
+    with ExitStack() as ends:
+
+        def make(kind: str = "RPI_PICO_W", **options: Any) -> "EmulatedBoard":
+            folder = tmp_path / f"emulated{len(list(tmp_path.glob('emulated*')))}"
+            board = ends.enter_context(EmulatedBoard(kind, folder, **options))
+            board.wait_boot()
+            return board
+
+        yield make
+
+
+@pytest.fixture
+def emulated_device(tmp_path: Path) -> Iterator[Callable[..., "VirtualDevice"]]:
+    """`emulated_device("RPI_PICO_W", "app.py", firmware=…)`: as `virtual_device`, on such a board."""
+    from dormouse_host.emulated.board import EmulatedBoard
+    from dormouse_host.virtual.device import VirtualDevice
+
+    with ExitStack() as ends:
+
+        def make(kind: str, app: str | Path, **options: Any) -> "VirtualDevice":
+            folder = tmp_path / f"emulated{len(list(tmp_path.glob('emulated*')))}"
+            return ends.enter_context(VirtualDevice(kind, folder, Path(app), make=EmulatedBoard, **options))
+
+        yield make
