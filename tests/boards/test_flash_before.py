@@ -60,10 +60,12 @@ def test_flash_says_which_settings_it_replaces_and_a_key_of_the_command_line_alw
     assert "linger: 0 becomes the default" in here.said
     assert json.loads(here.board.read_file("state/kept")) == {"budget": [30, None]}
     on_board(here, "/state/kept", b'{"connect_every":[3600,60]}')
+    on_board(here, "/state/trial", b'0{"connect_every":[300,60],"linger":[1,null]}')
     here.more = {"named": frozenset(["connect_every"])}
     again = here.flash(connect_every=60)
     assert "connect_every: 3600, which a command has set, becomes 60" in here.said
-    assert again.written == ["state/kept"]
+    assert "connect_every: the value that a command has put on trial is dropped" in here.said
+    assert again.written == ["state/kept", "state/trial"]
     assert 55 < again.wake.asleep["next"] < 65
 
 
