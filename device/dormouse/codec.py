@@ -57,7 +57,7 @@ def check_shape(data):
             if key not in keys[-1]:
                 keys[-1].add(key)
                 continue
-            why = "the key %s stands twice in its object" % key[:40].decode()
+            why = "the key %s stands twice in its object" % key.decode()[:40]
         elif byte in b"[{" and state < _KEY:
             if len(opened) == DEPTH_LIMIT:
                 why = "nested deeper than %d" % DEPTH_LIMIT

@@ -4,8 +4,6 @@ Must stay true: a log line is one event on one line, and no secret is ever in on
 flash, and at most 2 KiB of it.
 """
 
-import io
-import json
 import sys
 
 from dormouse import codec, protocol
@@ -14,8 +12,6 @@ from dormouse.errors import DormouseError, ProtocolError
 _KEPT = ("error", "rejected", "rejoin")  # events that are kept
 _RAM = 1024  # characters of them in one wake
 _FLASH = 2048
-_FRAMES = 3  # of a traceback, the innermost
-_FAILED = 480  # characters of reasons that a report repeats of readings
 
 
 def describe(error, most=protocol.TEXT_LIMIT):
@@ -27,31 +23,6 @@ def describe(error, most=protocol.TEXT_LIMIT):
     return ("%s: %s" % (type(error).__name__, " ".join(text.split())))[:most]
 
 
-class _Traceback(io.IOBase):
-    """Takes in a traceback that is printed, and keeps its innermost frames, however deep it is."""
-
-    def __init__(self):
-        self.frames = []
-        self.depth = 0
-        self.line = ""
-
-    def write(self, data):
-        text = data if isinstance(data, str) else bytes(data).decode()
-        for line in text.split("\n")[:-1]:
-            self._end(self.line + line)
-            self.line = ""
-        self.line = (self.line + text[text.rfind("\n") + 1 :])[: protocol.TEXT_LIMIT]
-        return len(data)
-
-    def _end(self, line):
-        if line[:8] == '  File "':
-            name, _, rest = line[8:].partition('", line ')
-            if name[:1] != "<":  # CPython's own import
-                self.depth += 1
-                self.frames.insert(0, name.split("/")[-1] + ":" + rest.replace(", in", " in"))
-                del self.frames[_FRAMES:]
-
-
 def raised(error):
     """What a piece of the program has raised, as one line: kind, text, and file and line of the innermost frames. The
     first frame is that of the agent's function that calls this. A person's Ctrl-C on a board is raised again.
@@ -60,11 +31,11 @@ def raised(error):
         raise error
     place = ""
     try:
-        trace = _Traceback()
-        sys.print_exception(error, trace)  # type: ignore[attr-defined]
-        place = ", ".join(trace.frames[: trace.depth - 1])
+        from dormouse.faults import place as place_of
+
+        place = place_of(error)
         place = place and " at " + place
-    except (MemoryError, AttributeError, UnicodeError):
+    except Exception:
         pass  # no memory for it, or the exception is the program's own and can't be printed
     return describe(error, max(protocol.TEXT_LIMIT - len(place), 40)) + place[: protocol.TEXT_LIMIT - 40]
 
@@ -118,18 +89,12 @@ class Log:
 
     def failed_readings(self, wake):
         """Of the readings and values that the wakes after this one have lost, why each was: a dict, or None."""
-        found, size = {}, 0
-        for line in self.kept().split("\n"):
-            number, _, event = line.partition(" ")
-            if '"telemetry"' in event and number.isdigit() and int(number) > wake:
-                try:
-                    fields = json.loads(event[event.find("{") :])
-                    name, why = fields["stage"], fields["why"]
-                except (ValueError, KeyError):
-                    continue  # cut off
-                found[name] = why[: max(0, _FAILED - size)]
-                size += len(name) + len(why)
-        return found or None
+        text = self.kept()
+        if '"telemetry"' not in text:
+            return None
+        from dormouse.faults import failed_readings
+
+        return failed_readings(text, wake)
 
     def last(self, wake):
         """What the last line that is kept of this wake tells: `<event> …`, or None."""

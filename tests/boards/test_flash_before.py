@@ -16,6 +16,7 @@ from dormouse_host.flash import before, kinds, project
 from dormouse_host.flash.board import hand_back
 from dormouse_host.flash.ports import Place
 from dormouse_host.flash.wire import catch
+from dormouse_host.virtual.board import Wifi
 from support.certificates import Authority
 from support.device_folder import Device, DeviceInterpreter, Host, say
 
@@ -59,11 +60,21 @@ def test_flash_says_which_settings_it_replaces_and_a_key_of_the_command_line_alw
     assert "linger: 0 becomes the default" in here.said
     assert json.loads(here.board.read_file("state/kept")) == {"budget": [30, None]}
     on_board(here, "/state/kept", b'{"connect_every":[3600,60]}')
+    on_board(here, "/state/trial", b'0{"connect_every":[300,60],"linger":[1,null]}')
     here.more = {"named": frozenset(["connect_every"])}
     again = here.flash(connect_every=60)
     assert "connect_every: 3600, which a command has set, becomes 60" in here.said
-    assert again.written == ["state/kept"]
+    assert "connect_every: the value that a command has put on trial is dropped" in here.said
+    assert again.written == ["state/kept", "state/trial"]
     assert 55 < again.wake.asleep["next"] < 65
+
+
+def test_a_network_of_any_name_is_joined(bench):
+    """Python's JSON writes a surrogate pair for a character like 📶, which MicroPython does not read."""
+    here = bench("RPI_PICO_W", wifi=Wifi(ssid="Café 📶", password="päss wörd"))
+    here.environment = {"WIFI_PASSWORD": "päss wörd"}
+    done = here.flash(ssid="Café 📶", connect_every=3600)
+    assert done.wake.succeeded, here.text()
 
 
 def test_a_network_without_a_name_is_refused_and_nothing_is_touched(bench):

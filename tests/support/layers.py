@@ -13,7 +13,7 @@ Edges = dict[str, set[str]]
 # From the bottom upward: a module of the device imports only from the layers below its own.
 # A new module says here where it belongs.
 DEVICE = (
-    {"errors", "ports", "ports.cpython_tls", "ports.sntp"},
+    {"errors", "faults", "ports", "ports.cpython_tls", "ports.sntp"},
     {"protocol", "signing", "ports.radio", "ports.storage"},
     {"codec"},
     {"app", "config", "credentials", "journal"},

@@ -175,7 +175,14 @@ def replaced(wire: Wire, new: Mapping[str, Any], named: set[str]) -> tuple[list[
                 continue
         if old and was != now:
             lines.append(f"{key}: {_word(was)} becomes {_word(now)}")
-    return lines, {"state/kept": json.dumps(left).encode()} if set(left) != set(kept) else {}
+    files = {"state/kept": json.dumps(left).encode()} if set(left) != set(kept) else {}
+    trial = owned.read(wire, "state/trial") or ""
+    waiting = _parsed(trial[1:])
+    if over := named & set(waiting):
+        lines += [f"{key}: the value that a command has put on trial is dropped" for key in sorted(over)]
+        rest = {key: entry for key, entry in waiting.items() if key not in over}
+        files["state/trial"] = trial[:1].encode() + json.dumps(rest).encode()
+    return lines, files
 
 
 def _word(value: Any) -> str:
@@ -183,8 +190,12 @@ def _word(value: Any) -> str:
 
 
 def _object(wire: Wire, name: str) -> dict[str, Any]:
+    return _parsed(owned.read(wire, name))
+
+
+def _parsed(text: str | None) -> dict[str, Any]:
     try:
-        found = json.loads(owned.read(wire, name) or "{}")
+        found = json.loads(text or "{}")
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -80,7 +80,7 @@ class Processor:
         os.close(slave)
         theirs.close()
         os.set_blocking(self.terminal, False)
-        self.line.sendall(json.dumps(facts).encode() + b"\n")
+        self.line.sendall(json.dumps(facts, ensure_ascii=False).encode() + b"\n")
         self.line.setblocking(False)
         self._rest = b""
         self._listens = False
@@ -164,7 +164,7 @@ class Processor:
     def answer(self, number: int, value: Any) -> None:
         """Answer a query; number 0 is a notice."""
         with contextlib.suppress(OSError):
-            self.line.sendall(json.dumps([number, value]).encode() + b"\n")
+            self.line.sendall(json.dumps([number, value], ensure_ascii=False).encode() + b"\n")
 
     def kill(self) -> None:
         """Kill it at once."""

@@ -185,8 +185,8 @@ def test_what_cannot_be_parsed_is_settled_by_its_legible_id():
     assert desk.offer(b'{"id":"000102-l.3","do":"\xff"}') == []
     assert [desk.status(n) for n in (1, 2, 3)] == ["rejected"] * 3
     data = b'{"do":"once","id":"000102-l.4"'
-    only(desk.offer(data), id=None, status="rejected", crc=crc32(data), why="not JSON")
-    only(desk.offer(b""), status="rejected", why="not JSON", crc=0)
+    only(desk.offer(data), id=None, status="rejected", crc=crc32(data), why="not JSON: cut off")
+    only(desk.offer(b""), status="rejected", why="not JSON: cut off", crc=0)
     assert desk.status(4) is None
 
 
