@@ -13,6 +13,7 @@ from dormouse import codec, protocol
 from dormouse.app import Context
 from dormouse.errors import ConfigError, LinkError
 from dormouse.log import Log, describe, failure_of, raised
+from dormouse.pieces import Pieces
 from dormouse.readings import sample
 from dormouse.records import LOCAL, UNIX, Telemetry
 from dormouse.report import last_wake
@@ -86,14 +87,15 @@ class Agent:
             cause = "reset"  # the watchdog runs only while a wake does; a Pico's every reset looks like it
         self.log("boot", wake=state.wake, cause=cause, agent=protocol.VERSION, fw=port.firmware())
         port.blink(1)
-        app_error = self._load_app(app)
+        pieces = Pieces(port.storage, self.now(), broken and cause not in ("power", "pin"))
+        app_error = self._load_app(app, pieces)
         self._plan()
         if broken and cause not in _PERSON:
             raise LinkError("the wake before this one never ended", "boot")
         self.telemetry = Telemetry(port.storage, state.acked)
         context = Context(port, self.config, self.log)
         before, state.sampled = state.sampled, self.now()
-        self._store(sample(context, self.log, state.sampled, before))
+        self._store(sample(context, self.log, pieces, state.sampled, before))
         if cause not in _PERSON and self.now() + 1 < state.next_connect:
             state.plan = state.next_connect - self.now()
             state.unfinished = 0
@@ -135,16 +137,23 @@ class Agent:
         volts = self.port.battery()
         self.state.plan = connect_in(self.config, failures, volts, self.port.random(1)[0])
 
-    def _load_app(self, app):
+    def _load_app(self, app, pieces):
         """Import the user's module inside a guard: a broken app leaves the device reachable. Returns what broke it."""
         declared.clear()
         sys.modules.pop(app, None)
         try:
-            module = __import__(app)
-            if hasattr(module, "safe_state"):
-                module.safe_state()
+            why = pieces.skipped("import")
+            if not why:
+                module = __import__(app)
+                if hasattr(module, "safe_state"):
+                    why = pieces.skipped("safe_state")
+                    if not why:
+                        module.safe_state()
+            if why:
+                declared.refused.append(("safe_state " if app in sys.modules else "the program ") + why)
         except BaseException as e:
             declared.refused.append(raised(e))
+        pieces.end()
         for why in declared.refused:
             self.log("error", kind="app", stage="import", why=why)
         return "; ".join(declared.refused)[: 2 * protocol.TEXT_LIMIT] or None

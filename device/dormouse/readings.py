@@ -9,9 +9,9 @@ from dormouse.log import raised
 from dormouse.state import due
 
 
-def sample(context, log, now, before):
+def sample(context, log, pieces, now, before):
     """Take the readings that are due at `now`, the last sample having been at `before`, in seconds of the device's own
-    count. Returns the records, each JSON as bytes.
+    count. Returns the records, each JSON as bytes. `pieces` is a pieces.Pieces.
     """
     taken = {}  # key -> the reading that it is from
     records = []
@@ -19,6 +19,10 @@ def sample(context, log, now, before):
         function, every = app.readings[name]
         try:
             if not due(every, now, before):
+                continue
+            why = pieces.skipped("reading " + name)
+            if why:
+                log("error", kind="telemetry", stage=name, why=why)
                 continue
             values = function(context)
             if values is None:
@@ -41,4 +45,5 @@ def sample(context, log, now, before):
                 log("error", kind="telemetry", stage="%s.%s" % (name, key), why=why)
         except BaseException as e:
             log("error", kind="telemetry", stage=name, why=raised(e))
+    pieces.end()
     return records

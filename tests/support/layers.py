@@ -17,7 +17,7 @@ DEVICE = (
     {"protocol", "signing", "ports.radio", "ports.storage"},
     {"codec"},
     {"app", "config", "credentials", "journal"},
-    {"log", "records", "state", "window"},
+    {"log", "pieces", "records", "state", "window"},
     {"ports.board"},
     {"builtins", "inbox", "readings", "report", "ports.esp32", "ports.rp2"},
     {"admit", "results", "runner"},

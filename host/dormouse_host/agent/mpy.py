@@ -32,7 +32,11 @@ _UNUSED = 7 * 86400  # seconds after which an unused folder is removed
 _COMPILES = 60.0  # seconds for one file at most; an idle machine needs some hundredths
 
 # What one file less saves on flash is more than what these take of the heap in the few wakes that load them in vain.
-_JOINED = {f"{PACKAGE}.credentials": f"{PACKAGE}.builtins", f"{PACKAGE}.ports.sntp": f"{PACKAGE}.ports.radio"}
+_JOINED = {
+    f"{PACKAGE}.credentials": f"{PACKAGE}.builtins",
+    f"{PACKAGE}.faults": f"{PACKAGE}.builtins",
+    f"{PACKAGE}.ports.sntp": f"{PACKAGE}.ports.radio",
+}
 Sources = list[tuple[Path, Path]]  # where a file is, and its name in the digest
 
 

@@ -12,8 +12,8 @@ from dormouse_host.bundle.scopes import Modules
 FILE = "texts"  # beside the file that holds HOME
 HOME = "dormouse.errors"
 _KEEPS = "dormouse.ports.boot"
-_SHORTEST = 17  # characters: a call takes five bytes and a shorter text no more than that
-_WINDOW = 9  # bits: what reading takes of the heap
+_SHORTEST = 14  # characters: a call takes five bytes and a shorter text no more than that
+_WINDOW = 10  # bits: what reading takes of the heap
 _READ = "_long_text"
 _READER = f"""
 def {_READ}(number, values=None):

@@ -8,6 +8,7 @@ from runner import folder
 from dormouse import app
 from dormouse.app import Context, telemetry
 from dormouse.log import Log
+from dormouse.pieces import Pieces
 from dormouse.ports import posix  # which gives CPython the print_exception that the boards have
 from dormouse.ports.storage import Storage
 from dormouse.readings import sample
@@ -24,6 +25,10 @@ class Bench:
         self.log = Log(self.port)
         self.log.wake = 3
 
+    def pieces(self, now, broken=False):
+        """Those of a new wake."""
+        return Pieces(self.port.storage, now, broken)
+
     def reading(self, name, value, every=0):
         def read(wake):
             return value() if callable(value) else value
@@ -33,7 +38,7 @@ class Bench:
     def take(self, now=1000, before=0):
         """(values of each record, {what failed: why})."""
         context = Context(self.port, {"watchdog": 30}, self.log)
-        records = [json.loads(data) for data in sample(context, self.log, now, before)]
+        records = [json.loads(data) for data in sample(context, self.log, self.pieces(now), now, before)]
         return records, self.log.failed_readings(2) or {}
 
 

@@ -1,0 +1,64 @@
+"""The pieces of the program that run before the network is reached: its import, `safe_state`, and each reading.
+
+Must stay true: before a piece runs, its name is on flash; the one that a wake hung in, or was reset in, is left out until
+its next try, whatever the program is, so that no program keeps its device from the next connection. (What a handler does
+to a wake is the inbox's to know.)
+
+Files in the agent's folder: `piece`, a mark with the name of the one that runs, empty while none does; `skips`, JSON:
+name -> [wakes in a row that it has cut off, its next try in seconds of the device's own count]. A flash removes `skips`.
+"""
+
+from dormouse.codec import encode, load
+from dormouse.errors import DormouseError
+from dormouse.journal import Mark
+
+_FIRST = 3600  # s until the next try; doubled for each further wake that the piece has cut off
+_DOUBLED = 5  # times, at most
+_NAME = 30  # characters of a name: a mark is short
+_MOST = 16  # pieces that are left out at once
+
+
+class Pieces:
+    """`now` in seconds of the device's own count; `broken`: the wake before was cut off, and not by its power."""
+
+    def __init__(self, storage, now, broken):
+        self._storage = storage
+        self._now = now
+        self._mark = Mark(storage, "piece")
+        self._marked = self._tried = False
+        try:
+            self._skips = load(storage.read("skips"), "skips")
+        except DormouseError:  # flash was damaged
+            self._skips = {}
+        name = self._mark.load()
+        if name:
+            self._mark.save(b"")
+            if broken:
+                name = name.decode()
+                times = self._skips.get(name, (0,))[0] + 1
+                if len(self._skips) >= _MOST:
+                    self._skips = {}
+                self._skips[name] = (times, now + (_FIRST << min(times - 1, _DOUBLED)))
+                storage.replace("skips", encode(self._skips))
+
+    def skipped(self, name):
+        """Why this piece is left out, or None: then it counts as running, until the next one or `end`."""
+        name = name[:_NAME]
+        times, again = self._skips.get(name, (0, 0))
+        if times and self._now < again:
+            return "left out: it has cut off %d wakes" % times
+        if times:
+            self._tried = True
+            del self._skips[name]
+        self._mark.save(name.encode())
+        self._marked = True
+        return None
+
+    def end(self):
+        """None runs any more; one that was tried again is as any other."""
+        if self._marked:
+            self._mark.save(b"")
+            self._marked = False
+        if self._tried:
+            self._tried = False
+            self._storage.replace("skips", encode(self._skips))

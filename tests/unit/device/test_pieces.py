@@ -1,0 +1,95 @@
+"""What a piece of the program did to a wake: the next one knows which it was, and leaves it out for a while."""
+
+from desk import reason
+from runner import folder
+
+from dormouse.errors import ConfigError
+from dormouse.pieces import Pieces
+from dormouse.ports.storage import Storage
+
+HOUR = 3600
+DAY = 24 * HOUR
+
+
+class Device:
+    """One device's flash, and the pieces of its wakes."""
+
+    def __init__(self):
+        self.storage = Storage(folder())
+
+    def wake(self, now=0, broken=False):
+        return Pieces(self.storage, now, broken)
+
+    def hang(self, name, now=0, broken=False):
+        """A wake that ends in this piece."""
+        assert self.wake(now, broken).skipped(name) is None
+
+
+def test_what_a_wake_hung_in_is_left_out_and_nothing_else():
+    """Whatever came before it in that wake had ended."""
+    device = Device()
+    pieces = device.wake()
+    for name in ("import", "safe_state", "reading i2c"):
+        assert pieces.skipped(name) is None
+    pieces = device.wake(60, True)
+    assert [pieces.skipped(name) for name in ("import", "safe_state", "reading soil")] == [None] * 3
+    assert pieces.skipped("reading i2c") == "left out: it has cut off 1 wakes"
+
+
+def test_a_wake_that_ended_well_or_lost_its_power_blames_nothing():
+    """Also where power went in the middle of a reading."""
+    device = Device()
+    pieces = device.wake()
+    assert pieces.skipped("import") is None
+    pieces.end()
+    assert device.wake(60, True).skipped("import") is None  # it broke later: not in a piece
+    device.hang("reading i2c")
+    assert device.wake(60, False).skipped("reading i2c") is None
+
+
+def test_the_next_try_comes_later_each_time_and_one_that_goes_well_forgives():
+    """Never within the hour, and at least every other day."""
+    device = Device()
+    now, waits = 0, []
+    device.hang("reading i2c", now)
+    for times in range(1, 9):
+        began = now
+        while device.wake(now, now == began).skipped("reading i2c"):
+            device.wake(now).end()
+            now += HOUR // 2
+        waits.append(now - began)
+        if times < 8:
+            device.hang("reading i2c", now)
+    assert waits == sorted(waits)
+    assert waits[0] == HOUR
+    assert DAY < waits[-1] < 2 * DAY
+    pieces = device.wake(now)
+    assert pieces.skipped("reading i2c") is None
+    pieces.end()
+    device.hang("reading i2c", now)
+    assert device.wake(now, True).skipped("reading i2c") == "left out: it has cut off 1 wakes"
+
+
+def test_a_flash_and_damage_let_everything_run_again():
+    """A flash removes the file."""
+    for damage in (
+        lambda s: s.remove("skips"),
+        lambda s: s.replace("skips", b"\xff\xfe{"),
+        lambda s: s.replace("skips", b"[]"),
+    ):
+        device = Device()
+        device.hang("import")
+        assert device.wake(0, True).skipped("import")
+        damage(device.storage)
+        assert device.wake(0).skipped("import") is None
+
+
+def test_a_long_name_and_many_of_them_are_bounded():
+    device = Device()
+    for n in range(40):
+        device.hang(
+            "reading %d with a name that is much longer than any mark on flash may ever be" % n, n * 9 * DAY, True
+        )
+    assert device.storage.size("skips") < 1500
+    assert device.storage.size("piece") <= device.storage.inline
+    assert reason(ConfigError, device.wake, 0, True) is None
