@@ -31,6 +31,8 @@ def raised(error):
         raise error
     place = ""
     try:
+        if isinstance(error, DormouseError):  # the agent's own, as a built-in command raises it
+            return describe(error)
         from dormouse.faults import place as place_of
 
         place = place_of(error)
