@@ -1,11 +1,11 @@
 """The pieces of the program that run before the network is reached: its import, `safe_state`, and each reading.
 
-Must stay true: before a piece runs, its name is on flash; the one that a wake hung in, or was reset in, is left out until
-its next try, whatever the program is, so that no program keeps its device from the next connection. (What a handler does
-to a wake is the inbox's to know.)
+Must stay true: before a piece runs, its name is on flash. One that a wake hung in, or was reset in, is left out until
+its next try, whatever the program is, so that no program keeps its device from the next connection. (What a handler
+does to a wake is the inbox's to know.)
 
 Files in the agent's folder: `piece`, a mark with the name of the one that runs, empty while none does; `skips`, JSON:
-name -> [wakes in a row that it has cut off, its next try in seconds of the device's own count]. A flash removes `skips`.
+name -> [wakes in a row that it has cut off, its next try in seconds of the device's own count]. A flash removes it.
 """
 
 from dormouse.codec import encode, load

@@ -163,7 +163,7 @@ def test_agent_that_does_not_start_leaves_the_prompt_in_reach(kind, make, tmp_pa
     board.power_cycle()
     board.wait_console('window {"s":3}', 60, after=end)
     ctrl_c(board)
-    put(board, tmp_path, "agent.mpy", "damaged", "lib/dormouse/")
+    put(board, tmp_path, f"{board.kind.port}.mpy", "damaged", "lib/dormouse/ports/")
     at = len(board.console)
     board.mpremote("resume", "reset")
     board.wait_console("ValueError", 60, after=at)
