@@ -23,11 +23,12 @@ from typing import Any
 from proofs.__main__ import NOT_RUN
 from proofs.pico.bench import KIND, PHASES
 from proofs.pico.rows import ROWS, Context
+from support import stack
 
 _DOWNLOAD = 120  # seconds
 _ROW = 5400  # seconds
 TESTS = Path(__file__).resolve().parents[2]
-STACK = 6144  # bytes of C stack that a row may use of 8192: below it ends the heap, unchecked
+STACK = stack.LIMIT  # bytes of C stack that a row may use of 8192: below it ends the heap, unchecked
 _COLUMNS = ("heap", "stack", "erases", "programs", "wakes")
 
 

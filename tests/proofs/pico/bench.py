@@ -44,6 +44,19 @@ def work(wake, s):
     wake.hold(s)
 
 
+@command("fails")
+def fails(wake):
+    raise ValueError("on purpose")
+
+
+@command("nested")
+def nested(wake):
+    value = [1]
+    for _ in range(7):
+        value = [value]
+    return value
+
+
 @command("hang", limit=1)
 def hang(wake):
     import time

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dormouse_host.broker.authority import Authority
 from dormouse_host.broker.local import free_port
@@ -26,6 +26,7 @@ from support import pages
 
 _MODES = ("before", "half", "torn", "after")
 CUTS = 50
+_INBOX = 64  # commands that a device holds at once
 
 
 class Context(NamedTuple):
@@ -81,20 +82,24 @@ def ten_wakes(context: Context) -> list[Result]:
         return [Result("ten wakes", f"10 commands, {readings} readings", bench.figures())]
 
 
-def tls(context: Context) -> list[Result]:
-    """A broker at mqtts://, whose certificate the device checks."""
+def _tls(context: Context, name: str, note: str, *, own: bool) -> list[Result]:
     authority = Authority.create(context.folder / "ca")
-    server = authority.server(["10.0.0.1"])
+    server, client = authority.server(["10.0.0.1"]), authority.client("virtual")
     files = {"ca.pem": authority.pem, "server.pem": server.pem, "server.key": server.key_pem}
-    for name, data in files.items():
-        (context.folder / name).write_bytes(data)
+    for file, data in files.items():
+        (context.folder / file).write_bytes(data)
     given = context.folder / "project" / PROVISIONED / "virtual"
     given.mkdir(parents=True)
     (given / "ca.der").write_bytes(authority.der)
+    if own:
+        (given / "cert.der").write_bytes(client.der)
+        (given / "key.der").write_bytes(client.key_der)
     port = free_port()
     lines = [f"listener {port} 127.0.0.1", f"cafile {context.folder / 'ca.pem'}"]
     lines += [f"certfile {context.folder / 'server.pem'}", f"keyfile {context.folder / 'server.key'}"]
-    bench = Bench(context.firmware, context.folder, tls=tuple(lines), broker="mqtts://10.0.0.1", ca="ca.der")
+    lines += [f"require_certificate {str(own).lower()}"]
+    names: dict[str, Any] = {"cert": "cert.der", "key": "key.der"} if own else {}
+    bench = Bench(context.firmware, context.folder, tls=tuple(lines), broker="mqtts://10.0.0.1", ca="ca.der", **names)
     bench.board.wifi.names["10.0.0.1:8883"] = ("127.0.0.1", port)
     with bench:
         bench.mark()
@@ -102,7 +107,34 @@ def tls(context: Context) -> list[Result]:
         bench.wake()
         bench.settle()
         assert bench.interrupted == 0
-        return [Result("TLS wake", "certificate checked", bench.figures())]
+        return [Result(name, note, bench.figures())]
+
+
+def tls(context: Context) -> list[Result]:
+    """A broker at mqtts://, whose certificate the device checks."""
+    return _tls(context, "TLS wake", "certificate checked", own=False)
+
+
+def certificate(context: Context) -> list[Result]:
+    """The same, and the broker wants the device's certificate."""
+    return _tls(context, "TLS, own certificate", "both certificates checked", own=True)
+
+
+def commands(context: Context) -> list[Result]:
+    """Commands of every kind, and so many that the inbox is full and the journal is compacted."""
+    with context.bench() as bench:
+        others = {name: bench.device.send(name) for name in ("describe", "report", "log", "nested", "fails")}
+        changed = bench.device.send("config", set={"linger": 0})
+        for _ in range(4):
+            for _ in range(_INBOX):
+                bench.pulse()
+            bench.wake()
+        bench.settle()
+        assert bench.interrupted == 0
+        found = {name: bench.device.fleet.result(sent).status for name, sent in others.items()}
+        assert found == {**dict.fromkeys(others, "succeeded"), "fails": "failed"}
+        assert bench.device.fleet.result(changed).status == "succeeded"
+        return [Result("full inbox, 4 times", f"{4 * _INBOX + len(others) + 1} commands", bench.figures())]
 
 
 def _bitten(context: Context, command: str, name: str) -> list[Result]:
@@ -226,6 +258,8 @@ ROWS: dict[str, Callable[[Context], list[Result]]] = {
     "flash": flash,
     "wakes": ten_wakes,
     "tls": tls,
+    "certificate": certificate,
+    "commands": commands,
     "watchdog": watchdog,
     "drop": wifi_drop,
     "cuts": cuts,
