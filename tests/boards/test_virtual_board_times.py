@@ -3,7 +3,10 @@
 Off by default; the times are those of board.toml or given ones, and change at the next boot.
 """
 
+import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +18,7 @@ from dormouse_host.errors import HostError
 from dormouse_host.virtual.kind import load
 from dormouse_host.virtual.times import NAMES, chosen
 from support.certificates import Authority, server_context
+from support.needs import need_micropython
 from support.virtual_boards import TWO, join, put, run
 
 _ASKS = {
@@ -169,3 +173,37 @@ def test_times_come_from_the_board_or_are_given_and_are_off_by_default(make):
     for wrong in ({"sleep": 1}, {"boot": -1}, {"boot": float("nan")}):
         with pytest.raises(HostError, match=f"time {next(iter(wrong))}"):
             board.timed = wrong
+
+
+BOARD_RUN = [sys.executable, "-m", "dormouse_host.cli", "board", "run", "RPI_PICO_W", "--dir"]
+
+
+def test_board_run_takes_the_times_that_it_is_given(tmp_path):
+    """Over those of board.toml, which --timed alone takes."""
+    need_micropython()
+    argv = [*BOARD_RUN, str(tmp_path), "--timed", "--time", "radio=1500", "--json"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout
+            url = json.loads(running.stdout.readline())["url"]
+            code = f"import time\n{_ASKS['radio']}\nprint(time.ticks_ms())"
+            exec_ = [sys.executable, "-m", "mpremote", "connect", url, "resume", "exec", code]
+            done = subprocess.run(exec_, capture_output=True, text=True, timeout=60, check=True)
+        finally:
+            running.terminate()
+            running.communicate(timeout=60)
+    assert int(done.stdout) >= 1500 + load("RPI_PICO_W").times.boot
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--time", "radio=x"], "--time radio=x: expected NAME=MILLISECONDS"),
+        (["--time", "session=1"], "time session: expected one of boot, load, radio, handshake, erase, program"),
+        (["--timed", "--firmware", "x.uf2"], "an emulated board has its own times"),
+    ],
+)
+def test_wrong_time_of_board_run_is_one_line(tmp_path, words, message):
+    done = subprocess.run([*BOARD_RUN, str(tmp_path), *words], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert message in done.stderr

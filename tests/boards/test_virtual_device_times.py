@@ -3,6 +3,8 @@
 Measured on MicroPython's own firmware, emulated: docs/results.md. The emulator itself is run by `make pico`.
 """
 
+from typing import Any
+
 import pytest
 
 from dormouse_host.broker.local import HOST, free_port
@@ -40,7 +42,7 @@ def secured(tmp_path, virtual_device):
     return make
 
 
-def phases(device) -> dict[str, int]:
+def phases(device) -> Any:
     """Milliseconds of the wake before the last one, as the last one reported them."""
     return [wake["last"]["phases"] for wake in device.fleet.export("wakes") if wake.get("last")][-1]
 
