@@ -242,7 +242,7 @@ def energy(
         }
         sys.stdout.write(json.dumps(estimate, indent=1) + "\n")
         return
-    for phase in wake.phases:
+    for phase in [phase for phase in wake.phases if phase.seconds]:  # the others are not measured, or not there
         _say(f"{phase.name:9} {phase.seconds:8.3f} s  {phase.ma:7.1f} mA  {phase.seconds * phase.ma / 3600:8.5f} mAh")
     _say(f"asleep    {every - wake.seconds:8.0f} s  {wake.asleep:7.3f} mA")
     _say(f"\n{kind.title}, a wake every {interval}: {day:.2f} mAh per day, {days:.0f} days from {battery:g} mAh")
