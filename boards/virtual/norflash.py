@@ -14,6 +14,7 @@ process with status 70, whatever mode it runs in: it would be a fault of the fil
 The process then ends through `stop(75)`, which must be libc's `_exit`, so that no `finally` and no buffer runs.
 Times are typical ones of Winbond's W25Q32JV (data sheet, AC characteristics): 4 KiB sector erase 45 ms (400 ms at
 most), page program of up to 256 bytes 0.4 ms (3 ms at most); rounded up here to 50 ms and 0.5 ms.
+They pass where `pause` is given: it is called with the milliseconds of each operation, before that is done.
 """
 
 import sys
@@ -30,11 +31,13 @@ class NorFlash:
     """A block device with the extended interface. Counters: reads, read_bytes, programs, program_bytes, pages,
     erases, wear (erases per block), ops (programs and erases)."""
 
-    def __init__(self, file, blocks, size=4096, cut=None, stop=None):
+    def __init__(self, file, blocks, size=4096, cut=None, stop=None, erase=ERASE_MS, page=PAGE_MS, pause=None):
         self.file = file
         self.blocks = blocks
         self.size = size
         self.stop = stop
+        self.times = erase, page
+        self.pause = pause
         self.at = 0
         self.mode = ""
         if cut:
@@ -51,7 +54,7 @@ class NorFlash:
 
     def ms(self):
         """Milliseconds that the programs and erases since zero() take at typical times."""
-        return self.erases * ERASE_MS + self.pages * PAGE_MS
+        return self.erases * self.times[0] + self.pages * self.times[1]
 
     def readblocks(self, block, buf, off=0):
         self.reads += 1
@@ -76,14 +79,18 @@ class NorFlash:
 
     def _op(self, pos, length, data):
         self.ops += 1
+        pages = 0
         if data is None:
             self.erases += 1
             self.wear[pos // self.size] += 1
         else:
             self.programs += 1
             self.program_bytes += length
-            self.pages += (pos + length - 1) // _PAGE - pos // _PAGE + 1
+            pages = (pos + length - 1) // _PAGE - pos // _PAGE + 1
+            self.pages += pages
             self._check(pos, length)
+        if self.pause:
+            self.pause(pages * self.times[1] if pages else self.times[0])
         if self.ops != self.at:
             self._do(pos, length, data)
             return

@@ -81,7 +81,7 @@ def board_modules(facts):
         import vb_rp2 as machine
 
         sdk = machine._Rp2()
-    return {
+    modules = {
         facts["port"]: sdk,
         "machine": machine,
         "network": network,
@@ -92,10 +92,44 @@ def board_modules(facts):
         "sys": board_sys(facts),
         "micropython": board_micropython(),
     }
+    if facts["times"].get("handshake"):
+        import vb_tls
+
+        modules["tls"] = vb_tls
+    return modules
 
 
-def replace(modules, frozen, carried):
-    """From here on an import finds `modules` first, and those called in `frozen` in the file system `carried`."""
+def load_time(importer, ms):
+    """`importer`, which takes `ms` for each KiB that it loads from a file of the board's."""
+    known = set(sys.modules)
+    deep = False
+
+    def find(name, *rest):
+        nonlocal deep
+        if deep:
+            return importer(name, *rest)
+        deep = True
+        start = vb_time.ticks_us()
+        try:
+            module = importer(name, *rest)
+        finally:
+            deep = False
+        size = 0
+        for new in [name for name in sys.modules if name not in known]:
+            known.add(new)
+            try:
+                size += os.stat(sys.modules[new].__file__)[6]
+            except (AttributeError, OSError):
+                pass  # not from a file, or from the firmware
+        vb_time._busy(ms * size / 1024 - vb_time.ticks_diff(vb_time.ticks_us(), start) / 1000)
+        return module
+
+    return find
+
+
+def replace(modules, frozen, carried, load):
+    """From here on an import finds `modules` first, and those called in `frozen` in the file system `carried`;
+    `load`: the ms for each KiB of a file, 0 for none."""
     sys.modules.update(modules)
     for name in [name for name in sys.modules if name[:3] == "vb_" or name == "norflash"]:
         del sys.modules[name]
@@ -117,13 +151,16 @@ def replace(modules, frozen, carried):
             sys.path.remove(_FROZEN)
             vfs.umount(_FROZEN)
 
-    builtins.__import__ = find
+    builtins.__import__ = load_time(find, load) if load else find
 
 
 def mount(facts):
     """The flash at /, formatted where there is nothing on it, as firmware does at its first start."""
     image = vfs.VfsPosix().open(facts["image"], "r+b")
-    flash = norflash.NorFlash(image, facts["blocks"], facts["block"], facts["cut"], link.exit)
+    times = facts["times"]
+    erase, page = times.get("erase", norflash.ERASE_MS), times.get("program", norflash.PAGE_MS)
+    pause = vb_time._busy if times else None
+    flash = norflash.NorFlash(image, facts["blocks"], facts["block"], facts["cut"], link.exit, erase, page, pause)
     program = facts["program"]
     vfs.umount("/")
     try:
@@ -148,7 +185,9 @@ def prepare():
     mount(facts)
     sys.path[:] = ["", ".frozen", "/lib"]
     sys.argv[:] = []
-    replace(modules, facts["frozen"], carried)
+    replace(modules, facts["frozen"], carried, facts["times"].get("load", 0))
+    if not facts["soft"]:
+        vb_time._busy(facts["times"].get("boot", 0) - vb_time.ticks_ms())
     version = ".".join(str(n) for n in sys.implementation.version[:3])
     repl.banner = b'MicroPython v%s; %s\r\nType "help()" for more information.\r\n' % (
         version.encode(),

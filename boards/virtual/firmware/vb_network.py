@@ -51,6 +51,9 @@ class _Station:
                 raise OSError(95)
             return None
         _link.ask("wifi", "power", bool(on))
+        if on and not _m.facts.get("loaded"):  # the chip's own firmware, which it keeps while it has power
+            _m.facts["loaded"] = True
+            _clock._busy(_m.facts["times"].get("radio", 0))
 
     def _connect(self, ssid, key, bssid, channel):
         if not _link.ask("wifi", "active"):

@@ -3,6 +3,7 @@
 Must stay true: it offers nothing that this board's stubs lack (tests/boards/test_virtual_board_stubs.py).
 """
 
+import vb_machine as _m
 from vb_network import STA_IF, AP_IF, _Station, country, hostname, ipconfig
 
 STAT_IDLE, STAT_CONNECTING, STAT_GOT_IP = 0, 1, 3
@@ -19,3 +20,4 @@ class WLAN(_Station):
 
     def deinit(self):
         self.active(False)
+        _m.facts["loaded"] = False

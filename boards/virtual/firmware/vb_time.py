@@ -40,6 +40,12 @@ def ticks_us():
     return (_t.ticks_us() - _base + _skipped * 1000) & _MASK
 
 
+def _busy(ms):
+    """The board computes for so long: no timer is called, nobody is heard, the watchdog runs on."""
+    if ms > 0:
+        _t.sleep_us(int(ms * 1000))
+
+
 def _serve(left):
     """Call the timers that are due. Returns for how many ms of `left` the program may wait now; -1 stands for ever."""
     for entry in list(_timers):

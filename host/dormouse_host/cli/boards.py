@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dormouse_host import terminal
-from dormouse_host.cli.options import Json, ledger_here
+from dormouse_host.cli.options import Json, Times, ledger_here
 from dormouse_host.errors import HostError
 
 PANEL = "Boards"
@@ -299,6 +299,10 @@ def board_run(
     ] = None,
     ssid: Annotated[str, typer.Option(help="The access point's name.")] = "virtual",
     password: Annotated[str, typer.Option(help="The access point's password; not a real one.")] = "virtual-password",
+    timed: Annotated[
+        bool, typer.Option("--timed", help="Take the board's times: imports, Wi-Fi start, TLS handshake, flash.")
+    ] = False,
+    time: Times = [],  # noqa: B006
     app: Annotated[Path | None, typer.Option("--app", help="Flash this program, as `dormouse flash` does.")] = None,
     device: Annotated[str, typer.Option(help="With --app: the device's id.")] = "virtual",
     broker: Annotated[
@@ -309,9 +313,11 @@ def board_run(
     """Run a virtual board until Ctrl-C.
 
     Lines on stdin change its surroundings; `help` lists them. With --firmware the board is emulated, which needs pip
-    install 'dormouse-mqtt[emulator]'.
+    install 'dormouse-mqtt[emulator]'. Without --timed a virtual board is as fast as this machine; what --timed takes is
+    in the board's board.toml, and --time sets boot, load (of 1 KiB), radio, handshake, erase or program.
     """
     from dormouse_host.emulated.board import EmulatedBoard
+    from dormouse_host.flash.times import parse
     from dormouse_host.processes import Stop
     from dormouse_host.virtual.board import VirtualBoard, Wifi
     from dormouse_host.virtual.device import flash
@@ -326,7 +332,10 @@ def board_run(
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, ended)
     wifi = Wifi(ssid=ssid, password=password)
-    make = partial(EmulatedBoard, firmware=firmware) if firmware else VirtualBoard
+    given = parse(time)
+    if firmware and (timed or given):
+        raise HostError("an emulated board has its own times: leave out --timed and --time", 2)
+    make = partial(EmulatedBoard, firmware=firmware) if firmware else partial(VirtualBoard, timed=given or timed)
     with make(kind, folder, speed=speed, tcp=tcp, battery=battery, wifi=wifi) as running:
         facts = {"board": running.kind.name, "port": running.port, "url": running.url, "flash": str(running.image)}
         if json:

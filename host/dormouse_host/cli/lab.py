@@ -3,14 +3,14 @@
 import json
 import os
 import sys
-import time
 from pathlib import Path
+from time import time as now
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from dormouse_host import figures
-from dormouse_host.cli.options import Db, Json, opened, seconds_until
+from dormouse_host.cli.options import Db, Json, Times, opened, seconds_until
 from dormouse_host.errors import HostError
 from dormouse_host.terminal import warn
 
@@ -167,9 +167,14 @@ def energy(
     records: Annotated[int, typer.Option(min=1, max=1000, help="Telemetry records sent in each wake.")] = 1,
     battery: Annotated[float, typer.Option(min=1, help="The battery's capacity in mAh.")] = 2000,
     rtt: Annotated[float, typer.Option(min=1, max=10000, help="Round trip to the broker in milliseconds.")] = 50,
-    boot: Annotated[float, typer.Option(min=0, help="Seconds from power-on to the agent's first wait.")] = 1.0,
+    boot: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds from power-on to the radio; default: the board's, or 1 where not measured."),
+    ] = None,
     join: Annotated[float, typer.Option(min=0, help="Seconds to join Wi-Fi with everything cached.")] = 0.6,
     ma: Annotated[list[str], typer.Option(metavar="STATE=MA", help="A current measured on your board.")] = [],  # noqa: B006
+    tls: Annotated[bool, typer.Option("--tls", help="With a TLS handshake in each wake.")] = False,
+    time: Times = [],  # noqa: B006
     device: Annotated[str | None, typer.Option(help="Use the phases that this device reported.")] = None,
     db: Db = None,
     outage: Annotated[int, typer.Option(min=1, max=1000, help="Days without an access point.")] = 100,
@@ -177,14 +182,18 @@ def energy(
 ) -> None:
     """Estimate a device's battery consumption.
 
-    Per day, and over a hundred days without an access point.
+    Per day, and over a hundred days without an access point. What the board computes is in its board.toml where it was
+    measured; --time sets boot (to main.py), before (up to the radio), radio, session or handshake.
     """
     from dormouse import config as device_config
     from dormouse_host.flash import kinds
+    from dormouse_host.flash.times import parse
     from dormouse_host.lab import energy
 
     kind = kinds.load(board)
-    every = round(seconds_until(interval, time.time()))
+    if device and (tls or time or boot is not None):
+        raise HostError("--device has its own times: leave out --tls, --time and --boot", 2)
+    every = round(seconds_until(interval, now()))
     if not 1 <= every <= 604800:
         raise HostError(f"--interval {interval}: expected 1s to 7d", 2)
     sources = energy.currents(kind, ma)
@@ -194,18 +203,21 @@ def energy(
         measured = _reported(device, db, kind)
         told.append(f"phases: medians of {measured['wakes']:.0f} wakes that {device} reported, flash time included")
         flash_ms = 0.0
+        spent = energy.Computing(measured["boot"])
     else:
-        trips, sent, flash_ms = _measure_wake(commands, records)
-        measured = {"boot": boot, "join": join, "online": trips * rtt / 1000, "sent": sent}
+        spent, sources_of_times = energy.computing(kind.times, parse(time), boot=boot, tls=tls)
+        trips, sent, flash_ms = _measure_wake(commands, records, tls=tls)
+        measured = {"join": join, "online": trips * rtt / 1000, "sent": sent}
+        told += sources_of_times
         told += [
             f"online: {trips:.1f} round trips of {rtt:g} ms, measured by the bench in this run; {sent} bytes sent",
             f"flash: {flash_ms:.0f} ms of erases and programs at typical NOR times, measured in this run",
-            f"assumed: {boot:g} s to boot, {join:g} s to join Wi-Fi with everything cached, handlers that take no time",
+            f"assumed: {join:g} s to join Wi-Fi with everything cached, handlers that take no time",
         ]
     told.append("assumed: every byte sent at 1 Mbps, no self-discharge, your figures include the regulator's current")
     wake = energy.of_wake(
         currents,
-        boot=measured["boot"],
+        spent,
         join=measured["join"],
         online=measured["online"],
         flash=flash_ms / 1000,
@@ -214,7 +226,7 @@ def energy(
     config = {key: default[0] for key, default in device_config.KEYS.items()}
     config["connect_every"] = every
     timeout = float(config["budget"])
-    gone = energy.without_network(currents, config, boot=measured["boot"], timeout=timeout, days=outage)
+    gone = energy.without_network(currents, config, boot=spent.boot, timeout=timeout, days=outage)
     day = wake.mah_per_day(every)
     days = battery / day if day > 0 else float("inf")
     doubts = figures.energy(seconds=wake.seconds, every=every, days=days, asleep=wake.asleep)
@@ -230,9 +242,9 @@ def energy(
         }
         sys.stdout.write(json.dumps(estimate, indent=1) + "\n")
         return
-    for phase in wake.phases:
-        _say(f"{phase.name:8} {phase.seconds:8.3f} s  {phase.ma:7.1f} mA  {phase.seconds * phase.ma / 3600:8.5f} mAh")
-    _say(f"asleep   {every - wake.seconds:8.0f} s  {wake.asleep:7.3f} mA")
+    for phase in [phase for phase in wake.phases if phase.seconds]:  # the others are not measured, or not there
+        _say(f"{phase.name:9} {phase.seconds:8.3f} s  {phase.ma:7.1f} mA  {phase.seconds * phase.ma / 3600:8.5f} mAh")
+    _say(f"asleep    {every - wake.seconds:8.0f} s  {wake.asleep:7.3f} mA")
     _say(f"\n{kind.title}, a wake every {interval}: {day:.2f} mAh per day, {days:.0f} days from {battery:g} mAh")
     _say(
         f"{gone.days} days without an access point: {gone.wakes} attempts of {timeout:g} s, at last one in "
@@ -249,7 +261,7 @@ def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
-def _measure_wake(commands: int, records: int) -> tuple[float, int, float]:
+def _measure_wake(commands: int, records: int, *, tls: bool) -> tuple[float, int, float]:
     """Round trips until asleep, bytes sent and milliseconds of flash of our wake, measured now."""
     from dormouse_host.agent import toolchain
     from dormouse_host.lab.bench import measure
@@ -258,7 +270,7 @@ def _measure_wake(commands: int, records: int) -> tuple[float, int, float]:
     if program is None:
         raise HostError("measuring a wake needs mosquitto: apt-get install mosquitto; or use --device")
     with measure.Bench(program) as ground:
-        row = measure.fastest(ground, "ours", (commands, records), 2)
+        row = measure.fastest(ground, "ours, TLS" if tls else "ours", (commands, records), 2)
         _, flash_ms, _ = measure.flash_and_memory(ground, (commands, records))
     return row.asleep, row.up, flash_ms
 

@@ -133,6 +133,7 @@ def _ask_understood(device: str | None) -> dict[str, dict[str, Any]]:
 Db = Annotated[str | None, typer.Option("--db", help="The ledger: a file or postgresql://…; also DORMOUSE_DB.")]
 Broker = Annotated[str | None, typer.Option("--broker", help="mqtt://host[:port]; also DORMOUSE_BROKER.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Times = Annotated[list[str], typer.Option("--time", metavar="NAME=MS", help="A time of the board; may be repeated.")]
 Device = Annotated[str, typer.Argument(metavar="DEVICE", help="A device's id.", autocompletion=complete_device)]
 Command = Annotated[str, typer.Argument(metavar="ID", help="The id that `dormouse send` printed.")]
 Group = Annotated[str | None, typer.Option("--group", help="Only the devices of a group.")]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dormouse_host.errors import HostError
+from dormouse_host.flash.times import LONGEST, Times
 
 FILE = "board.toml"
 _CHOICES = {
@@ -133,6 +134,7 @@ class Board:
     clock: Clock
     pins: Pins
     builds: tuple[str, ...] = ()
+    times: Times = field(default_factory=Times)
     current: tuple[Current, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)  # defaults of config.json
     tested: Tested = field(default_factory=Tested)
@@ -203,6 +205,11 @@ def _check(board: Board, where: str) -> None:
         raise HostError(f"{where}: firmware.chip is missing", 2)
     if any(not current.source for current in board.current):
         raise HostError(f"{where}: current.source is missing", 2)
+    measured = [ms for ms in vars(board.times).values() if not isinstance(ms, str)]
+    if any(measured) and not board.times.source:
+        raise HostError(f"{where}: times.source is missing", 2)
+    if not all(0 <= ms <= LONGEST for ms in measured):
+        raise HostError(f"{where}: times: expected 0 to {LONGEST} milliseconds", 2)
 
 
 def _build(kind: Any, values: object, path: str, where: str) -> Any:

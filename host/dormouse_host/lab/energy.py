@@ -6,17 +6,20 @@ as an assumption. The days without a network follow the agent's own schedule.
 
 import random
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dormouse import state
 from dormouse_host.errors import HostError
 from dormouse_host.flash.kinds import Board
+from dormouse_host.flash.times import Times, check
 
 DAY = 86400
 _HOUR = 3600
 _AIR = 1_000_000 / 8  # bytes per second at 1 Mbps, the slowest rate: the longest a byte can take
+_BOOT = 1.0  # s, assumed where nobody measured
+_TIMES = ("boot", "before", "radio", "handshake", "session")  # those of a board that an estimate uses
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,60 @@ def currents(board: Board, given: Sequence[str]) -> dict[str, tuple[float, str]]
     return found
 
 
-def of_wake(ma: dict[str, float], *, boot: float, join: float, online: float, flash: float, sent: float) -> Budget:
+@dataclass(frozen=True)
+class Computing:
+    """Seconds in which the board computes: up to the radio, starting that, online, and in a TLS handshake."""
+
+    boot: float
+    radio: float = 0
+    session: float = 0
+    handshake: float = 0
+
+
+def computing(
+    times: Times, given: Mapping[str, float], *, boot: float | None = None, tls: bool = False
+) -> tuple[Computing, list[str]]:
+    """What a wake computes, and where each figure is from: `given` in milliseconds, measured on the board, or assumed.
+    `boot`: seconds up to the radio, if given. HostError for a time that is none.
+    """
+    check(given, _TIMES)
+    ms = {name: given.get(name, getattr(times, name)) for name in _TIMES}
+    known = ms["boot"] + ms["before"]
+    found = Computing(
+        boot=boot if boot is not None else known / 1000 if known else _BOOT,
+        radio=ms["radio"] / 1000,
+        session=ms["session"] / 1000,
+        handshake=ms["handshake"] / 1000 if tls else 0.0,
+    )
+    measured = [name for name in _TIMES if getattr(times, name) and name not in given]
+    if boot is not None:
+        measured = [name for name in measured if name not in ("boot", "before")]
+    told = []
+    if measured:
+        values = ", ".join(f"{name} {ms[name]:g} ms" for name in measured if tls or name != "handshake")
+        told.append(f"measured: {values} ({times.source})")
+    if given or boot is not None:
+        words = [f"{name} {value:g} ms" for name, value in given.items()]
+        words += [] if boot is None else [f"boot {boot:g} s"]
+        told.append(f"given: {', '.join(words)}")
+    if boot is None and not known:
+        told.append(f"assumed: {_BOOT:g} s to boot")
+    missing = [name for name in _TIMES[2:] if not ms[name] and name not in given and (tls or name != "handshake")]
+    if missing:
+        told.append(f"not measured on this board, and left out: {', '.join(missing)}; pass --time {missing[0]}=MS")
+    return found, told
+
+
+def of_wake(ma: dict[str, float], spent: Computing, *, join: float, online: float, flash: float, sent: float) -> Budget:
     """The phases of a wake; `sent` bytes are on the air at the slowest rate, on top of receiving."""
     air = sent / _AIR
     return Budget(
         (
-            Phase("boot", boot, ma["working"]),
+            Phase("boot", spent.boot, ma["working"]),
+            Phase("radio", spent.radio, ma["receiving"]),
             Phase("join", join, ma["receiving"]),
+            Phase("handshake", spent.handshake, ma["receiving"]),
+            Phase("session", spent.session, ma["receiving"]),
             Phase("online", max(0.0, online - air), ma["receiving"]),
             Phase("sending", air, ma["sending"]),
             Phase("flash", flash, ma["receiving"]),  # with the radio on

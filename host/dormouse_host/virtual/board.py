@@ -18,6 +18,7 @@ from dormouse_host.errors import HostError
 from dormouse_host.virtual.hardware import Event, Hardware
 from dormouse_host.virtual.kind import BoardKind, load
 from dormouse_host.virtual.running import RunningBoard
+from dormouse_host.virtual.times import Timed, chosen
 from dormouse_host.virtual.wifi import Wifi
 
 __all__ = ("Event", "VirtualBoard", "Wifi")
@@ -37,9 +38,10 @@ class VirtualBoard(RunningBoard):
         battery: float = 4.1,
         battery_pin: int | None = None,
         divider: float | None = None,
+        timed: Timed = False,
     ) -> None:
         """`speed`: the factor by which sleep passes faster, 1 to 1000. `battery` in volts; `battery_pin` and `divider`
-        where the board's kind has none. `tcp`: the port of socket://.
+        where the board's kind has none. `tcp`: the port of socket://. `timed`: see the property of that name.
         """
         if not 1 <= speed <= 1000:
             raise HostError(f"speed {speed:g}: expected 1 to 1000", 2)
@@ -49,6 +51,18 @@ class VirtualBoard(RunningBoard):
         machine.pins.battery_pin = self.kind.battery if battery_pin is None else battery_pin
         machine.pins.divider = self.kind.divider if divider is None else divider
         self._hardware = machine
+        self.timed = timed
+
+    @property
+    def timed(self) -> Timed:
+        """The milliseconds that it takes because the real board does, from its next boot on. True: those of board.toml;
+        a mapping such as {"handshake": 1500}: these over them; False: none.
+        """
+        return self._machine.times
+
+    @timed.setter
+    def timed(self, timed: Timed) -> None:
+        self._machine.times = chosen(self.kind.times, timed)
 
     @property
     def process(self) -> int | None:

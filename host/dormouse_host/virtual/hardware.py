@@ -61,6 +61,7 @@ class Hardware:
         self.orders: list[Callable[[], object]] = []
         self.output = bytearray()
         self.cut: str | None = None
+        self.times: dict[str, float] = {}  # ms, of the next boots
         self._began = time.monotonic()
         self._processor: Processor | None = None
         self._held = b""  # input from before the program ran
@@ -258,7 +259,7 @@ class Hardware:
                 "cause": cause,
             },
             **{"wake": self._wake, "soft": soft, "pins": chip.pins, "adc1": chip.adc1, "adc2": chip.adc2},
-            **{"freq": chip.hertz, "frozen": kind.frozen, "wakes": chip.wakes},
+            **{"freq": chip.hertz, "frozen": kind.frozen, "wakes": chip.wakes, "times": self.times},
         }
 
     def _end_processor(self, kill: bool = False) -> int:

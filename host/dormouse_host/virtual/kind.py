@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds
+from dormouse_host.flash.times import Times
 
 _FROZEN = {"esp32": ["umqtt", "ntptime", "ssl"], "rp2": ["ntptime", "ssl"]}
 _CARRIER = ["WL_GPIO0", "WL_GPIO1", "WL_GPIO2", "LED"]  # pins of a Pico's Wi-Fi chip
@@ -60,6 +61,7 @@ class BoardKind:
     vanishes: bool  # does its serial port go away in sleep and at a reset?
     battery: int | None  # pin of the divider
     divider: float
+    times: Times
 
     @property
     def frozen(self) -> list[str]:
@@ -97,4 +99,5 @@ def load(name: str) -> BoardKind:
         vanishes=board.usb.vanishes,
         battery=int(board.pins.battery) if board.pins.battery else None,
         divider=board.pins.divider,
+        times=board.times,
     )

@@ -14,6 +14,7 @@ from dormouse_host.broker.local import free_port
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds
 from dormouse_host.lab import energy
+from support import pages
 from support.device_folder import Device
 from support.needs import need_micropython, need_mosquitto
 
@@ -26,7 +27,7 @@ def defaults(**over):
 
 
 def test_a_day_is_its_wakes_and_the_sleep_between_them():
-    wake = energy.of_wake(MA, boot=1, join=0.5, online=0.2, flash=0.05, sent=1250)
+    wake = energy.of_wake(MA, energy.Computing(1), join=0.5, online=0.2, flash=0.05, sent=1250)
     assert wake.seconds == pytest.approx(1.75)
     assert wake.mas == pytest.approx(40 + 50 + 0.19 * 100 + 0.01 * 240 + 5)
     assert wake.mah_per_day(86400) == pytest.approx((wake.mas + (86400 - 1.75) * 0.01) / 3600)
@@ -45,6 +46,41 @@ def test_every_board_has_every_current_with_its_source(name):
 def test_a_current_that_is_none_is_refused(given):
     with pytest.raises(HostError, match="--ma"):
         energy.currents(kinds.load("ESP32_GENERIC"), [given])
+
+
+def test_figures_of_a_pico_are_those_measured_on_its_firmware():
+    """A wake after its sleep, put together from the table, is as long as docs/results.md has it, plain and with TLS."""
+    times = kinds.load("RPI_PICO_W").times
+    rows = {}
+    for line in pages.page("results").splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if cells[1:2] in (["ten wakes"], ["TLS wake"]):
+            rows[cells[1]] = {"join": float(cells[9]), "wake": float(cells[11]), "boot": float(cells[6])}
+    assert len(rows) == 2
+    for name, row in rows.items():
+        spent, told = energy.computing(times, {}, tls=name == "TLS wake")
+        wake = energy.of_wake(MA, spent, join=row["join"] / 1000, online=0, flash=0, sent=0)
+        assert wake.seconds - times.boot / 1000 == pytest.approx(row["wake"] / 1000, rel=0.05)
+        assert told[0].startswith(f"measured: boot {times.boot:g} ms")
+        assert times.source in told[0]
+        assert ("handshake" in told[0]) == (name == "TLS wake")
+
+
+def test_times_that_are_given_come_before_those_of_the_board_and_are_told():
+    """Nothing is measured on an ESP32: its boot is assumed, and what is left out is named."""
+    esp32, pico = kinds.load("ESP32_GENERIC").times, kinds.load("RPI_PICO_W").times
+    spent, told = energy.computing(esp32, {}, tls=True)
+    assert spent == energy.Computing(1.0)
+    assert told[0] == "assumed: 1 s to boot"
+    assert "not measured on this board, and left out: radio, handshake, session" in told[1]
+    spent, told = energy.computing(esp32, {"handshake": 1500}, boot=0.3, tls=True)
+    assert spent == energy.Computing(0.3, handshake=1.5)
+    assert told[0] == "given: handshake 1500 ms, boot 0.3 s"
+    spent, told = energy.computing(pico, {"radio": 0}, boot=0.2)
+    assert spent == energy.Computing(0.2, session=pico.session / 1000)
+    assert told == [f"measured: session {pico.session:g} ms ({pico.source})", "given: radio 0 ms, boot 0.2 s"]
+    with pytest.raises(HostError, match="time load: expected one of boot, before"):
+        energy.computing(pico, {"load": 1})
 
 
 def test_days_without_a_network_grow_to_the_cap_and_cost_little():
@@ -88,3 +124,36 @@ def test_command_prints_what_it_rests_on():
     assert any("0.066 mA (given)" in line for line in told["assumptions"])
     assert any("measured by the bench in this run" in line for line in told["assumptions"])
     assert told["outage"]["mah"] < told["outage"]["mah_retrying"] / 100
+
+
+@pytest.mark.timeout(400)
+def test_command_adds_a_pico_its_measured_times_and_a_handshake():
+    """The phases are the table's, and the estimate says on what they were measured."""
+    need_mosquitto()
+    need_micropython()
+    argv = [*PROGRAM, "--board", "RPI_PICO_W", "--tls", "--time", "session=900", "--join", "0.045", "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    told, times = json.loads(done.stdout), kinds.load("RPI_PICO_W").times
+    phases = {name: seconds for name, (seconds, _) in told["phases"].items()}
+    assert phases["radio"] == times.radio / 1000
+    assert phases["handshake"] == times.handshake / 1000
+    assert phases["session"] == 0.9
+    assert phases["boot"] == (times.boot + times.before) / 1000
+    assert any(line.startswith("measured: ") and times.source in line for line in told["assumptions"])
+    assert "given: session 900 ms" in told["assumptions"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--time", "handshake"], "--time handshake: expected NAME=MILLISECONDS"),
+        (["--time", "load=1"], "time load: expected one of boot, before, radio, handshake, session"),
+        (["--time", "boot=-1"], "time boot=-1: expected 0 to 600000 milliseconds"),
+        (["--device", "pump", "--tls"], "--device has its own times"),
+    ],
+)
+def test_wrong_time_is_one_line(words, message):
+    done = subprocess.run([*PROGRAM, "--board", "RPI_PICO_W", *words], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert message in done.stderr
