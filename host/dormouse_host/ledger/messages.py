@@ -168,7 +168,7 @@ def _result(fields: Any) -> Result:
         "value" in entry,
         _text(entry.get("why")),
         entry.get("final") is not False and status != protocol.RUNNING,
-        dump(entry),
+        "{" + ",".join(f"{dump(key)}:{dump(value)}" for key, value in entry.items()) + "}",  # each as deep as may be
     )
 
 

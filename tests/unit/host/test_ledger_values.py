@@ -175,6 +175,17 @@ def test_a_reader_sees_one_moment(where):
             assert reader.timeline("dev", 10) == []
 
 
+@pytest.mark.parametrize("depth", range(1, protocol.DEPTH_LIMIT + 1))
+def test_a_value_as_deep_as_a_device_may_send_is_understood(depth):
+    """In a result and in a record: what stands around it takes nothing of the depth."""
+    value: object = 1
+    for _ in range(depth):
+        value = [value]
+    entry = {"id": "s1-l1.1", "status": "succeeded", "crc": 1, "value": value}
+    answer = messages.results(json.dumps([entry]).encode()).answers[0]
+    assert (answer.value, json.loads(answer.text)) == (value, entry)
+
+
 def test_large_numbers_come_back_as_they_were(where):
     """A command's number and a record's up to their limits, and an answer's CRC-32 above 2^31."""
     with Ledger(where, lambda: NOW) as ledger:
