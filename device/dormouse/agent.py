@@ -91,6 +91,7 @@ class Agent:
         app_error = self._load_app(app, pieces)
         self._plan()
         if broken and cause not in _PERSON:
+            pieces.end()
             raise LinkError("the wake before this one never ended", "boot")
         self.telemetry = Telemetry(port.storage, state.acked)
         context = Context(port, self.config, self.log)
@@ -153,7 +154,6 @@ class Agent:
                 declared.refused.append(("safe_state " if app in sys.modules else "the program ") + why)
         except BaseException as e:
             declared.refused.append(raised(e))
-        pieces.end()
         for why in declared.refused:
             self.log("error", kind="app", stage="import", why=why)
         return "; ".join(declared.refused)[: 2 * protocol.TEXT_LIMIT] or None

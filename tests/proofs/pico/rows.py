@@ -134,6 +134,7 @@ def commands(context: Context) -> list[Result]:
         found = {name: bench.device.fleet.result(sent).status for name, sent in others.items()}
         assert found == {**dict.fromkeys(others, "succeeded"), "fails": "failed"}
         assert bench.device.fleet.result(changed).status == "succeeded"
+        assert bench.device.fleet.result(others["nested"]).value == [[[[[[[[1]]]]]]]]
         return [Result("full inbox, 4 times", f"{4 * _INBOX + len(others) + 1} commands", bench.figures())]
 
 
