@@ -223,7 +223,7 @@ def test_a_second_cut_during_recovery_leaves_no_less(bench, scenario):
     ),
 )
 def test_the_sweep_catches_a_planted_bug(bench, bug, scenario):
-    points, faults = sweep(bench, scenario, 50, bug)
+    points, faults = sweep(bench, scenario, 150, bug)
     wrong = [why for why in faults if "neither their state nor the next" in why]
     # Some cuts must be harmless (none is when nothing is flushed), or else something simpler than the bug is caught.
     assert 0 < len(wrong) < points + (bug == "no flush"), faults[:3]
