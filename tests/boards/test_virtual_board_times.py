@@ -21,6 +21,8 @@ from support.certificates import Authority, server_context
 from support.needs import need_micropython
 from support.virtual_boards import TWO, join, put, run
 
+pytestmark = pytest.mark.proof  # they measure milliseconds of a board, and want the machine for themselves
+
 _ASKS = {
     "load": "import big",
     "radio": "import network; network.WLAN(network.STA_IF).active(True)",
