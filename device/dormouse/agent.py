@@ -151,7 +151,7 @@ class Agent:
                     if not why:
                         module.safe_state()
             if why:
-                declared.refused.append(("safe_state " if app in sys.modules else "the program ") + why)
+                declared.refused.append(why)
         except BaseException as e:
             declared.refused.append(raised(e))
         for why in declared.refused:

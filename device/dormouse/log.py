@@ -64,7 +64,7 @@ class Log:
 
     def _tell(self, event, fields):
         fields = {key: fields[key] for key in fields if fields[key] is not None}
-        line = "dormouse %d %s" % (self.port.ms(), event)
+        line = "dormouse %d " % self.port.ms() + event
         if fields:
             try:
                 line += " " + codec.encode(fields).decode()

@@ -28,7 +28,9 @@ class Pieces:
         self._marked = self._tried = False
         try:
             self._skips = load(storage.read("skips"), "skips")
-        except DormouseError:  # flash was damaged
+            for times, again in self._skips.values():
+                times - again  # noqa: B018  (raises for what is no number)
+        except (DormouseError, TypeError, ValueError):  # flash was damaged
             self._skips = {}
         name = self._mark.load()
         if name:
@@ -45,8 +47,8 @@ class Pieces:
         """Why this piece is left out, or None: then it counts as running, until the next one or `end`."""
         name = name[:_NAME]
         times, again = self._skips.get(name, (0, 0))
-        if times and self._now < again:
-            return "left out: it has cut off %d wakes" % times
+        if 0 < again - self._now <= _FIRST << _DOUBLED:  # farther away: the count has begun anew
+            return "%s left out: cut off %d times" % (name, times)
         if times:
             self._tried = True
             del self._skips[name]

@@ -59,10 +59,10 @@ def board(tmp_path: Path) -> Iterator[Callable[[str], VirtualBoard]]:
 @pytest.mark.parametrize(
     ("program", "piece", "left"),
     [
-        pytest.param(SAFE_STATE, "safe_state left out: it has cut off 1 wakes", None, id="safe_state hangs"),
-        pytest.param(IMPORT, "the program left out: it has cut off 1 wakes", None, id="the import hangs"),
-        pytest.param(IMPORT_RESETS, "the program left out: it has cut off 1 wakes", None, id="the import resets"),
-        pytest.param(I2C, None, {"i2c": "left out: it has cut off 1 wakes"}, id="a reading hangs"),
+        pytest.param(SAFE_STATE, "safe_state left out: cut off 1 times", None, id="safe_state hangs"),
+        pytest.param(IMPORT, "import left out: cut off 1 times", None, id="the import hangs"),
+        pytest.param(IMPORT_RESETS, "import left out: cut off 1 times", None, id="the import resets"),
+        pytest.param(I2C, None, {"i2c": "reading i2c left out: cut off 1 times"}, id="a reading hangs"),
     ],
 )
 @each_board

@@ -33,7 +33,7 @@ def test_what_a_wake_hung_in_is_left_out_and_nothing_else():
         assert pieces.skipped(name) is None
     pieces = device.wake(60, True)
     assert [pieces.skipped(name) for name in ("import", "safe_state", "reading soil")] == [None] * 3
-    assert pieces.skipped("reading i2c") == "left out: it has cut off 1 wakes"
+    assert pieces.skipped("reading i2c") == "reading i2c left out: cut off 1 times"
 
 
 def test_a_wake_that_ended_well_or_lost_its_power_blames_nothing():
@@ -67,21 +67,37 @@ def test_the_next_try_comes_later_each_time_and_one_that_goes_well_forgives():
     assert pieces.skipped("reading i2c") is None
     pieces.end()
     device.hang("reading i2c", now)
-    assert device.wake(now, True).skipped("reading i2c") == "left out: it has cut off 1 wakes"
+    assert device.wake(now, True).skipped("reading i2c") == "reading i2c left out: cut off 1 times"
 
 
 def test_a_flash_and_damage_let_everything_run_again():
-    """A flash removes the file."""
-    for damage in (
-        lambda s: s.remove("skips"),
-        lambda s: s.replace("skips", b"\xff\xfe{"),
-        lambda s: s.replace("skips", b"[]"),
-    ):
+    """A flash removes the file; whatever else it holds is no reason to leave a piece out, nor to raise."""
+    damaged = (
+        None,
+        b"\xff\xfe{",
+        b"[]",
+        b'{"import":5}',
+        b'{"import":{"a":1}}',
+        b'{"import":["x",9]}',
+        b'{"import":[]}',
+    )
+    for data in damaged:
         device = Device()
         device.hang("import")
         assert device.wake(0, True).skipped("import")
-        damage(device.storage)
-        assert device.wake(0).skipped("import") is None
+        if data is None:
+            device.storage.remove("skips")
+        else:
+            device.storage.replace("skips", data)
+        assert device.wake(0).skipped("import") is None, data
+
+
+def test_a_count_that_began_anew_leaves_nothing_out_for_longer_than_the_longest_wait():
+    """The device's own count is lost with its state."""
+    device = Device()
+    device.hang("import", 9000 * DAY)
+    assert device.wake(9000 * DAY, True).skipped("import")
+    assert device.wake(0).skipped("import") is None
 
 
 def test_a_long_name_and_many_of_them_are_bounded():
