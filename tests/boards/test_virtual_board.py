@@ -159,7 +159,7 @@ def test_unknown_board_is_refused():
 def test_flash_cut_at_an_operation_leaves_what_was_flushed(make, tmp_path):
     """The power goes in the middle of an erase or a program; the file system mounts, and the boot is a power-on."""
     board = make("ESP32_GENERIC")
-    put(
+    reset = put(
         board,
         tmp_path,
         "import machine\n"
@@ -168,7 +168,7 @@ def test_flash_cut_at_an_operation_leaves_what_was_flushed(make, tmp_path):
         "        with open('log', 'a') as f: f.write('%04d' % n + 'x' * 996)\n"
         "        print('wrote', n)\n",
     )
-    board.wait_boot(after=len(board.events) - 1)
+    board.wait_boot(after=reset)
     board.power_cut()
     board.cut_at("137:torn")
     before = len(board.events)

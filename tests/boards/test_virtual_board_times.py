@@ -21,8 +21,6 @@ from support.certificates import Authority, server_context
 from support.needs import need_micropython
 from support.virtual_boards import TWO, join, put, run
 
-pytestmark = pytest.mark.proof  # they measure milliseconds of a board, and want the machine for themselves
-
 _ASKS = {
     "load": "import big",
     "radio": "import network; network.WLAN(network.STA_IF).active(True)",
@@ -40,9 +38,7 @@ def took(board, name: str) -> int:
 def test_import_that_takes_time_finds_what_it_finds_without(make, tmp_path):
     """The board's own modules stand before this machine's, also below another module and under their older names."""
     board = make("RPI_PICO_W", timed={"load": 50})
-    before = len(board.events)
-    put(board, tmp_path, "import umachine, time, usocket\n", "inner.py")
-    board.wait_boot(after=before)
+    board.wait_boot(after=put(board, tmp_path, "import umachine, time, usocket\n", "inner.py"))
     assert run(board, "import inner, machine; print(inner.umachine is machine, machine.reset_cause())") == "True 3"
     assert "no module" in run(board, "try: import ffi\nexcept ImportError as e: print(e)")
 
@@ -52,9 +48,7 @@ def test_import_that_takes_time_finds_what_it_finds_without(make, tmp_path):
 def test_each_time_passes_where_the_board_takes_it(make, tmp_path, kind, name, ms, least):
     """8 KiB of module, one start of the radio, at least one erase: timed only where that was asked for."""
     board = make(kind)
-    before = len(board.events)
-    put(board, tmp_path, "#" * 8191 + "\n", "big.py")
-    board.wait_boot(after=before)
+    board.wait_boot(after=put(board, tmp_path, "#" * 8191 + "\n", "big.py"))
     assert took(board, name) < _UNTIMED
     board.timed = {"boot": 0, "load": 0, "radio": 0, "handshake": 0, "erase": 0, "program": 0, name: ms}
     before = len(board.events)
@@ -150,9 +144,7 @@ def test_watchdog_bites_in_a_handshake_that_takes_longer_than_it(make, tmp_path,
         board = make(kind, timed={"handshake": handshake})
         (tmp_path / "ca.der").write_bytes(ca)
         board.mpremote("cp", str(tmp_path / "ca.der"), ":ca.der")
-        before = len(board.events)
-        put(board, tmp_path, _SHAKES % port, "shakes.py")
-        board.wait_boot(after=before)
+        board.wait_boot(after=put(board, tmp_path, _SHAKES % port, "shakes.py"))
         join(board)
         before, at = len(board.events), len(board.console)
         board.type("import shakes\r")

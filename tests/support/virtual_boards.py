@@ -12,11 +12,15 @@ TWO = pytest.mark.parametrize("kind", ["ESP32_GENERIC", "RPI_PICO_W"])
 Maker = Callable[..., VirtualBoard]
 
 
-def put(board: VirtualBoard, tmp_path: Path, program: str, name: str = "main.py") -> None:
-    """Copy a program to the board with mpremote and reset it."""
+def put(board: VirtualBoard, tmp_path: Path, program: str, name: str = "main.py") -> int:
+    """Copy a program to the board with mpremote and reset it. Returns the number of the reset's event, before which
+    mpremote's own soft reset has made a boot of its own.
+    """
     source = tmp_path / "program.py"
     source.write_text(program)
+    before = len(board.events)
     board.mpremote("cp", str(source), f":{name}", "+", "reset")
+    return board.wait_event("reset", 60, after=before).number
 
 
 def run(board: VirtualBoard, code: str) -> str:
