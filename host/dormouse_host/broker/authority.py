@@ -1,8 +1,8 @@
 """A private certificate authority in a folder: it signs the broker's certificate, and one for each device on request.
 
 Its key never leaves `ca.key`. A certificate serves one purpose, server or client, and one name. A revoked certificate
-stays in the list that the broker reads. CA and broker have RSA keys, because a board checks their signatures
-in a tenth of the time (docs/results.md); a device has a key on P-256, because with that one the board signs.
+stays in the list that the broker reads. CA and broker have RSA keys, with which a board's handshake takes half the time
+(docs/results.md); a device has a key on P-256, because with that one the board signs.
 """
 
 import ipaddress

@@ -45,8 +45,6 @@ class EmulatedBoard(RunningBoard):
         divider: float | None = None,
     ) -> None:
         """`firmware`: a .uf2 or .bin; the rest as for VirtualBoard. HostError where rp2040py is not installed."""
-        if not 1 <= speed <= 1000:
-            raise HostError(f"speed {speed:g}: expected 1 to 1000", 2)
         known = load(kind) if isinstance(kind, str) else kind
         if known.name not in BOARDS:
             raise HostError(f"{known.name} cannot be emulated, only {' and '.join(BOARDS)}", 2)
@@ -54,7 +52,7 @@ class EmulatedBoard(RunningBoard):
             raise HostError(_MISSING)
         from dormouse_host.emulated.hardware import EmulatedHardware
 
-        super().__init__(known, folder)
+        super().__init__(known, folder, speed)
         supply = (
             battery,
             known.battery if battery_pin is None else battery_pin,

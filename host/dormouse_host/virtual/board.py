@@ -14,7 +14,6 @@ A thread of its own runs it; every method may be called from any other thread.
 
 from pathlib import Path
 
-from dormouse_host.errors import HostError
 from dormouse_host.virtual.hardware import Event, Hardware
 from dormouse_host.virtual.kind import BoardKind, load
 from dormouse_host.virtual.running import RunningBoard
@@ -43,9 +42,7 @@ class VirtualBoard(RunningBoard):
         """`speed`: the factor by which sleep passes faster, 1 to 1000. `battery` in volts; `battery_pin` and `divider`
         where the board's kind has none. `tcp`: the port of socket://. `timed`: see the property of that name.
         """
-        if not 1 <= speed <= 1000:
-            raise HostError(f"speed {speed:g}: expected 1 to 1000", 2)
-        super().__init__(load(kind) if isinstance(kind, str) else kind, folder)
+        super().__init__(load(kind) if isinstance(kind, str) else kind, folder, speed)
         self._machine = machine = Hardware(self.kind, self.folder, speed, wifi or Wifi(), tcp, self._lock)
         machine.pins.battery = battery
         machine.pins.battery_pin = self.kind.battery if battery_pin is None else battery_pin

@@ -111,8 +111,10 @@ class RunningBoard(processes.Started):
     patience = 1.0  # times as long as a board takes
     _what = "virtual board"
 
-    def __init__(self, kind: BoardKind, folder: str | Path) -> None:
-        """A subclass sets `_hardware` at the end of its own."""
+    def __init__(self, kind: BoardKind, folder: str | Path, speed: float) -> None:
+        """A subclass sets `_hardware` at the end of its own. HostError for a speed out of its range."""
+        if not 1 <= speed <= 1000:
+            raise HostError(f"speed {speed:g}: expected 1 to 1000", 2)
         self.kind = kind
         self.folder = Path(folder)
         try:

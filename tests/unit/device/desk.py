@@ -13,6 +13,7 @@ from runner import folder
 from dormouse import codec
 from dormouse.admit import Admission
 from dormouse.app import Handler
+from dormouse.errors import ProtocolError
 from dormouse.inbox import UNNAMED, Inbox
 from dormouse.ports.storage import Storage
 from dormouse.protocol import split_id
@@ -33,6 +34,18 @@ def reason(kind, function, *args, **more):
     except kind as error:
         return error.reason
     return None
+
+
+def parsed(data):
+    """The Command that a payload is."""
+    command = codec.Command(7)
+    command.parse(data)
+    return command
+
+
+def refused(data):
+    """The reason for which a payload is refused, or None; a payload must never do anything else."""
+    return reason(ProtocolError, parsed, data)
 
 
 class Dice:

@@ -2,22 +2,10 @@
 
 import json
 
-from desk import reason
+from desk import parsed, reason, refused
 
 from dormouse import codec
-from dormouse.errors import ConfigError, ProtocolError
-
-
-def parsed(data):
-    command = codec.Command(7)
-    command.parse(data)
-    return command
-
-
-def refused(data):
-    """The reason for which a payload is refused, or None."""
-    return reason(ProtocolError, parsed, data)
-
+from dormouse.errors import ConfigError
 
 NO_JSON = (
     (b"NaN", "a value, not N"),

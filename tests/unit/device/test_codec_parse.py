@@ -2,21 +2,10 @@
 
 import json
 
-from desk import Dice, reason
+from desk import Dice, parsed, reason, refused
 
 from dormouse import codec
 from dormouse.errors import ConfigError, ProtocolError
-
-
-def parsed(data):
-    command = codec.Command(7)
-    command.parse(data)
-    return command
-
-
-def refused(data):
-    """The reason for which a payload is refused, or None; a payload must never do anything else."""
-    return reason(ProtocolError, parsed, data)
 
 
 def nested(depth, inner=b"1"):

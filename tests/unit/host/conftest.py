@@ -1,7 +1,8 @@
-"""The fixtures `clock` and `ledger` of the ledger's tests: one device is known, and the clock stands still."""
+"""The fixtures `clock`, `ledger` and `fleet` of the ledger's tests: one device is known; a clock of the test's stands still."""
 
 import pytest
 
+from dormouse_host import Fleet
 from dormouse_host.ledger.store import Ledger
 from support.reports import Clock
 
@@ -16,3 +17,13 @@ def ledger(where, clock):
     with Ledger(where, clock) as opened:
         opened.add_devices(["dev"])
         yield opened
+
+
+@pytest.fixture
+def fleet(tmp_path, monkeypatch):
+    """A ledger in the working folder that knows `dev`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DORMOUSE_DB", "ledger.db")
+    with Fleet("ledger.db") as fleet:
+        fleet.add("dev")
+        yield fleet

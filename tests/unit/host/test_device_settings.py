@@ -7,21 +7,10 @@ import pytest
 import typer.testing
 
 from dormouse import protocol
-from dormouse_host import Fleet
 from dormouse_host.cli import app
 from dormouse_host.ledger.store import Incoming
 
 STATE = {"state": "s1", "next": 900, "catalogue": "abcd", "limit": 2000}
-
-
-@pytest.fixture
-def fleet(tmp_path, monkeypatch):
-    """A ledger in the working folder that knows `dev`."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DORMOUSE_DB", "ledger.db")
-    with Fleet("ledger.db") as fleet:
-        fleet.add("dev")
-        yield fleet
 
 
 def take(fleet, leaf, message):

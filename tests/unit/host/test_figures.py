@@ -6,23 +6,13 @@ import pytest
 import typer.testing
 
 from dormouse import config, protocol
-from dormouse_host import Fleet, figures
+from dormouse_host import figures
 from dormouse_host.cli import app
 from dormouse_host.ledger.store import Incoming
 
 REPORT = {"wake": 1, "state": "s1", "next": 900, "catalogue": "abcd", "battery": 3.9, "rssi": -60}
 PHASES = dict.fromkeys(("boot", "join", "connect", "drain", "confirm"), 500)
 LAST = {"ended": "finished", "ms": 2500, "up": 500, "phases": PHASES}
-
-
-@pytest.fixture
-def fleet(tmp_path, monkeypatch):
-    """A ledger in the working folder that knows `dev`."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DORMOUSE_DB", "ledger.db")
-    with Fleet("ledger.db") as fleet:
-        fleet.add("dev")
-        yield fleet
 
 
 def take(fleet, **changed):
