@@ -29,7 +29,7 @@ class Pieces:
         try:
             self._skips = load(storage.read("skips"), "skips")
             for times, again in self._skips.values():
-                times - again  # noqa: B018  (raises for what is no number)
+                times - again
         except (DormouseError, TypeError, ValueError):  # flash was damaged
             self._skips = {}
         name = self._mark.load()

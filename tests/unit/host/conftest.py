@@ -1,4 +1,4 @@
-"""The fixtures `clock`, `ledger` and `fleet` of the ledger's tests: one device is known; a clock of the test's stands still."""
+"""Fixtures: `clock` and `ledger`, whose clock stands still, and `fleet`, in a folder of its own; each knows one device."""
 
 import pytest
 
