@@ -1,4 +1,4 @@
-"""Fixtures: `clock` and `ledger`, whose clock stands still, and `fleet`, in a folder of its own; each knows one device."""
+"""Fixtures that know one device: `clock` and `ledger`, whose clock stands still; `fleet`, in a folder of its own."""
 
 import pytest
 
