@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,13 @@ def say(wake, text):
 def level(wake):
     return {"level": 3}
 """
+KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("say", {"text": "hello"}),
+    ("ping", {}),
+    ("describe", {}),
+    ("report", {}),
+    ("config", {"set": {"linger": 0}}),
+)
 _NUMBER = re.compile(r"\btext \d+\b")  # what is told where the file can't be read
 
 
@@ -58,9 +66,6 @@ def test_wake_in_which_nothing_goes_wrong_reads_no_text(device, mosquitto):
     assert [result["status"] for result in results] == ["succeeded"] * len(KINDS)
     for told in (first.output, second.output, str(host.messages)):
         assert not _NUMBER.search(told), told
-
-
-KINDS = (("say", {"text": "hello"}), ("ping", {}), ("describe", {}), ("report", {}), ("config", {"set": {"linger": 0}}))
 
 
 def test_wake_in_which_something_goes_wrong_does(device, mosquitto):
