@@ -33,7 +33,7 @@ def test_file_with_few_names_is_left_alone():
     [
         "answer = 'from'",
         "answer = {'a b': 1, 'from': 2}['from']",
-        "class B:\n    lid = 3\n    def get(self, lid=lid):\n        return [lid for lid in (lid,)]\nanswer = B().get()",
+        "class B:\n    lid=3\n    def get(self, lid=lid):\n        return [lid for lid in [lid]]\nanswer = B().get()",
         "import os.path as way\nfrom json import loads as read\nanswer = read(way.basename('a/[1]'))",
         "answer = (lambda a, *, b=2: a + b)(1)",
     ],
