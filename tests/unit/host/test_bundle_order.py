@@ -42,7 +42,8 @@ def test_file_does_what_it_did(text):
     tree = ast.parse(f"{MANY}\n{text}\n")
     order.by_frequency(tree)
     assert isinstance(tree.body[0], ast.While)
-    one, two = {}, {}
+    one: dict[str, object] = {}
+    two: dict[str, object] = {}
     exec(f"{MANY}\n{text}", one)
     exec(ast.unparse(tree), two)
     assert one["answer"] == two["answer"]
