@@ -115,6 +115,10 @@ powercut: setup ## cut the power at every instant, then at every second one too;
 hostile: setup ## silent, slow, lying and breaking peers, plain and TLS, as a table; then a cut at every byte; ARGS="fence"
 	@PYTHONPATH=tests $(RUN) -m proofs.hostile $(ARGS)
 
+.PHONY: wire
+wire: setup ## networks that hurt, on real TCP: loss, black holes, a second each way; Linux and root; ARGS="vanish"
+	@PYTHONPATH=tests $(RUN) -m proofs.wire $(ARGS)
+
 .PHONY: endtoend
 endtoend: setup ## broker, relays and devices through every fault, on both databases; ARGS="--case quiet --seeds 9 --jobs 4"
 	@$(need_postgresql)
