@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
@@ -99,6 +99,14 @@ class Ledger(Queries):
             strangers.remove(c, device, self._clock())
 
     @retried
+    def set_revoked(self, devices: Collection[str], *, revoked: bool) -> None:
+        """The credentials of these devices, of those that are known, were revoked, or are new."""
+        with self._writing() as c:
+            for some in rows.chunks(rows.lock_all(c, set(devices))):
+                at = self._clock() if revoked else None
+                c.execute(update(schema.devices).where(schema.devices.c.id.in_(some)).values(revoked=at))
+
+    @retried
     def set_key(self, device: str, key: str | None) -> None:
         """The key (64 hex digits) that this device and the ledger sign with; None: neither signs any more."""
         with self._writing() as c:
@@ -122,8 +130,10 @@ class Ledger(Queries):
     # ---- commands
 
     @retried
-    def enter(self, orders: Sequence[Order], *, create: bool = False) -> list[str]:
-        """Enter commands, all or none, if need be with their devices. Returns their names, in the same order."""
+    def enter(self, orders: Sequence[Order], *, create: bool = False, batch: str | None = None) -> list[str]:
+        """Enter commands, all or none, if need be with their devices. Returns their names, in the same order. `batch`:
+        the name under which they are found together (entry.command_name).
+        """
         if not orders:
             return []
         with self._writing() as c:
@@ -133,7 +143,7 @@ class Ledger(Queries):
             for after in {order.after for order in orders if order.after}:
                 if find_command(c, after) is None:
                     raise HostError(f"no command {after} to wait for", 2)
-            names = entry.enter(c, orders, self._clock())
+            names = entry.enter(c, orders, self._clock(), batch)
             if create:
                 strangers.forget(c, devices)
             return names
