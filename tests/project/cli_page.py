@@ -31,7 +31,7 @@ Some commands have more:
 
 | command | |
 |---|---|
-| `dormouse status` | 3 the last report of a device shown names a fault of its program |
+| `dormouse status` | 3 the last report of a device shown names a fault of its program, or `--overdue` lists one |
 | `dormouse flash` | 3 wrong board or too old a MicroPython, 4 no board caught, 5 flashed but the first wake failed |
 | `dormouse broker check` | 3 usable with warnings, 4 commands would be lost |
 | `dormouse agent run` | 1 also where the state folder is in use, 2 configuration |

@@ -106,6 +106,16 @@ def complete_device(incomplete: str) -> list[str]:
     return [name for name in _ask(lambda fleet: fleet.members()) if name.startswith(incomplete)]
 
 
+def complete_group(incomplete: str) -> list[str]:
+    """Complete a group's name."""
+    return [name for name in _ask(lambda fleet: fleet.groups()) if name.startswith(incomplete)]
+
+
+def complete_export(incomplete: str) -> list[str]:
+    """Complete what can be exported."""
+    return [name for name in ("telemetry", "results", "wakes", "commands") if name.startswith(incomplete)]
+
+
 def complete_order(context: typer.Context, incomplete: str) -> list[str]:
     """Complete a device, one of its commands, and its arguments; with --all or --group there is no device."""
     words = list(context.params.get("words") or ())
@@ -135,5 +145,10 @@ Broker = Annotated[str | None, typer.Option("--broker", help="mqtt://host[:port]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Times = Annotated[list[str], typer.Option("--time", metavar="NAME=MS", help="A time of the board; may be repeated.")]
 Device = Annotated[str, typer.Argument(metavar="DEVICE", help="A device's id.", autocompletion=complete_device)]
-Command = Annotated[str, typer.Argument(metavar="ID", help="The id that `dormouse send` printed.")]
-Group = Annotated[str | None, typer.Option("--group", help="Only the devices of a group.")]
+Command = Annotated[
+    str, typer.Argument(metavar="ID", help="The id that `dormouse send` printed, of a command or a batch.")
+]
+Since = Annotated[str | None, typer.Option(help="From the last 30s, 5m, 2h, 1d, or since a date.")]
+Group = Annotated[
+    str | None, typer.Option("--group", help="Only the devices of a group.", autocompletion=complete_group)
+]
