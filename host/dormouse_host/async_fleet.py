@@ -163,9 +163,9 @@ class AsyncFleet:
         """Forget a device: Fleet.remove."""
         await self._run(self.fleet.remove, device, broker)
 
-    async def group(self, name: str, devices: Sequence[str]) -> None:
+    async def group(self, name: str, devices: Sequence[str], *, keep: bool = False) -> None:
         """The devices of a group from now on: Fleet.group."""
-        await self._run(self.fleet.group, name, devices)
+        await self._run(self.fleet.group, name, devices, keep=keep)
 
     async def members(self, group: str | None = None) -> list[str]:
         """The devices of a group, or all: Fleet.members."""

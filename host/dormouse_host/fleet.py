@@ -239,9 +239,9 @@ class Fleet:
                 publisher.publish(protocol.topic(self.root, device, protocol.WAKE), [b""], retain=True)
         self.ledger.remove_device(device)
 
-    def group(self, name: str, devices: Sequence[str]) -> None:
-        """The devices of a group from now on; none of them dissolves it."""
-        self.ledger.set_group(orders.name(name, "group"), devices)
+    def group(self, name: str, devices: Sequence[str], *, keep: bool = False) -> None:
+        """The devices of a group from now on, `keep`: beside those that it has; none of them dissolves it."""
+        self.ledger.set_group(orders.name(name, "group"), devices, keep=keep)
 
     def members(self, group: str | None = None) -> list[str]:
         """The devices of a group, or all."""

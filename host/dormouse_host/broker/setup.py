@@ -154,6 +154,7 @@ def _check_vacant(path: Path) -> None:
 
 
 def _fill(made: BrokerFolder, names: Sequence[str], configuration: str, owner: str, root: str) -> None:
+    files.write(made.path / ".gitignore", "*\n", files.PUBLIC)  # first, so that no secret is ever without it
     files.folder(made.broker)
     files.folder(made.broker / "data")
     let_broker_in(made, owner)

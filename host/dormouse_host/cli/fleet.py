@@ -13,16 +13,21 @@ from dormouse_host import terminal
 from dormouse_host.cli import show, tables
 from dormouse_host.cli.options import (
     Broker,
+    Count,
     Db,
     Device,
+    Devices,
+    First,
     Group,
     Json,
     Since,
+    Source,
     address,
     complete_device,
     complete_export,
     complete_group,
     moment,
+    named,
     opened,
     settings,
 )
@@ -191,15 +196,21 @@ def export(
 
 @devices.command("add")
 def devices_add(
-    names: Annotated[list[str], typer.Argument(metavar="DEVICE...")], db: Db = None, json: Json = False
+    names: Devices = None,
+    source: Source = None,
+    count: Count = None,
+    first: First = 1,
+    db: Db = None,
+    json: Json = False,
 ) -> None:
     """Register devices.
 
     Devices that were removed can be registered again.
     """
+    wanted = named(names, source, count, first)
     with opened(db, make=True) as fleet:
-        count = fleet.add(*names)
-        terminal.told({"added": count}, f"{count} added", json=json)
+        added = fleet.add(*wanted)
+        terminal.told({"added": added}, f"{added} added", json=json)
 
 
 @devices.command("remove")

@@ -18,6 +18,7 @@ from dormouse_host.errors import HostError
 from dormouse_host.settings import Settings, read
 
 if TYPE_CHECKING:
+    from dormouse_host.broker.folder import BrokerFolder
     from dormouse_host.fleet import Fleet
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -37,14 +38,18 @@ def opened(db: str | None, *, make: bool = False) -> "Fleet":
 
 
 @contextmanager
-def ledger_here(db: str | None) -> Iterator["Fleet | None"]:
-    """Open the ledger that is configured or that this user has; None where there is none."""
+def ledger_here(db: str | None, *, make: bool = False) -> Iterator["Fleet | None"]:
+    """Open the ledger that is configured or that this user has; None where there is none. `make` creates that of a
+    project, whose path nobody has typed.
+    """
     from dormouse_host.fleet import missing
 
-    if missing(settings(db).db):
+    said = settings(db)
+    make = make and said.own
+    if missing(said.db) and not make:
         yield None
         return
-    with opened(db) as fleet:
+    with opened(db, make=make) as fleet:
         yield fleet
 
 
@@ -53,6 +58,27 @@ def address(said: Settings) -> BrokerAddress:
     if said.broker is None:
         raise HostError("no broker: give --broker mqtt://host, or set DORMOUSE_BROKER", 2)
     return parse(said.broker, os.environ)
+
+
+def open_folder(folder: Path) -> "BrokerFolder":
+    """The broker's folder. HostError where it is none."""
+    from dormouse_host.broker.folder import open_folder as opened_folder
+
+    return opened_folder(folder)
+
+
+def named(devices: list[str] | None, source: Path | None, count: int | None, first: int) -> list[str]:
+    """The ids that Devices, Source, Count and First name together. HostError where there are none."""
+    from dormouse_host import names
+
+    if count is not None:
+        if len(devices or ()) != 1 or source is not None:
+            raise HostError("--count takes one DEVICE, to which it adds numbers", 2)
+        return names.numbered((devices or [])[0], count, first)
+    found = [*(devices or ()), *(names.listed(source) if source else [])]
+    if not found:
+        raise HostError("expected DEVICE..., --from FILE, or DEVICE --count N", 2)
+    return found
 
 
 # ---- durations and dates
@@ -152,3 +178,14 @@ Since = Annotated[str | None, typer.Option(help="From the last 30s, 5m, 2h, 1d, 
 Group = Annotated[
     str | None, typer.Option("--group", help="Only the devices of a group.", autocompletion=complete_group)
 ]
+Devices = Annotated[list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Ids of devices.")]
+Source = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="FILE", help="Devices from a file: an id a line, or CSV with a column `device`."),
+]
+Count = Annotated[int | None, typer.Option(min=1, max=100_000, help="So many devices: DEVICE-01, DEVICE-02, …")]
+First = Annotated[int, typer.Option(min=0, max=10**9, help="With --count: the first number.")]
+Folder = Annotated[
+    Path, typer.Option("--folder", envvar="DORMOUSE_BROKER_FOLDER", help="The folder of `dormouse broker init`.")
+]
+Project = Annotated[Path, typer.Option(help="The project's folder, with dormouse.toml and `devices/`.")]

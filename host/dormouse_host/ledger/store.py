@@ -115,17 +115,19 @@ class Ledger(Queries):
             keys.remove(c, device) if key is None else keys.put(c, device, key)
 
     @retried
-    def set_group(self, group: str, devices: Sequence[str]) -> None:
-        """The devices of a group from now on; none of them dissolves it."""
+    def set_group(self, group: str, devices: Sequence[str], *, keep: bool = False) -> None:
+        """The devices of a group from now on, `keep`: beside those that it has; none of them dissolves it."""
         with self._writing() as c:
             rows.lock_name(c, f"group {group}")
-            before = c.execute(select(schema.groups.c.device).where(schema.groups.c.name == group)).scalars()
+            before = set(c.execute(select(schema.groups.c.device).where(schema.groups.c.name == group)).scalars())
             missing = set(devices) - rows.lock_all(c, {*devices, *before}).keys()
             if missing:
                 raise unknown_device(min(missing))
-            c.execute(delete(schema.groups).where(schema.groups.c.name == group))
-            if devices:
-                c.execute(insert(schema.groups), [{"name": group, "device": device} for device in set(devices)])
+            if not keep:
+                c.execute(delete(schema.groups).where(schema.groups.c.name == group))
+            new = set(devices) - before if keep else set(devices)
+            if new:
+                c.execute(insert(schema.groups), [{"name": group, "device": device} for device in new])
 
     # ---- commands
 

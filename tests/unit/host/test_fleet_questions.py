@@ -5,6 +5,7 @@ import io
 import json
 import time
 from binascii import crc32
+from typing import Any
 
 import pytest
 import typer.testing
@@ -236,7 +237,10 @@ def test_a_batch_says_who_succeeded_who_failed_and_who_waits(where):
         fleet.group("north", ["a", "b", "c"])
     batch = run("send", "--group", "north", "ping", "--db", where).strip()
     with Fleet(where) as fleet:
-        answers = {"a": {"status": "succeeded", "value": 7}, "b": {"status": "failed", "why": "ValueError"}}
+        answers: dict[str, dict[str, Any]] = {
+            "a": {"status": "succeeded", "value": 7},
+            "b": {"status": "failed", "why": "ValueError"},
+        }
         for sent in fleet.ledger.claim("r", "c", 10):
             if sent.device in answers:
                 entry = {"id": json.loads(sent.payload)["id"], "crc": crc32(sent.payload), **answers[sent.device]}
