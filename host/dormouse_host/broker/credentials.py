@@ -14,6 +14,7 @@ from dormouse import protocol
 from dormouse.errors import ConfigError
 from dormouse_host import files
 from dormouse_host.broker.folder import (
+    RELAY_PREFIX,
     BrokerFolder,
     add_rights,
     fresh_password,
@@ -22,7 +23,6 @@ from dormouse_host.broker.folder import (
     remove_rights,
     users,
 )
-from dormouse_host.broker.setup import RELAY_PREFIX
 from dormouse_host.errors import HostError
 
 DEVICES = "devices"  # beside dormouse.toml; never in git

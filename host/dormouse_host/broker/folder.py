@@ -26,6 +26,7 @@ from dormouse_host.address import host_name, tls_context
 from dormouse_host.broker.authority import Authority
 from dormouse_host.errors import HostError
 
+RELAY_PREFIX = "dormouse-relay-"  # reserved: no device's id begins with it
 _RELOADED = "reload#"  # not a possible id; mosquitto grants no rights by pattern to a name with #
 _WITHIN = 10.0  # seconds; an idle machine needs some hundredths
 _ONE_TRY = 2.0
@@ -135,6 +136,10 @@ class BrokerFolder:
     def relay_file(self, name: str) -> Path:
         """The environment of the relay `name`."""
         return self.path / f"relay-{name}.env"
+
+    def user_file(self, name: str) -> Path:
+        """The environment of the user `name`, who is no relay and no device."""
+        return self.path / f"user-{name}.env"
 
     def said(self, pattern: str) -> list[str]:
         """The matches of a regular expression in the configuration."""

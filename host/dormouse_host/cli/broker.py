@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dormouse_host import terminal
-from dormouse_host.cli.options import Json, open_folder
+from dormouse_host.cli.options import Folder, Json, open_folder, say_told
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
@@ -105,6 +105,69 @@ def init(
         return
     for line in lines:
         terminal.line(line)
+
+
+Relay = Annotated[str, typer.Argument(metavar="NAME", help="The relay's name.")]
+User = Annotated[str, typer.Argument(metavar="NAME", help="The user's name, which is no device's.")]
+
+
+@broker.command("add-relay")
+def add_relay(name: Relay, folder: Folder = Path("broker"), json: Json = False) -> None:
+    """Create a credential for one more relay.
+
+    Each relay needs its own; relays that share a PostgreSQL ledger share the work.
+    """
+    from dormouse_host.broker import access
+
+    added = access.add_relay(open_folder(folder), name)
+    text = f"the relay:  set -a; . {shlex.quote(str(added.file))}; set +a; dormouse relay --name {name}"
+    terminal.told({"relay": name, "file": str(added.file), "broker_told": added.told}, text, json=json)
+    say_told(added.told)
+
+
+@broker.command("remove-relay")
+def remove_relay(name: Relay, folder: Folder = Path("broker"), json: Json = False) -> None:
+    """Remove a relay's credential.
+
+    `dormouse relay forget` ends the session that it leaves at the broker.
+    """
+    from dormouse_host.broker import access
+
+    told = access.remove_relay(open_folder(folder), name)
+    terminal.told({"relay": name, "broker_told": told}, f"relay {name}: credential removed", json=json)
+    say_told(told)
+
+
+@broker.command("add-user")
+def add_user(
+    name: User,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Let it send no commands.")] = False,
+    folder: Folder = Path("broker"),
+    json: Json = False,
+) -> None:
+    """Create a credential for a program such as Home Assistant, Grafana or Node-RED.
+
+    It reads what every device says and sends commands, or with --read-only reads only. It has one connection at a time.
+    """
+    from dormouse_host.broker import access
+
+    made = open_folder(folder)
+    added = access.add_user(made, name, read_only=read_only)
+    may = f"reads {made.root}/+/up/#" + ("" if read_only else f" and sends to {made.root}/+/down/cmd")
+    text = f"{name} {may}: broker, user and password are in {added.file}"
+    told = {"user": name, "read_only": read_only, "file": str(added.file), "broker_told": added.told}
+    terminal.told(told, text, json=json)
+    say_told(added.told)
+
+
+@broker.command("remove-user")
+def remove_user(name: User, folder: Folder = Path("broker"), json: Json = False) -> None:
+    """Remove a credential of `dormouse broker add-user`."""
+    from dormouse_host.broker import access
+
+    told = access.remove_user(open_folder(folder), name)
+    terminal.told({"user": name, "broker_told": told}, f"{name}: credential removed", json=json)
+    say_told(told)
 
 
 # ---- any broker

@@ -25,6 +25,7 @@ from dormouse_host.cli.options import (
     named,
     open_folder,
     opened,
+    say_told,
     seconds_until,
 )
 from dormouse_host.errors import HostError
@@ -92,7 +93,7 @@ def provision(
         passed = len(wanted) - len(done.folders)
         text = f"{len(done.folders)} devices: their files are in {project / credentials.DEVICES}"
         terminal.line(text + (f"; {passed} had a credential" if passed else ""))
-    _say_told(done.told)
+    say_told(done.told)
 
 
 def revoke(device: Device, folder: Folder = Path("broker"), db: Db = None, json: Json = False) -> None:
@@ -107,7 +108,7 @@ def revoke(device: Device, folder: Folder = Path("broker"), db: Db = None, json:
         if fleet:
             fleet.set_revoked(device)
     terminal.told({"device": device, "broker_told": told}, f"{device}: credential revoked", json=json)
-    _say_told(told)
+    say_told(told)
 
 
 def rotate(
@@ -135,7 +136,7 @@ def rotate(
         done = rotation.rotate(open_folder(folder), fleet, device, project, patience, tell)
     text = f"{device} has the new {done.what}; the broker accepts no other from now on"
     terminal.told({"device": device, "rotated": done.what, "broker_told": done.told}, text, json=json)
-    _say_told(done.told)
+    say_told(done.told)
 
 
 def sign(
@@ -166,8 +167,3 @@ def sign(
 
 def _names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def _say_told(told: bool) -> None:
-    if not told:
-        terminal.warn("the running broker has not reloaded its password file yet: send it SIGHUP")

@@ -35,7 +35,8 @@ def register(app: typer.Typer) -> None:
 def relay_run(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Option(help="The relay's name, part of its client id; default: the host's name.")
+        str | None,
+        typer.Option(help="The relay's name, part of its client id; default: that of its credential, or the host's."),
     ] = None,
     broker: Broker = None,
     accept_new: Annotated[
@@ -53,13 +54,14 @@ def relay_run(
         if name is not None or broker is not None or accept_new is not None or db is not None or json:
             raise HostError(f"put options after the subcommand {context.invoked_subcommand}", 2)
         return
+    from dormouse_host.broker.access import relay_of
     from dormouse_host.fleet import log_relays
 
     said = settings(db, broker)
     at = address(said)
     log_relays(as_json=json)
     with opened(db, make=True) as fleet:
-        running = fleet.relay(at, name or socket.gethostname(), accept_new=accept_new)
+        running = fleet.relay(at, name or relay_of(at.user) or socket.gethostname(), accept_new=accept_new)
         with running.stopped_by((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
             running.run()
 

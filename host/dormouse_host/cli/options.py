@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dormouse_host import terminal
 from dormouse_host.address import BrokerAddress, parse
 from dormouse_host.errors import HostError
 from dormouse_host.settings import Settings, read
@@ -65,6 +66,12 @@ def open_folder(folder: Path) -> "BrokerFolder":
     from dormouse_host.broker.folder import open_folder as opened_folder
 
     return opened_folder(folder)
+
+
+def say_told(told: bool) -> None:
+    """Warn where the running broker does not know yet what its folder says."""
+    if not told:
+        terminal.warn("the running broker has not reloaded its password file yet: send it SIGHUP")
 
 
 def named(devices: list[str] | None, source: Path | None, count: int | None, first: int) -> list[str]:
