@@ -283,3 +283,15 @@ class AsyncFleet:
     async def restored(self) -> tuple[int, int]:
         """Say that this ledger is a copy: Fleet.restored."""
         return await self._run(self.fleet.restored)
+
+    async def export_ledger(self, target: Path) -> dict[str, int]:
+        """Write the whole ledger to a new file, to be imported elsewhere: Fleet.export_ledger."""
+        return await self._run(self.fleet.export_ledger, target)
+
+    async def import_ledger(self, source: Path) -> dict[str, int]:
+        """Read the file of an export into this ledger, which is new: Fleet.import_ledger."""
+        return await self._run(self.fleet.import_ledger, source)
+
+    async def reopen(self) -> bool:
+        """Have the ledger take commands again after an export: Fleet.reopen."""
+        return await self._run(self.fleet.reopen)

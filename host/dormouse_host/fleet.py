@@ -13,7 +13,6 @@ is a HostError of one line.
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dormouse import protocol
@@ -28,9 +27,10 @@ from dormouse_host.ledger.outbound import RelayView
 from dormouse_host.ledger.queries import GRACE, CommandView, DeviceView, Setting
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
+from dormouse_host.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from dormouse_host.relay.relay import Relay
+    pass
 
 __all__ = [
     "COLUMNS",
@@ -78,7 +78,7 @@ def log_relays(*, as_json: bool) -> None:
     log.set_up(as_json=as_json)
 
 
-class Fleet:
+class Fleet(Upkeep):
     """A ledger and the devices in it. A context manager; its methods may be called from any thread."""
 
     def __init__(
@@ -307,33 +307,6 @@ class Fleet:
         """Ids that have sent something and are no devices of this ledger."""
         return self.ledger.strangers()
 
-    # ---- relays
-
-    def relay(self, broker: BrokerAddress, name: str, *, accept_new: bool | None = None) -> "Relay":
-        """A relay between this ledger and a broker; its `run` lasts until its `stop`, from whatever thread.
-
-        `accept_new`: ids that are not registered become devices; by default at a broker without credentials only.
-        """
-        from dormouse_host.relay.relay import Relay
-
-        return Relay(self.ledger, broker, self.root, orders.name(name, "relay"), accept_new=accept_new)
-
-    def relays(self) -> list[RelayView]:
-        """The relays that have not ended in order."""
-        return self.ledger.relays()
-
-    def forget_relay(self, name: str, broker: BrokerAddress) -> None:
-        """End the session that a relay has at the broker, with what is queued in it. HostError while it is alive."""
-        from dormouse_host.broker.client import Publisher
-        from dormouse_host.relay.relay import client_id
-
-        if any(relay.alive for relay in self.relays() if relay.name == orders.name(name, "relay")):
-            raise HostError(f"relay {name} is alive: stop it first", 2)
-        with Publisher(broker, client_id(name)):  # a clean session under its id ends the one that was kept
-            self.ledger.forget_relay(name)
-
-    # ---- all of it
-
     def export(
         self, what: str, since: float = 0, *, device: str | None = None, group: str | None = None
     ) -> Generator[dict[str, Any]]:
@@ -345,27 +318,3 @@ class Fleet:
         if group is not None:
             self.members(group)
         return self.ledger.export(what, since, device=device, group=group)
-
-    def prune(
-        self,
-        before: float,
-        *,
-        dry: bool = False,
-        on_progress: Callable[[int, int], object] = lambda done, steps: None,
-    ) -> dict[str, int]:
-        """Delete settled commands, results, telemetry and wakes from before a time (Unix seconds), but for what a rule
-        may still ask for. Returns how much of what; `dry`: only counts it. `on_progress`: steps done, of how many.
-        """
-        if before > self.clock():
-            raise HostError("that is in the future: say before when, as 30d or 2026-01-31", 2)
-        return dict(self.ledger.prune(before, dry=dry, on_progress=on_progress))
-
-    def backup(self, target: Path) -> None:
-        """A consistent copy of a SQLite ledger in a new file."""
-        self.ledger.back_up(target)
-
-    def restored(self) -> tuple[int, int]:
-        """Say that this ledger is a copy: it takes a new name with each device. Returns with how many, and how many
-        commands are unknown now.
-        """
-        return self.ledger.restored()

@@ -27,6 +27,7 @@ from dormouse_host.ledger import (
     rules,
     schema,
     strangers,
+    transfer,
 )
 from dormouse_host.ledger.contention import retried
 from dormouse_host.ledger.database import Database, Unstorable
@@ -165,6 +166,18 @@ class Ledger(Queries):
     def back_up(self, target: Path) -> None:
         """A consistent copy in a new file."""
         self.database.back_up(target)
+
+    def write_out(self, target: Path) -> Counter[str]:
+        """Write all of it to a new file; this ledger takes nothing more. Returns the rows of each table."""
+        return transfer.write_out(self.database, target, self._clock())
+
+    def read_in(self, source: Path) -> Counter[str]:
+        """Read such a file into this ledger, which is empty. Returns the rows of each table."""
+        return transfer.read_in(self.database, source)
+
+    def reopen(self) -> bool:
+        """Have it take commands again after `write_out`. Was it written out?"""
+        return transfer.reopen(self.database)
 
     def restored(self) -> tuple[int, int]:
         """This is an older copy: take new names with all devices, some at a time. Returns how many these are, and how
