@@ -13,8 +13,9 @@ from dormouse.errors import ConfigError, ProtocolError
 from dormouse.signing import SIZE
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.entry import Order, unknown_device
-from dormouse_host.ledger.queries import CREDENTIALS, DeviceView
+from dormouse_host.ledger.queries import DeviceView
 from dormouse_host.ledger.rules import Row, payload
+from dormouse_host.ledger.shown import CREDENTIALS
 
 _LONGEST_WAIT = 10 * 366 * 86400  # seconds that a command may wait
 _LONGEST_STATE = "x" * 12  # of a device that has not yet said its own

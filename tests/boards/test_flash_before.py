@@ -145,7 +145,7 @@ def test_a_certificate_that_the_device_would_refuse_ends_the_flash_and_a_refusal
     (tmp_path / "devices" / "dev" / "ca.der").write_bytes(mine.der)
     refused = b"\x20\x02\0\x05"
     with served(other.sign("127.0.0.1"), refused) as port:
-        with pytest.raises(HostError, match=r"its certificate is refused by ca\.der: ") as caught:
+        with pytest.raises(HostError, match=r"its certificate is refused by devices/dev/ca\.der: ") as caught:
             warned(files(tmp_path, f"mqtts://127.0.0.1:{port}", ca="ca.der"))
         assert caught.value.code == 2
     with served(mine.sign("127.0.0.1"), refused) as port:

@@ -282,7 +282,7 @@ _DORMOUSE_TOML = """# Settings of this project. It holds passwords: keep it out 
 broker = "mqtt://192.168.1.10"
 
 # root = "dormouse"     # first levels of every topic
-# db = "ledger.db"      # the ledger of `dormouse send`; else a file of this user's
+# db = "ledger.db"      # the ledger: this file beside dormouse.toml, or postgresql://user@host/name
 
 [wifi]
 ssid = ""
@@ -307,7 +307,7 @@ connect_every = 900     # s between two wakes that connect
 # connect_every = 3600
 """
 
-_GITIGNORE = "/dormouse.toml\n/devices/\n/secrets.json\n*.db\n__pycache__/\n"
+_GITIGNORE = "/dormouse.toml\n/devices/\n/secrets.json\n*.db\n*.db-*\n__pycache__/\n"
 
 
 def init(folder: Path) -> list[str]:

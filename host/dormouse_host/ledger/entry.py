@@ -82,8 +82,8 @@ def restored(connection: Connection, ids: Sequence[str], now: float) -> int:
     return len(changes.save(connection, now))
 
 
-def enter(connection: Connection, orders: Sequence[Order], now: float) -> list[str]:
-    """Enter commands, in this order, for devices that are known. Returns their names."""
+def enter(connection: Connection, orders: Sequence[Order], now: float, batch: str | None = None) -> list[str]:
+    """Enter commands, in this order, for devices that are known. Returns their names. `batch`: they belong together."""
     counts: dict[str, int] = defaultdict(int)
     for order in orders:
         counts[order.device] += 1
@@ -105,6 +105,7 @@ def enter(connection: Connection, orders: Sequence[Order], now: float) -> list[s
                 "entered": now,
                 "status": rules.QUEUED,
                 "open": True,
+                "batch": batch,
             }
         )
         following[order.device] = ledger, number + 1
