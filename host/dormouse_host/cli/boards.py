@@ -68,15 +68,16 @@ def flash(
 ) -> None:
     """Flash agent, program and configuration onto a board.
 
-    Then waits for its first wake. Files that a person has put on the board are replaced only with --yes, or after a
-    question at a terminal; their copies stay on the board.
+    Then waits for its first wake. At a terminal it asks for a Wi-Fi that dormouse.toml does not name. Files that a
+    person has put on the board are replaced only with --yes, or after a question; their copies stay on the board.
     Exit codes: 0 done, 1 not done, 2 usage error, 3 wrong board or too old a MicroPython, 4 no board caught, 5 flashed
     but the first wake failed.
     """
-    from dormouse_host.flash import kinds, project
+    from dormouse_host.flash import before, kinds, project
     from dormouse_host.flash.flash import Request
     from dormouse_host.flash.flash import flash as run
     from dormouse_host.flash.ports import Place, attached, choose
+    from dormouse_host.flash.starter import remember_wifi
 
     here = project.read(Path.cwd())
     said = here.device(device)
@@ -86,6 +87,12 @@ def flash(
     files = project.device_files(here, kind, device, over, os.environ)
     if kind.firmware.tool == "none":
         raise HostError("this machine is not flashed: use dormouse agent run app.py", 2)
+    if not files.full["network"] and sys.stdin.isatty():
+        over["ssid"], password = _ask_wifi()
+        files = project.device_files(here, kind, device, over, {**os.environ, "WIFI_PASSWORD": password})
+        if remember_wifi(here.folder, over["ssid"], password):
+            _echo("kept in dormouse.toml", err=True)
+    before.has_network(files)
     place = Place(port or said.get("port") or choose(kind, attached()).device)
     sleep = max(files.full["connect_every"], files.full["sample_every"])
     wait = sleep * 1.25 + 60 if wait is None else wait
@@ -105,6 +112,13 @@ def flash(
         _echo(f"state {done.state}: a new device, with an empty journal")
     if done.wake is not None:
         _echo(f"{device}: first wake reported after {awake} ms awake")
+
+
+def _ask_wifi() -> tuple[str, str]:
+    """Name and password of the Wi-Fi, from the terminal."""
+    name: str = typer.prompt("Wi-Fi name", err=True)
+    password: str = typer.prompt("Wi-Fi password", default="", hide_input=True, show_default=False, err=True)
+    return name, password
 
 
 def _agree(names: Sequence[str], *, yes: bool) -> bool:
@@ -223,11 +237,11 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder; created if it is missing.")] = Path("."),
     json: Json = False,
 ) -> None:
-    """Create a project: app.py, dormouse.toml, .gitignore.
+    """Create a project that works as it stands.
 
-    Existing files are kept.
+    app.py, dormouse.toml, a test on a virtual board, README.md and .gitignore. Existing files are kept.
     """
-    from dormouse_host.flash.project import init as run
+    from dormouse_host.flash.starter import init as run
 
     made = run(folder)
     text = f"{folder}: {'created ' + ', '.join(made) if made else 'nothing to create, all files exist'}"

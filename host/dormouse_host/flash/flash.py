@@ -94,7 +94,8 @@ def check_broker(place: Place, device: DeviceFiles) -> None:
     if is_loopback(host) and not place.virtual:
         mine = lan_addresses()
         hint = f"this machine is {' or '.join(mine)}" if mine else "this machine has no address in the network"
-        raise HostError(f"broker {host}: on a board this is the board itself; {hint}", 2)
+        do = "write the broker's address to broker in dormouse.toml; dormouse broker run --lan starts one here"
+        raise HostError(f"broker {host}: on a board this is the board itself; {hint}: {do}", 2)
 
 
 def _copy(request: Request, files: dict[str, bytes], say: Say) -> tuple[Flashed, Wire]:
