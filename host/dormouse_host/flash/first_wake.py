@@ -29,6 +29,7 @@ STAGES = {
     "session": "another client uses this device's id",
     "subscribe": "the broker does not permit this device to read its own topic",
     "config": "the device rejects its configuration",
+    "app": "the program failed",
 }  # the device's stage -> its meaning, with names from the configuration
 _EVENTS = 5000  # lines of a wake's log: a drain of a full queue has some hundreds
 _OTHER = "the first wake did not succeed"

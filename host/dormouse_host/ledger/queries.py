@@ -216,6 +216,12 @@ class Queries:
                 found.append(LogLine(at, "telemetry", f"{number} {values}", fields))
             return sorted(found, key=lambda line: line.at)[-limit:]
 
+    def has_ended(self, device: str, wake: int) -> bool:
+        """Is the end of this wake stored? It is the last that a device says in a wake, so all else is stored, too."""
+        with self._reading() as connection:
+            known = (schema.ends.c.device == device, schema.ends.c.wake == wake)
+            return connection.execute(select(schema.ends.c.at).where(*known)).first() is not None
+
     def settings(self, device: str) -> tuple[float | None, list[Setting]]:
         """What is known of a device's settings, and when it last told all of them (None: never): those in its answer to
         the command `config`, under what commands have changed by its last report.

@@ -14,7 +14,7 @@ A thread of its own runs it; every method may be called from any other thread.
 
 from pathlib import Path
 
-from dormouse_host.virtual.hardware import Event, Hardware
+from dormouse_host.virtual.hardware import POWER, WATCHDOG, Event, Hardware
 from dormouse_host.virtual.kind import BoardKind, load
 from dormouse_host.virtual.running import RunningBoard
 from dormouse_host.virtual.times import Timed, chosen
@@ -38,15 +38,18 @@ class VirtualBoard(RunningBoard):
         battery_pin: int | None = None,
         divider: float | None = None,
         timed: Timed = False,
+        goes_on: bool = False,
     ) -> None:
         """`speed`: the factor by which sleep passes faster, 1 to 1000. `battery` in volts; `battery_pin` and `divider`
         where the board's kind has none. `tcp`: the port of socket://. `timed`: see the property of that name.
+        `goes_on`: its first boot is one after the watchdog's reset, without the window that follows power-on.
         """
         super().__init__(load(kind) if isinstance(kind, str) else kind, folder, speed)
         self._machine = machine = Hardware(self.kind, self.folder, speed, wifi or Wifi(), tcp, self._lock)
         machine.pins.battery = battery
         machine.pins.battery_pin = self.kind.battery if battery_pin is None else battery_pin
         machine.pins.divider = self.kind.divider if divider is None else divider
+        machine.first = WATCHDOG if goes_on else POWER
         self._hardware = machine
         self.timed = timed
 

@@ -66,6 +66,7 @@ class Hardware:
         self._processor: Processor | None = None
         self._held = b""  # input from before the program ran
         self._cause, self._wake = POWER, 0
+        self.first = POWER  # reset_cause() of the first boot
         self._question = 0  # of the running light sleep
 
     def _off_supply(self) -> None:
@@ -89,7 +90,8 @@ class Hardware:
             return
         self._power_loss()
         self._happened("power on")
-        self._boot(POWER)
+        first, self.first = self.first, POWER
+        self._boot(first)
 
     def power_cut(self) -> None:
         """Stop everything at once."""
