@@ -134,7 +134,8 @@ class Fleet:
         many were checked; they are entered together when all were.
         """
         devices = [orders.name(device) for device in devices]
-        known = {view.id: view for view in self.ledger.views(devices[0] if len(devices) == 1 else None)}
+        one = devices[0] if len(devices) == 1 else None
+        known = {view.id: view for view in (self.ledger.views if create or not one else self.ledger.devices)(one)}
         if create:
             known = {device: DeviceView(device) for device in devices} | known
         until = orders.until(expires, self.clock())

@@ -13,7 +13,7 @@ from typing import Any
 
 from dormouse import config as device_config
 from dormouse.errors import ConfigError, DormouseError
-from dormouse_host import written
+from dormouse_host import near, written
 from dormouse_host.errors import HostError
 from dormouse_host.flash.kinds import Board
 from dormouse_host.settings import FILE
@@ -209,7 +209,9 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     try:
         full: dict[str, Any] = device_config.check(dict(config))
     except ConfigError as error:
-        raise HostError(error.reason.removeprefix("config: "), 2) from None
+        why: str = error.reason.removeprefix("config: ")
+        key = why.removeprefix("unknown key ")
+        raise HostError(why if key == why else why + near.question(key, device_config.KEYS), 2) from None
     except DormouseError as error:
         raise HostError(error.reason, 2) from None
     return full

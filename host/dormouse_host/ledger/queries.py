@@ -154,7 +154,7 @@ class Queries:
         """Every device, or one; HostError where that isn't known."""
         found = self.views(only)
         if only is not None and not found:
-            raise entry.unknown_device(only)
+            raise entry.unknown_device(only, self.members(None))
         return found
 
     def views(self, only: str | None = None) -> list[DeviceView]:
