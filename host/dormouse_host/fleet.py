@@ -191,6 +191,10 @@ class Fleet:
                 raise HostError(f"no command {name}", 2)
         return [found[name] for name in names]
 
+    def recent(self, limit: int = 50) -> list[str]:
+        """The names of the newest commands, the newest first."""
+        return self.ledger.recent(limit)
+
     def resend(self, device: str, first: int, last: int) -> Sent:
         """Ask a device for telemetry records again."""
         if not 1 <= first <= last < protocol.NUMBER_LIMIT:

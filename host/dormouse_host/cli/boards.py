@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dormouse_host import terminal
+from dormouse_host.cli.completion import complete_board
 from dormouse_host.cli.options import Json, Times, ledger_here
 from dormouse_host.errors import HostError
 
@@ -25,7 +26,14 @@ FIRST_WAKE_FAILED = 5
 Port = Annotated[
     str | None, typer.Option("--port", help="/dev/ttyUSB0, socket://host:port, …; default: the one that fits.")
 ]
-BoardName = Annotated[str, typer.Option("--board", help="The board's MicroPython name: ESP32_GENERIC, RPI_PICO_W, …")]
+BoardName = Annotated[
+    str,
+    typer.Option(
+        "--board",
+        help="The board's MicroPython name: ESP32_GENERIC, RPI_PICO_W, …",
+        autocompletion=complete_board,
+    ),
+]
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set a key of config.json; may be repeated.")
 ]
@@ -303,7 +311,10 @@ def board_kinds(json: Json = False) -> None:
 
 @board.command("run")
 def board_run(
-    kind: Annotated[str, typer.Argument(metavar="BOARD", help="A name from `dormouse board kinds`.")],
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="BOARD", help="A name from `dormouse board kinds`.", autocompletion=complete_board),
+    ],
     folder: Annotated[Path, typer.Option("--dir", help="The folder of its flash, which stays, and of its port.")],
     speed: Annotated[float, typer.Option(min=1, max=1000, help="A factor by which sleep passes faster.")] = 1,
     tcp: Annotated[int, typer.Option(min=0, max=65535, help="The port of socket://127.0.0.1:PORT; 0: any.")] = 0,

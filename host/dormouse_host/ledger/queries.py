@@ -144,6 +144,12 @@ class Queries:
                 found.update({row.name: _command(row) for row in there})
             return found
 
+    def recent(self, limit: int) -> list[str]:
+        """The names of the newest commands, the newest first."""
+        with self._reading() as connection:
+            query = select(commands.name).order_by(commands.key.desc()).limit(limit)
+            return list(connection.execute(query).scalars())
+
     def counts(self) -> dict[str, int]:
         """How many commands there are of each status."""
         with self._reading() as connection:
