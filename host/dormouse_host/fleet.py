@@ -247,6 +247,10 @@ class Fleet:
         self.ledger.devices(device)
         return self.ledger.timeline(device, limit)
 
+    def twins(self, device: str | None = None) -> dict[str, list[str]]:
+        """Devices whose id two boards use, each with the states that took turns; one device or all."""
+        return self.ledger.twins(device)
+
     def strangers(self) -> Strangers:
         """Ids that have sent something and are no devices of this ledger."""
         return self.ledger.strangers()

@@ -57,6 +57,7 @@ def status(
             show.device(views[0], fleet.understood(device), now)
         else:
             show.devices(views, now)
+        show.twins(fleet.twins(device))
         show.strangers(fleet.strangers())
         if any(view.pending for view in views) and not any(relay.alive for relay in fleet.relays()):
             terminal.warn("commands are pending and no relay runs on this ledger: start one with dormouse relay")
@@ -94,6 +95,7 @@ def log(
 
     with opened(db) as fleet:
         report = fleet.status(device)[0].report or {}
+        show.twins(fleet.twins(device))
         for line in fleet.log(device, limit):
             fields = {**line.fields, "at": line.at, "kind": line.kind}
             text = explained(line.text, report.get("agent"), report.get("fw"))

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import entry, rows, rules, schema
+from dormouse_host.ledger import entry, rows, rules, schema, twins
 from dormouse_host.ledger.rows import commands, devices
 
 CREDENTIALS = ("set_password", "set_certificate")  # the commands whose arguments nobody is shown
@@ -143,6 +143,11 @@ class Queries:
                 there = connection.execute(select(schema.commands).where(commands.name.in_(some)))
                 found.update({row.name: _command(row) for row in there})
             return found
+
+    def twins(self, device: str | None = None) -> dict[str, list[str]]:
+        """Devices whose id two boards use -> the states that took turns."""
+        with self._reading() as connection:
+            return twins.find(connection, device)
 
     def recent(self, limit: int) -> list[str]:
         """The names of the newest commands, the newest first."""
