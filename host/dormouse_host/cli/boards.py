@@ -222,14 +222,17 @@ def romfs(
         _echo(f"{out}: {len(data)} bytes; next: mpremote romfs deploy {out}, then dormouse flash")
 
 
-def doctor(json: Json = False) -> None:
+def doctor(
+    port: Annotated[str | None, typer.Argument(metavar="PORT", help="Only this port; default: all boards'.")] = None,
+    json: Json = False,
+) -> None:
     """Diagnose flashing problems.
 
     Each finding names one thing to do. Exit code 1 if there is one.
     """
     from dormouse_host.flash.doctor import examine
 
-    findings = examine()
+    findings = examine(port=port)
     for finding in findings:
         if json:
             terminal.json_line({"wrong": finding.wrong, "what": finding.what, "fix": finding.fix})

@@ -15,7 +15,7 @@ from dormouse_host.flash import before, first_wake, owned
 from dormouse_host.flash.board import Who, hand_back, hashes, hidden_by, identify, look, lying_in_rom, put
 from dormouse_host.flash.files import STATE, collect, differing, digest, new_state, umqtt
 from dormouse_host.flash.kinds import Board
-from dormouse_host.flash.ports import Place
+from dormouse_host.flash.ports import Place, check_free
 from dormouse_host.flash.project import DeviceFiles, Project
 from dormouse_host.flash.wire import LostBoard, Refused, Wire, catch
 
@@ -66,7 +66,7 @@ def flash(request: Request, say: Say) -> Flashed:
     for doubt in figures.settings(request.device.full):
         say(doubt)
     before.has_network(request.device)
-    before.port_is_free(request.place)
+    check_free(request.place)
     files = collect(request.project, request.board, request.app, request.device)
     done, wire = _copy(request, files, say)
     try:
