@@ -336,6 +336,9 @@ def board_run(
     broker: Annotated[
         str, typer.Option(help="With --app: its broker. From an emulated board this machine is 10.0.0.1.")
     ] = "",
+    lines: Annotated[
+        list[str], typer.Option("--line", help="Obey this line before the app is flashed; may be repeated.")
+    ] = [],  # noqa: B006
     json: Json = False,
 ) -> None:
     """Run a virtual board until Ctrl-C.
@@ -349,7 +352,7 @@ def board_run(
     from dormouse_host.processes import Stop
     from dormouse_host.virtual.board import VirtualBoard, Wifi
     from dormouse_host.virtual.device import flash
-    from dormouse_host.virtual.script import serve
+    from dormouse_host.virtual.script import obey, serve
 
     stop = Stop()
 
@@ -371,6 +374,9 @@ def board_run(
         else:
             for key, value in facts.items():
                 terminal.line(f"{key:6} {value}")
+        for line in lines:
+            if obey(running, line):
+                raise HostError(f"--line {line}: no such line; `help` on stdin lists them", 2)
         if app:
             running.wait_boot()
             flash(running, app, device, {"broker": broker or f"mqtt://{running.host}"}, terminal.warn)

@@ -12,11 +12,13 @@ here knows the agent.
 A thread of its own runs it; every method may be called from any other thread.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from dormouse_host.virtual.hardware import POWER, WATCHDOG, Event, Hardware
 from dormouse_host.virtual.kind import BoardKind, load
 from dormouse_host.virtual.running import RunningBoard
+from dormouse_host.virtual.sensors import Registers, Transfer
 from dormouse_host.virtual.times import Timed, chosen
 from dormouse_host.virtual.wifi import Wifi
 
@@ -63,6 +65,28 @@ class VirtualBoard(RunningBoard):
     @timed.setter
     def timed(self, timed: Timed) -> None:
         self._machine.times = chosen(self.kind.times, timed)
+
+    # ---- sensors
+
+    def adc(self, pin: int, volts: float | None) -> None:
+        """Put a voltage at an ADC pin, None to take it away. HostError for a pin without an ADC."""
+        self._machine.sensors.adc(pin, volts)
+
+    def dht(self, pin: int, temperature: float | None, humidity: float = 50.0, model: str = "DHT22") -> None:
+        """Connect a DHT22 or DHT11 to a pin, which measures this in °C and %; without a temperature take it away."""
+        self._machine.sensors.dht(pin, temperature, humidity, model)
+
+    def i2c(self, address: int, device: Transfer | Mapping[int, bytes] | None) -> None:
+        """Connect a device to the I2C buses, None to take it away: registers with their bytes, or a callable.
+
+        The callable gets what the board wrote in a transfer (bytes) and how many bytes it reads then, and returns
+        these; None acknowledges nothing. It is called by the board's own thread, and an error there ends the board.
+        """
+        self._machine.sensors.i2c(address, Registers(device) if isinstance(device, Mapping) else device)
+
+    def register(self, address: int, register: int, data: bytes) -> None:
+        """Set the registers from this one on of the device at an address, which becomes one of registers."""
+        self._machine.sensors.register(address, register, data)
 
     @property
     def process(self) -> int | None:

@@ -102,12 +102,14 @@ class VirtualDevice(processes.Started):
         broker_settings: Sequence[str] = (),
         flashed: bool = False,
         images: Images | None = None,
+        connect: Callable[[Any], object] = lambda board: None,
         make: Callable[..., RunningBoard] = VirtualBoard,
         **hardware: Any,
     ) -> None:
         """`broker_settings`: further lines of mosquitto.conf. `flashed`: `folder` is that of an earlier device, which
-        goes on. `images`: take the flashed board from there. `make`: VirtualBoard or EmulatedBoard; `hardware`:
-        further arguments of it, as `battery_pin`.
+        goes on. `images`: take the flashed board from there. `connect`: called with the board before it is switched on,
+        to connect sensors that the first wake reads. `make`: VirtualBoard or EmulatedBoard; `hardware`: further
+        arguments of it, as `battery_pin`.
         """
         program = toolchain.mosquitto()
         if program is None:
@@ -125,6 +127,7 @@ class VirtualDevice(processes.Started):
             if images:
                 hardware["goes_on"] = True
             self.board = make(kind, folder / "board", wifi=wifi, **hardware)
+            connect(self.board)
         except BaseException:
             self._ends.close()
             raise

@@ -55,6 +55,7 @@ class Hardware:
         self.time = BoardTime(kind.epoch, speed)
         self._peripherals = Peripherals(kind, wifi, random.Random(str(folder)), self._happened)
         self.pins, self.station = self._peripherals.pins, self._peripherals.station
+        self.sensors = self._peripherals.sensors
         self.wifi = wifi
         self.state = "off"
         self.events: list[Event] = []
@@ -261,7 +262,7 @@ class Hardware:
                 "cause": cause,
             },
             **{"wake": self._wake, "soft": soft, "pins": chip.pins, "adc1": chip.adc1, "adc2": chip.adc2},
-            **{"freq": chip.hertz, "frozen": kind.frozen, "wakes": chip.wakes, "times": self.times},
+            **{"freq": chip.hertz, "frozen": kind.frozen, "wakes": chip.wakes, "i2c": chip.i2c, "times": self.times},
         }
 
     def _end_processor(self, kill: bool = False) -> int:
