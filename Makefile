@@ -214,6 +214,8 @@ distclean: clean ## remove .venv and .cache too: back to a fresh clone
 
 $(STAMP): pyproject.toml requirements.lock
 	@[ -n "$(PYTHON)" ] || { echo "Dormouse needs Python 3.11 or newer: install it, or say where it is with PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Dormouse needs Python 3.11 or newer, and $(PYTHON) is not: install it, or say where it is with PYTHON=" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call install,python3-venv); }; \
 		$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make a virtual environment:" \
 		"apt-get install python3-venv mosquitto mosquitto-clients" >&2; exit 1; }

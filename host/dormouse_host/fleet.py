@@ -155,7 +155,8 @@ class Fleet(Upkeep):
         on_progress: Callable[[int], object],
     ) -> list[Sent]:
         devices = [orders.name(device) for device in devices]
-        known = {view.id: view for view in self.ledger.views(devices[0] if len(devices) == 1 else None)}
+        one = devices[0] if len(devices) == 1 else None
+        known = {view.id: view for view in (self.ledger.views if create or not one else self.ledger.devices)(one)}
         if create:
             known = {device: DeviceView(device) for device in devices} | known
         until = orders.until(expires, self.clock())
@@ -216,6 +217,10 @@ class Fleet(Upkeep):
             if name not in found:
                 raise HostError(f"no command {name}", 2)
         return [found[name] for name in names]
+
+    def recent(self, limit: int = 50) -> list[str]:
+        """The names of the newest commands, the newest first."""
+        return self.ledger.recent(limit)
 
     def resend(self, device: str, first: int, last: int) -> Sent:
         """Ask a device for telemetry records again."""
@@ -302,6 +307,10 @@ class Fleet(Upkeep):
         """
         self.ledger.devices(device)
         return self.ledger.timeline(device, limit, since=since, until=until, automatic=automatic)
+
+    def twins(self, device: str | None = None) -> dict[str, list[str]]:
+        """Devices whose id two boards use, each with the states that took turns; one device or all."""
+        return self.ledger.twins(device)
 
     def strangers(self) -> Strangers:
         """Ids that have sent something and are no devices of this ledger."""

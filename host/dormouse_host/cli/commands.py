@@ -11,7 +11,8 @@ import typer
 
 from dormouse_host import terminal
 from dormouse_host.cli import show
-from dormouse_host.cli.options import Command, Db, Device, Json, complete_order, opened, seconds_until
+from dormouse_host.cli.completion import complete_group, complete_order
+from dormouse_host.cli.options import Command, Db, Device, Json, opened, seconds_until
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ def send(
     within: Annotated[str | None, typer.Option(help="With --wait: stop waiting after 30s, 5m, 2h, 1d.")] = None,
     create: Annotated[bool, typer.Option("--create", help="Register the device if it is new.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Send to every device.")] = False,
-    group: Annotated[str | None, typer.Option(help="Send to every device of a group.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Send to every device of a group.", autocompletion=complete_group)
+    ] = None,
     db: Db = None,
     json: Json = False,
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from dormouse_host import terminal
+from dormouse_host.cli.completion import complete_group
 from dormouse_host.cli.options import (
     Count,
     Db,
@@ -20,7 +21,6 @@ from dormouse_host.cli.options import (
     Json,
     Project,
     Source,
-    complete_group,
     ledger_here,
     named,
     open_folder,

@@ -11,6 +11,7 @@ import typer
 
 from dormouse_host import terminal
 from dormouse_host.cli import show, tables
+from dormouse_host.cli.completion import complete_export, complete_group
 from dormouse_host.cli.options import (
     Broker,
     Count,
@@ -24,8 +25,6 @@ from dormouse_host.cli.options import (
     Source,
     address,
     complete_device,
-    complete_export,
-    complete_group,
     moment,
     named,
     opened,
@@ -78,6 +77,7 @@ def status(
             show.overdue(views, now)
         else:
             show.devices(views, now)
+        show.twins(fleet.twins(device))
         if overdue:
             show.uncounted(*fleet.uncounted(group))
         else:
@@ -129,6 +129,7 @@ def log(
     most = limit or (_LINES if start is None else _LONGEST)
     with opened(db) as fleet:
         report = fleet.status(device)[0].report or {}
+        show.twins(fleet.twins(device))
         for line in fleet.log(device, most, since=start, until=end, automatic=automatic):
             fields = {**line.fields, "at": line.at, "kind": line.kind}
             text = explained(line.text, report.get("agent"), report.get("fw"))

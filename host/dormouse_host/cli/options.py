@@ -1,20 +1,21 @@
-"""Options, durations and completion that several CLI commands share, and where ledger and broker come from.
+"""Options and durations that several CLI commands share, and where ledger and broker come from.
 
-The ledger is imported and opened only by commands that use it. Completion changes nothing, and is silent where it
-cannot help.
+The ledger is imported and opened only by commands that use it.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dormouse_host import terminal
 from dormouse_host.address import BrokerAddress, parse
+from dormouse_host.cli.completion import complete_command, complete_group
+from dormouse_host.cli.completion import complete_device as complete_device  # the areas have it from here
 from dormouse_host.errors import HostError
 from dormouse_host.settings import Settings, read
 
@@ -117,61 +118,7 @@ def moment(text: str, now: float) -> float:
     return _date(text) if span is None else now - span
 
 
-# ---- what a shell completes
-
-
-def _ask(question: Callable[["Fleet"], Iterable[str]]) -> list[str]:
-    """Ask a ledger that is a file; nothing where there is none, because a Tab must not wait for a server."""
-    from dormouse_host.fleet import Fleet
-
-    try:
-        said = settings()
-        if said.db and "://" in said.db and not said.db.startswith("sqlite:"):
-            return []
-        with Fleet(said.db, said.root, make=False) as fleet:
-            return list(question(fleet))
-    except HostError:
-        return []
-
-
-def complete_device(incomplete: str) -> list[str]:
-    """Complete a device's id."""
-    return [name for name in _ask(lambda fleet: fleet.members()) if name.startswith(incomplete)]
-
-
-def complete_group(incomplete: str) -> list[str]:
-    """Complete a group's name."""
-    return [name for name in _ask(lambda fleet: fleet.groups()) if name.startswith(incomplete)]
-
-
-def complete_export(incomplete: str) -> list[str]:
-    """Complete what can be exported."""
-    return [name for name in ("telemetry", "results", "wakes", "commands") if name.startswith(incomplete)]
-
-
-def complete_order(context: typer.Context, incomplete: str) -> list[str]:
-    """Complete a device, one of its commands, and its arguments; with --all or --group there is no device."""
-    words = list(context.params.get("words") or ())
-    several = context.params.get("every") or context.params.get("group")
-    if not words and not several:
-        return complete_device(incomplete)
-    understood = _ask_understood(None if several else words.pop(0))
-    found = [f"{arg}=" for arg in understood.get(words[0], ())] if words else list(understood)
-    return [word for word in found if word.startswith(incomplete)]
-
-
-def _ask_understood(device: str | None) -> dict[str, dict[str, Any]]:
-    """The commands of a device, or of all devices."""
-    understood: dict[str, dict[str, Any]] = {}
-
-    def look(fleet: "Fleet") -> list[str]:
-        for each in fleet.members() if device is None else [device]:
-            understood.update(fleet.understood(each))
-        return []
-
-    _ask(look)
-    return understood
-
+# ---- options and arguments
 
 Db = Annotated[str | None, typer.Option("--db", help="The ledger: a file or postgresql://…; also DORMOUSE_DB.")]
 Broker = Annotated[str | None, typer.Option("--broker", help="mqtt://host[:port]; also DORMOUSE_BROKER.")]
@@ -179,7 +126,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Times = Annotated[list[str], typer.Option("--time", metavar="NAME=MS", help="A time of the board; may be repeated.")]
 Device = Annotated[str, typer.Argument(metavar="DEVICE", help="A device's id.", autocompletion=complete_device)]
 Command = Annotated[
-    str, typer.Argument(metavar="ID", help="The id that `dormouse send` printed, of a command or a batch.")
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="The id that `dormouse send` printed, of a command or a batch.",
+        autocompletion=complete_command,
+    ),
 ]
 Since = Annotated[str | None, typer.Option(help="From the last 30s, 5m, 2h, 1d, or since a date.")]
 Group = Annotated[

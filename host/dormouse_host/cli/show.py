@@ -140,6 +140,13 @@ def uncounted(revoked: Sequence[str], never: Sequence[str]) -> None:
             warn(f"{len(names)} {what}: {some}")
 
 
+def twins(found: Mapping[str, Sequence[str]]) -> None:
+    """Warn of ids that two boards use."""
+    for name, states in found.items():
+        what = f"{name}: two boards use this id, the states {' and '.join(states[:2])} take turns"
+        warn(f"{what}; give one of them another: dormouse flash NEW-ID --new-device")
+
+
 def strangers(found: "Strangers") -> None:
     """Warn of messages from unregistered ids, and name a few of these."""
     if found.messages:

@@ -15,7 +15,6 @@ from dormouse.ports.storage import Storage
 from dormouse.state import State
 from dormouse_host.errors import HostError
 from dormouse_host.flash import owned
-from dormouse_host.flash.ports import Place, holders
 from dormouse_host.flash.project import PROVISIONED, DeviceFiles
 from dormouse_host.flash.wire import Wire
 
@@ -35,13 +34,6 @@ try:
 except OSError:
     print("null")
 """
-
-
-def port_is_free(place: Place) -> None:
-    """HostError where another program holds the port."""
-    device = place.device()
-    if device and "://" not in device and not place.virtual and (names := holders(device)):
-        raise HostError(f"{device} is held by {', '.join(names)}: end it first")
 
 
 def has_network(device: DeviceFiles) -> None:

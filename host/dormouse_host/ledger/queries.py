@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from dormouse.state import CAP, JITTER
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import entry, exports, history, rows, rules, schema
+from dormouse_host.ledger import entry, exports, history, rows, rules, schema, twins
 from dormouse_host.ledger.rows import commands, devices
 from dormouse_host.ledger.shown import faults, shown
 
@@ -130,6 +130,17 @@ class Queries:
                 found.update({row.name: _command(row) for row in there})
             return found
 
+    def twins(self, device: str | None = None) -> dict[str, list[str]]:
+        """Devices whose id two boards use -> the states that took turns."""
+        with self._reading() as connection:
+            return twins.find(connection, device)
+
+    def recent(self, limit: int) -> list[str]:
+        """The names of the newest commands, the newest first."""
+        with self._reading() as connection:
+            query = select(commands.name).order_by(commands.key.desc()).limit(limit)
+            return list(connection.execute(query).scalars())
+
     def counts(self) -> dict[str, int]:
         """How many commands there are of each status."""
         with self._reading() as connection:
@@ -140,7 +151,7 @@ class Queries:
         """Every device, or one; HostError where that isn't known."""
         found = self.views(only)
         if only is not None and not found:
-            raise entry.unknown_device(only)
+            raise entry.unknown_device(only, self.members(None))
         return found
 
     def views(
@@ -215,6 +226,12 @@ class Queries:
         """What happened with a device, the oldest first: history.Span has the arguments."""
         with self._reading() as connection:
             return history.timeline(connection, device, history.Span(limit, since, until, automatic))
+
+    def has_ended(self, device: str, wake: int) -> bool:
+        """Is the end of this wake stored? It is the last that a device says in a wake, so all else is stored, too."""
+        with self._reading() as connection:
+            known = (schema.ends.c.device == device, schema.ends.c.wake == wake)
+            return connection.execute(select(schema.ends.c.at).where(*known)).first() is not None
 
     def settings(self, device: str) -> tuple[float | None, list[Setting]]:
         """What is known of a device's settings, and when it last told all of them (None: never): those in its answer to

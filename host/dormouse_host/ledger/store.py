@@ -31,7 +31,7 @@ from dormouse_host.ledger import (
 )
 from dormouse_host.ledger.contention import retried
 from dormouse_host.ledger.database import Database, Unstorable
-from dormouse_host.ledger.entry import Order, unknown_device
+from dormouse_host.ledger.entry import Order, all_devices, unknown_device
 from dormouse_host.ledger.outbound import Ack, Outgoing, RelayView
 from dormouse_host.ledger.queries import CommandView, Queries, find_command
 from dormouse_host.ledger.strangers import Strangers
@@ -86,7 +86,7 @@ class Ledger(Queries):
         """Forget a device: its open commands are unknown, what came from it stays."""
         with self._writing() as c:
             if rows.lock(c, device) is None:
-                raise unknown_device(device)
+                raise unknown_device(device, all_devices(c))
             found = rows.load(c, rows.commands.device == device, rows.commands.open)
             changes = rows.Changes(found)
             for row in found:
@@ -112,7 +112,7 @@ class Ledger(Queries):
         """The key (64 hex digits) that this device and the ledger sign with; None: neither signs any more."""
         with self._writing() as c:
             if rows.lock(c, device) is None:
-                raise unknown_device(device)
+                raise unknown_device(device, all_devices(c))
             keys.remove(c, device) if key is None else keys.put(c, device, key)
 
     @retried
@@ -123,7 +123,7 @@ class Ledger(Queries):
             before = set(c.execute(select(schema.groups.c.device).where(schema.groups.c.name == group)).scalars())
             missing = set(devices) - rows.lock_all(c, {*devices, *before}).keys()
             if missing:
-                raise unknown_device(min(missing))
+                raise unknown_device(min(missing), all_devices(c))
             if not keep:
                 c.execute(delete(schema.groups).where(schema.groups.c.name == group))
             new = set(devices) - before if keep else set(devices)
