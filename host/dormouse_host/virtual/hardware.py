@@ -353,6 +353,8 @@ class Hardware:
         number, what, *rest = message
         if what == "lightsleep":
             self._begin_light_sleep(number, rest[0])
+        elif what == "exit":
+            processor.exit(rest[0])
         elif number:
             processor.answer(number, self._peripherals.answer(what, *rest))
         else:

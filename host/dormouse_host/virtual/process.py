@@ -85,6 +85,7 @@ class Processor:
         self._rest = b""
         self._listens = False
         self._pressed: tuple[float, float] | None = None  # when Ctrl-C was sent, and the CPU time then
+        self._status: int | None = None  # with which the firmware has asked to be ended
 
     def listens(self) -> bool:
         """Does the program accept input now?"""
@@ -170,9 +171,16 @@ class Processor:
         """Kill it at once."""
         self.child.kill()
 
+    def exit(self, status: int) -> None:
+        """End it at once because the firmware asks for it: `end` returns `status`."""
+        self._status = status
+        self.child.kill()
+
     def end(self) -> int:
         """Wait for its end, close the descriptors and return its exit status."""
         status = self.child.wait()
+        if self._status is not None:
+            status = self._status
         os.close(self.terminal)
         self.line.close()
         return status
