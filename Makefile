@@ -15,7 +15,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
 SUPPLY := .cache/supply
 DOCS := .cache/docs
-STUBS := .cache/stubs-esp32 .cache/stubs-rp2
+STUBS := .cache/stubs-esp32 .cache/stubs-esp32-newer .cache/stubs-rp2 .cache/stubs-rp2-newer
 ARGS ?=
 
 # $(call need,PROGRAMS,PACKAGES): where a program is missing its packages of Debian or Ubuntu are installed, as root or by

@@ -18,6 +18,7 @@ _file = None
 _asked = 0
 fileno = -1  # the descriptor on which notices come
 on_notice = None
+before = []  # what is called before anything is told or asked: it may write a line of its own
 _notices = select.poll()
 _pressed = False
 
@@ -33,6 +34,12 @@ def connect(descriptor):
 
 def tell(*message):
     """Say something that needs no answer."""
+    for report in before:
+        report()
+    write(*message)
+
+
+def write(*message):
     _file.write(json.dumps((0,) + message) + "\n")
 
 
@@ -59,6 +66,8 @@ def ask(*message):
 def ask_whole(*message):
     """As `ask`, for an answer that must not be lost to a Ctrl-C: `interrupt` follows when it has been used."""
     global _asked
+    for report in before:
+        report()
     _asked += 1
     number = _asked
     _file.write(json.dumps((number,) + message) + "\n")

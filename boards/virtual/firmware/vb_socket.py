@@ -35,7 +35,7 @@ _link.on_notice = _notice
 
 
 class _Silent:
-    """A connection whose other end neither reads nor answers; the real one stays open, so that its peer hears nothing."""
+    """A connection whose other end neither reads nor answers. The real one stays open: its peer hears nothing."""
 
     def __init__(self, real):
         self._real = real

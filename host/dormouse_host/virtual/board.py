@@ -14,6 +14,7 @@ A thread of its own runs it; every method may be called from any other thread.
 
 from pathlib import Path
 
+from dormouse_host.flash import kinds
 from dormouse_host.virtual.hardware import Event, Hardware
 from dormouse_host.virtual.kind import BoardKind, load
 from dormouse_host.virtual.running import RunningBoard
@@ -38,15 +39,19 @@ class VirtualBoard(RunningBoard):
         battery_pin: int | None = None,
         divider: float | None = None,
         timed: Timed = False,
+        micropython: str | None = None,
     ) -> None:
         """`speed`: the factor by which sleep passes faster, 1 to 1000. `battery` in volts; `battery_pin` and `divider`
         where the board's kind has none. `tcp`: the port of socket://. `timed`: see the property of that name.
+        `micropython`: the version, such as "1.29", whose name, watchdog and `machine` it has; else its interpreter's,
+        or the first that knows the board.
         """
         super().__init__(load(kind) if isinstance(kind, str) else kind, folder, speed)
         self._machine = machine = Hardware(self.kind, self.folder, speed, wifi or Wifi(), tcp, self._lock)
         machine.pins.battery = battery
         machine.pins.battery_pin = self.kind.battery if battery_pin is None else battery_pin
         machine.pins.divider = self.kind.divider if divider is None else divider
+        machine.version = kinds.version(micropython) if micropython else ()
         self._hardware = machine
         self.timed = timed
 
@@ -60,6 +65,11 @@ class VirtualBoard(RunningBoard):
     @timed.setter
     def timed(self, timed: Timed) -> None:
         self._machine.times = chosen(self.kind.times, timed)
+
+    @property
+    def flash_cost(self) -> tuple[int, int]:
+        """Erases and programs of its flash so far, as far as it has used its hardware since."""
+        return self._machine.flash_cost
 
     @property
     def process(self) -> int | None:

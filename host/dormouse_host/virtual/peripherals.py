@@ -82,11 +82,14 @@ class Peripherals:
         self.station = Station(wifi, kind.port, on_event=happened)
         self.pins = Pins(kind, chance)
         self._retained = b""
+        self.registers: list[list[int]] = []  # words that a reset leaves alone, by region
+        self.erases = self.programs = 0  # of flash, since the simulation began
         self._wakes: tuple[list[int | str], int, int] = ([], 0, 0)  # pins, their level, what it is called
         self._pending = False  # has the Wi-Fi chip an event that was not taken?
 
     def power_loss(self) -> None:
-        """Fill retained memory with garbage."""
+        """Fill retained memory with garbage, clear the registers."""
+        self.registers = []
         self._retained = self._chance.randbytes(self._chance.randint(0, self._kind.retained))
 
     def reset(self) -> None:
@@ -107,7 +110,12 @@ class Peripherals:
 
     def told(self, what: str, rest: list[Any]) -> None:
         """Carry out a notice of the firmware."""
-        if what == "wake_on":
+        if what == "flash":
+            self.erases += rest[0]
+            self.programs += rest[1]
+        elif what == "registers":
+            self.registers = rest[0]
+        elif what == "wake_on":
             self._wakes = (rest[0], rest[1], rest[2])
         else:
             self.pins.told(what, rest)

@@ -37,7 +37,8 @@ class World:
         self.seconds = 1000  # what the board's clock shows
         self.cause = 1
         self.memory = b""
-        self.words = None  # with `registers`: the region of machine.mem_backup that MicroPython 1.29 has on a Pico
+        self.words = array("I", (7, 8, 9))  # machine.mem_backup(1), where there is one
+        self.has_words = False  # as before MicroPython 1.29
         self.longest = 8388  # ms; a Pico's watchdog
         self.events: list = []
         self.naps: list = []  # how long each light sleep lasts, where it is not as long as asked for
@@ -50,7 +51,7 @@ class World:
         os.chdir(self.place)
 
     def registers(self):
-        self.words = array("I", (7, 8, 9))
+        self.has_words = True
 
     def tell(self, *words):
         self.events.append(words)
@@ -145,7 +146,7 @@ class Machine:
         if kind == "esp32":
             self.DEEPSLEEP_RESET, self.TIMER_WAKE = 4, 4
             self.reason = 4
-        if world.words is not None:
+        if world.has_words:
             self.mem_backup = self.region
 
     def reset_cause(self):
