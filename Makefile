@@ -81,6 +81,11 @@ fresh: ## `make demo` and `make test` on a machine with nothing but git, make an
 	@[ "$$(id -u)" != 0 ] || ( $(call need,debootstrap unshare,debootstrap util-linux) ) 2>/dev/null || true
 	@PYTHONPATH=tests:host $(PYTHON) -m proofs.fresh $(SUITE) $(ARGS)
 
+.PHONY: matrix
+matrix: setup $(STUBS) ## the device's tests on each MicroPython and each umqtt.simple, as a table; ARGS="preview 1.8.0" for some
+	@$(need_mosquitto)
+	@PYTHONPATH=tests $(RUN) -m proofs.matrix $(ARGS)
+
 .PHONY: flash
 flash: setup ## onto a board: BOARD=RPI_PICO_W DEVICE=greenhouse [PORT=/dev/ttyACM0] [APP=app.py] [BROKER=mqtt://…] [SSID=…]
 	@$(VENV)/bin/dormouse flash $(DEVICE) --board "$(BOARD)" $(if $(PORT),--port "$(PORT)") $(if $(BROKER),--broker "$(BROKER)") \

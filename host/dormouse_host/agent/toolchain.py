@@ -89,7 +89,7 @@ def umqtt_folder() -> Path:
     folder = cache_folder() / "umqtt.simple-1.3.4"
     if not folder.is_dir():
         archive = _download_umqtt()
-        with _appearing_whole(folder) as new:
+        with appearing_whole(folder) as new:
             _unpack_umqtt(archive, new)
     return folder
 
@@ -98,11 +98,11 @@ def require_micropython() -> Interpreter:
     """The interpreter: of MICROPYTHON=, else PATH, else the cache, fetched if missing. NoMicropython without one."""
     if chosen := os.environ.get("MICROPYTHON"):
         path = Path(shutil.which(chosen) or chosen).resolve()
-        if found := _probe(path, "MICROPYTHON"):
+        if found := probe(path, "MICROPYTHON"):
             return found
         raise HostError(f"MICROPYTHON={chosen}: not a MicroPython that runs here", 2)
     on_path = shutil.which("micropython")
-    if on_path and (found := _probe(Path(on_path), "PATH")) and found.version >= _OLDEST_MICROPYTHON:
+    if on_path and (found := probe(Path(on_path), "PATH")) and found.version >= _OLDEST_MICROPYTHON:
         return found
     cached = _cached_micropython()
     if isinstance(cached, str):
@@ -132,16 +132,16 @@ def _cached_micropython() -> Interpreter | str:
     except newer_release.Unavailable as error:
         return str(error)
     for folder in folders.values():
-        if found := _probe(folder / "micropython", "cache"):
+        if found := probe(folder / "micropython", "cache"):
             return found
     reasons = []
     for architecture, folder in folders.items():
         try:
             if not folder.is_dir():
                 _say(f"fetching MicroPython for {architecture}")
-                with _appearing_whole(folder) as new:
+                with appearing_whole(folder) as new:
                     newer_release.unpack_micropython(new, architecture)
-            if found := _probe(folder / "micropython", "cache"):
+            if found := probe(folder / "micropython", "cache"):
                 return found
             # It stays: this machine may not run such programs, and then must not fetch it each time; or it was only
             # too busy, and another process uses it.
@@ -152,7 +152,7 @@ def _cached_micropython() -> Interpreter | str:
     return "; ".join(reasons)
 
 
-def _probe(path: Path, origin: str) -> Interpreter | None:
+def probe(path: Path, origin: str) -> Interpreter | None:
     """The interpreter at `path`; None where it does not run or is not MicroPython."""
     try:
         done = subprocess.run([path, "-c", _PROBE], capture_output=True, text=True, timeout=20, check=False)
@@ -192,7 +192,7 @@ def _unpack_umqtt(archive: bytes, folder: Path) -> None:
 
 
 @contextmanager
-def _appearing_whole(folder: Path) -> Iterator[Path]:
+def appearing_whole(folder: Path) -> Iterator[Path]:
     """A new folder that becomes `folder` in one rename at the end; a process that was faster wins."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

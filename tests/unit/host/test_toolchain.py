@@ -122,7 +122,7 @@ def test_the_real_umqtt_is_the_pinned_one():
 def test_faster_process_wins_the_cache(tmp_path):
     """Two workers may fetch at once; neither may see the other's half."""
     folder = tmp_path / "cache" / "thing"
-    with toolchain._appearing_whole(folder) as new:
+    with toolchain.appearing_whole(folder) as new:
         (new / "file").write_text("mine")
         folder.mkdir()
         (folder / "file").write_text("theirs")
@@ -132,7 +132,7 @@ def test_faster_process_wins_the_cache(tmp_path):
 
 def test_interrupted_fetch_leaves_nothing(tmp_path):
     def interrupted():
-        with toolchain._appearing_whole(tmp_path / "thing") as new:
+        with toolchain.appearing_whole(tmp_path / "thing") as new:
             (new / "file").write_text("half")
             raise KeyboardInterrupt
 
@@ -143,7 +143,7 @@ def test_interrupted_fetch_leaves_nothing(tmp_path):
 
 def test_cache_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "cache").touch()
-    fetch = toolchain._appearing_whole(tmp_path / "cache" / "thing")
+    fetch = toolchain.appearing_whole(tmp_path / "cache" / "thing")
     with pytest.raises(HostError, match="cannot be created: "), fetch:
         pytest.fail("never reached")
 
