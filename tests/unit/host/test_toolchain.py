@@ -213,7 +213,9 @@ def test_build_that_the_machine_cannot_run_is_fetched_once_and_kept(empty_cache,
 
     def unpack(folder, architecture):
         tried.append(architecture)
-        (folder / "micropython").write_text(f"#!/bin/sh\n[ {architecture} = amd64 ] && echo micropython 1 25 0 True True\n")
+        (folder / "micropython").write_text(
+            f"#!/bin/sh\n[ {architecture} = amd64 ] && echo micropython 1 25 0 True True\n"
+        )
         (folder / "micropython").chmod(0o755)
 
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
