@@ -9,6 +9,7 @@ from array import array as _array
 
 import vb_machine as _m
 import vb_link as _link
+from vb_i2c import I2C, SoftI2C, dht_readinto
 from vb_machine import Pin as _BasePin, Timer, WDT, bootloader, disable_irq, enable_irq, freq, idle, reset, reset_cause
 from vb_machine import soft_reset, unique_id, Clock as _Clock
 

@@ -220,7 +220,7 @@ def _handshake(address: BrokerAddress, context: ssl.SSLContext) -> tuple[str, fl
             ends = str((secure.getpeercert() or {}).get("notAfter", ""))
             return secure.version() or "TLS", (ssl.cert_time_to_seconds(ends) - time.time()) / _DAY
     except OSError as error:
-        return failure(error)
+        return failure(error, address.ca)
 
 
 def _answers_in_clear(host: str, port: int, slow: float) -> bool:

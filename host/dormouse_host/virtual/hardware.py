@@ -56,6 +56,7 @@ class Hardware:
         self.time = BoardTime(kind.epoch, speed)
         self._peripherals = Peripherals(kind, wifi, random.Random(str(folder)), self._happened)
         self.pins, self.station = self._peripherals.pins, self._peripherals.station
+        self.sensors = self._peripherals.sensors
         self.wifi = wifi
         self.state = "off"
         self.events: list[Event] = []
@@ -69,6 +70,7 @@ class Hardware:
         self._held = b""  # input from before the program ran
         self._cause, self._wake = POWER, 0
         self._woken: list[int | str] = []  # machine.wake_pins()
+        self.first = POWER  # reset_cause() of the first boot
         self._question = 0  # of the running light sleep
 
     def _off_supply(self) -> None:
@@ -92,7 +94,8 @@ class Hardware:
             return
         self._power_loss()
         self._happened("power on")
-        self._boot(POWER)
+        first, self.first = self.first, POWER
+        self._boot(first)
 
     def power_cut(self) -> None:
         """Stop everything at once."""
@@ -256,9 +259,7 @@ class Hardware:
         version = (*(self.version or max(interpreter().version, self.kind.oldest)), 0, 0)[:3]
         kind = self.kind.at(version)
         chip = kind.chip
-        sizes = [len(region) for region in self._peripherals.registers]
-        if sizes != list(kind.registers):
-            self._peripherals.registers = [[0] * words for words in kind.registers]
+        self._peripherals.have_registers(kind.registers)
         uid = "e6614c311b8a2f01" if kind.port == "rp2" else "240ac4d01205"
         return {
             **{"port": kind.port, "machine": kind.machine, "build": kind.name, "mpy": chip.mpy, "uid": uid},
@@ -272,7 +273,7 @@ class Hardware:
                 "cause": cause,
             },
             **{"wake": self._wake, "soft": soft, "pins": chip.pins, "adc1": chip.adc1, "adc2": chip.adc2},
-            **{"freq": chip.hertz, "frozen": kind.frozen, "wakes": chip.wakes, "times": self.times},
+            **{"freq": chip.hertz, "frozen": kind.frozen, "wakes": chip.wakes, "i2c": chip.i2c, "times": self.times},
             **{"version": version, "registers": self._peripherals.registers, "deep": chip.deep, "woken": self._woken},
         }
 

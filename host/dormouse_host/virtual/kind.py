@@ -11,7 +11,7 @@ from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds
 from dormouse_host.flash.times import Times
 
-_FROZEN = {"esp32": ["umqtt", "ntptime", "ssl"], "rp2": ["ntptime", "ssl"]}
+_FROZEN = {"esp32": ["umqtt", "ntptime", "ssl", "dht"], "rp2": ["ntptime", "ssl", "dht"]}
 _CARRIER = ["WL_GPIO0", "WL_GPIO1", "WL_GPIO2", "LED"]  # pins of a Pico's Wi-Fi chip
 
 
@@ -26,6 +26,7 @@ class Chip:
     mpy: int  # sys.implementation._mpy: format 6.3 and the architecture's number (MicroPython, py/persistentcode.h)
     wakes: tuple[str, ...] = ()  # the esp32.wake_on_… of this chip
     deep: tuple[int, ...] = ()  # pins by which wake_on_gpio ends deep sleep (ESP-IDF, soc_caps.h)
+    i2c: tuple[int, ...] = (0, 1)  # its buses
     locks_up: bool = False  # does a watchdog that expires in light sleep lock it until a power cut?
 
 
@@ -37,9 +38,9 @@ _EXT = ("ext0", "ext1")
 _GPIO_SINCE = (1, 27)  # MicroPython with esp32.wake_on_gpio
 CHIPS = {
     "esp32": Chip([*range(40)], [*range(32, 40)], [0, 2, 4, 12, 13, 14, 15, 25, 26, 27], 160_000_000, _mpy(10), _EXT),
-    "esp32c3": Chip([*range(22)], [*range(5)], [5], 160_000_000, _mpy(11), ("gpio",), (*range(6),)),
-    "esp32c5": Chip([*range(29)], [*range(1, 7)], [], 240_000_000, _mpy(11), ("ext1", "gpio"), (*range(7),)),
-    "esp32c6": Chip([*range(31)], [*range(7)], [], 160_000_000, _mpy(11), ("ext1", "gpio"), (*range(8),)),
+    "esp32c3": Chip([*range(22)], [*range(5)], [5], 160_000_000, _mpy(11), ("gpio",), (*range(6),), (0,)),
+    "esp32c5": Chip([*range(29)], [*range(1, 7)], [], 240_000_000, _mpy(11), ("ext1", "gpio"), (*range(7),), (0,)),
+    "esp32c6": Chip([*range(31)], [*range(7)], [], 160_000_000, _mpy(11), ("ext1", "gpio"), (*range(8),), (0,)),
     "esp32s3": Chip([*range(49)], [*range(1, 11)], [*range(11, 21)], 160_000_000, _mpy(10), _EXT),
     "rp2040": Chip([*range(30), *_CARRIER], [26, 27, 28, 29], [], 125_000_000, _mpy(4), locks_up=True),
     "rp2350": Chip([*range(30), *_CARRIER], [26, 27, 28, 29], [], 150_000_000, _mpy(7)),
