@@ -15,7 +15,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
 SUPPLY := .cache/supply
 DOCS := .cache/docs
-STUBS := .cache/stubs-esp32 .cache/stubs-rp2
+STUBS := .cache/stubs-esp32 .cache/stubs-esp32-newer .cache/stubs-rp2 .cache/stubs-rp2-newer
 ARGS ?=
 
 # $(call need,PROGRAMS,PACKAGES): where a program is missing its packages of Debian or Ubuntu are installed, as root or by
@@ -80,6 +80,11 @@ SUITE ?= bookworm
 fresh: ## `make demo` and `make test` on a machine with nothing but git, make and python3: [SUITE=trixie]; needs root
 	@[ "$$(id -u)" != 0 ] || ( $(call need,debootstrap unshare,debootstrap util-linux) ) 2>/dev/null || true
 	@PYTHONPATH=tests:host $(PYTHON) -m proofs.fresh $(SUITE) $(ARGS)
+
+.PHONY: matrix
+matrix: setup $(STUBS) ## the device's tests on each MicroPython and each umqtt.simple, as a table; ARGS="preview 1.8.0" for some
+	@$(need_mosquitto)
+	@PYTHONPATH=tests $(RUN) -m proofs.matrix $(ARGS)
 
 .PHONY: flash
 flash: setup ## onto a board: BOARD=RPI_PICO_W DEVICE=greenhouse [PORT=/dev/ttyACM0] [APP=app.py] [BROKER=mqtt://…] [SSID=…]

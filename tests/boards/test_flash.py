@@ -26,9 +26,9 @@ from dormouse_host.flash.ports import Place, PortInfo
 from dormouse_host.virtual.board import VirtualBoard, Wifi
 from support.needs import need_micropython
 from support.sampling import each_board, some
+from support.virtual_boards import KINDS
 from support.waiting import comes
 
-KINDS = ["ESP32_GENERIC", "RPI_PICO_W", "ESP32_GENERIC_C3", "ESP32_GENERIC_S3", "RPI_PICO2_W"]
 STAGES = [
     ("ap", "RPI_PICO_W", {"present": False}, None),
     ("password", "ESP32_GENERIC", {"password": "another"}, None),

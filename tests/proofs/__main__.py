@@ -45,6 +45,7 @@ ROWS = {
     "model": Row("3000 seeded schedules of the protocol's model", ("-m", "proofs.model", "--seeds", "0:3000")),
     "attack": Row("each attack on devices, relay and broker", ("-m", "proofs.attack")),
     "brokers": Row("mosquitto, amqtt, NATS and RabbitMQ under `dormouse broker check`", ("-m", "proofs.broker_table")),
+    "matrix": Row("the device's tests on each MicroPython and each umqtt.simple", ("-m", "proofs.matrix")),
     "fuzz": Row("ten minutes of made-up bytes on both interpreters", ("-m", "proofs.fuzz", "--seconds", "600")),
     "wakes": Row("1000 wakes of each virtual board", ("-m", "proofs.board_wakes")),
     "pico": Row("the agent on MicroPython's own firmware, emulated; FIRMWARE=FILE", ("-m", "proofs.pico")),

@@ -44,7 +44,7 @@ DIFFERENCES = (
 
 def make(folder: Path) -> Path:
     """Write it below `folder`, which UMQTT= then names."""
-    source = (toolchain.umqtt_folder() / "umqtt" / "simple.py").read_text()
+    source = (toolchain.umqtt_1_3_4() / "umqtt" / "simple.py").read_text()
     for old, new in DIFFERENCES:
         if old not in source:
             raise LookupError(f"umqtt.simple 1.3.4 does not say {old!r}")

@@ -43,7 +43,7 @@ class Module:
 def board_os(facts):
     """`os` without what only this machine has, and with what a board has."""
     uname = namedtuple("uname", ("sysname", "nodename", "release", "version", "machine"))
-    version = ".".join(str(n) for n in sys.implementation.version[:3])
+    version = ".".join(str(n) for n in facts["version"])
     answer = uname(facts["port"], facts["port"], version, "v" + version, facts["machine"])
     module = Module(os, _OS)
     module.sync = lambda: None
@@ -66,9 +66,10 @@ def board_sys(facts):
     module = Module(sys, _SYS)
     module.platform = facts["port"]
     module.print_exception = print_exception
-    module.implementation = implementation(
-        "micropython", sys.implementation.version, facts["machine"], facts["mpy"], facts["build"]
-    )
+    version = sys.implementation.version
+    if list(version[:3]) != facts["version"]:
+        version = tuple(facts["version"]) + ("",)
+    module.implementation = implementation("micropython", version, facts["machine"], facts["mpy"], facts["build"])
     return module
 
 
@@ -87,11 +88,16 @@ def board_modules(facts):
         import vb_network_esp32 as network
 
         sdk = machine._Esp32(facts["wakes"])
+        if facts["version"] >= [1, 29]:
+            machine.wake_pins = machine._wake_pins
     else:
         import vb_network_rp2 as network
         import vb_rp2 as machine
 
         sdk = machine._Rp2()
+        if facts["registers"]:
+            machine.mem_backup = machine._mem_backup
+            machine._keep(facts["registers"])
     modules = {
         facts["port"]: sdk,
         "machine": machine,
@@ -165,6 +171,14 @@ def replace(modules, frozen, carried, load):
     builtins.__import__ = load_time(find, load) if load else find
 
 
+def tell_flash(flash):
+    """Tell the simulation what flash operations there were since it was told last."""
+    if flash.erases or flash.programs:
+        cost = flash.erases, flash.programs
+        flash.zero()
+        link.write("flash", *cost)
+
+
 def mount(facts):
     """The flash at /, formatted where there is nothing on it, as firmware does at its first start."""
     image = vfs.VfsPosix().open(facts["image"], "r+b")
@@ -172,6 +186,7 @@ def mount(facts):
     erase, page = times.get("erase", norflash.ERASE_MS), times.get("program", norflash.PAGE_MS)
     pause = vb_time._busy if times else None
     flash = norflash.NorFlash(image, facts["blocks"], facts["block"], facts["cut"], link.exit, erase, page, pause)
+    link.before.append(lambda: tell_flash(flash))
     program = facts["program"]
     vfs.umount("/")
     try:
@@ -199,7 +214,7 @@ def prepare():
     replace(modules, facts["frozen"], carried, facts["times"].get("load", 0))
     if not facts["soft"]:
         vb_time._busy(facts["times"].get("boot", 0) - vb_time.ticks_ms())
-    version = ".".join(str(n) for n in sys.implementation.version[:3])
+    version = ".".join(str(n) for n in facts["version"])
     repl.banner = b'MicroPython v%s; %s\r\nType "help()" for more information.\r\n' % (
         version.encode(),
         facts["machine"].encode(),

@@ -14,6 +14,7 @@ PIN_WAKE = EXT0_WAKE = 2
 EXT1_WAKE, TIMER_WAKE, TOUCHPAD_WAKE, ULP_WAKE = 3, 4, 5, 6
 SLEEP, DEEPSLEEP = 2, 4
 _Pin = Pin
+_gpio = []  # pins of wake_on_gpio
 
 
 class ADC:
@@ -73,7 +74,13 @@ def lightsleep(time_ms=0):
     _m.light_sleep(time_ms)
 
 
+def _wake_pins():
+    return tuple(_m.facts["woken"])
+
+
 def deepsleep(time_ms=0):
+    if any(pin not in _m.facts["deep"] for pin in _gpio):
+        raise ValueError("wake-up pin not supported")
     _link.tell("deepsleep", time_ms)
     _link.exit(_link.DEEPSLEEP)
 
@@ -86,10 +93,17 @@ class _Esp32:
     def __init__(self, wakes):
         if "ext0" in wakes:
             self.wake_on_ext0 = lambda pin, level: _wake_on([pin] if pin else [], level, EXT0_WAKE)
+        elif _m.facts["version"] < [1, 26]:
+            self.wake_on_ext0 = lambda pin, level: None  # every chip's MicroPython had it, and then slept without
         if "ext1" in wakes:
             self.wake_on_ext1 = lambda pins, level: _wake_on(pins or [], level, EXT1_WAKE)
         if "gpio" in wakes:
-            self.wake_on_gpio = lambda pins, level: _wake_on(pins or [], level, 7)
+            self.wake_on_gpio = _wake_on_gpio
+
+
+def _wake_on_gpio(pins, level):
+    _gpio[:] = [pin._id for pin in pins or []]
+    _wake_on(pins or [], level, 7)
 
 
 def _wake_on(pins, level, reason):

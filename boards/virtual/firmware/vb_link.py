@@ -1,25 +1,24 @@
 """The line to the simulation that stands around the board: the supply, the radio, the pins, the watchdog.
 
 Must stay true: an answer belongs to its question, also after Ctrl-C broke a question off; what the simulation says
-unasked reaches `on_notice`; when the simulation is gone, so is the board.
+unasked reaches `on_notice`; when the simulation is gone, so is the board, which ends with its parent.
 
 Ctrl-C comes as a notice, and KeyboardInterrupt is raised where the program waits or asks, between two of its own
 steps, as a board's firmware does: this machine's SIGINT raises it anywhere, also while the heap is locked or a file
 system is being written. Only a program that computes without a wait gets the signal (virtual_board_process.py).
 """
 
-import ffi
 import json
 import select
+import time
 
 RESET, SOFT, SOFT_RAW, DEEPSLEEP, CUT = 64, 65, 66, 67, 75
 
-libc = ffi.open(None)
-exit = libc.func("v", "_exit", "i")  # at once: no `finally` runs, as in a reset
 _file = None
 _asked = 0
 fileno = -1  # the descriptor on which notices come
 on_notice = None
+before = []  # what is called before anything is told or asked: it may write a line of its own
 _notices = select.poll()
 _pressed = False
 
@@ -35,7 +34,26 @@ def connect(descriptor):
 
 def tell(*message):
     """Say something that needs no answer."""
+    for report in before:
+        report()
+    write(*message)
+
+
+def write(*message):
     _file.write(json.dumps((0,) + message) + "\n")
+
+
+def exit(status):
+    """End at once, as in a reset: the simulation kills this process, so that no `finally` of the program runs."""
+    told = False
+    while True:
+        try:
+            if not told:
+                told = True
+                tell("exit", status)
+            time.sleep(60)
+        except BaseException:  # Ctrl-C, or nobody listens any more
+            pass
 
 
 def ask(*message):
@@ -48,6 +66,8 @@ def ask(*message):
 def ask_whole(*message):
     """As `ask`, for an answer that must not be lost to a Ctrl-C: `interrupt` follows when it has been used."""
     global _asked
+    for report in before:
+        report()
     _asked += 1
     number = _asked
     _file.write(json.dumps((number,) + message) + "\n")

@@ -1,8 +1,11 @@
-"""`machine` and `rp2` of a Pico W: two reset causes, light sleep of at most 71 minutes, no retained memory.
+"""`machine` and `rp2` of a Pico W: two reset causes, light sleep of at most 71 minutes, registers that a reset keeps.
 
 Must stay true: it offers nothing that this board's stubs lack (tests/boards/test_virtual_board_stubs.py);
-deepsleep is what it is there, a light sleep and then a reset by the watchdog.
+deepsleep is what it is there, a light sleep and then a reset by the watchdog. What is written into the registers is
+the simulation's before it hears anything else, a reset above all.
 """
+
+from array import array as _array
 
 import vb_machine as _m
 import vb_link as _link
@@ -43,6 +46,33 @@ class RTC(_Clock):
 
     def __init__(self, id=0):
         pass
+
+
+_regions = ()
+_seen = []  # what the simulation has of them
+
+
+def _keep(regions):
+    """Begin with these words, one list for each region."""
+    global _regions
+    _regions = tuple(memoryview(_array("I", words)) for words in regions)
+    _seen[:] = regions
+    _link.before.append(_tell)
+
+
+def _tell():
+    words = [list(region) for region in _regions]
+    if words != _seen:
+        _seen[:] = words
+        _link.write("registers", words)
+
+
+def _mem_backup(region=0):
+    if region == -1:
+        return _regions
+    if not 0 <= region < len(_regions):
+        raise ValueError("invalid region")
+    return _regions[region]
 
 
 def lightsleep(time_ms=None):

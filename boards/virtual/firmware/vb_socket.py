@@ -10,7 +10,6 @@ import errno as _errno
 import io as _io
 import select as _select
 import socket as _socket
-from array import array as _array
 
 import vb_link as _link
 import vb_machine as _m
@@ -20,25 +19,57 @@ AF_INET, AF_INET6 = 2, 10
 SOCK_STREAM, SOCK_DGRAM, SOCK_RAW = 1, 2, 3
 IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP = 0, 6, 17
 TCP_NODELAY, SOL_SOCKET, SO_REUSEADDR = 1, 1, 2
-_NONBLOCK = 2048
-_dup = _link.libc.func("i", "dup", "i")
-_dup2 = _link.libc.func("i", "dup2", "ii")
-_pair = _link.libc.func("i", "socketpair", "iiip")
-_open = set()  # descriptors of connections
+_SEND = 11680  # bytes that a connection takes while nobody reads: lwIP's TCP_SND_BUF on rp2
+_open = set()  # sockets that Wi-Fi carries
 
 
 def _notice(what):
-    """Wi-Fi is gone: put a line that nobody answers in the place of each connection. The other end is held open."""
+    """Wi-Fi is gone: put a line that nobody answers in the place of each connection."""
     if what == "wifi lost":
-        for fd in _open:
-            ends = _array("i", (0, 0))
-            _pair(1, SOCK_STREAM | _NONBLOCK, 0, ends)
-            _dup(fd)
-            _dup2(ends[0], fd)
+        for stream in _open:
+            stream._s = _Silent(stream._s)
         _open.clear()
 
 
 _link.on_notice = _notice
+
+
+class _Silent:
+    """A connection whose other end neither reads nor answers. The real one stays open: its peer hears nothing."""
+
+    def __init__(self, real):
+        self._real = real
+        self._room = _SEND
+
+    def recv(self, size):
+        raise OSError(_errno.EAGAIN)
+
+    accept = recvfrom = recv
+
+    def readinto(self, buffer):
+        return None
+
+    def send(self, data):
+        n = min(len(data), self._room)
+        if not n:
+            raise OSError(_errno.EAGAIN)
+        self._room -= n
+        return n
+
+    def sendto(self, data, address):
+        return len(data)
+
+    def write(self, data):
+        return self.send(data) if self._room else None
+
+    def setsockopt(self, level, option, value):
+        pass
+
+    def connect(self, raw):
+        raise OSError(_errno.EHOSTUNREACH)
+
+    def close(self):
+        self._real.close()
 
 
 class _Poll:
@@ -113,21 +144,23 @@ class socket(_io.IOBase):
         self._s = _made or _socket.socket(af, type, 0)
         self._s.setblocking(False)
         self._timeout = None
-        _open.add(self._s.fileno())
+        self._ready = _select.poll()
+        self._ready.register(self._s, 0)
+        _open.add(self)
 
     def _wait(self, events):
         if self._timeout == 0:
             raise OSError(_errno.EAGAIN)
         waiting = _Poll()
-        waiting.register(self._s, events)
+        waiting.register(self, events)
         if not waiting.poll(-1 if self._timeout is None else self._timeout):
             raise OSError(_errno.ETIMEDOUT)
 
-    def _again(self, events, call, *args):
+    def _again(self, events, name, *args):
         _link.hear()
         while True:
             try:
-                return call(*args)
+                return getattr(self._s, name)(*args)
             except OSError as e:
                 if e.errno != _errno.EAGAIN or self._timeout == 0:
                     raise
@@ -154,21 +187,21 @@ class socket(_io.IOBase):
         self._s.listen(backlog)
 
     def accept(self):
-        made, raw = self._again(_select.POLLIN, self._s.accept)
+        made, raw = self._again(_select.POLLIN, "accept")
         return socket(_made=made), _pair_of(raw)
 
     def recv(self, size, flags=0):
-        return self._again(_select.POLLIN, self._s.recv, size)
+        return self._again(_select.POLLIN, "recv", size)
 
     def recvfrom(self, size, flags=0):
-        data, raw = self._again(_select.POLLIN, self._s.recvfrom, size)
+        data, raw = self._again(_select.POLLIN, "recvfrom", size)
         return data, _pair_of(raw)
 
     def send(self, data, flags=0):
-        return self._again(_select.POLLOUT, self._s.send, data)
+        return self._again(_select.POLLOUT, "send", data)
 
     def sendto(self, data, address):
-        return self._again(_select.POLLOUT, self._s.sendto, data, _address(address))
+        return self._again(_select.POLLOUT, "sendto", data, _address(address))
 
     def sendall(self, data):
         self.write(data)
@@ -236,19 +269,18 @@ class socket(_io.IOBase):
         return self
 
     def close(self):
-        fd = self._s.fileno()
-        if fd >= 0:
-            _open.discard(fd)
-            self._s.close()
+        _open.discard(self)
+        self._s.close()
 
     def ioctl(self, request, argument):
-        if request == 10:  # the descriptor, for this machine's poll
-            return self._s.fileno()
-        if request == 3:
-            waiting = _select.poll()
-            waiting.register(self._s, argument)
-            ready = waiting.poll(0)
-            return ready[0][1] if ready else 0
+        if request == 3:  # is it ready? Asked each millisecond, because there is no descriptor that would stay the same
+            if isinstance(self._s, _Silent):
+                return argument & _select.POLLOUT if self._s._room else 0
+            self._ready.modify(self._s, argument)
+            for _, events in self._ready.ipoll(0):
+                return events
+            return 0
         if request == 4:
             self.close()
-        return 0
+            return 0
+        return -_errno.EINVAL

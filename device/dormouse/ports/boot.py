@@ -15,7 +15,8 @@ import machine
 
 _PROMPT = "prompt"  # b"0": Ctrl-C asked for the prompt; b"1": somebody has had it
 _TRIES = "tries"  # one byte: boots in a row in which the agent could not even start
-_SLEEP = "sleep"  # Pico W: the sleep that this boot begins with, a mark of <II: ms, and time.time() before it
+_SLEEP = "sleep"  # Pico W: the sleep that this boot begins with, a mark of <II: ms, and time.time() before it;
+# with MicroPython 1.29 it is in the chip's registers instead
 _WINDOW = 3  # s, after power-on and reset
 _MAINTENANCE = 600  # s, after Ctrl-C or with the hold pin
 _RETRIES = 4
@@ -41,7 +42,7 @@ def _before():
     """What comes before the agent. Returns the cause of this boot, or None to leave the prompt."""
     cause = _cause()
     asked = _take(_PROMPT)
-    nap = _take(_SLEEP)
+    nap = _plan()
     if asked:
         cause = "reset"
     elif nap and cause == "watchdog":
@@ -138,6 +139,18 @@ def _pin(config, key):
 
 def _held():
     return _pin(_config(), "hold_pin")
+
+
+def _plan():
+    """The sleep that the boot before planned, and it is gone; None or what does not hold where there is none."""
+    nap = _take(_SLEEP)
+    try:
+        words = getattr(machine, "mem_backup")(1)  # noqa: B009
+        nap = nap or bytes(words)
+        words[0] = words[1] = words[2] = 0
+    except (AttributeError, ValueError):
+        pass  # older MicroPython, or an ESP32, which has one region and needs no plan
+    return nap
 
 
 def _sleep(nap):

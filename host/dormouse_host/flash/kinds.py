@@ -69,6 +69,22 @@ class Watchdog:
 
 
 @dataclass(frozen=True)
+class Newer:
+    """What is different from that version of MicroPython on: the watchdog's limit in ms (0: as before), and how many
+    words each region of `machine.mem_backup` has, whose memory a reset leaves alone.
+    """
+
+    micropython: str
+    watchdog: int = 0
+    registers: tuple[int, ...] = ()
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The version as a tuple."""
+        return version(self.micropython)
+
+
+@dataclass(frozen=True)
 class Sleep:
     """`how`: by machine.deepsleep, after a reset, or by ending the process; `longest`: ms in one call; `causes`: what
     the board can tell apart at boot.
@@ -135,6 +151,7 @@ class Board:
     clock: Clock
     pins: Pins
     builds: tuple[str, ...] = ()
+    newer: tuple[Newer, ...] = ()
     times: Times = field(default_factory=Times)
     current: tuple[Current, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)  # defaults of config.json
@@ -150,7 +167,12 @@ class Board:
     @property
     def oldest(self) -> tuple[int, ...]:
         """The oldest MicroPython as a tuple."""
-        return tuple(int(part) for part in self.micropython.split("."))
+        return version(self.micropython)
+
+
+def version(text: str) -> tuple[int, ...]:
+    """A version such as 1.25 as a tuple. ValueError for what is none."""
+    return tuple(int(part) for part in text.split("."))
 
 
 def folder() -> Path:
@@ -195,9 +217,11 @@ def parse(place: Path) -> Board:
 
 def _check(board: Board, where: str) -> None:
     """Check rules between keys. HostError naming the key."""
-    parts = board.micropython.split(".")
-    if len(parts) < 2 or not all(part.isdigit() for part in parts):
-        raise HostError(f"{where}: micropython: expected a version such as 1.25", 2)
+    versions = [("micropython", board.micropython), *(("newer.micropython", one.micropython) for one in board.newer)]
+    for key, text in versions:
+        parts = text.split(".")
+        if len(parts) < 2 or not all(part.isdigit() for part in parts):
+            raise HostError(f"{where}: {key}: expected a version such as 1.25", 2)
     if board.pins.battery and not board.pins.battery.isdecimal():
         raise HostError(f"{where}: pins.battery: expected the number of a pin", 2)
     if board.firmware.tool == "uf2" and not board.firmware.volume:

@@ -15,6 +15,7 @@ A thread of its own runs it; every method may be called from any other thread.
 from collections.abc import Mapping
 from pathlib import Path
 
+from dormouse_host.flash import kinds
 from dormouse_host.virtual.hardware import POWER, WATCHDOG, Event, Hardware
 from dormouse_host.virtual.kind import BoardKind, load
 from dormouse_host.virtual.running import RunningBoard
@@ -40,10 +41,13 @@ class VirtualBoard(RunningBoard):
         battery_pin: int | None = None,
         divider: float | None = None,
         timed: Timed = False,
+        micropython: str | None = None,
         goes_on: bool = False,
     ) -> None:
         """`speed`: the factor by which sleep passes faster, 1 to 1000. `battery` in volts; `battery_pin` and `divider`
         where the board's kind has none. `tcp`: the port of socket://. `timed`: see the property of that name.
+        `micropython`: the version, such as "1.29", whose name, watchdog and `machine` it has; else its interpreter's,
+        or the first that knows the board.
         `goes_on`: its first boot is one after the watchdog's reset, without the window that follows power-on.
         """
         super().__init__(load(kind) if isinstance(kind, str) else kind, folder, speed)
@@ -51,6 +55,7 @@ class VirtualBoard(RunningBoard):
         machine.pins.battery = battery
         machine.pins.battery_pin = self.kind.battery if battery_pin is None else battery_pin
         machine.pins.divider = self.kind.divider if divider is None else divider
+        machine.version = kinds.version(micropython) if micropython else ()
         machine.first = WATCHDOG if goes_on else POWER
         self._hardware = machine
         self.timed = timed
@@ -87,6 +92,11 @@ class VirtualBoard(RunningBoard):
     def register(self, address: int, register: int, data: bytes) -> None:
         """Set the registers from this one on of the device at an address, which becomes one of registers."""
         self._machine.sensors.register(address, register, data)
+
+    @property
+    def flash_cost(self) -> tuple[int, int]:
+        """Erases and programs of its flash so far, as far as it has used its hardware since."""
+        return self._machine.flash_cost
 
     @property
     def process(self) -> int | None:

@@ -17,12 +17,13 @@ from dormouse_host.virtual.clock import BoardTime
 from dormouse_host.virtual.console import Console
 from dormouse_host.virtual.kind import BoardKind
 from dormouse_host.virtual.peripherals import Peripherals
-from dormouse_host.virtual.process import Processor
+from dormouse_host.virtual.process import Processor, interpreter
 from dormouse_host.virtual.wifi import Wifi
 
 _RESET, _SOFT, _SOFT_RAW, _DEEPSLEEP, _CUT = 64, 65, 66, 67, 75  # exit statuses: boards/virtual/firmware/vb_link.py
 POWER, HARD, WATCHDOG, DEEPSLEEP, SOFT = 1, 2, 3, 4, 5  # machine.reset_cause()
 _TIMER_WAKE = 4
+_TOLD = (3, 7)  # wake reasons ext1 and gpio: those whose pins machine.wake_pins() tells
 _OUTPUT = 4 << 20  # bytes of output that are kept
 
 
@@ -63,10 +64,12 @@ class Hardware:
         self.output = bytearray()
         self.cut: str | None = None
         self.times: dict[str, float] = {}  # ms, of the next boots
+        self.version: tuple[int, ...] = ()  # of MicroPython; empty: the interpreter's, or the board's first
         self._began = time.monotonic()
         self._processor: Processor | None = None
         self._held = b""  # input from before the program ran
         self._cause, self._wake = POWER, 0
+        self._woken: list[int | str] = []  # machine.wake_pins()
         self.first = POWER  # reset_cause() of the first boot
         self._question = 0  # of the running light sleep
 
@@ -124,7 +127,7 @@ class Hardware:
         interrupts = self.pins.from_outside(pin, level)
         reason = self._peripherals.wakes(pin, level)
         if self.state == "asleep" and reason is not None:
-            self._awake(reason)
+            self._awake(reason, [pin] if reason in _TOLD else [])
         elif self.time.light and interrupts:
             self._end_light_sleep()
 
@@ -132,6 +135,11 @@ class Hardware:
     def in_light_sleep(self) -> bool:
         """Is the processor in machine.lightsleep?"""
         return self.time.light is not None
+
+    @property
+    def flash_cost(self) -> tuple[int, int]:
+        """Erases and programs of flash."""
+        return self._peripherals.erases, self._peripherals.programs
 
     @property
     def speed(self) -> float:
@@ -194,7 +202,7 @@ class Hardware:
         if self._processor:
             self._serve(self._processor, ready)
         if self.state == "asleep" and self.time.deep and self.time.deep.over:
-            self._awake(_TIMER_WAKE)
+            self._awake(_TIMER_WAKE, [])
         if self.time.light and self.time.light.over:
             self._end_light_sleep()
         if self.time.bitten:
@@ -248,7 +256,10 @@ class Hardware:
         self._happened("boot", cause=_CAUSES[told], **({"wake": "pin"} if wake not in (0, _TIMER_WAKE) else {}))
 
     def _facts(self, cause: int, soft: str) -> dict[str, Any]:
-        kind, chip = self.kind, self.kind.chip
+        version = (*(self.version or max(interpreter().version, self.kind.oldest)), 0, 0)[:3]
+        kind = self.kind.at(version)
+        chip = kind.chip
+        self._peripherals.have_registers(kind.registers)
         uid = "e6614c311b8a2f01" if kind.port == "rp2" else "240ac4d01205"
         return {
             **{"port": kind.port, "machine": kind.machine, "build": kind.name, "mpy": chip.mpy, "uid": uid},
@@ -263,6 +274,7 @@ class Hardware:
             },
             **{"wake": self._wake, "soft": soft, "pins": chip.pins, "adc1": chip.adc1, "adc2": chip.adc2},
             **{"freq": chip.hertz, "frozen": kind.frozen, "wakes": chip.wakes, "i2c": chip.i2c, "times": self.times},
+            **{"version": version, "registers": self._peripherals.registers, "deep": chip.deep, "woken": self._woken},
         }
 
     def _end_processor(self, kill: bool = False) -> int:
@@ -324,8 +336,9 @@ class Hardware:
         if self.kind.vanishes:
             self.console.unplug()
 
-    def _awake(self, reason: int) -> None:
+    def _awake(self, reason: int, pins: list[int | str]) -> None:
         self.time.end_deep()
+        self._woken = pins
         self._happened("awake", by="timer" if reason == _TIMER_WAKE else "pin")
         self._reset(DEEPSLEEP, reason)
 
@@ -356,6 +369,8 @@ class Hardware:
         number, what, *rest = message
         if what == "lightsleep":
             self._begin_light_sleep(number, rest[0])
+        elif what == "exit":
+            processor.exit(rest[0])
         elif number:
             processor.answer(number, self._peripherals.answer(what, *rest))
         else:

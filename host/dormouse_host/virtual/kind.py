@@ -4,7 +4,8 @@ Differences between boards are read from their folders; here are only facts of a
 milliseconds.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds
@@ -24,6 +25,7 @@ class Chip:
     hertz: int
     mpy: int  # sys.implementation._mpy: format 6.3 and the architecture's number (MicroPython, py/persistentcode.h)
     wakes: tuple[str, ...] = ()  # the esp32.wake_on_… of this chip
+    deep: tuple[int, ...] = ()  # pins by which wake_on_gpio ends deep sleep (ESP-IDF, soc_caps.h)
     i2c: tuple[int, ...] = (0, 1)  # its buses
     locks_up: bool = False  # does a watchdog that expires in light sleep lock it until a power cut?
 
@@ -33,9 +35,12 @@ def _mpy(architecture: int) -> int:
 
 
 _EXT = ("ext0", "ext1")
+_GPIO_SINCE = (1, 27)  # MicroPython with esp32.wake_on_gpio
 CHIPS = {
     "esp32": Chip([*range(40)], [*range(32, 40)], [0, 2, 4, 12, 13, 14, 15, 25, 26, 27], 160_000_000, _mpy(10), _EXT),
-    "esp32c3": Chip([*range(22)], [*range(5)], [5], 160_000_000, _mpy(11), ("gpio",), (0,)),
+    "esp32c3": Chip([*range(22)], [*range(5)], [5], 160_000_000, _mpy(11), ("gpio",), (*range(6),), (0,)),
+    "esp32c5": Chip([*range(29)], [*range(1, 7)], [], 240_000_000, _mpy(11), ("ext1", "gpio"), (*range(7),), (0,)),
+    "esp32c6": Chip([*range(31)], [*range(7)], [], 160_000_000, _mpy(11), ("ext1", "gpio"), (*range(8),), (0,)),
     "esp32s3": Chip([*range(49)], [*range(1, 11)], [*range(11, 21)], 160_000_000, _mpy(10), _EXT),
     "rp2040": Chip([*range(30), *_CARRIER], [26, 27, 28, 29], [], 125_000_000, _mpy(4), locks_up=True),
     "rp2350": Chip([*range(30), *_CARRIER], [26, 27, 28, 29], [], 150_000_000, _mpy(7)),
@@ -56,6 +61,9 @@ class BoardKind:
     program: int
     retained: int  # 0: none
     watchdog: int  # longest timeout; 0: no limit
+    registers: tuple[int, ...]  # words of each region of machine.mem_backup
+    newer: tuple[kinds.Newer, ...]
+    oldest: tuple[int, ...]  # MicroPython
     longest: int  # one sleep
     epoch: int  # 1970 or 2000
     clock_kept: bool
@@ -68,6 +76,16 @@ class BoardKind:
     def frozen(self) -> list[str]:
         """The modules of its firmware that this machine's interpreter lacks."""
         return _FROZEN[self.port]
+
+    def at(self, version: Sequence[int]) -> "BoardKind":
+        """The board with that version of MicroPython."""
+        kind = self
+        for one in self.newer:
+            if one.version <= tuple(version):
+                kind = replace(kind, watchdog=one.watchdog or kind.watchdog, registers=one.registers or kind.registers)
+        if tuple(version) < _GPIO_SINCE:
+            kind = replace(kind, chip=replace(self.chip, wakes=tuple(w for w in self.chip.wakes if w != "gpio")))
+        return kind
 
 
 def names() -> list[str]:
@@ -94,6 +112,9 @@ def load(name: str) -> BoardKind:
         program=memory.program,
         retained=memory.retained,
         watchdog=board.watchdog.limit,
+        registers=(),
+        newer=board.newer,
+        oldest=board.oldest,
         longest=board.sleep.longest,
         epoch=board.clock.epoch,
         clock_kept=board.clock.over_sleep == "kept",

@@ -6,7 +6,7 @@ of power and keeps what was written through everything else.
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dormouse_host.virtual.kind import BoardKind
@@ -87,12 +87,20 @@ class Peripherals:
         self.pins = Pins(kind, chance)
         self.sensors = Sensors(kind)
         self._retained = b""
+        self.registers: list[list[int]] = []  # words that a reset leaves alone, by region
+        self.erases = self.programs = 0  # of flash, since the simulation began
         self._wakes: tuple[list[int | str], int, int] = ([], 0, 0)  # pins, their level, what it is called
         self._pending = False  # has the Wi-Fi chip an event that was not taken?
 
     def power_loss(self) -> None:
-        """Fill retained memory with garbage."""
+        """Fill retained memory with garbage, clear the registers."""
+        self.registers = []
         self._retained = self._chance.randbytes(self._chance.randint(0, self._kind.retained))
+
+    def have_registers(self, sizes: Sequence[int]) -> None:
+        """The registers are regions of so many words; they are cleared where they were others."""
+        if [len(region) for region in self.registers] != list(sizes):
+            self.registers = [[0] * words for words in sizes]
 
     def reset(self) -> None:
         """Reset the whole chip."""
@@ -112,7 +120,12 @@ class Peripherals:
 
     def told(self, what: str, rest: list[Any]) -> None:
         """Carry out a notice of the firmware."""
-        if what == "wake_on":
+        if what == "flash":
+            self.erases += rest[0]
+            self.programs += rest[1]
+        elif what == "registers":
+            self.registers = rest[0]
+        elif what == "wake_on":
             self._wakes = (rest[0], rest[1], rest[2])
         else:
             self.pins.told(what, rest)

@@ -48,25 +48,30 @@ def firmware() -> Path:
 
 
 @functools.cache
-def _command() -> tuple[list[str], int]:
-    """The command of an interpreter that ends with us and has its own terminal, and its bits."""
-    found = toolchain.require_micropython()
+def interpreter() -> toolchain.Interpreter:
+    """The MicroPython that virtual boards are."""
+    return toolchain.require_micropython()
+
+
+@functools.cache
+def _command() -> list[str]:
+    """The command of an interpreter that ends with us and has its own terminal."""
     leash, session = shutil.which("setpriv"), shutil.which("setsid")
     if not leash or not session:
         raise HostError("a virtual board needs setpriv and setsid: install util-linux")
-    return [leash, "--pdeathsig", "KILL", "--", session, "--ctty", str(found.path)], found.bits
+    return [leash, "--pdeathsig", "KILL", "--", session, "--ctty", str(interpreter().path)]
 
 
 class Processor:
     """The process from one reset to the next. `facts`: the firmware's data about the board and this boot."""
 
     def __init__(self, facts: dict[str, Any], heap: int) -> None:
-        command, bits = _command()
+        command = _command()
         folder = firmware()
         self.line, theirs = socket.socketpair()
         self.terminal, slave = pty.openpty()
         tty.setraw(slave)
-        size = process.heap_size(f"{(heap + SHIM) // 1024}k", bits)
+        size = process.heap_size(f"{(heap + SHIM) // 1024}k", interpreter().bits)
         argv = [*command, "-X", f"heapsize={size}", "-m", "vb_boot", str(folder), str(theirs.fileno())]
         self.child = subprocess.Popen(
             argv,
@@ -85,6 +90,7 @@ class Processor:
         self._rest = b""
         self._listens = False
         self._pressed: tuple[float, float] | None = None  # when Ctrl-C was sent, and the CPU time then
+        self._status: int | None = None  # with which the firmware has asked to be ended
 
     def listens(self) -> bool:
         """Does the program accept input now?"""
@@ -170,9 +176,16 @@ class Processor:
         """Kill it at once."""
         self.child.kill()
 
+    def exit(self, status: int) -> None:
+        """End it at once because the firmware asks for it: `end` returns `status`."""
+        self._status = status
+        self.child.kill()
+
     def end(self) -> int:
         """Wait for its end, close the descriptors and return its exit status."""
         status = self.child.wait()
+        if self._status is not None:
+            status = self._status
         os.close(self.terminal)
         self.line.close()
         return status

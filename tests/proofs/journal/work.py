@@ -8,6 +8,7 @@ test_journal_cuts.py on MicroPython, and imported there for what each step must 
 Each boot prints what it finds and the number of each step once that is durable; `look` also writes more.
 """
 
+import os
 import sys
 
 BLOCKS = 32
@@ -177,15 +178,16 @@ class Life:
     @classmethod
     def imports(cls):
         root = __file__.rsplit("/", 4)[0]
-        sys.path[:0] = [root + "/boards/virtual", root + "/device"]
+        sys.path[:0] = [root + "/boards/virtual", root + "/device", root + "/tests/proofs/powercut/board"]
+        import apart
         import norflash
 
         from dormouse import journal
         from dormouse.ports import storage
 
-        cls.norflash, cls.journal, cls.storage = norflash, journal, storage
+        cls.norflash, cls.journal, cls.storage, cls.apart = norflash, journal, storage, apart
         cls.vfs = __import__("vfs")
-        cls.stop = __import__("ffi").open(None).func("v", "_exit", "i")
+        cls.stop = apart.stop
 
     def __init__(self, image, cut, progsize):
         self.progsize = progsize
@@ -242,7 +244,7 @@ class Life:
 
 def live(image, cut, progsize, what, bug):
     """One boot: the scenario `what`, or one of the words below."""
-    life = Life(image, cut, progsize)
+    life = Life(image, cut, int(progsize))
     if what == "mkfs":
         life.mkfs()
     elif what == "init":
@@ -272,13 +274,10 @@ def live(image, cut, progsize, what, bug):
 
 
 def main(image, progsize, bug):
-    """Lives in processes forked from this one, so that a cut point costs milliseconds. Each line of stdin is a story:
-    boots "CUT:WHAT" one after the other on a copy of `image`, or on it itself where the line begins with "keep"."""
+    """Lives in processes of their own, forked where that can be, so that a cut point costs milliseconds. Each line of
+    stdin is a story: boots "CUT:WHAT" one after the other on a copy of `image`, or on it itself where the line begins
+    with "keep"."""
     Life.imports()
-    libc = __import__("ffi").open(None)
-    fork = libc.func("i", "fork", "")
-    wait = libc.func("i", "waitpid", "ipi")
-    status = bytearray(4)
     with open(image, "rb") as f:
         fresh = f.read()
     for line in sys.stdin:
@@ -292,18 +291,18 @@ def main(image, progsize, bug):
                 f.write(fresh)
         for boot in story:
             cut, what = boot.split("/")
-            pid = fork()
-            if pid == 0:
-                try:
-                    live(path, cut, int(progsize), what, bug)
-                    code = 0
-                except BaseException as e:
-                    sys.print_exception(e, sys.stdout)
-                    code = 1
-                Life.stop(code)
-            wait(pid, status, 0)
-            print("status", status[1] or status[0])
+            args = path, cut, progsize, what, bug
+            command = f"{os.getenv('INTERPRETER')} {__file__} one" + "".join([f" '{arg}'" for arg in args])
+            print("status", Life.apart.apart(command, lambda pid: None, live, *args))
+
+
+def one(*args):
+    """One of them, as a process of its own."""
+    Life.imports()
+    Life.apart.lived(live, *args)
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "one":
+        one(*sys.argv[2:])
     main(*sys.argv[1:])

@@ -6,6 +6,7 @@ been seen whole, by the broker and by the relay.
 
 import os
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -132,9 +133,8 @@ class Bench(processes.Started):
     # ---- the interpreter
 
     def _serve(self) -> None:
-        argv, environment = process.interpreter(
-            "micropython", ["-c", "import lives; lives.main()"], [self.lib], self.heap
-        )
+        argv, environment = process.interpreter("micropython", [], [self.lib], self.heap)
+        argv += ["-c", f"import lives; lives.main({shlex.join(argv)!r})"]
         environment["MICROPYPATH"] = f"{self.lib}:.frozen"
         pipe = subprocess.PIPE
         self._server = subprocess.Popen(argv, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT)

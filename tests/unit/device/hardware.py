@@ -6,6 +6,7 @@ the ports. The ports on real interpreters with real flash and a serial port: tes
 
 import os
 import sys
+from array import array
 
 from runner import folder
 
@@ -36,6 +37,9 @@ class World:
         self.seconds = 1000  # what the board's clock shows
         self.cause = 1
         self.memory = b""
+        self.words = array("I", (7, 8, 9))  # machine.mem_backup(1), where there is one
+        self.has_words = False  # as before MicroPython 1.29
+        self.longest = 8388  # ms; a Pico's watchdog
         self.events: list = []
         self.naps: list = []  # how long each light sleep lasts, where it is not as long as asked for
         self.interrupt = None  # ms at which somebody presses Ctrl-C
@@ -45,6 +49,9 @@ class World:
         self.answers = ["ok"]  # of connect(): "ok", "slow" (no address), or a status; the last one stays
         self.address = ("192.168.1.7", "255.255.255.0", "192.168.1.1", "192.168.1.1")
         os.chdir(self.place)
+
+    def registers(self):
+        self.has_words = True
 
     def tell(self, *words):
         self.events.append(words)
@@ -132,12 +139,15 @@ class Machine:
 
     def __init__(self, world, kind):
         self.world = world
+        self.kind = kind
         Pin.world = world
         self.timer = None
         self.Timer = Timers(self)
         if kind == "esp32":
             self.DEEPSLEEP_RESET, self.TIMER_WAKE = 4, 4
             self.reason = 4
+        if world.has_words:
+            self.mem_backup = self.region
 
     def reset_cause(self):
         return self.world.cause
@@ -167,10 +177,17 @@ class Machine:
             return self.world.memory
         self.world.memory = bytes(data)
 
+    def region(self, number):
+        if self.kind == "esp32" or number != 1:
+            raise ValueError("invalid region")
+        return memoryview(self.world.words)
+
     def datetime(self, parts):
         self.world.seconds = parts[6]  # seconds stand where gmtime put them
 
     def WDT(self, timeout):
+        if self.kind == "rp2" and timeout > self.world.longest:
+            raise ValueError("timeout exceeds %d" % self.world.longest)
         self.world.tell("watchdog", timeout)
         return self
 

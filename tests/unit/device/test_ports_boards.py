@@ -50,6 +50,18 @@ def test_pico_writes_its_plan_and_resets():
     assert world.events[-1] == ("reset",)
 
 
+def test_pico_with_registers_that_a_reset_keeps_writes_no_flash_to_sleep():
+    """MicroPython 1.29: the same plan, word by word."""
+    world = hardware.World()
+    world.seconds = 7000
+    world.registers()
+    port, _ = make(world, "rp2")
+    assert end(port.sleep, 4000000000)
+    data = bytes(world.words)
+    assert unpack("<III", data) == (crc32(data[4:], 77), 4000000000, 7001)
+    assert "sleep" not in os.listdir("state")
+
+
 def test_pico_whose_flash_takes_nothing_waits_awake_and_does_not_reboot_at_full_duty():
     """The plan can't be kept, and the watchdog runs: it is fed for as long as the sleep would have been."""
     world = hardware.World()
@@ -67,7 +79,7 @@ def test_pico_whose_flash_takes_nothing_waits_awake_and_does_not_reboot_at_full_
 
 
 def test_esp32_watchdog_is_set_anew_and_pico_watchdog_once():
-    """A Pico's takes 8388 ms at most and can't be made again."""
+    """A Pico's has a longest time and can't be made again."""
     world = hardware.World()
     port, _ = make(world, "esp32")
     port.arm(30000)
@@ -77,6 +89,15 @@ def test_esp32_watchdog_is_set_anew_and_pico_watchdog_once():
     port.arm(30000)
     port.arm(90000)
     assert world.told("watchdog") == [(8388,)]
+
+
+def test_pico_watchdog_has_the_longest_time_that_chip_and_firmware_allow():
+    """An RP2350 takes 16777 ms from MicroPython 1.29 on: a handshake of ten seconds is no fault there."""
+    for longest in (8388, 16777):
+        world = hardware.World()
+        world.longest = longest
+        make(world, "rp2")[0].arm(30000)
+        assert world.told("watchdog") == [(longest,)]
 
 
 def test_pico_timer_feeds_for_the_time_allowed_and_no_longer():

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from binascii import crc32
-from struct import pack
+from struct import pack, unpack
 
 import hardware
 
@@ -29,8 +29,12 @@ def have(name):
 
 def nap(ms, clock=5000):
     """A Pico's plan to sleep, on flash."""
+    put("sleep", plan(ms, clock))
+
+
+def plan(ms, clock=5000):
     data = pack("<II", ms, clock)
-    put("sleep", pack("<I", crc32(data, 77)) + data)
+    return pack("<I", crc32(data, 77)) + data
 
 
 def boot(world, kind="esp32", agent=None):
@@ -214,6 +218,53 @@ def test_sleep_is_slept_at_the_next_boot_and_forgotten_before():
     assert world.seconds == 5060, "the clock goes on by what was slept"
 
 
+def test_sleep_planned_in_registers_is_slept_once():
+    """MicroPython 1.29. They are cleared before it sleeps; the next boot is what the chip says it is."""
+    world = hardware.World()
+    world.cause = WATCHDOG
+    world.registers()
+    for i, word in enumerate(unpack("<III", plan(60000))):
+        world.words[i] = word
+    seen = []
+    later = world.later
+
+    def look(ms):
+        seen.append(list(world.words))
+        later(ms)
+
+    world.later = look  # type: ignore[method-assign]
+    before = world.ms
+    assert boot(world, "rp2")[0] == ["timer"]
+    assert world.ms - before == 60000
+    assert world.seconds == 5060
+    assert seen[0] == [0, 0, 0]
+    assert boot(world, "rp2")[0] == ["watchdog"]
+    assert len(world.told("lightsleep")) == 0
+
+
+def test_plan_on_flash_counts_where_there_are_registers():
+    """The firmware was upgraded while the board slept."""
+    world = hardware.World()
+    world.cause = WATCHDOG
+    world.registers()
+    nap(60000)
+    assert boot(world, "rp2")[0] == ["timer"]
+    assert have("sleep") is None
+
+
+def test_damaged_plan_in_registers_is_not_slept():
+    """Whatever is in them, and on an ESP32 there are none."""
+    for kind in ("rp2", "esp32"):
+        for words in ((0, 0, 0), (7, 8, 9), (0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF)):
+            world = hardware.World()
+            world.cause = WATCHDOG
+            world.registers()
+            for i, word in enumerate(words):
+                world.words[i] = word
+            assert boot(world, kind)[0] == ["watchdog"]
+            assert world.told("lightsleep") == []
+
+
 def test_long_sleep_is_chained():
     """One call takes 2**32 microseconds at most; three hours are three calls."""
     world = hardware.World()
@@ -241,9 +292,13 @@ def test_sleep_that_returns_early_goes_on():
 def test_sleep_is_not_slept_after_power_on():
     """The plan is of before; whoever switches a device on wants to see it."""
     world = hardware.World()
+    world.registers()
     nap(60000)
+    for i, word in enumerate(unpack("<III", plan(60000))):
+        world.words[i] = word
     causes, _ = boot(world, "rp2")
     assert causes == ["power"]
+    assert list(world.words) == [0, 0, 0]
     assert world.told("lightsleep") == []
     assert have("sleep") is None
 

@@ -122,7 +122,7 @@ def test_the_real_umqtt_is_the_pinned_one():
 def test_faster_process_wins_the_cache(tmp_path):
     """Two workers may fetch at once; neither may see the other's half."""
     folder = tmp_path / "cache" / "thing"
-    with toolchain._appearing_whole(folder) as new:
+    with toolchain.appearing_whole(folder) as new:
         (new / "file").write_text("mine")
         folder.mkdir()
         (folder / "file").write_text("theirs")
@@ -132,7 +132,7 @@ def test_faster_process_wins_the_cache(tmp_path):
 
 def test_interrupted_fetch_leaves_nothing(tmp_path):
     def interrupted():
-        with toolchain._appearing_whole(tmp_path / "thing") as new:
+        with toolchain.appearing_whole(tmp_path / "thing") as new:
             (new / "file").write_text("half")
             raise KeyboardInterrupt
 
@@ -143,7 +143,7 @@ def test_interrupted_fetch_leaves_nothing(tmp_path):
 
 def test_cache_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "cache").touch()
-    fetch = toolchain._appearing_whole(tmp_path / "cache" / "thing")
+    fetch = toolchain.appearing_whole(tmp_path / "cache" / "thing")
     with pytest.raises(HostError, match="cannot be created: "), fetch:
         pytest.fail("never reached")
 
@@ -179,7 +179,7 @@ def test_micropython_on_path_goes_before_the_cache(monkeypatch, tmp_path):
 
 def test_micropython_too_old_is_passed_over(monkeypatch, tmp_path):
     """It cannot load what mpy-cross compiles."""
-    (tmp_path / "micropython").write_text("#!/bin/sh\necho micropython 1 12 0 False\n")
+    (tmp_path / "micropython").write_text("#!/bin/sh\necho micropython 1 12 0 False True\n")
     (tmp_path / "micropython").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     need_micropython()
@@ -194,7 +194,7 @@ def test_sixty_four_bits_are_taken_where_thirty_two_cannot_be_had(empty_cache, m
         tried.append(architecture)
         if architecture == "i386":
             raise newer_release.Unavailable("no MicroPython for i386: Unable to locate package micropython")
-        (folder / "micropython").write_text("#!/bin/sh\necho micropython 1 25 0 True\n")
+        (folder / "micropython").write_text("#!/bin/sh\necho micropython 1 25 0 True True\n")
         (folder / "micropython").chmod(0o755)
 
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
@@ -213,7 +213,9 @@ def test_build_that_the_machine_cannot_run_is_fetched_once_and_kept(empty_cache,
 
     def unpack(folder, architecture):
         tried.append(architecture)
-        (folder / "micropython").write_text(f"#!/bin/sh\n[ {architecture} = amd64 ] && echo micropython 1 25 0 True\n")
+        (folder / "micropython").write_text(
+            f"#!/bin/sh\n[ {architecture} = amd64 ] && echo micropython 1 25 0 True True\n"
+        )
         (folder / "micropython").chmod(0o755)
 
     monkeypatch.setenv("PATH", "/usr/bin:/bin")

@@ -17,6 +17,8 @@ import struct
 import sys
 import time
 
+import apart
+
 BLOCKS = 64
 PROGSIZE = 32
 CUT = 75
@@ -36,8 +38,6 @@ class Life:
     at = {}  # kind -> (n, mode)
     flash = None
     stop = None
-    read = None
-    ioctl = None
     boot = marks = 0
     measured = False
     memory = 0  # bytes in use, at most, after a collection
@@ -71,7 +71,7 @@ def point():
 
 def ask():
     """Wait for the worker to say `go`."""
-    Life.read(0, bytearray(1), 1)
+    sys.stdin.buffer.readinto(bytearray(1))
 
 
 class Poll:
@@ -94,14 +94,13 @@ class Stream:
         self.sock = sock
         self.poll = select.poll()
         self.poll.register(sock, select.POLLIN)
-        self.waiting = bytearray(4)
+        self.room = bytearray(4)
 
     def _settled(self, most):
         """Wait until nothing more comes, so that every run sees the same pieces."""
         seen = -1
         while True:
-            Life.ioctl(self.sock.fileno(), 0x541B, self.waiting)  # FIONREAD
-            n = struct.unpack("i", self.waiting)[0]
+            n = Lib.waiting(self.sock, self.room)
             if n == seen or n >= most:
                 return
             seen = n
@@ -148,14 +147,11 @@ class Lib:
         cls.vfs, cls.norflash = vfs, norflash
         cls.agent, cls.inbox, cls.journal, cls.link, cls.connection = agent, inbox, journal, link, connection
         cls.records, cls.state, cls.storage, cls.protocol = records, state, storage, protocol
-        ffi = __import__("ffi").open(None)
-        Life.stop = ffi.func("v", "_exit", "i")
-        Life.read = ffi.func("i", "read", "ipi")
-        Life.ioctl = ffi.func("i", "ioctl", "iip")
-        cls.mmap = ffi.func("p", "mmap", "piiiii")
-        cls.uctypes = __import__("uctypes")
-        cls.fork = ffi.func("i", "fork", "")
-        cls.wait = ffi.func("i", "waitpid", "ipi")
+        Life.stop = apart.stop
+        if apart.libc:
+            cls.ioctl = apart.libc.func("i", "ioctl", "iip")
+            cls.mmap = apart.libc.func("p", "mmap", "piiiii")
+            cls.uctypes = __import__("uctypes")
         cls.watch()
 
         class Port(posix.Port):
@@ -201,6 +197,14 @@ class Lib:
                 Life.stop(0)
 
         cls.Port = Port
+
+    @classmethod
+    def waiting(cls, sock, room):
+        """How many bytes have arrived, at most a buffer's."""
+        if not apart.libc:
+            return len(sock.recv(4096, 2))  # MSG_PEEK
+        cls.ioctl(sock.fileno(), 0x541B, room)  # FIONREAD
+        return struct.unpack("i", room)[0]
 
     @classmethod
     def watch(cls):
@@ -271,6 +275,8 @@ class Lib:
 def flash(image, cut=None):
     """The NOR model; what it reads comes from the mapped file, which is the same bytes without two system calls."""
     file = open(image, "r+b")
+    if not apart.libc:
+        return Lib.norflash.NorFlash(file, BLOCKS, cut=cut, stop=Life.stop)
     size = BLOCKS * 4096
     memory = memoryview(Lib.uctypes.bytearray_at(Lib.mmap(0, size, 1, 1, file.fileno(), 0), size))
 
@@ -347,23 +353,19 @@ def do(words):
         wake(words)
 
 
-def main():
+def main(interpreter):
+    """`interpreter`: its command, for a boot that can't be forked."""
     Lib.load()
-    status = bytearray(4)
     tell("ready")
     while True:
         line = sys.stdin.readline()
         if not line:
             return
-        pid = Lib.fork()
-        if pid == 0:
-            try:
-                do(line.split())
-                code = 0
-            except BaseException as e:
-                sys.print_exception(e, sys.stdout)
-                code = 1
-            Life.stop(code)
-        tell("pid", pid)
-        Lib.wait(pid, status, 0)
-        tell("status", status[1] if not status[0] & 127 else 128 + (status[0] & 127))
+        command = interpreter + " -c 'import lives; lives.one()' " + line.strip()
+        tell("status", apart.apart(command, lambda pid: tell("pid", pid), do, line.split()))
+
+
+def one():
+    """A boot as a process of its own."""
+    Lib.load()
+    apart.lived(do, sys.argv[1:])
