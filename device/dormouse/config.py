@@ -45,7 +45,7 @@ KEYS: dict = {
     "clock": ("ntp", None, None),  # "ntp": ask once a day; "first": and wait for it; "none": do without
     "ntp": ("pool.ntp.org", None, None),  # whom
     "retain": (True, None, None),  # False: the wake report is not retained, for a broker that takes no such message
-    "drain": ("fence", None, None),  # "quiet": after the fence `quiet` must pass, where live messages overtake stored ones
+    "drain": ("fence", None, None),  # "quiet": behind the fence `quiet` must pass, as it is no proof there
     "quiet": (500, 50, 60000),  # ms without a packet
     "clean_session": (False, None, None),  # True only to show what is lost then
 }

@@ -242,7 +242,8 @@ class Connection:
         end = self.port.ms() + _CUT
         while self.link.ready(end - self.port.ms()):
             s.take()
-        raise ConfigError("the broker closes at the wake report: it may take no retained one (retain = false)", "publish")
+        why = "the broker closes at the wake report: it may take no retained one (retain = false)"
+        raise ConfigError(why, "publish")
 
     def _await_time(self):
         """Nothing goes to a broker before the dates of its certificate can be checked."""

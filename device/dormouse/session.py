@@ -98,7 +98,7 @@ class Session(simple.MQTTClient):
         self.problem = None
         self.nonce = None
         self.fences = 0
-        self.quiet = config["quiet"] if config["drain"] == "quiet" else 0  # ms without a packet that the queue's end takes
+        self.quiet = config["quiet"] if config["drain"] == "quiet" else 0  # ms, behind the fence
         self.back = None  # which fence has come back
         self.drained = None  # how the queue was found to be empty
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
-from dormouse_host import written
+from dormouse_host import profile, written
 from dormouse_host.errors import HostError
 
 FILE = "dormouse.toml"
@@ -45,4 +45,7 @@ def _file(path: Path) -> dict[str, str]:
     for key, value in said.items():
         if not isinstance(value, dict) and (key not in _KEYS or not isinstance(value, str)):
             raise HostError(f"{path.name}, line {lines.get(key, 1)}: {key}: expected db, broker or root, as text", 2)
-    return {key: value for key, value in said.items() if key in _KEYS}  # the tables belong to flash/project.py
+    told = {key: value for key, value in said.items() if key in _KEYS and isinstance(value, str)}
+    if broker := profile.url(said.get("broker")):
+        told["broker"] = broker
+    return told  # the other tables belong to flash/project.py

@@ -1,4 +1,4 @@
-"""Brokers that differ from mosquitto: with the setting for each, one wake gets everything; without it, the true cause."""
+"""Brokers that differ from mosquitto: with the setting for each one wake gets everything, without it the true cause."""
 
 import pytest
 

@@ -55,7 +55,7 @@ def test_a_report_that_was_withheld_comes_late_without_harm_only_by_each_of_thes
 
 
 def test_stored_commands_that_live_messages_overtake_come_in_that_wake_by_the_silence_behind_the_fence():
-    """Without it the fence says that nothing waits: the command is missing, is published again, and comes a wake late."""
+    """Without it the fence says that nothing waits: the command is published again, and comes a wake late."""
     cfg = PLAIN | {"overtakes": True}
     published = []
     publish = [REST, *[("relay", 0, "out"), ("brk", "r0")] * 2, REST]

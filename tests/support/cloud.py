@@ -1,7 +1,7 @@
 """A whole broker of a few lines that differs from mosquitto in one way or another, as brokers that people rent do.
 
-Must stay true: it is a broker of its own, of no library, and does what `Ways` says and nothing else; it speaks MQTT 3.1.1, and
-MQTT 5 where that is said; it listens as soon as it is entered, and nothing of it is left when it is left.
+Must stay true: it is a broker of its own, of no library, and does what `Ways` says and nothing else; it speaks MQTT
+3.1.1, and MQTT 5 where that is said; it listens as soon as it is entered, and nothing of it is left when it is left.
 """
 
 import asyncio
@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 _QOS1 = 1
-_NEVER = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
 class Ways:
     """How it behaves; the defaults are those of a broker without limits."""
 
-    retain: str = "kept"  # "refused": closes at such a publish; "ignored": takes it and keeps nothing
+    retain: str = "kept"  # "refused": closes at such a publish; "ignored": takes it and keeps nothing; "exact": no wildcards
     qos: int = 1  # the highest; above it, it closes
     live_first: bool = False  # live messages overtake stored ones
     pace: float = 0.0  # seconds between two stored messages …
@@ -30,6 +29,7 @@ class Ways:
     queue: int = 100_000  # messages that wait for a client; above it …
     full: str = "newest"  # … that one goes, or the "oldest", or the "session"
     forgets: float | None = None  # seconds after which the session of a sleeper is gone
+    withholds: float = 0.0  # seconds after which it sends again what was not acknowledged
     mqtt5: bool = False
     slashes: int = 100  # of a topic; above it, it closes
     allowed: Callable[[str], bool] = lambda topic: True  # a topic for a publish; else it closes
@@ -182,7 +182,7 @@ class _Client:
             self.session.filters[wanted] = qos
             granted.append(qos)
             for topic, payload in self.cloud.retained.items():
-                if matches(wanted, topic):
+                if wanted == topic if self.ways.retain == "exact" else matches(wanted, topic):
                     self.session.live.append(Message(topic, payload, True))
         self.send(0x90, pid + (b"\0" if self.v5 else b"") + bytes(granted))
         self.cloud.take_up(self.session)
@@ -201,7 +201,7 @@ class _Client:
         refused = retain and ways.retain == "refused"
         if qos > ways.qos or refused or topic.count("/") > ways.slashes or not ways.allowed(topic):
             raise _Closed
-        if retain and ways.retain == "kept":
+        if retain and ways.retain in ("kept", "exact"):
             self.cloud.retained[topic] = body[at:]
             if not body[at:]:
                 del self.cloud.retained[topic]
@@ -224,7 +224,7 @@ class _Client:
 class Cloud:
     """The broker, on 127.0.0.1. A context manager. `published`: (client id, topic, QoS, retained) of each publish."""
 
-    def __init__(self, ways: Ways = Ways(), tls: ssl.SSLContext | None = None) -> None:  # noqa: B008 (it is frozen)
+    def __init__(self, ways: Ways = Ways(), tls: ssl.SSLContext | None = None) -> None:
         self.ways = ways
         self.port = 0
         self.sessions: dict[str, _Session] = {}
@@ -285,9 +285,20 @@ class Cloud:
     def leave(self, session: _Session) -> None:
         """Its client is gone; what it has not acknowledged goes first the next time."""
         session.client, session.left = None, self._loop.time()
-        session.stored.extendleft(reversed([*session.unacked.values(), *session.live]))
+        session.stored.extendleft(reversed(session.live))
+        if self.ways.withholds and session.unacked:
+            self._loop.call_later(self.ways.withholds, self._again, session, list(session.unacked.values()))
+        else:
+            session.stored.extendleft(reversed(session.unacked.values()))
         session.unacked.clear()
         session.live.clear()
+
+    def _again(self, session: _Session, messages: list[Message]) -> None:
+        session.stored.extendleft(reversed(messages))
+        if session.again and session.client:
+            session.live.extend(session.stored)
+            session.stored.clear()
+            self.deliver(session)
 
     # ---- messages
 

@@ -8,6 +8,7 @@ only after it has accepted a credential that was made for this question.
 import base64
 import contextlib
 import hashlib
+import math
 import os
 import pwd
 import re
@@ -32,6 +33,9 @@ _LOOK = 0.02
 _ACCEPTED = b"\x20\x02\x00\x00"  # CONNACK: MQTT 3.1.1, section 3.2
 _ITERATIONS = 101  # mosquitto's default; our passwords are 128 random bits, so no dictionary helps
 _SALT = 12  # bytes, mosquitto's default
+_EXPIRY = re.compile(r"^\s*persistent_client_expiration\s+(\d+)([hdwmy])\s*$", re.MULTILINE)
+_HOUR = 3600.0
+_LENGTHS = {"h": _HOUR, "d": 24 * _HOUR, "w": 168 * _HOUR, "m": 720 * _HOUR, "y": 8760 * _HOUR}  # as mosquitto has them
 
 
 @dataclass(frozen=True)
@@ -266,3 +270,9 @@ def remove_rights(made: BrokerFolder, user: str) -> None:
     blocks = files.read(acl).split("\nuser ")
     kept = [blocks[0], *(block for block in blocks[1:] if block.partition("\n")[0] != user)]
     files.write(acl, "\nuser ".join(kept), files.SHARED)
+
+
+def session_expiry(configuration: Path) -> float:
+    """Seconds after which mosquitto with this configuration forgets a sleeper of MQTT 3.1.1; inf where it never does."""
+    found = _EXPIRY.search(files.read(configuration))
+    return int(found[1]) * _LENGTHS[found[2]] if found else math.inf

@@ -13,11 +13,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dormouse_host import terminal
+from dormouse.config import KEYS
+from dormouse_host import terminal, written
 from dormouse_host.cli.options import Db, Json, ledger_here, opened, seconds_until
 from dormouse_host.errors import HostError
 
@@ -151,11 +152,17 @@ def check(
     slow: Annotated[
         float, typer.Option(min=1, max=60, help="A factor on all waiting times, for a broker that is far or busy.")
     ] = 1,
+    asleep: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Also wait so long, 90s or 2h, and see whether a sleeper is still known.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Write the URL and the settings that devices need there into dormouse.toml.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Test what a broker keeps and whom it accepts.
 
-    It uses throw-away clients.
+    It uses throw-away clients, and names the settings with which devices work there.
     Exit codes: 0 all is well, 3 usable with warnings, 4 commands would be lost or devices refused.
     """
     from dormouse_host.address import parse
@@ -165,15 +172,32 @@ def check(
     if (url is None) == (folder is None):
         raise HostError("expected a URL, or --folder DIR", 2)
     again = None if restart is None else lambda: _run_command(restart)
+    long = None if asleep is None else seconds_until(asleep, time.time())
     if folder is not None:
         with trial(_open(folder), depth) as case:
-            case.restart, case.slow = again, slow
+            case.restart, case.slow, case.asleep = again, slow, long
             rows = _told(checks.check(case), json=json)
     else:
         host = parse(url or "", os.environ)
         devices = [parse(host.url, {**os.environ, **_secrets(path)}) for path in device or ()]
-        rows = _told(checks.check(Case(host, devices, depth=depth, restart=again, slow=slow)), json=json)
+        case = Case(host, devices, depth=depth, restart=again, slow=slow, asleep=long)
+        rows = _told(checks.check(case), json=json)
+    if keep:
+        _keep(case.host.url, checks.settings(rows), json=json)
     raise typer.Exit(checks.severity(rows))
+
+
+def _keep(url: str, found: dict[str, Any], *, json: bool) -> None:
+    """Write the broker's profile; a setting that an earlier check has found, and this one has not, is the default's."""
+    from dormouse_host import profile
+    from dormouse_host.settings import FILE
+
+    path = Path.cwd() / FILE
+    before = profile.settings(written.toml(path)[0].get("broker"))
+    values = {key: found.get(key, KEYS[key][0]) for key in profile.DEVICE if key in found or key in before}
+    changed = profile.keep(path, {"url": url, **values})
+    if not json:
+        terminal.line(f"{FILE}: {'written' if changed else 'nothing changed'}")
 
 
 def _secrets(path: Path) -> dict[str, str]:

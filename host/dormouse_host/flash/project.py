@@ -13,7 +13,7 @@ from typing import Any
 
 from dormouse import config as device_config
 from dormouse.errors import ConfigError, DormouseError
-from dormouse_host import files, written
+from dormouse_host import files, profile, written
 from dormouse_host.errors import HostError
 from dormouse_host.flash.kinds import Board
 from dormouse_host.settings import FILE
@@ -25,6 +25,7 @@ SECRETS = {
 ENVIRONMENT = {"WIFI_PASSWORD": "wifi_password", "MQTT_USERNAME": "user", "MQTT_PASSWORD": "password"}
 _SHARED = {"broker": "DORMOUSE_BROKER", "root": "DORMOUSE_ROOT"}  # shared with ledger and relay: settings.py
 _TABLES: dict[str, dict[str, type] | None] = {
+    "broker": profile.TYPES,
     "wifi": {"ssid": str, "password": str},
     "mqtt": {"user": str, "password": str},
     "app": {"main": str, "files": list, "packages": list},
@@ -34,6 +35,7 @@ _TABLES: dict[str, dict[str, type] | None] = {
 PROVISIONED = "devices"  # folder of `dormouse provision`, with a folder per device
 _OWN = ("board", "port", "wifi", "mqtt")  # keys of `[devices.ID]` beside those of config.json
 _TOP = ("db", "broker", "root")
+_WANTED = {str: "text", list: "a list of texts", bool: "true or false", int: "a whole number"}
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def read(folder: Path) -> Project:
 
 
 def _check_top(here: Project, key: str, value: object) -> None:
-    if key in _TOP:
+    if key in _TOP and not (key == "broker" and isinstance(value, dict)):
         if not isinstance(value, str):
             raise here.wrong(key, "expected text")
         return
@@ -127,8 +129,8 @@ def _check_table(here: Project, table: str, path: str, values: dict[str, Any]) -
     for key, value in values.items():
         if key not in known:
             raise here.wrong(f"{path}.{key}", f"expected one of {', '.join(known)}", "unknown key ")
-        if not isinstance(value, known[key]):
-            raise here.wrong(f"{path}.{key}", f"expected {'text' if known[key] is str else 'a list of texts'}")
+        if type(value) is not known[key]:
+            raise here.wrong(f"{path}.{key}", f"expected {_WANTED[known[key]]}")
         if isinstance(value, list) and not all(isinstance(item, str) for item in value):
             raise here.wrong(f"{path}.{key}", "expected a list of texts")
 
@@ -141,7 +143,7 @@ def device_files(
     given = project.folder / PROVISIONED / device
     config: dict[str, Any] = board.defaults
     for key, variable in _SHARED.items():
-        if said := environment.get(variable) or project.values.get(key):
+        if said := environment.get(variable) or profile.url(project.values.get(key)):
             config[key] = said
     secrets: dict[str, str] = {}
     for values in (project.values, mine):
@@ -154,6 +156,7 @@ def device_files(
     config.update(written.json(given / "config.json"))
     config.update({key: value for key, value in mine.items() if key not in _OWN})
     config.update(over)
+    config = _for_broker(project.values.get("broker"), config)
     secrets.update({key: environment[name] for name, key in ENVIRONMENT.items() if environment.get(name)})
     if config.setdefault("id", device) != device:
         raise HostError(f"id: the configuration of {device} has the id {config['id']}", 2)
@@ -168,6 +171,13 @@ def device_files(
     if full["cert"] in der and full["key"] in der:
         _check_pair(device, der[full["cert"]], der[full["key"]])
     return DeviceFiles(config, secrets, full, der)
+
+
+def _for_broker(value: object, config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the settings of the broker's profile, where that is of this broker, below what was said."""
+    if profile.url(value) in (None, config.get("broker")):
+        return {**profile.settings(value), **config}
+    return config
 
 
 def _with_origin(why: str, project: Project, device: str, over: Mapping[str, Any]) -> HostError:

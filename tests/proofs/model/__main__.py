@@ -36,7 +36,9 @@ def main() -> int:
         prog="make model ARGS=…", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--seeds", default="0:1000", help="LOW:HIGH; from 1000000 on heavy load, from 2000000 on attackers, from 3000000 on an overtaking broker"
+        "--seeds",
+        default="0:1000",
+        help="LOW:HIGH; from 1000000 on heavy load, from 2000000 on attackers, from 3000000 on an overtaking broker",
     )
     parser.add_argument("--seconds", type=float, help="stop after so many; with --ablate for each rule")
     parser.add_argument("--seed", type=int, help="this schedule alone")

@@ -1,6 +1,6 @@
-"""Seeded schedules: a configuration and a list of actions. Seeds from HEAVY on carry heavy load, from ATTACKED on the
-world has a device that lies to the ledger, a broker that repeats and withholds, or both; from OVERTAKEN on live messages
-overtake stored ones.
+"""Seeded schedules: a configuration and a list of actions. Seeds from HEAVY on carry heavy load, from ATTACKED on
+the world has a device that lies to the ledger, a broker that repeats and withholds, or both; from OVERTAKEN on live
+messages overtake stored ones.
 """
 
 import random

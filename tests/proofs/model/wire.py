@@ -2,8 +2,8 @@
 
 Modelled: persistent sessions, per-session queue and in-flight window, queue limit (drops silently after PUBACK),
 retained report, QoS 0 that overtakes, PUBACK before or after routing, redelivery (in order or reordered), take-over,
-message expiry, live messages that overtake stored ones, loss of one session, crash with everything forgotten or an older snapshot; a report withheld, and what
-was said once, said again later.
+message expiry, live messages that overtake stored ones, loss of one session, crash with everything forgotten or an
+older snapshot; a report withheld, and what was said once, said again later.
 Not modelled: packet loss inside TCP, MQTT properties other than expiry, error reasons in PUBACK, several brokers.
 """
 
