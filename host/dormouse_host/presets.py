@@ -1,7 +1,7 @@
 """Brokers that people use, by name: the settings with which a device works there, or why it cannot.
 
-Each fact has its source in docs/brokers.md, where a test compares the names. `dormouse broker check` decides what is true of
-a broker at hand.
+Each fact has its source in docs/brokers.md, and a test compares the names. `dormouse broker check` decides what is true
+of a broker at hand.
 """
 
 from collections.abc import Mapping

@@ -20,7 +20,7 @@ _QOS1 = 1
 class Ways:
     """How it behaves; the defaults are those of a broker without limits."""
 
-    retain: str = "kept"  # "refused": closes at such a publish; "ignored": takes it and keeps nothing; "exact": no wildcards
+    retain: str = "kept"  # "refused": closes at such a publish; "exact": not for a wildcard
     qos: int = 1  # the highest; above it, it closes
     live_first: bool = False  # live messages overtake stored ones
     pace: float = 0.0  # seconds between two stored messages …

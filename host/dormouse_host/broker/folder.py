@@ -273,6 +273,6 @@ def remove_rights(made: BrokerFolder, user: str) -> None:
 
 
 def session_expiry(configuration: Path) -> float:
-    """Seconds after which mosquitto with this configuration forgets a sleeper of MQTT 3.1.1; inf where it never does."""
+    """Seconds after which mosquitto with this configuration forgets a sleeper of MQTT 3.1.1; inf: never."""
     found = _EXPIRY.search(files.read(configuration))
     return int(found[1]) * _LENGTHS[found[2]] if found else math.inf

@@ -7,6 +7,7 @@ come slowly, fewer are stored.
 import math
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 from dormouse import protocol
 from dormouse_host.broker_check.findings import Case, Device, Row, numbered
@@ -44,7 +45,9 @@ def qos1(case: Case) -> Iterator[Row]:
 
 
 def _broken(key: str, what: str, seen: str, means: str) -> Row:
-    return Row(key, what, seen, "broken", means, "mosquitto: max_qos; a device may read its own down/#; else another broker")
+    return Row(
+        key, what, seen, "broken", means, "mosquitto: max_qos; a device may read its own down/#; else another broker"
+    )
 
 
 def topics(case: Case) -> Iterator[Row]:
@@ -100,7 +103,7 @@ def live(case: Case) -> Iterator[Row]:
         return
     case.overtakes = True
     known = [began, *times]
-    gap = max(b - a for a, b in zip(known, known[1:], strict=False))
+    gap = max(b - a for a, b in pairwise(known))
     quiet = max(_LEAST, math.ceil(2500 * gap / _STEP) * _STEP)
     yield Row(
         "live",

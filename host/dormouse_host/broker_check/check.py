@@ -1,7 +1,7 @@
 """Tests any broker: does it keep what sleeping devices need, and whom does it accept?
 
-Every probe has an end, and one that fails does not keep the others from running, unless nothing can work without what it
-looks for. Sessions and retained messages that
+Every probe has an end, and one that fails does not keep the others from running, unless nothing can work without what
+it looks for. Sessions and retained messages that
 the probes made are removed afterwards.
 """
 

@@ -153,7 +153,8 @@ def check(
         float, typer.Option(min=1, max=60, help="A factor on all waiting times, for a broker that is far or busy.")
     ] = 1,
     asleep: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Also wait so long, 90s or 2h, and see whether a sleeper is still known.")
+        str | None,
+        typer.Option(metavar="TIME", help="Also wait so long, 90s or 2h, and see whether a sleeper is still known."),
     ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Write the URL and the settings that devices need there into dormouse.toml.")

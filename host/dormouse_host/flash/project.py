@@ -174,7 +174,7 @@ def device_files(
 
 
 def _for_broker(value: object, config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with the settings of the broker's profile, where that is of this broker, below what was said."""
+    """The configuration over the settings of the broker's profile, where that is of this broker."""
     if profile.url(value) in (None, config.get("broker")):
         return {**profile.settings(value), **config}
     return config
@@ -290,6 +290,9 @@ _DORMOUSE_TOML = """# Settings of this project. It holds passwords: keep it out 
 
 # The broker as the boards reach it, so never localhost. `dormouse broker run --lan` starts one and says where.
 broker = "mqtt://192.168.1.10"
+
+# What a broker does otherwise than mosquitto: `dormouse broker check URL --keep` finds it out and writes it here, or
+# broker.preset = "aws-iot-core"  # with broker.url = "mqtts://…" in the place of the line above
 
 # root = "dormouse"     # first levels of every topic
 # db = "ledger.db"      # the ledger of `dormouse send`; else a file of this user's

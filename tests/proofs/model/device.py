@@ -1,8 +1,8 @@
 """The device: one wake, as a generator that a power cut may drop at any yield.
 
 Modelled: first flight, fence (second fence, dead fence, orphaned fences, the silence behind one that is no proof),
-drain in groups journalled before PUBACK, inbox limit, windows with status and CRC, tombstones, marks, attempts, results,
-telemetry ring, end record, ledger slots and forget_ledger, wipe.
+drain in groups journalled before PUBACK, inbox limit, windows with status and CRC, tombstones, marks, attempts,
+results, telemetry ring, end record, ledger slots and forget_ledger, wipe.
 Not modelled: time inside a wake, Wi-Fi, TLS, signatures, limits of handlers, flash wear or corrupt flash (every
 write is atomic), payload limits, `reset`, commands without an id.
 """
