@@ -22,7 +22,8 @@ from dormouse_host.errors import HostError
 from dormouse_host.presets import PRESETS
 
 TYPES: dict[str, type] = {"url": str, "preset": str, "ca": str, "retain": bool, "drain": str, "quiet": int}
-DEVICE = ("retain", "drain", "quiet")  # those that are keys of a device's config.json
+FOUND = ("retain", "drain", "quiet")  # those that `dormouse broker check` finds out
+_DEVICE = ("ca", *FOUND)  # those that are keys of a device's config.json
 _KEY = re.compile(r"\s*(?P<before>(?:broker\s*\.\s*)?)[\w-]+\s*=\s*")
 
 
@@ -46,7 +47,7 @@ def settings(value: object) -> dict[str, Any]:
         if preset.refused:
             raise HostError(f"preset {name}: no device works with {preset.title}: {preset.refused}", 2)
         found.update(preset.settings)
-    return found | {key: value[key] for key in DEVICE if key in value}
+    return found | {key: value[key] for key in _DEVICE if key in value}
 
 
 def keep(path: Path, values: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from dormouse import protocol
+from dormouse_host import trust
 from dormouse_host.address import BrokerAddress, failure, tls_context
 from dormouse_host.broker_check.findings import Case, Device, Row, is_denied
 from dormouse_host.broker_check.probe import WITHIN, Client, NoAnswer, fresh
@@ -179,6 +180,7 @@ def encryption(case: Case) -> Iterator[Row]:
         "" if days > 30 else "devices that know the time will refuse it then",
         "" if days > 30 else "renew it",
     )
+    yield _boards(address)
     old = _handshake(address, _old(address.ca))
     yield Row(
         "tls-old",
@@ -198,6 +200,19 @@ def encryption(case: Case) -> Iterator[Row]:
         "warning" if open_ports else "ok",
         "a device or a relay set to mqtt:// sends its password in clear" if open_ports else "",
         "no listener without TLS, or bound to 127.0.0.1" if open_ports else "",
+    )
+
+
+def _boards(address: BrokerAddress) -> Row:
+    """Can MicroPython's TLS speak with it?"""
+    what = "TLS of a board"
+    try:
+        why = trust.ask(address.host, address.port).unfit()
+    except OSError as error:
+        why = failure(error)
+    setting = "allow TLS 1.2; a certificate with RSA or ECDSA on P-256, signed with SHA-256" if why else ""
+    return Row(
+        "tls-board", what, why or "it can", "broken" if why else "ok", "no board will connect" if why else "", setting
     )
 
 

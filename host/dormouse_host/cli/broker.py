@@ -9,6 +9,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -195,7 +196,7 @@ def _keep(url: str, found: dict[str, Any], *, json: bool) -> None:
 
     path = Path.cwd() / FILE
     before = profile.settings(written.toml(path)[0].get("broker"))
-    values = {key: found.get(key, KEYS[key][0]) for key in profile.DEVICE if key in found or key in before}
+    values = {key: found.get(key, KEYS[key][0]) for key in profile.FOUND if key in found or key in before}
     changed = profile.keep(path, {"url": url, **values})
     if not json:
         terminal.line(f"{FILE}: {'written' if changed else 'nothing changed'}")
@@ -233,6 +234,58 @@ def _told(rows: Iterator["Row"], *, json: bool) -> list["Row"]:
             if row.setting:
                 console.line(f"  {row.setting}")
     return told
+
+
+@broker.command()
+def trust(
+    url: Annotated[str, typer.Argument(metavar="URL", help="mqtts://host[:port].")],
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Trust a CA that this machine does not know without asking: compare it first.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Take the CA of a broker into this project.
+
+    Shows the broker's certificates with their fingerprints. A CA that this machine trusts is taken as it is; any other
+    is taken after a question at a terminal, or with --yes. Writes broker-ca.pem and names it in dormouse.toml.
+    """
+    from dormouse_host import files, profile
+    from dormouse_host import trust as certificates
+    from dormouse_host.address import parse
+    from dormouse_host.settings import FILE
+
+    address = parse(url, {})
+    if not address.tls:
+        raise HostError("only a broker at mqtts:// has a certificate", 2)
+    try:
+        shown = certificates.ask(address.host, address.port)
+    except OSError as error:
+        raise HostError(f"broker {address}: {error.strerror or error}") from None
+    for each in shown.chain:
+        line = f"{certificates.name(each)}, until {each.not_valid_after_utc:%Y-%m-%d}, SHA-256"
+        terminal.warn(f"shown: {line} {certificates.fingerprint(each)}")
+    if why := shown.unfit():
+        raise HostError(f"broker {address}: {why}", 2)
+    known = certificates.anchor(shown, certificates.system())
+    one = known or shown.chain[-1]
+    if why := certificates.verified(address.host, address.port, one):
+        raise HostError(f"broker {address}: {why}", 2)
+    finger = certificates.fingerprint(one)
+    if not known and not (yes or _confirmed(certificates.name(one), finger)):
+        raise HostError("nothing was written: compare the fingerprint with the one that the broker's owner has")
+    file = Path("broker-ca.pem")
+    files.write(file, certificates.pem(one), files.PUBLIC)
+    profile.keep(Path.cwd() / FILE, {"url": address.url, "ca": file.name})
+    text = f"{file}: {certificates.name(one)}, SHA-256 {finger}; devices trust it from their next flash on"
+    terminal.told({"file": str(file), "sha256": finger, "known": known is not None}, text, json=json)
+    if not known:
+        terminal.warn(f"for the relay and the other commands here: export DORMOUSE_CA={file.absolute()}")
+
+
+def _confirmed(name: str, finger: str) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    return typer.confirm(f"Trust {terminal.safe(name)}, SHA-256 {finger}?", err=True)
 
 
 # ---- devices

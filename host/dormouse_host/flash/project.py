@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+
 from dormouse import config as device_config
 from dormouse.errors import ConfigError, DormouseError
-from dormouse_host import files, profile, written
+from dormouse_host import files, profile, trust, written
 from dormouse_host.errors import HostError
 from dormouse_host.flash.kinds import Board
 from dormouse_host.settings import FILE
@@ -80,6 +82,7 @@ class DeviceFiles:
     secrets: dict[str, str] = field(repr=False)
     full: dict[str, Any]  # the configuration with all defaults, `host` and `port` of the broker apart
     keys: dict[str, bytes] = field(default_factory=dict, repr=False)  # certificates and keys by file name
+    trusted: tuple[x509.Certificate, ...] = ()  # CAs of which a board is to have one: see before.anchored
 
     def contents(self) -> dict[str, bytes]:
         """Path on the board -> bytes; the same for the same configuration."""
@@ -163,6 +166,7 @@ def device_files(
     if not config.get("broker"):
         raise HostError(f"broker is missing: --broker mqtt://host, DORMOUSE_BROKER, or broker in {FILE}", 2)
     der = {file.name: file.read_bytes() for file in sorted(given.glob("*.der"))}
+    trusted = _certificates(project, config, der)
     try:
         full = checked(config)
     except HostError as error:
@@ -170,7 +174,34 @@ def device_files(
     _check_secrets(secrets)
     if full["cert"] in der and full["key"] in der:
         _check_pair(device, der[full["cert"]], der[full["key"]])
-    return DeviceFiles(config, secrets, full, der)
+    return DeviceFiles(config, secrets, full, der, trusted)
+
+
+def _certificates(project: Project, config: dict[str, Any], der: dict[str, bytes]) -> tuple[x509.Certificate, ...]:
+    """Bring the files of `ca`, `cert` and `key` that are not a board's yet into `der` and `config`. Returns the CAs,
+    where there are several.
+    """
+    data = {}
+    for key in ("ca", "cert", "key"):
+        name = config.get(key)
+        if isinstance(name, str) and name and name not in der and name != trust.SYSTEM:
+            try:
+                data[key] = (project.folder / name).read_bytes()
+            except OSError as error:
+                raise HostError(f"{key}: {name}: {error.strerror}", 2) from None
+    if "cert" in data:
+        own = trust.certificates(data["cert"], f"cert: {config['cert']}")[0]
+        if why := trust.unreadable([own]):
+            raise HostError(f"cert: {config['cert']}: MicroPython's TLS cannot read it: {why}", 2)
+        config["cert"], der["cert.der"] = "cert.der", trust.der(own)
+    if "key" in data:
+        der["key.der"] = trust.private_key(data["key"], f"key: {config['key']}")
+        config["key"] = "key.der"
+    if "ca" not in data and config.get("ca") != trust.SYSTEM:
+        return ()
+    known = trust.certificates(data["ca"], f"ca: {config['ca']}") if "ca" in data else trust.system()
+    config["ca"], der["ca.der"] = "ca.der", trust.der(known[0])
+    return tuple(known) if len(known) > 1 else ()
 
 
 def _for_broker(value: object, config: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +223,6 @@ def _with_origin(why: str, project: Project, device: str, over: Mapping[str, Any
 
 def _check_pair(device: str, cert: bytes, key: bytes) -> None:
     """Check the pair, of which an interrupted `dormouse rotate` may have written one file only."""
-    from cryptography import x509
     from cryptography.hazmat.primitives.serialization import load_der_private_key
 
     try:
