@@ -173,7 +173,7 @@ def _chain(host: str, where: tuple[str, int], newest: ssl.TLSVersion) -> tuple[x
         socket.create_connection(where, _WAIT) as plain,
         context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False) as secure,
     ):
-        with suppress(ssl.SSLError):  # one that asks for a certificate has shown its own by then
+        with suppress(ssl.SSLError, ConnectionError):  # one that asks for a certificate has shown its own by then
             secure.do_handshake()
         found = secure._sslobj.get_unverified_chain() or ()  # type: ignore[attr-defined]  # public from Python 3.13 on
         return tuple(x509.load_pem_x509_certificate(each.public_bytes().encode()) for each in found)

@@ -244,7 +244,7 @@ def trust(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Take the CA of a broker into this project.
+    """Install a broker's CA for the devices of this project.
 
     Shows the broker's certificates with their fingerprints. A CA that this machine trusts is taken as it is; any other
     is taken after a question at a terminal, or with --yes. Writes broker-ca.pem and names it in dormouse.toml.
