@@ -12,7 +12,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """A broker by name. `settings`: keys of a device's config.json; `refused`: why no device works there."""
+    """A broker by name. `settings`: keys of the profile with which devices and relay work there; `refused`: why no
+    device does.
+    """
 
     title: str
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -26,7 +28,7 @@ _PRESETS = {
     "emqx": Preset("EMQX"),
     "hivemq-cloud": Preset("HiveMQ Cloud"),
     "aws-iot-core": Preset("AWS IoT Core", {"drain": "quiet", "quiet": 1000}),
-    "azure-event-grid": Preset("Azure Event Grid", {"retain": False, "drain": "quiet", "quiet": 1000}),
+    "azure-event-grid": Preset("Azure Event Grid", {"retain": False, "drain": "quiet", "quiet": 1000, "waiting": 60}),
     "azure-iot-hub": Preset(
         "Azure IoT Hub",
         refused="it takes only its own topics, and a device may not send itself the fence: use Azure Event Grid",

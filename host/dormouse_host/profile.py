@@ -17,13 +17,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dormouse import protocol
+from dormouse.config import KEYS
 from dormouse_host import files, written
 from dormouse_host.errors import HostError
 from dormouse_host.presets import PRESETS
 
-TYPES: dict[str, type] = {"url": str, "preset": str, "ca": str, "retain": bool, "drain": str, "quiet": int}
-FOUND = ("retain", "drain", "quiet")  # those that `dormouse broker check` finds out
-_DEVICE = ("ca", *FOUND)  # those that are keys of a device's config.json
+TYPES: dict[str, type] = {
+    "url": str,
+    "preset": str,
+    "ca": str,
+    "retain": bool,
+    "drain": str,
+    "quiet": int,
+    "waiting": int,
+}
+DEFAULTS = {
+    **{key: KEYS[key][0] for key in ("retain", "drain", "quiet")},
+    "waiting": protocol.WINDOW,
+}  # of what is found
+_DEVICE = ("ca", "retain", "drain", "quiet")  # keys of a device's config.json
 _KEY = re.compile(r"\s*(?P<before>(?:broker\s*\.\s*)?)[\w-]+\s*=\s*")
 
 
@@ -34,7 +47,20 @@ def url(value: object) -> str | None:
 
 
 def settings(value: object) -> dict[str, Any]:
-    """A device's settings for that broker: those of the preset, and over them the profile's own. HostError for a preset
+    """A device's settings for that broker. HostError as for `told`."""
+    return {key: said for key, said in told(value).items() if key in _DEVICE}
+
+
+def waiting(value: object) -> int:
+    """How many commands may wait there for one device. HostError as for `told`, and where it is no such number."""
+    said = told(value).get("waiting", protocol.WINDOW)
+    if type(said) is not int or said < 1:
+        raise HostError("broker.waiting: expected a whole number of at least 1", 2)
+    return said
+
+
+def told(value: object) -> dict[str, Any]:
+    """What is known of that broker: the settings of the preset, and over them the profile's own. HostError for a preset
     that is not known, or with which no device works.
     """
     if not isinstance(value, Mapping):
@@ -47,7 +73,7 @@ def settings(value: object) -> dict[str, Any]:
         if preset.refused:
             raise HostError(f"preset {name}: no device works with {preset.title}: {preset.refused}", 2)
         found.update(preset.settings)
-    return found | {key: value[key] for key in _DEVICE if key in value}
+    return found | {key: said for key, said in value.items() if key not in ("url", "preset")}
 
 
 def keep(path: Path, values: Mapping[str, Any]) -> bool:
@@ -55,8 +81,8 @@ def keep(path: Path, values: Mapping[str, Any]) -> bool:
 
     HostError where the file is written in a way in which that cannot be done without changing more.
     """
-    told, at = written.toml(path)
-    before = told.get("broker")
+    said, at = written.toml(path)
+    before = said.get("broker")
     wanted = {**({"url": before} if isinstance(before, str) else before or {}), **values}
     if before == wanted:
         return False
@@ -71,7 +97,7 @@ def keep(path: Path, values: Mapping[str, Any]) -> bool:
     else:
         lines += [""] * bool(lines) + ["[broker]", *(f"{key} = {_toml(value)}" for key, value in new.items())]
     made = "\n".join(lines) + "\n"
-    if not _says(made, {**told, "broker": wanted}):
+    if not _says(made, {**said, "broker": wanted}):
         by_hand = ", ".join(f"{key} = {_toml(value)}" for key, value in new.items())
         raise HostError(f"{path.name}: its `broker` is not written in a way that can be changed: write {by_hand}", 2)
     files.write(path, made, files.PRIVATE)

@@ -23,24 +23,24 @@ class Settings:
     db: str | None
     broker: str | None
     root: str
+    waiting: int = protocol.WINDOW  # commands that may wait at the broker for one device
 
 
 def read(db: str | None, broker: str | None, environment: Mapping[str, str], folder: Path) -> Settings:
     """The settings from all three places."""
-    said = _file(folder / FILE)
+    said, of_broker = _file(folder / FILE)
     root = environment.get("DORMOUSE_ROOT") or said.get("root") or protocol.ROOT
     try:
         protocol.check_root(root)
     except ConfigError as error:
         raise HostError(error.reason, 2) from None
-    return Settings(
-        db or environment.get("DORMOUSE_DB") or said.get("db"),
-        broker or environment.get("DORMOUSE_BROKER") or said.get("broker"),
-        root,
-    )
+    url = broker or environment.get("DORMOUSE_BROKER") or said.get("broker")
+    waiting = profile.waiting(of_broker) if profile.url(of_broker) in (None, url) else protocol.WINDOW
+    return Settings(db or environment.get("DORMOUSE_DB") or said.get("db"), url, root, waiting)
 
 
-def _file(path: Path) -> dict[str, str]:
+def _file(path: Path) -> tuple[dict[str, str], object]:
+    """The keys of this module, and the broker's profile."""
     said, lines = written.toml(path)
     for key, value in said.items():
         if not isinstance(value, dict) and (key not in _KEYS or not isinstance(value, str)):
@@ -48,4 +48,4 @@ def _file(path: Path) -> dict[str, str]:
     told = {key: value for key, value in said.items() if key in _KEYS and isinstance(value, str)}
     if broker := profile.url(said.get("broker")):
         told["broker"] = broker
-    return told  # the other tables belong to flash/project.py
+    return told, said.get("broker")  # the other tables belong to flash/project.py

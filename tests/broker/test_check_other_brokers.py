@@ -70,7 +70,8 @@ def test_check_names_the_settings_that_the_preset_has(name):
     with Cloud(STUBS[name]) as cloud:
         rows = found(cloud, 60)
     named = settings(list(rows.values()))
-    assert named.get("retain", True) == PRESETS[name].settings.get("retain", True)
+    for key in ("retain", "waiting"):
+        assert named.get(key) == PRESETS[name].settings.get(key)
     assert named["drain"] == PRESETS[name].settings["drain"]
     assert 500 <= named["quiet"] <= 1000
     assert 'drain = "quiet"' in rows["live"].setting

@@ -6,6 +6,7 @@ from dormouse_host import Fleet
 from dormouse_host.address import parse
 from support.cloud import Cloud, Ways
 from support.relays import WITHIN, Running, greet, make_device, say, until_sent, wake
+from support.waiting import until
 
 
 class At:
@@ -52,3 +53,24 @@ def test_relay_and_device_at_a_broker_whose_live_messages_overtake_stored_ones(t
             assert [fleet.wait(name, WITHIN).status for name in names] == ["succeeded"] * 3
             assert wake(fleet, device) == []
             assert [fleet.result(name).published for name in names] == [1, 1, 1]
+
+
+def test_relay_lets_no_more_commands_wait_than_the_broker_bears(tmp_path):
+    """Azure Event Grid ends the session of a device for which more than a hundred messages wait."""
+    with Cloud(Ways(queue=10, full="session")) as cloud, Fleet(str(tmp_path / "ledger.db")) as fleet:
+        broker, db = At(cloud), str(tmp_path / "ledger.db")
+        fleet.add("dev")
+        device = make_device(tmp_path, broker)
+        with Running(db, broker, waiting=8):
+            greet(fleet, device)
+            names = say(fleet, *(f"text {n}" for n in range(20)))
+            until_sent(fleet, names[:8])
+            done: list[str] = []
+            for _ in range(8):
+                done += wake(fleet, device)
+                if len(done) == len(names):
+                    break
+                waits = names[len(done) : len(done) + 8]
+                until(lambda waits=waits: fleet.result(waits[-1]).status not in ("queued", "publishing"))  # type: ignore[misc]
+            assert done == [f"text {n}" for n in range(20)]
+            assert {fleet.wait(name, WITHIN).published for name in names} == {1}

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 
 from dormouse_host import trust
 from dormouse_host.address import parse
+from dormouse_host.broker.client import Publisher
 from dormouse_host.broker.local import Mosquitto, free_port
 from dormouse_host.broker_check import rights
 from dormouse_host.broker_check.findings import Case
@@ -278,6 +279,29 @@ def test_unknown_ca_is_shown_and_taken_only_when_somebody_says_so(interpreter, t
         files = before.anchored(project.device_files(project.read(tmp_path), PICO, "dev", {}, {}), pytest.fail)
         assert (files.full["ca"], files.keys) == ("ca.der", {"ca.der": middle.der})
         wake(tmp_path, interpreter, files, url)
+        with Publisher(parse(url, {"DORMOUSE_CA": str(tmp_path / "broker-ca.pem")})) as host:  # as the relay does
+            assert host.publish("a", [b"b"], 1) == 1
+
+
+def test_host_shows_its_own_certificate_where_the_broker_asks_for_one(tmp_path, chains):
+    """AWS IoT Core and Azure Event Grid let nobody in without; and a CA in DER will do."""
+    root, middle = chains["mixed"]
+    (tmp_path / "clients.pem").write_bytes(root.pem.read_bytes() + middle.pem.read_bytes())
+    (tmp_path / "ca.der").write_bytes(root.der)
+    own = middle.sign(common="relay")
+    asks = (f"cafile {tmp_path / 'clients.pem'}", "require_certificate true")
+    environment = {"DORMOUSE_CA": str(tmp_path / "ca.der")}
+    with mosquitto(middle.sign("localhost"), *asks) as url:
+        with pytest.raises(HostError), Publisher(parse(url, environment)):
+            pass
+        environment |= {"DORMOUSE_CERT": str(own.cert), "DORMOUSE_KEY": str(own.key)}
+        with Publisher(parse(url, environment)) as host:
+            assert host.publish("a", [b"b"], 1) == 1
+        environment["DORMOUSE_KEY"] = str(middle.sign(common="other").key)
+        wrong = parse(url, environment)
+        with pytest.raises(HostError, match="no pair of certificate and key") as caught, Publisher(wrong):
+            pass
+    assert caught.value.code == 2
 
 
 def test_ca_that_this_machine_trusts_is_taken_without_a_question(tmp_path, chains):

@@ -62,5 +62,5 @@ def severity(rows: list[Row]) -> int:
 
 
 def settings(rows: list[Row]) -> dict[str, Any]:
-    """Keys of a device's config.json that these rows ask for."""
-    return {key: value for row in rows for key, value in row.device.items()}
+    """Keys of the broker's profile that these rows ask for."""
+    return {key: value for row in rows for key, value in row.profile.items()}

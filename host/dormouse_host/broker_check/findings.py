@@ -29,7 +29,7 @@ SEVERITY = {"broken": 4, "warning": 3}  # the worst row decides the exit code; 0
 @dataclass(frozen=True)
 class Row:
     """One finding. `means`: the consequence; `setting`: what changes it, by broker. Both are empty if all is well.
-    `device`: keys of a device's config.json with which it works there.
+    `profile`: keys of the broker's profile with which devices and relay work there.
     """
 
     key: str
@@ -38,7 +38,7 @@ class Row:
     grade: Grade
     means: str = ""
     setting: str = ""
-    device: dict[str, Any] = field(default_factory=dict)
+    profile: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

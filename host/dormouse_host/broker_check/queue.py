@@ -65,8 +65,9 @@ def queue(case: Case) -> Iterator[Row]:
                 "queue that ends a session",
                 f"{case.some} commands lose it, {_HELD} do not",
                 "warning",
-                f"let no more than {_HELD} commands wait for one device",
-                "Azure Event Grid: 100 messages or 1 MB; else another broker",
+                "a device for which more commands wait gets none of them",
+                f"for the relay: waiting = {_HELD}",
+                {"waiting": _HELD},
             )
             rows = fewer
     yield from rows

@@ -26,7 +26,7 @@ def anonymous(case: Case) -> Iterator[Row]:
     """A client without a credential."""
     what = "without a credential"
     try:
-        with Client(replace(case.host, user=None, password=None), fresh(), clean=True) as client:
+        with Client(_nobody(case.host), fresh(), clean=True) as client:
             client.connect().close()
     except NoAnswer as error:
         yield Row("anonymous", what, f"refused ({error})", "ok")
@@ -39,6 +39,11 @@ def anonymous(case: Case) -> Iterator[Row]:
         "anyone who reaches the broker can be a device, or send commands",
         "mosquitto: allow_anonymous false; RabbitMQ: mqtt.allow_anonymous = false; NATS: authorization",
     )
+
+
+def _nobody(address: BrokerAddress) -> BrokerAddress:
+    """The same broker, without a credential."""
+    return replace(address, user=None, password=None, cert=None, key=None)
 
 
 def rights(case: Case) -> Iterator[Row]:
@@ -115,9 +120,9 @@ def _got(device: Device) -> list[bytes]:
 def takeover(case: Case) -> Iterator[Row]:
     """Another credential with this device's client id."""
     what = "session taken over by another credential"
-    other = case.devices[1] if len(case.devices) > 1 else replace(case.host, user=None, password=None)
+    other = case.devices[1] if len(case.devices) > 1 else _nobody(case.host)
     victim = case.device(0)
-    if len(case.devices) < 2 and case.host.user is None:
+    if len(case.devices) < 2 and case.host.user is None and case.host.cert is None:
         yield Row(
             "takeover",
             what,
@@ -167,7 +172,7 @@ def encryption(case: Case) -> Iterator[Row]:
             "dormouse broker init, or the broker's TLS listener; then mqtts://",
         )
         return
-    now = _handshake(address, tls_context(address.ca))
+    now = _handshake(address, tls_context(address.ca, address.cert, address.key))
     if isinstance(now, str):
         yield Row("tls", "TLS", now, "broken", "no device will connect", "a certificate of your CA for this name")
         return

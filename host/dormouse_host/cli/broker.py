@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dormouse.config import KEYS
 from dormouse_host import terminal, written
 from dormouse_host.cli.options import Db, Json, ledger_here, opened, seconds_until
 from dormouse_host.errors import HostError
@@ -195,8 +194,8 @@ def _keep(url: str, found: dict[str, Any], *, json: bool) -> None:
     from dormouse_host.settings import FILE
 
     path = Path.cwd() / FILE
-    before = profile.settings(written.toml(path)[0].get("broker"))
-    values = {key: found.get(key, KEYS[key][0]) for key in profile.FOUND if key in found or key in before}
+    before = profile.told(written.toml(path)[0].get("broker"))
+    values = {key: found.get(key, most) for key, most in profile.DEFAULTS.items() if key in found or key in before}
     changed = profile.keep(path, {"url": url, **values})
     if not json:
         terminal.line(f"{FILE}: {'written' if changed else 'nothing changed'}")

@@ -59,7 +59,7 @@ def relay_run(
     at = address(said)
     log_relays(as_json=json)
     with opened(db, make=True) as fleet:
-        running = fleet.relay(at, name or socket.gethostname(), accept_new=accept_new)
+        running = fleet.relay(at, name or socket.gethostname(), accept_new=accept_new, waiting=said.waiting)
         with running.stopped_by((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
             running.run()
 

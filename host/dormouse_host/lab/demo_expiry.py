@@ -1,7 +1,7 @@
 """`dormouse demo --session-expiry`: what becomes of a sleeper that sleeps for longer than its broker keeps its session.
 
 First a client of MQTT 5 in the device's place, which is told how long the broker grants it, and loses everything. Then
-our device with ledger and relay, which loses its session likewise: the loss is noticed, and what was sent is sent again.
+our device with ledger and relay, which loses its session likewise: the loss is noticed, and all of it is sent again.
 Everything that is printed was seen in this run. The broker is one of our own, and it is stopped at the end.
 """
 
@@ -70,7 +70,7 @@ class _Modern:
         self._expiry = expiry
         self._client = Client(name, protocol=paho.MQTTv5, reconnect_on_failure=False)
         self._client.on_connect = self._on_connect
-        self._client.on_message = lambda _c, _d, message: self.came.append(message.payload)
+        self._client.on_message = lambda _c, _d, message: self.came.append(bytes(message.payload))
         self._client.on_subscribe = lambda *_: self._acked.set()
         self._client.on_disconnect = lambda *_: self._down.set()
         self._address = address

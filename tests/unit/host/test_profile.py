@@ -59,7 +59,8 @@ def test_a_file_that_cannot_be_changed_safely_stays_and_says_what_to_write(tmp_p
 
 
 def test_settings_of_a_preset_are_below_those_of_the_profile():
-    assert profile.settings({"preset": "azure-event-grid"}) == dict(PRESETS["azure-event-grid"].settings)
+    grid = {"preset": "azure-event-grid"}
+    assert profile.settings(grid) | {"waiting": profile.waiting(grid)} == dict(PRESETS["azure-event-grid"].settings)
     own = {"url": "mqtts://x", "preset": "aws-iot-core", "quiet": 300}
     assert profile.settings(own) == {"drain": "quiet", "quiet": 300}
     assert profile.settings("mqtt://x") == profile.settings(None) == {}
@@ -76,7 +77,8 @@ def test_a_preset_that_cannot_be_is_refused_with_the_reason(name, words):
 
 def test_every_preset_is_a_configuration_that_the_device_takes():
     for preset in PRESETS.values():
-        project.checked({"id": "dev", "broker": "mqtt://x", **preset.settings})
+        ours = {key: value for key, value in preset.settings.items() if key != "waiting"}
+        project.checked({"id": "dev", "broker": "mqtt://x", **ours})
 
 
 def files(tmp_path, text: str, over=None, environment=None) -> dict:
@@ -91,7 +93,9 @@ TABLE = '[broker]\nurl = "mqtt://b"\npreset = "azure-event-grid"\nquiet = 800\n[
 def test_flash_takes_the_profile_and_a_devices_own_setting_goes_before_it(tmp_path):
     full = files(tmp_path, TABLE + "[device]\nquiet = 900\n[devices.pine]\nretain = true\n")
     assert (full["host"], full["retain"], full["drain"], full["quiet"]) == ("b", True, "quiet", 900)
-    assert settings.read(None, None, {}, tmp_path).broker == "mqtt://b"
+    read = settings.read(None, None, {}, tmp_path)
+    assert (read.broker, read.waiting) == ("mqtt://b", 60)
+    assert settings.read(None, "mqtt://c", {}, tmp_path).waiting == 256
 
 
 def test_a_profile_holds_for_its_own_broker_alone(tmp_path):
