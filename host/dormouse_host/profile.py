@@ -23,20 +23,10 @@ from dormouse_host import files, written
 from dormouse_host.errors import HostError
 from dormouse_host.presets import PRESETS
 
-TYPES: dict[str, type] = {
-    "url": str,
-    "preset": str,
-    "ca": str,
-    "retain": bool,
-    "drain": str,
-    "quiet": int,
-    "waiting": int,
-}
-DEFAULTS = {
-    **{key: KEYS[key][0] for key in ("retain", "drain", "quiet")},
-    "waiting": protocol.WINDOW,
-}  # of what is found
-_DEVICE = ("ca", "retain", "drain", "quiet")  # keys of a device's config.json
+_FOUND: dict[str, type] = {"retain": bool, "drain": str, "quiet": int}  # of a device, as the check finds them
+TYPES: dict[str, type] = {"url": str, "preset": str, "ca": str, **_FOUND, "waiting": int}
+DEFAULTS = {**{key: KEYS[key][0] for key in _FOUND}, "waiting": protocol.WINDOW}  # of all that the check finds
+_DEVICE = ("ca", *_FOUND)  # keys of a device's config.json
 _KEY = re.compile(r"\s*(?P<before>(?:broker\s*\.\s*)?)[\w-]+\s*=\s*")
 
 

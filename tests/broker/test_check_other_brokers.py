@@ -80,10 +80,10 @@ def test_check_names_the_settings_that_the_preset_has(name):
     assert not [row for row in rows.values() if row.grade == "broken"], rows
 
 
-def test_check_of_a_broker_like_mosquitto_names_no_setting():
+def test_check_of_a_broker_like_mosquitto_names_no_setting_but_for_its_short_queue():
     with Cloud(replace(STUBS["mosquitto"], queue=150)) as cloud:
         rows = found(cloud)
-    assert settings(list(rows.values())) == {}
+    assert settings(list(rows.values())) == {"waiting": 60}  # of a queue of 150
     assert rows["live"].grade == rows["topics"].grade == rows["qos1"].grade == rows["retained"].grade == "ok"
     assert rows["window"].seen == "20"
     assert rows["depth-up"].seen.startswith("the first 150")

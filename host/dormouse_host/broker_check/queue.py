@@ -61,11 +61,11 @@ def queue(case: Case) -> Iterator[Row]:
         fewer = list(_one_wake(case, _HELD))
         if not any(row.grade == "broken" for row in fewer):
             yield Row(
-                "session-limit",
-                "queue that ends a session",
-                f"{case.some} commands lose it, {_HELD} do not",
+                "queue-limit",
+                "how many commands may wait for a device",
+                f"of {case.some} some are lost, of {_HELD} none",
                 "warning",
-                "a device for which more commands wait gets none of them",
+                "they are lost and sent again; where a long queue ends the session, for ever",
                 f"for the relay: waiting = {_HELD}",
                 {"waiting": _HELD},
             )
