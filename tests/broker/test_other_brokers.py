@@ -72,6 +72,6 @@ def test_relay_lets_no_more_commands_wait_than_the_broker_bears(tmp_path):
             for _ in range(10):
                 if len(done) < len(names):
                     until(lambda: len(sent(fleet, names)) > len(done))
-                    done += wake(fleet, device)
+                    done.extend(wake(fleet, device))
             assert done == [f"text {n}" for n in range(20)]
             assert {fleet.wait(name, WITHIN).published for name in names} == {1}
