@@ -115,6 +115,10 @@ powercut: setup ## cut the power at every instant, then at every second one too;
 hostile: setup ## silent, slow, lying and breaking peers, plain and TLS, as a table; then a cut at every byte; ARGS="fence"
 	@PYTHONPATH=tests $(RUN) -m proofs.hostile $(ARGS)
 
+.PHONY: wire
+wire: setup ## networks that hurt, on real TCP: loss, black holes, a second each way; Linux and root; ARGS="vanish"
+	@PYTHONPATH=tests $(RUN) -m proofs.wire $(ARGS)
+
 .PHONY: endtoend
 endtoend: setup ## broker, relays and devices through every fault, on both databases; ARGS="--case quiet --seeds 9 --jobs 4"
 	@$(need_postgresql)
@@ -210,6 +214,8 @@ distclean: clean ## remove .venv and .cache too: back to a fresh clone
 
 $(STAMP): pyproject.toml requirements.lock
 	@[ -n "$(PYTHON)" ] || { echo "Dormouse needs Python 3.11 or newer: install it, or say where it is with PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Dormouse needs Python 3.11 or newer, and $(PYTHON) is not: install it, or say where it is with PYTHON=" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call install,python3-venv); }; \
 		$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make a virtual environment:" \
 		"apt-get install python3-venv mosquitto mosquitto-clients" >&2; exit 1; }

@@ -171,7 +171,13 @@ class Connection:
             if cut and self.port.ms() - s.connected < _CUT + s.rtt:
                 self.state.cutoffs += 1
                 self.bare = self.state.cutoffs > _CUTS
-            if not self.was_up or e.stage == "subscribe" or self.port.ms() + self.pause >= self.link.deadline:
+            again = self.pause > _REJOIN_PAUSE and (e.silent or e.stage == "confirm")  # silent once more
+            if (
+                not (self.was_up or e.silent)
+                or again
+                or e.stage == "subscribe"
+                or self.port.ms() + self.pause >= self.link.deadline
+            ):
                 return e
             self.log("rejoin", stage=e.stage, why=e.reason)
             self.port.pause(self.pause)

@@ -13,6 +13,7 @@ from binascii import crc32
 from dormouse.errors import LinkError
 
 OUT_LIMIT = 4096  # bytes of one flight (docs/design.md); beyond it, writing flushes
+_PIECE = 1200  # bytes of it at once: with the heads of TLS, TCP and IP a packet that gets through wherever IPv6 must
 _IN_SIZE = 512
 _WHAT = {errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset by the peer", 32: "closed by the peer"}  # 32: EPIPE
 _WAITS = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY)
@@ -45,6 +46,7 @@ class Link:
         self.start = self.end = 0
         self.stream = self.sock = self.poll = None
         self.flights = self.turns = self.sent = self.received = 0
+        self.plain = True  # no TLS
         self.shaking = False  # is TLS's handshake not through yet?
         self.ahead = False  # is more read than was asked for? Not before CONNACK (`_receive`)
         self.heard = True  # an answer came since the last flight: the next flight begins a round trip
@@ -73,7 +75,8 @@ class Link:
             self.sock.setsockopt(6, 1, 1)  # IPPROTO_TCP, TCP_NODELAY: named on no board
         except OSError:
             pass  # a port without it sends all the same, a little later
-        self.shaking = security is not None
+        self.plain = not security
+        self.shaking = not self.plain
         if security:
             self.stream = security.wrap(self.sock)
         elif not hasattr(self.sock, "readinto"):  # CPython's raw file has it, non-blocking like a board's socket
@@ -119,6 +122,11 @@ class Link:
             if left <= 0 or not self.poll.poll(left):
                 return False
         return True
+
+    def whole(self, size):
+        """Are `size` bytes there, as far as is known? What TLS has taken from the socket no poll shows."""
+        self.poll.modify(self.stream, select.POLLIN)
+        return not self.plain or self.end - self.start >= size or self.poll.poll(0)
 
     def read(self, size):
         """Exactly `size` bytes, which the caller has bounded; LinkError when the peer ends the stream, stays silent or
@@ -204,7 +212,7 @@ class Link:
             self.turns += 1
             self.flew = self.clock()
         while len(view):
-            n = self._call(self.stream.write, view, "tls" if self.shaking else "write")
+            n = self._call(self.stream.write, view[:_PIECE], "tls" if self.shaking else "write")
             if n:
                 self.sent += n
                 view = view[n:]

@@ -198,6 +198,8 @@ class Session(simple.MQTTClient):
             shift += 7
             if shift > 21:
                 raise ProtocolError("remaining length longer than four bytes")
+        if not self.link.whole(size):
+            self.link.flush()  # what is acknowledged does not wait for the rest of a packet
         kind = op & 0xF0
         if kind == 0x30:
             self._take_publish(op, size)

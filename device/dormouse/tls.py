@@ -8,7 +8,7 @@ from binascii import a2b_base64, b2a_base64
 
 import tls
 
-from dormouse.errors import ConfigError
+from dormouse.errors import ConfigError, LinkError
 
 _DATE = b"\x17\x0d"  # UTCTime of 13 bytes, YYMMDDhhmmssZ, in DER
 
@@ -52,9 +52,12 @@ class Security:
 
     def wrap(self, sock):
         """The stream over a connected, non-blocking socket; its handshake is part of the first write."""
-        context = self.context(self.own)
-        self.port.shaking(True)
-        return context.wrap_socket(sock, server_hostname=self.host, do_handshake_on_connect=False)
+        try:
+            context = self.context(self.own)
+            self.port.shaking(True)
+            return context.wrap_socket(sock, server_hostname=self.host, do_handshake_on_connect=False)
+        except (MemoryError, OSError) as e:  # its buffers lie in the heap of a board
+            raise LinkError(str(e), "tls")
 
     def _date(self, der, depth):
         """Remember the latest day on which a certificate of the chain begins to be valid. Called with each of them."""

@@ -120,7 +120,7 @@ def tls_context(ca: str | None, cert: str | None = None, key: str | None = None)
 
 def _ca(path: str) -> str | bytes:
     data = Path(path).read_bytes()
-    return data.decode("latin-1") if b"-----BEGIN " in data else data
+    return data.decode("ascii", "ignore") if b"-----BEGIN " in data else data
 
 
 def secure(client: "Client", address: BrokerAddress) -> None:
@@ -129,10 +129,11 @@ def secure(client: "Client", address: BrokerAddress) -> None:
         client.tls_set_context(tls_context(address.ca, address.cert, address.key))
 
 
-def failure(error: OSError) -> str:
-    """Why a connection failed, in words."""
+def failure(error: OSError, ca: str | None) -> str:
+    """Why a connection failed, in words. `ca`: the file of the CA that the peer was verified against."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate verification failed: {error.verify_message}"
+        against = f"the CA {ca}" if ca else "the CAs that this system trusts; DORMOUSE_CA names a broker's own"
+        return f"certificate verification failed: {error.verify_message} (by {against})"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {(error.reason or 'no reason given').lower().replace('_', ' ')}"
     return error.strerror or str(error)

@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from dormouse import protocol
 from dormouse_host.address import BrokerAddress
-from dormouse_host.fleet import LOOK, CommandView, DeviceView, Fleet, LogLine, RelayView, Sent, Setting
+from dormouse_host.fleet import GRACE, LOOK, CommandView, DeviceView, Fleet, LogLine, RelayView, Sent, Setting
 from dormouse_host.ledger.strangers import Strangers
 
 _THREADS = 4  # each may hold a connection to the database
@@ -111,6 +111,10 @@ class AsyncFleet:
         """Commands as they stand: Fleet.results."""
         return await self._run(self.fleet.results, names)
 
+    async def batch(self, name: str) -> list[CommandView]:
+        """The commands that were sent together under this name: Fleet.batch."""
+        return await self._run(self.fleet.batch, name)
+
     async def cancel(self, name: str) -> CommandView:
         """Cancel a command: Fleet.cancel."""
         return await self._run(self.fleet.cancel, name)
@@ -159,13 +163,29 @@ class AsyncFleet:
         """Forget a device: Fleet.remove."""
         await self._run(self.fleet.remove, device, broker)
 
-    async def group(self, name: str, devices: Sequence[str]) -> None:
+    async def group(self, name: str, devices: Sequence[str], *, keep: bool = False) -> None:
         """The devices of a group from now on: Fleet.group."""
-        await self._run(self.fleet.group, name, devices)
+        await self._run(self.fleet.group, name, devices, keep=keep)
 
     async def members(self, group: str | None = None) -> list[str]:
         """The devices of a group, or all: Fleet.members."""
         return await self._run(self.fleet.members, group)
+
+    async def groups(self) -> dict[str, int]:
+        """The groups, and how many devices each has: Fleet.groups."""
+        return await self._run(self.fleet.groups)
+
+    async def overdue(self, group: str | None = None, grace: int = GRACE) -> list[DeviceView]:
+        """The devices that have missed more than `grace` wakes: Fleet.overdue."""
+        return await self._run(self.fleet.overdue, group, grace)
+
+    async def uncounted(self, group: str | None = None) -> tuple[list[str], list[str]]:
+        """The devices that are never overdue: Fleet.uncounted."""
+        return await self._run(self.fleet.uncounted, group)
+
+    async def set_revoked(self, *devices: str, revoked: bool = True) -> None:
+        """Note that the credentials of devices were revoked, or that they have new ones: Fleet.set_revoked."""
+        await self._run(self.fleet.set_revoked, *devices, revoked=revoked)
 
     async def status(self, device: str | None = None, group: str | None = None) -> list[DeviceView]:
         """How devices are, as far as they have said: Fleet.status."""
@@ -179,9 +199,17 @@ class AsyncFleet:
         """The commands that a device is known to understand: Fleet.understood."""
         return await self._run(self.fleet.understood, device)
 
-    async def log(self, device: str, limit: int = 100) -> list[LogLine]:
+    async def log(
+        self,
+        device: str,
+        limit: int = 100,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        automatic: bool = False,
+    ) -> list[LogLine]:
         """What happened with a device, the oldest first: Fleet.log."""
-        return await self._run(self.fleet.log, device, limit)
+        return await self._run(self.fleet.log, device, limit, since=since, until=until, automatic=automatic)
 
     # ---- relays
 
@@ -189,9 +217,11 @@ class AsyncFleet:
         """Ids that have sent something and are no devices: Fleet.strangers."""
         return await self._run(self.fleet.strangers)
 
-    async def relay(self, broker: BrokerAddress, name: str, *, accept_new: bool | None = None) -> None:
+    async def relay(
+        self, broker: BrokerAddress, name: str, *, accept_new: bool | None = None, waiting: int = protocol.WINDOW
+    ) -> None:
         """Relay until this is cancelled: Fleet.relay, run in a thread of its own and stopped in order."""
-        running = self.fleet.relay(broker, name, accept_new=accept_new)
+        running = self.fleet.relay(broker, name, accept_new=accept_new, waiting=waiting)
         thread = asyncio.ensure_future(asyncio.to_thread(running.run))  # not of the pool: it would keep it for good
         try:
             await asyncio.shield(thread)
@@ -210,9 +240,11 @@ class AsyncFleet:
 
     # ---- all of it
 
-    async def export(self, what: str, since: float = 0) -> AsyncIterator[dict[str, Any]]:
-        """`telemetry`, `results` or `wakes`, one by one: Fleet.export."""
-        found = await self._run(self.fleet.export, what, since)
+    async def export(
+        self, what: str, since: float = 0, *, device: str | None = None, group: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """`telemetry`, `results`, `wakes` or `commands`, one by one: Fleet.export."""
+        found = await self._run(self.fleet.export, what, since, device=device, group=group)
         fetching: asyncio.Future[list[dict[str, Any]]] | None = None
         try:
             while True:
@@ -253,3 +285,15 @@ class AsyncFleet:
     async def restored(self) -> tuple[int, int]:
         """Say that this ledger is a copy: Fleet.restored."""
         return await self._run(self.fleet.restored)
+
+    async def export_ledger(self, target: Path) -> dict[str, int]:
+        """Write the whole ledger to a new file, to be imported elsewhere: Fleet.export_ledger."""
+        return await self._run(self.fleet.export_ledger, target)
+
+    async def import_ledger(self, source: Path) -> dict[str, int]:
+        """Read the file of an export into this ledger, which is new: Fleet.import_ledger."""
+        return await self._run(self.fleet.import_ledger, source)
+
+    async def reopen(self) -> bool:
+        """Have the ledger take commands again after an export: Fleet.reopen."""
+        return await self._run(self.fleet.reopen)

@@ -13,25 +13,31 @@ is a HostError of one line.
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dormouse import protocol
 from dormouse_host import orders
 from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
+from dormouse_host.ledger import entry
 from dormouse_host.ledger.database import missing
+from dormouse_host.ledger.exports import COLUMNS, MORE, TIMES, VALUES
+from dormouse_host.ledger.history import LogLine
 from dormouse_host.ledger.outbound import RelayView
-from dormouse_host.ledger.queries import COLUMNS, MORE, CommandView, DeviceView, LogLine, Setting
+from dormouse_host.ledger.queries import GRACE, CommandView, DeviceView, Setting
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
+from dormouse_host.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from dormouse_host.relay.relay import Relay
+    pass
 
 __all__ = [
     "COLUMNS",
+    "GRACE",
     "MORE",
+    "TIMES",
+    "VALUES",
     "CommandView",
     "DeviceView",
     "Fleet",
@@ -50,11 +56,12 @@ LOOK = 0.1  # seconds between two looks of `wait`
 
 @dataclass(frozen=True)
 class Sent:
-    """A command that is in the ledger. `warning` is one line, or None."""
+    """A command that is in the ledger. `warning` is one line, or None; `batch` names those that were sent together."""
 
     name: str
     device: str
     warning: str | None
+    batch: str | None = None
 
 
 def _of_group(name: str, found: list[T]) -> list[T]:
@@ -71,7 +78,7 @@ def log_relays(*, as_json: bool) -> None:
     log.set_up(as_json=as_json)
 
 
-class Fleet:
+class Fleet(Upkeep):
     """A ledger and the devices in it. A context manager; its methods may be called from any thread."""
 
     def __init__(
@@ -117,7 +124,8 @@ class Fleet:
         """Enter one command. `args`: values by name, or `key=value` words; `expires`: seconds from now; `after`: the
         name of a command that must be final first; `create`: register the device if it is new.
         """
-        return self.send_many([device], do, args, expires=expires, after=after, create=create)[0]
+        (sent,) = self._send([device], do, args, expires, after, create, None, lambda checked: None)
+        return sent
 
     def send_many(
         self,
@@ -130,21 +138,41 @@ class Fleet:
         create: bool = False,
         on_progress: Callable[[int], object] = lambda checked: None,
     ) -> list[Sent]:
-        """Enter the same command for several devices: for all or, on an error, for none. `on_progress` is told how
-        many were checked; they are entered together when all were.
+        """Enter the same command for several devices: for all or, on an error, for none. They are a batch, whose name
+        each of them has. `on_progress` is told how many were checked; they are entered together when all were.
         """
+        return self._send(devices, do, args, expires, after, create, entry.command_name(), on_progress)
+
+    def _send(
+        self,
+        devices: Sequence[str],
+        do: str,
+        args: Mapping[str, Any] | Sequence[str],
+        expires: float | None,
+        after: str | None,
+        create: bool,
+        batch: str | None,
+        on_progress: Callable[[int], object],
+    ) -> list[Sent]:
         devices = [orders.name(device) for device in devices]
-        known = {view.id: view for view in self.ledger.views(devices[0] if len(devices) == 1 else None)}
+        one = devices[0] if len(devices) == 1 else None
+        known = {view.id: view for view in (self.ledger.views if create or not one else self.ledger.devices)(one)}
         if create:
             known = {device: DeviceView(device) for device in devices} | known
         until = orders.until(expires, self.clock())
         checked, warnings = orders.make(devices, known, do, args, until, after, on_progress)
-        names = self.ledger.enter(checked, create=create)
-        return [Sent(*one) for one in zip(names, devices, warnings, strict=True)]
+        names = self.ledger.enter(checked, create=create, batch=batch)
+        return [Sent(*one, batch) for one in zip(names, devices, warnings, strict=True)]
 
     def result(self, name: str) -> CommandView:
         """A command as it stands, with its history."""
         return self.ledger.command(name)
+
+    def batch(self, name: str) -> list[CommandView]:
+        """The commands that `send_many` entered together, as they stand and without their history; none where there is
+        no batch of that name.
+        """
+        return self.ledger.batch(name)
 
     def cancel(self, name: str) -> CommandView:
         """Cancel a command. What has left for the broker is cancelled by the device, if it has not started it."""
@@ -190,6 +218,10 @@ class Fleet:
                 raise HostError(f"no command {name}", 2)
         return [found[name] for name in names]
 
+    def recent(self, limit: int = 50) -> list[str]:
+        """The names of the newest commands, the newest first."""
+        return self.ledger.recent(limit)
+
     def resend(self, device: str, first: int, last: int) -> Sent:
         """Ask a device for telemetry records again."""
         if not 1 <= first <= last < protocol.NUMBER_LIMIT:
@@ -216,19 +248,43 @@ class Fleet:
                     pass
         self.ledger.remove_device(device)
 
-    def group(self, name: str, devices: Sequence[str]) -> None:
-        """The devices of a group from now on; none of them dissolves it."""
-        self.ledger.set_group(orders.name(name, "group"), devices)
+    def group(self, name: str, devices: Sequence[str], *, keep: bool = False) -> None:
+        """The devices of a group from now on, `keep`: beside those that it has; none of them dissolves it."""
+        self.ledger.set_group(orders.name(name, "group"), devices, keep=keep)
 
     def members(self, group: str | None = None) -> list[str]:
         """The devices of a group, or all."""
         found = self.ledger.members(group)
         return found if group is None else _of_group(group, found)
 
+    def groups(self) -> dict[str, int]:
+        """The groups, and how many devices each has."""
+        return self.ledger.groups()
+
     def status(self, device: str | None = None, group: str | None = None) -> list[DeviceView]:
         """How devices are, as far as they have said: one, those of a group, or all."""
-        found = self.ledger.devices(device)
-        return found if group is None else _of_group(group, [view for view in found if group in view.groups])
+        if device is not None:
+            return self.ledger.devices(device)
+        found = self.ledger.views(group=group)
+        return found if group is None else _of_group(group, found)
+
+    def overdue(self, group: str | None = None, grace: int = GRACE) -> list[DeviceView]:
+        """The devices that have missed more than `grace` wakes, of a group or of all, the longest missing first. The
+        device's own backoff is counted in; those that were revoked are not among them.
+        """
+        if group is not None:
+            self.members(group)
+        now = self.clock()
+        late = [view for view in self.ledger.views(group=group, late=now) if view.missed(now) > grace]
+        return sorted(late, key=lambda view: (-view.missed(now), view.seen or 0, view.id))
+
+    def uncounted(self, group: str | None = None) -> tuple[list[str], list[str]]:
+        """The devices that are never overdue: those that were revoked, and those that have never connected."""
+        return self.ledger.uncounted(group)
+
+    def set_revoked(self, *devices: str, revoked: bool = True) -> None:
+        """Note that the credentials of devices were revoked, or that they have new ones; other ids are passed over."""
+        self.ledger.set_revoked([orders.name(device) for device in devices], revoked=revoked)
 
     def understood(self, device: str) -> dict[str, dict[str, Any]]:
         """The commands that a device is known to understand and that `send` takes, each with its arguments: a name and
@@ -241,72 +297,37 @@ class Fleet:
         self.ledger.devices(device)
         return self.ledger.settings(device)
 
-    def log(self, device: str, limit: int = 100) -> list[LogLine]:
-        """What happened with a device, the oldest first."""
+    def log(
+        self,
+        device: str,
+        limit: int = 100,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        automatic: bool = False,
+    ) -> list[LogLine]:
+        """What happened with a device, the oldest first: the newest `limit` lines from `since` to before `until` (Unix
+        seconds). `automatic`: also `describe` and `report`, which the ledger asks by itself.
+        """
         self.ledger.devices(device)
-        return self.ledger.timeline(device, limit)
+        return self.ledger.timeline(device, limit, since=since, until=until, automatic=automatic)
+
+    def twins(self, device: str | None = None) -> dict[str, list[str]]:
+        """Devices whose id two boards use, each with the states that took turns; one device or all."""
+        return self.ledger.twins(device)
 
     def strangers(self) -> Strangers:
         """Ids that have sent something and are no devices of this ledger."""
         return self.ledger.strangers()
 
-    # ---- relays
-
-    def relay(
-        self, broker: BrokerAddress, name: str, *, accept_new: bool | None = None, waiting: int = protocol.WINDOW
-    ) -> "Relay":
-        """A relay between this ledger and a broker; its `run` lasts until its `stop`, from whatever thread.
-
-        `accept_new`: ids that are not registered become devices; by default at a broker without credentials only.
-        `waiting`: how many commands may wait at the broker for one device.
+    def export(
+        self, what: str, since: float = 0, *, device: str | None = None, group: str | None = None
+    ) -> Generator[dict[str, Any]]:
+        """`telemetry`, `results`, `wakes` or `commands` that came at or after `since` (Unix seconds), in that order; of
+        all devices, of one, also one that was removed, or of a group.
         """
-        from dormouse_host.relay.relay import Relay
-
-        name = orders.name(name, "relay")
-        return Relay(self.ledger, broker, self.root, name, accept_new=accept_new, waiting=waiting)
-
-    def relays(self) -> list[RelayView]:
-        """The relays that have not ended in order."""
-        return self.ledger.relays()
-
-    def forget_relay(self, name: str, broker: BrokerAddress) -> None:
-        """End the session that a relay has at the broker, with what is queued in it. HostError while it is alive."""
-        from dormouse_host.broker.client import Publisher
-        from dormouse_host.relay.relay import client_id
-
-        if any(relay.alive for relay in self.relays() if relay.name == orders.name(name, "relay")):
-            raise HostError(f"relay {name} is alive: stop it first", 2)
-        with Publisher(broker, client_id(name)):  # a clean session under its id ends the one that was kept
-            self.ledger.forget_relay(name)
-
-    # ---- all of it
-
-    def export(self, what: str, since: float = 0) -> Generator[dict[str, Any]]:
-        """`telemetry`, `results` or `wakes` that came at or after `since` (Unix seconds), in that order."""
         if what not in COLUMNS:
             raise HostError(f"export {', '.join(COLUMNS)}, not {what}", 2)
-        return self.ledger.export(what, since)
-
-    def prune(
-        self,
-        before: float,
-        *,
-        dry: bool = False,
-        on_progress: Callable[[int, int], object] = lambda done, steps: None,
-    ) -> dict[str, int]:
-        """Delete settled commands, results, telemetry and wakes from before a time (Unix seconds), but for what a rule
-        may still ask for. Returns how much of what; `dry`: only counts it. `on_progress`: steps done, of how many.
-        """
-        if before > self.clock():
-            raise HostError("that is in the future: say before when, as 30d or 2026-01-31", 2)
-        return dict(self.ledger.prune(before, dry=dry, on_progress=on_progress))
-
-    def backup(self, target: Path) -> None:
-        """A consistent copy of a SQLite ledger in a new file."""
-        self.ledger.back_up(target)
-
-    def restored(self) -> tuple[int, int]:
-        """Say that this ledger is a copy: it takes a new name with each device. Returns with how many, and how many
-        commands are unknown now.
-        """
-        return self.ledger.restored()
+        if group is not None:
+            self.members(group)
+        return self.ledger.export(what, since, device=device, group=group)

@@ -11,13 +11,16 @@ from typing import Any
 from dormouse import codec, protocol
 from dormouse.errors import ConfigError, ProtocolError
 from dormouse.signing import SIZE
+from dormouse_host import near
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.entry import Order, unknown_device
-from dormouse_host.ledger.queries import CREDENTIALS, DeviceView
+from dormouse_host.ledger.queries import DeviceView
 from dormouse_host.ledger.rules import Row, payload
+from dormouse_host.ledger.shown import CREDENTIALS
 
 _LONGEST_WAIT = 10 * 366 * 86400  # seconds that a command may wait
 _LONGEST_STATE = "x" * 12  # of a device that has not yet said its own
+_BOOLS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _TYPES = {"int", "float", "str", "bool", "list", "dict"}
 
 Spec = dict[str, Any]
@@ -56,7 +59,7 @@ def make(
     orders, warnings = [], []
     for device in devices:
         if device not in known:
-            raise unknown_device(device)
+            raise unknown_device(device, known)
         text, warning = check(known[device], do, _given(known[device], do, args), expires)
         orders.append(Order(device, do, text, expires, after))
         warnings.append(warning)
@@ -81,7 +84,7 @@ def spec_of(device: DeviceView, do: str) -> Spec | None:
     for entry in device.catalogue.get("commands", ()):
         if isinstance(entry, list) and len(entry) == 4 and entry[0] == do:
             return _declared(entry[1])
-    raise HostError(f"device {device.id} has no command {do}", 2)
+    raise HostError(f"device {device.id} has no command {do}{near.question(do, known(device))}", 2)
 
 
 def known(device: DeviceView) -> dict[str, Spec]:
@@ -110,7 +113,9 @@ def _declared(arguments: Any) -> Spec | None:
 
 
 def read_words(words: list[str], spec: Spec | None) -> dict[str, Any]:
-    """`key=value` words as arguments: a value is JSON where it is any, unless the argument is declared as text."""
+    """`key=value` words as arguments: a value is JSON where it is any, unless the argument is declared as text. A bool
+    may also be written yes and no, on and off, 1 and 0.
+    """
     args: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
@@ -119,7 +124,9 @@ def read_words(words: list[str], spec: Spec | None) -> dict[str, Any]:
         if key in args:
             raise HostError(f"argument {key} is given twice", 2)
         kind = (spec or {}).get(key)
-        args[key] = text if kind == "str" or (isinstance(kind, list) and kind[0] == "str") else _json_or_text(text)
+        kind = kind[0] if isinstance(kind, list) else kind
+        known = _BOOLS.get(text.lower()) if kind == "bool" else None
+        args[key] = text if kind == "str" else _json_or_text(text) if known is None else known
     return args
 
 
@@ -146,9 +153,14 @@ def check(device: DeviceView, do: str, args: dict[str, Any], expires: int | None
         row = Row(0, "x" * 10, device.id, "x" * 12, protocol.NUMBER_LIMIT - 1, do, text, expires, None)
         size = len(payload(row, device.state or _LONGEST_STATE, None))
     except (ProtocolError, UnicodeError) as error:
-        raise HostError(f"{do}: {getattr(error, 'reason', 'not expressible as JSON')}", 2) from None
+        reason = getattr(error, "reason", "not expressible as JSON")
+        if reason.startswith("unknown argument ") and spec is not None:
+            reason += near.question(reason.split()[-1], spec) or f": {do} takes {', '.join(spec) or 'none'}"
+        raise HostError(f"{do}: {reason}", 2) from None
     limit = (device.limit or protocol.PAYLOAD_LIMIT) - (SIZE if device.report.get("signed") else 0)
     if size > limit:
         raise HostError(f"{do}: {size} bytes, and device {device.id} takes {limit}", 2)
     unknown = f"what {device.id} understands is not known yet: {do} is sent unchecked"
+    if spec is None:
+        unknown += near.question(do, known(device)).replace(":", ";", 1)
     return text, unknown if spec is None else None

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from dormouse import protocol
-from dormouse.config import KEYS
+from dormouse.config import KEYS, split_broker
+from dormouse.errors import ConfigError
 from dormouse_host import files, written
 from dormouse_host.errors import HostError
 from dormouse_host.presets import PRESETS
@@ -34,6 +35,22 @@ def url(value: object) -> str | None:
     """The URL in the value of `broker`."""
     found = value.get("url") if isinstance(value, Mapping) else value
     return found if isinstance(found, str) and found else None
+
+
+def is_of(value: object, broker: str | None) -> bool:
+    """Is the profile that of the broker at this URL? One that names no URL is that of any."""
+    own = url(value)
+    return own is None or _place(own) == _place(broker or "")
+
+
+def _place(broker: str) -> tuple[bool, str, int] | str:
+    """TLS, host and port, which are the same for several ways to write a URL."""
+    scheme, _, rest = broker.partition("://")
+    try:
+        place: tuple[bool, str, int] = split_broker(f"{scheme}://{rest.rpartition('@')[2]}")
+    except ConfigError:
+        return broker
+    return place
 
 
 def settings(value: object) -> dict[str, Any]:

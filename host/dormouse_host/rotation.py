@@ -99,7 +99,7 @@ class _Certificate:
 
     def allow(self, args: dict[str, str]) -> None:
         """Before the device can have it: a revocation of the device is one of this certificate, too."""
-        credentials.issue(self.made, self.device, _serial(args))
+        credentials.issue(self.made, {self.device: _serial(args)})
 
     def finish(self, args: dict[str, str]) -> bool:
         """Let the device in with the new one alone. Does the running broker know?"""

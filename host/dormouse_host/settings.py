@@ -1,6 +1,7 @@
 """Where the ledger and the broker are: from options, the environment, or dormouse.toml in the working folder.
 
-An option goes before the environment, and that before the file. A file that cannot be understood is an error.
+An option goes before the environment, and that before the file. A folder with such a file is a project, which has a
+ledger of its own; without one it is this user's. A file that cannot be understood is an error.
 """
 
 from collections.abc import Mapping
@@ -13,16 +14,20 @@ from dormouse_host import profile, written
 from dormouse_host.errors import HostError
 
 FILE = "dormouse.toml"
+LEDGER = "ledger.db"  # of a project
 _KEYS = ("db", "broker", "root")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`db`: a file or a database URL, None for this user's ledger; `broker`: a URL, None if not configured."""
+    """`db`: a file or a database URL, None for this user's ledger; `own`: nobody named one, and it is the project's;
+    `broker`: a URL, None if not configured.
+    """
 
     db: str | None
     broker: str | None
     root: str
+    own: bool = False
     waiting: int = protocol.WINDOW  # commands that may wait at the broker for one device
 
 
@@ -34,9 +39,11 @@ def read(db: str | None, broker: str | None, environment: Mapping[str, str], fol
         protocol.check_root(root)
     except ConfigError as error:
         raise HostError(error.reason, 2) from None
+    named = db or environment.get("DORMOUSE_DB") or said.get("db")
+    own = not named and (folder / FILE).exists()
     url = broker or environment.get("DORMOUSE_BROKER") or said.get("broker")
-    waiting = profile.waiting(of_broker) if profile.url(of_broker) in (None, url) else protocol.WINDOW
-    return Settings(db or environment.get("DORMOUSE_DB") or said.get("db"), url, root, waiting)
+    waiting = profile.waiting(of_broker) if profile.is_of(of_broker, url) else protocol.WINDOW
+    return Settings(LEDGER if own else named, url, root, own, waiting)
 
 
 def _file(path: Path) -> tuple[dict[str, str], object]:

@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import SignatureAlgorithmOID
 
-from dormouse_host.address import failure
 from dormouse_host.errors import HostError
 
 SYSTEM = "system"  # in the place of a file: this machine's store
@@ -196,7 +195,7 @@ def verified(host: str, port: int, anchor: x509.Certificate, where: tuple[str, i
         with socket.create_connection(where or (host, port), _WAIT) as plain:
             made.wrap_socket(plain, server_hostname=host).close()
     except ssl.SSLCertVerificationError as error:
-        return failure(error)
+        return f"certificate verification failed: {error.verify_message}"
     except ssl.SSLError:
         pass  # it wants a certificate of ours, and has proven itself before
     return ""

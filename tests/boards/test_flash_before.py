@@ -2,19 +2,20 @@
 
 import contextlib
 import json
-import os
-import pty
 import socket
 import ssl
+import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
 from boards.test_flash import bench
 from dormouse_host.errors import HostError
-from dormouse_host.flash import before, kinds, project
+from dormouse_host.flash import before, doctor, kinds, project
 from dormouse_host.flash.board import hand_back
-from dormouse_host.flash.ports import Place
+from dormouse_host.flash.first_wake import monitor
+from dormouse_host.flash.ports import Place, check_free
 from dormouse_host.flash.wire import catch
 from dormouse_host.virtual.board import Wifi
 from support.certificates import Authority
@@ -145,7 +146,7 @@ def test_a_certificate_that_the_device_would_refuse_ends_the_flash_and_a_refusal
     (tmp_path / "devices" / "dev" / "ca.der").write_bytes(mine.der)
     refused = b"\x20\x02\0\x05"
     with served(other.sign("127.0.0.1"), refused) as port:
-        with pytest.raises(HostError, match=r"its certificate is refused by ca\.der: ") as caught:
+        with pytest.raises(HostError, match=r"its certificate is refused by devices/dev/ca\.der: ") as caught:
             warned(files(tmp_path, f"mqtts://127.0.0.1:{port}", ca="ca.der"))
         assert caught.value.code == 2
     with served(mine.sign("127.0.0.1"), refused) as port:
@@ -153,13 +154,18 @@ def test_a_certificate_that_the_device_would_refuse_ends_the_flash_and_a_refusal
         assert said == f"broker 127.0.0.1:{port} refuses user and password"
 
 
-def test_a_port_that_another_program_holds_is_named_with_its_pid(monkeypatch):
-    master, slave = pty.openpty()
-    monkeypatch.setattr(before, "holders", lambda device: ["picocom (pid 4711)"])
-    monkeypatch.setattr(Place, "virtual", False)
-    try:
-        with pytest.raises(HostError, match=r"is held by picocom \(pid 4711\): end it first"):
-            before.port_is_free(Place(os.ttyname(slave)))
-    finally:
-        os.close(master)
-        os.close(slave)
+def test_a_port_that_another_program_holds_is_named_with_its_pid(bench):
+    """Flash, monitor and doctor say so at once; the virtual board's own process is no holder."""
+    here = bench("ESP32_GENERIC")
+    check_free(Place(here.board.port))
+    with Path(here.board.port).open("rb+", buffering=0) as port, subprocess.Popen(["sleep", "60"], stdin=port) as held:
+        try:
+            said = rf"/dev/pts/\d+ is held by sleep \(pid {held.pid}\): end it first"
+            with pytest.raises(HostError, match=said):
+                here.flash()
+            with pytest.raises(HostError, match=said):
+                monitor(Place(here.board.port), 1, print)
+            (found,) = [one for one in doctor.examine([], port=here.board.port) if "held" in one.what]
+            assert found.fix == f"end that program: kill {held.pid}"
+        finally:
+            held.kill()

@@ -24,12 +24,13 @@ def example() -> str:
     return found[1]
 
 
-def run(tmp_path: Path, test: str) -> subprocess.CompletedProcess[str]:
-    """A project of a user's: an app and a test, run by pytest there."""
+def run(tmp_path: Path, test: str, app: str = "") -> subprocess.CompletedProcess[str]:
+    """A project of a user's: an app, by default the example, and a test if there is none yet; run by pytest there."""
     need_micropython()
     need_mosquitto()
-    (tmp_path / "app.py").write_bytes((ROOT / "device" / "app.py").read_bytes())
-    (tmp_path / "test_app.py").write_text(test)
+    (tmp_path / "app.py").write_text(app or (ROOT / "device" / "app.py").read_text())
+    if test:
+        (tmp_path / "test_app.py").write_text(test)
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(tmp_path)]
     return subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
 

@@ -167,7 +167,7 @@ def test_an_export_that_is_cancelled_while_a_thread_fetches_ends_after_it(where,
         async with AsyncFleet(where) as fleet:
             store_wakes(fleet)
             export = fleet.fleet.export
-            monkeypatch.setattr(fleet.fleet, "export", lambda *how: slowly(export(*how)))
+            monkeypatch.setattr(fleet.fleet, "export", lambda *which, **of: slowly(export(*which, **of)))
             reading = asyncio.ensure_future(anext(fleet.export("wakes")))
             await asyncio.to_thread(fetching.wait, WITHIN)
             for _ in range(2):

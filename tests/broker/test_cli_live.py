@@ -155,7 +155,7 @@ def test_many_commands_have_a_bar_and_a_line_each_at_the_end(folder):
             for view in [row["id"] for row in _queued()]:
                 fleet.cancel(view)
             assert shown.end() == 1
-            assert len(re.findall(r"\w{10} cancelled: \w+ ping", shown.plain)) == 31
+            assert len(re.findall(r"\w+ +\w{10}  cancelled", shown.plain)) == 31
 
 
 def _queued() -> list[dict]:

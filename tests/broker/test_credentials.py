@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 
 from dormouse_host.address import BrokerAddress, parse
-from dormouse_host.broker import credentials, setup
+from dormouse_host.broker import access, credentials, setup
 from dormouse_host.broker.client import Publisher
 from dormouse_host.broker.folder import BrokerFolder, put_password, remove_password, users
 from dormouse_host.broker_check.probe import Client, NoAnswer
@@ -302,7 +302,7 @@ def test_names_are_written_as_clients_read_them(tmp_path, name, host, url):
     made = made_broker.make(tmp_path / "b", (name, "localhost"))
     assert made.names == [host, "localhost"]
     assert made.url() == f"mqtts://{url}:{made.ports[0]}"
-    said = setup.read_environment(made.relay_file("main").read_text())
+    said = access.read_environment(made.relay_file("main").read_text())
     assert parse(said["DORMOUSE_BROKER"], said).host == host
     served = x509.load_pem_x509_certificate((made.broker / "broker.crt").read_bytes())
     names = served.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -17,7 +17,7 @@ from dormouse_host.lab.bench import cases, measure, table
 from dormouse_host.lab.bench.proxy import Proxy, packets
 from support.needs import need_micropython, need_mosquitto
 
-PROGRAM = [sys.executable, "-m", "dormouse_host.cli", "bench", "--no-heap", "--runs", "1"]
+PROGRAM = [sys.executable, "-m", "dormouse_host.cli", "bench", "--proxy", "--no-heap", "--runs", "1"]
 
 
 pytestmark = pytest.mark.timeout(1000)  # thrice the longest run

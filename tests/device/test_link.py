@@ -11,7 +11,7 @@ import pytest
 
 from dormouse_host.broker.local import free_port
 from support.device_folder import APP, Device, Host, Ran, command, say
-from support.peer import PUBACK, PUBLISH, Connection, Peer, answers, connack, honest, is_fence, stays_open
+from support.peer import PUBACK, PUBLISH, Connection, Peer, answers, connack, honest, is_fence, publish, stays_open
 
 BUDGET = 2
 
@@ -120,6 +120,44 @@ def test_dropped_link_is_joined_again_in_the_same_wake(interpreter, tmp_path):
     assert ran.said == ["taken", "left"]
     assert len(ran.all("rejoin")) == 1
     assert sorted(result["status"] for result in peer.results()) == ["succeeded", "succeeded"]
+
+
+def test_acknowledgement_does_not_wait_for_the_rest_of_the_next_packet(interpreter, tmp_path):
+    """A segment ends where it ends: half a PUBLISH behind a whole one, and the rest a round trip later."""
+
+    def halves(connection: Connection) -> None:
+        flight = connection.flight()
+        connection.welcome(flight)
+        state = connection.state
+        both = [
+            publish(connection.topic("down/cmd"), command(state, n, "say", text=f"{n}"), pid=n, qos=1) for n in (1, 2)
+        ]
+        connection.send(both[0], both[1][:30])
+        connection.until(lambda packet: packet.kind == PUBACK and packet.pid == 1, 4)
+        connection.send(both[1][30:])
+        connection.return_fence(flight[-1])
+        connection.serve()
+
+    with Peer(halves) as peer:
+        ran = Device(tmp_path / "device", interpreter, peer.url).wake()
+        peer.settled()
+    assert ran.code == 0, ran.output
+    assert ran.said == ["1", "2"]
+
+
+def test_link_that_is_dead_behind_each_connack_is_tried_twice(interpreter, tmp_path):
+    """Its silence costs patience and one more try, not the whole budget."""
+
+    def dies(connection: Connection) -> None:
+        connection.flight()
+        connection.send(connack())
+        connection.listen()
+
+    with Peer(dies) as peer:
+        ran = device(tmp_path, interpreter, peer.url, patience=400, budget=25).wake()
+    error = ended_in_time(ran, 25)
+    assert (error["stage"], error["why"]) == ("confirm", "silent for 400 ms")
+    assert len(peer.connections) == 2
 
 
 def test_result_whose_puback_was_lost_goes_again_over_the_next_connection(interpreter, tmp_path):

@@ -19,7 +19,7 @@ from dormouse_host.lab.bench.proxy import Proxy
 from support.certificates import NOW, Authority, Pair, listener, server_context
 from support.device_folder import APP, Device, Host, Ran, say
 from support.needs import need_mosquitto
-from support.peer import Peer, honest
+from support.peer import Peer, honest, stays_open
 
 BUDGET = 20
 
@@ -63,6 +63,27 @@ def openssl(pair: Pair, *options: str) -> Iterator[int]:
             yield port
         finally:
             server.kill()
+
+
+NO_MEMORY = """
+from dormouse.ports import cpython_tls
+
+def wrap(*_, **__):
+    raise %s
+
+cpython_tls.SSLContext.wrap_socket = wrap
+"""
+
+
+@pytest.mark.parametrize("interpreter", ["cpython"], indirect=True)  # whose context a program can change
+@pytest.mark.parametrize("error", ["MemoryError('no room')", "OSError(12, 'no room')"])
+def test_heap_too_small_for_tls_is_said_so_and_costs_a_backoff(interpreter, tmp_path, ca, error):
+    """On a Pico W its buffers lie in MicroPython's heap."""
+    with Peer(stays_open) as peer:
+        url = f"mqtts://127.0.0.1:{peer.port}"
+        ran = secure(tmp_path, interpreter, ca, url, app=NO_MEMORY % error + APP).wake()
+    assert "no room" in failed(ran)
+    assert ran.one("asleep")["next"] > 1600, "twice the interval"
 
 
 # ---- a broker that is who it says

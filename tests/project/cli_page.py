@@ -31,17 +31,17 @@ Some commands have more:
 
 | command | |
 |---|---|
-| `dormouse status` | 3 the last report of a device shown names a fault of its program |
+| `dormouse status` | 3 the last report of a device shown names a fault of its program, or `--overdue` lists one |
 | `dormouse flash` | 3 wrong board or too old a MicroPython, 4 no board caught, 5 flashed but the first wake failed |
 | `dormouse broker check` | 3 usable with warnings, 4 commands would be lost |
 | `dormouse agent run` | 1 also where the state folder is in use, 2 configuration |
 
 An option goes before the environment, and the environment before `dormouse.toml` in the working folder
-([commented](../dormouse.example.toml)).
+([commented](../dormouse.example.toml)). A folder with that file is a project and has a ledger of its own, `ledger.db`.
 
 | option | environment | `dormouse.toml` | |
 |---|---|---|---|
-| `--db` | `DORMOUSE_DB` | `db` | the ledger: a file, or `postgresql://user@host/name`; else a file of this user's |
+| `--db` | `DORMOUSE_DB` | `db` | the ledger: a file, or `postgresql://user@host/name`; else of the project or user |
 | `--broker` | `DORMOUSE_BROKER` | `broker` | `mqtt://host[:port]` or `mqtts://host[:port]` |
 | | `DORMOUSE_ROOT` | `root` | first levels of every topic, `dormouse` |
 | | `DORMOUSE_CA` | | the CA that the host checks brokers against, in PEM or DER; else those the system trusts |

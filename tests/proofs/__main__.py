@@ -50,6 +50,7 @@ ROWS = {
     "pico": Row("the agent on MicroPython's own firmware, emulated; FIRMWARE=FILE", ("-m", "proofs.pico")),
     "endtoend": Row("real processes through every fault", ("-m", "proofs.endtoend")),
     "hostile": Row("hostile peers, and the connection cut at every byte", ("-m", "proofs.hostile")),
+    "wire": Row("networks that hurt, on real TCP between two network namespaces", ("-m", "proofs.wire")),
     "powercut": Row("power cut at every instant, and at every second one", ("-m", "proofs.powercut")),
 }
 

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from dormouse_host.address import BrokerAddress, parse
-from dormouse_host.broker import folder, setup
+from dormouse_host.broker import access, folder, setup
 from dormouse_host.broker.folder import BrokerFolder
 from dormouse_host.broker.local import HOST, LocalBroker, free_port
 from support.needs import need_mosquitto
@@ -93,5 +93,5 @@ class MadeBroker(LocalBroker):
 
     def of_relay(self, name: str = "main") -> BrokerAddress:
         """The address with the relay's credential, as its environment file has it."""
-        said = setup.read_environment(self.made.relay_file(name).read_text())
+        said = access.read_environment(self.made.relay_file(name).read_text())
         return parse(said["DORMOUSE_BROKER"], said)

@@ -10,6 +10,7 @@ FOLDER holds these files; DESCRIPTOR is the line to the simulation, which begins
 
 import builtins
 import gc
+import io
 import micropython
 import os
 import sys
@@ -28,7 +29,7 @@ import vb_time
 _MISSING = ("ffi", "jni", "termios", "argparse")  # the last one upstream freezes for its command line
 _FROZEN = "/.frozen.d"
 _OS = "chdir getcwd ilistdir listdir mkdir mount remove rename rmdir stat statvfs umount unlink urandom"
-_SYS = "argv byteorder exit maxsize modules path print_exception stderr stdin stdout version version_info"
+_SYS = "argv byteorder exit maxsize modules path stderr stdin stdout version version_info"
 
 
 class Module:
@@ -50,11 +51,21 @@ def board_os(facts):
     return module
 
 
+def print_exception(e, file=sys.stdout):
+    """A traceback without our own frames, which no board has."""
+    text = io.StringIO()
+    sys.print_exception(e, text)
+    for line in text.getvalue().split("\n")[:-1]:
+        if '"vb_' not in line:
+            file.write(line + "\n")
+
+
 def board_sys(facts):
     """`sys` as the board has it: its platform and its name."""
     implementation = namedtuple("implementation", ("name", "version", "_machine", "_mpy", "_build"))
     module = Module(sys, _SYS)
     module.platform = facts["port"]
+    module.print_exception = print_exception
     module.implementation = implementation(
         "micropython", sys.implementation.version, facts["machine"], facts["mpy"], facts["build"]
     )

@@ -5,6 +5,7 @@ Must stay true: it offers nothing that this board's stubs lack (tests/boards/tes
 
 import vb_machine as _m
 import vb_link as _link
+from vb_i2c import I2C, SoftI2C, dht_readinto
 from vb_machine import Pin, Timer, WDT, disable_irq, enable_irq, freq, idle, reset, reset_cause
 from vb_machine import soft_reset, unique_id, Clock as _Clock
 

@@ -6,6 +6,7 @@ deepsleep is what it is there, a light sleep and then a reset by the watchdog.
 
 import vb_machine as _m
 import vb_link as _link
+from vb_i2c import I2C, SoftI2C, dht_readinto
 from vb_machine import Pin as _BasePin, Timer, WDT, bootloader, disable_irq, enable_irq, freq, idle, reset, reset_cause
 from vb_machine import soft_reset, unique_id, Clock as _Clock
 

@@ -46,6 +46,11 @@ class Port(posix.Port):
         """config.json and secrets.json, as on a board."""
         return self._files["config.json"], self._files["secrets.json"]
 
+    def file(self, name: str) -> bytes | None:
+        """CA, certificate and key: from where `dormouse provision` puts them, as they are on a board after a flash."""
+        found: bytes | None = self._files.get(name) or super().file(name)
+        return found
+
     def cause(self) -> str:
         """The cause of this wake."""
         return self._cause

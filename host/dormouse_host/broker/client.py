@@ -164,7 +164,7 @@ class Publisher(processes.Started):
         except (ConnectionResetError, BrokenPipeError):
             raise self._error(_CLOSED) from None
         except OSError as error:
-            raise self._error(failure(error)) from None
+            raise self._error(failure(error, address.ca)) from None
         if self._connack.is_failure:
             raise self._refused(self._connack)
         self._client.loop_start()

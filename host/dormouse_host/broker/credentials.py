@@ -5,6 +5,7 @@ is refused at once, connected or not. A device's name cannot lead out of its fol
 """
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -13,15 +14,15 @@ from dormouse import protocol
 from dormouse.errors import ConfigError
 from dormouse_host import files
 from dormouse_host.broker.folder import (
+    RELAY_PREFIX,
     BrokerFolder,
     add_rights,
     fresh_password,
-    put_password,
+    put_passwords,
     remove_password,
     remove_rights,
     users,
 )
-from dormouse_host.broker.setup import RELAY_PREFIX
 from dormouse_host.errors import HostError
 
 DEVICES = "devices"  # beside dormouse.toml; never in git
@@ -29,10 +30,16 @@ DEVICES = "devices"  # beside dormouse.toml; never in git
 
 @dataclass(frozen=True)
 class Provisioned:
-    """The folder with the device's files, and whether the running broker has reloaded its files."""
+    """The folders with the files of devices, and whether the running broker has reloaded its files."""
 
-    folder: Path
+    folders: dict[str, Path]
     told: bool
+
+    @property
+    def folder(self) -> Path:
+        """Of the only device."""
+        (folder,) = self.folders.values()
+        return folder
 
 
 def check_name(device: str) -> str:
@@ -56,9 +63,10 @@ def issued(made: BrokerFolder, device: str) -> list[int]:
     return _issued(made).get(device, [])
 
 
-def issue(made: BrokerFolder, device: str, serial: int) -> None:
-    """Record another valid certificate of this device."""
-    _record(made, device, sorted({*issued(made, device), serial}))
+def issue(made: BrokerFolder, serials: Mapping[str, int]) -> None:
+    """Record another valid certificate of each of these devices."""
+    known = _issued(made)
+    _record(made, {device: sorted({*known.get(device, ()), serial}) for device, serial in serials.items()})
 
 
 def keep_only(made: BrokerFolder, device: str, *serials: int) -> None:
@@ -66,7 +74,7 @@ def keep_only(made: BrokerFolder, device: str, *serials: int) -> None:
     kept = [serial for serial in issued(made, device) if serial in serials]
     gone = [serial for serial in issued(made, device) if serial not in serials]
     files.write(made.broker / "revoked.pem", made.authority.revoke(*gone), files.PUBLIC)
-    _record(made, device, kept)
+    _record(made, {device: kept})
 
 
 def put_certificate(project: Path, device: str, cert: bytes, key: bytes) -> None:
@@ -78,32 +86,61 @@ def put_certificate(project: Path, device: str, cert: bytes, key: bytes) -> None
 
 def provision(made: BrokerFolder, device: str, project: Path, *, cert: bool = False) -> Provisioned:
     """Create a device's credential, a password or a certificate. HostError where it has one already."""
-    check_name(device)
+    return provision_all(made, [device], project, cert=cert)
+
+
+def provision_all(
+    made: BrokerFolder,
+    devices: Sequence[str],
+    project: Path,
+    *,
+    cert: bool = False,
+    missing: bool = False,
+    on_progress: Callable[[int], object] = lambda done: None,
+) -> Provisioned:
+    """Create a credential of its own for each device, a password or a certificate, and tell the broker once.
+
+    HostError where a name is no device's, or one has a credential already: then nothing is written. `missing`: those
+    that have one are passed over. The broker's file takes passwords last, so that a call that was killed is repeated
+    with the same names. `on_progress` is told how many devices are done.
+    """
+    devices = list(dict.fromkeys(map(check_name, devices)))
     with made.alone():
-        return _provision(made, device, project, cert=cert)
+        there = {*users(made.passwd), *_issued(made)}
+        known = [device for device in devices if device in there]
+        if known and not missing:
+            more = f" (and {len(known) - 1} others)" if len(known) > 1 else ""
+            skip = ", or pass over such devices with --missing" if len(devices) > 1 else ""
+            raise HostError(f"{known[0]}{more} has a credential already: first dormouse revoke {known[0]}{skip}", 2)
+        new = [device for device in devices if device not in there]
+        return _provision(made, new, project, on_progress, cert=cert) if new else Provisioned({}, True)
 
 
-def _provision(made: BrokerFolder, device: str, project: Path, *, cert: bool) -> Provisioned:
-    if has_credential(made, device):
-        raise HostError(f"{device} has a credential already: first dormouse revoke {device}", 2)
-    folder = _device_folder(project, device)
-    config = {"id": device, "broker": made.url(cert=cert), "ca": "ca.der"}
-    if made.root != protocol.ROOT:
-        config["root"] = made.root
-    files.write(folder / "ca.der", made.authority.der)
-    remove_rights(made, device)  # the denial, where it was revoked before
-    if cert:
-        signed = made.authority.client(device)
-        issue(made, device, signed.certificate.serial_number)
-        put_certificate(project, device, signed.der, signed.key_der)
-        config.update(cert="cert.der", key="key.der")
-        secrets = {}
-    else:
-        secrets = {"user": device, "password": fresh_password()}
-        put_password(made.passwd, device, secrets["password"])
-    _keep(folder / "secrets.json", secrets)
-    _keep(folder / "config.json", config)
-    return Provisioned(folder, made.reload())
+def _provision(
+    made: BrokerFolder, devices: Sequence[str], project: Path, on_progress: Callable[[int], object], *, cert: bool
+) -> Provisioned:
+    authority, url = made.authority, made.url(cert=cert)
+    config = {"broker": url, "ca": "ca.der", **({"root": made.root} if made.root != protocol.ROOT else {})}
+    passwords: dict[str, str] = {}
+    folders: dict[str, Path] = {}
+    for done, device in enumerate(devices, 1):
+        folder = folders[device] = _device_folder(project, device)
+        files.write(folder / "ca.der", authority.der)
+        if cert:
+            signed = authority.client(device)
+            issue(made, {device: signed.certificate.serial_number})  # before anybody can have it
+            put_certificate(project, device, signed.der, signed.key_der)
+            _keep(folder / "secrets.json", {})
+            _keep(folder / "config.json", {"id": device, **config, "cert": "cert.der", "key": "key.der"})
+        else:
+            passwords[device] = fresh_password()
+            _keep(folder / "secrets.json", {"user": device, "password": passwords[device]})
+            _keep(folder / "config.json", {"id": device, **config})
+        on_progress(done)
+    remove_rights(made, *devices)  # the denials of those that were revoked before
+    if passwords:
+        put_passwords(made.passwd, passwords)
+    return Provisioned(folders, made.reload())
 
 
 def sign(device: str, project: Path) -> tuple[Path, str]:
@@ -161,6 +198,6 @@ def _issued(made: BrokerFolder) -> dict[str, list[int]]:
     return found
 
 
-def _record(made: BrokerFolder, device: str, serials: list[int]) -> None:
-    issued = {**_issued(made), device: serials}
+def _record(made: BrokerFolder, serials: Mapping[str, list[int]]) -> None:
+    issued = {**_issued(made), **serials}
     files.write(made.path / "ca" / "issued.json", json.dumps({k: v for k, v in issued.items() if v}, indent=1) + "\n")

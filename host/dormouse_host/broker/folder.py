@@ -17,6 +17,7 @@ import shlex
 import signal
 import socket
 import time
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from dormouse_host.address import host_name, tls_context
 from dormouse_host.broker.authority import Authority
 from dormouse_host.errors import HostError
 
+RELAY_PREFIX = "dormouse-relay-"  # reserved: no device's id begins with it
 _RELOADED = "reload#"  # not a possible id; mosquitto grants no rights by pattern to a name with #
 _WITHIN = 10.0  # seconds; an idle machine needs some hundredths
 _ONE_TRY = 2.0
@@ -139,6 +141,10 @@ class BrokerFolder:
         """The environment of the relay `name`."""
         return self.path / f"relay-{name}.env"
 
+    def user_file(self, name: str) -> Path:
+        """The environment of the user `name`, who is no relay and no device."""
+        return self.path / f"user-{name}.env"
+
     def said(self, pattern: str) -> list[str]:
         """The matches of a regular expression in the configuration."""
         return re.findall(pattern, files.read(self.configuration), re.MULTILINE)
@@ -238,20 +244,25 @@ def users(path: Path) -> list[str]:
 
 def put_password(path: Path, user: str, password: str) -> None:
     """Set the password of `user`."""
-    _rewrite(path, user, f"{user}:{hashed(password)}\n")
+    put_passwords(path, {user: password})
+
+
+def put_passwords(path: Path, passwords: Mapping[str, str]) -> None:
+    """Set the passwords of these users, all in one write."""
+    _rewrite(path, passwords, "".join(f"{user}:{hashed(password)}\n" for user, password in passwords.items()))
 
 
 def remove_password(path: Path, user: str) -> bool:
     """Remove `user` from the file. Was it there?"""
     there = user in users(path)
-    _rewrite(path, user, "")
+    _rewrite(path, {user}, "")
     return there
 
 
-def _rewrite(path: Path, user: str, line: str) -> None:
+def _rewrite(path: Path, users: Collection[str], more: str) -> None:
     before = files.read(path, "")
-    kept = [other for other in before.splitlines(keepends=True) if other.partition(":")[0] != user]
-    files.write(path, "".join(kept) + line, files.SHARED)
+    kept = [other for other in before.splitlines(keepends=True) if other.partition(":")[0] not in users]
+    files.write(path, "".join(kept) + more, files.SHARED)
 
 
 # ---- rights
@@ -264,12 +275,13 @@ def add_rights(made: BrokerFolder, user: str, lines: str) -> None:
     files.write(acl, f"{files.read(acl)}\nuser {user}\n{lines}", files.SHARED)
 
 
-def remove_rights(made: BrokerFolder, user: str) -> None:
-    """Remove a user's own rights and denials; those by pattern stay."""
-    acl = made.broker / "acl"
-    blocks = files.read(acl).split("\nuser ")
-    kept = [blocks[0], *(block for block in blocks[1:] if block.partition("\n")[0] != user)]
-    files.write(acl, "\nuser ".join(kept), files.SHARED)
+def remove_rights(made: BrokerFolder, *users: str) -> None:
+    """Remove the own rights and denials of users; those by pattern stay."""
+    acl, gone = made.broker / "acl", set(users)
+    first, *blocks = files.read(acl).split("\nuser ")
+    kept = [block for block in blocks if block.partition("\n")[0] not in gone]
+    if len(kept) < len(blocks):
+        files.write(acl, "\nuser ".join([first, *kept]), files.SHARED)
 
 
 def session_expiry(configuration: Path) -> float:

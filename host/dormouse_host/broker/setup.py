@@ -1,4 +1,4 @@
-"""`dormouse broker init`: a folder with all that a mosquitto for field trials needs, and the credentials of relays.
+"""`dormouse broker init`: a folder with all that a mosquitto for field trials needs.
 
 Nobody connects without a credential or without TLS. A client id is its user's name, so that nobody takes over another's
 session; a device reads and writes its own topics only; the broker can read neither the CA's key nor the relay's
@@ -9,29 +9,20 @@ import contextlib
 import os
 import pwd
 import re
-import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
 from dormouse_host import address, files
+from dormouse_host.broker import access
 from dormouse_host.broker.authority import Authority
 from dormouse_host.broker.client import PACKET
-from dormouse_host.broker.folder import (
-    BrokerFolder,
-    add_rights,
-    fresh_password,
-    let_broker_in,
-    put_password,
-    remove_password,
-    remove_rights,
-)
+from dormouse_host.broker.folder import BrokerFolder, let_broker_in
 from dormouse_host.errors import HostError
 
 PORT = 8883  # IANA: MQTT over TLS
-RELAY_PREFIX = "dormouse-relay-"  # reserved: no device's id begins with it
 QUEUE = 100_000
 _SERVICE_USER = "mosquitto"  # the user that a mosquitto started by root becomes
 
@@ -91,12 +82,6 @@ pattern write {root}/%u/down/fence
 pattern write {root}/%u/up/#
 """
 
-RELAY_RIGHTS = """\
-topic read {root}/+/up/#
-topic write {root}/+/down/cmd
-topic write {root}/+/up/wake
-"""  # the last to clear a removed device's report
-
 
 def init(
     path: Path,
@@ -117,7 +102,7 @@ def init(
     if not names:
         raise HostError("the broker needs a name or address: --name", 2)
     names = [address.host_name(name) for name in names]
-    _check_relay(relay)
+    access.check_relay(relay)
     check_root(root)
     owner = _owner(user or _SERVICE_USER)
     made = BrokerFolder(path.resolve())
@@ -136,7 +121,7 @@ def init(
         _check_vacant(made.path)
         try:
             _fill(made, names, text, owner, root)
-            _let_relay_in(made, relay)
+            access.let_relay_in(made, relay)
         except BaseException:
             shutil.rmtree(made.path, ignore_errors=True)  # it was empty before
             raise
@@ -154,6 +139,7 @@ def _check_vacant(path: Path) -> None:
 
 
 def _fill(made: BrokerFolder, names: Sequence[str], configuration: str, owner: str, root: str) -> None:
+    files.write(made.path / ".gitignore", "*\n", files.PUBLIC)  # first, so that no secret is ever without it
     files.folder(made.broker)
     files.folder(made.broker / "data")
     let_broker_in(made, owner)
@@ -165,6 +151,7 @@ def _fill(made: BrokerFolder, names: Sequence[str], configuration: str, owner: s
     files.write(made.broker / "broker.crt", served.pem, files.PUBLIC)
     files.write(made.passwd, "", files.SHARED)
     files.write(made.broker / "acl", RIGHTS.format(root=root), files.SHARED)
+    files.write(made.path / ".gitignore", "*\n")  # keys and passwords lie here, in whatever repository that is
     files.write(made.path / "names", "".join(f"{name}\n" for name in names), files.PUBLIC)
     files.write(made.configuration, configuration, files.PUBLIC)
 
@@ -177,13 +164,6 @@ def check_root(root: str) -> None:
         raise HostError(error.reason, 2) from None
 
 
-def _check_relay(name: str) -> None:
-    try:
-        protocol.check_device_id(RELAY_PREFIX + name)
-    except ConfigError:
-        raise HostError(f"{name!a} is not a relay's name: use letters, digits, - _ and .", 2) from None
-
-
 def _owner(user: str) -> str:
     """The user that root's mosquitto becomes and that its files belong to; "" where root does not start it."""
     if os.geteuid() != 0:
@@ -192,49 +172,3 @@ def _owner(user: str) -> str:
         pwd.getpwnam(user)
         return user
     raise HostError(f"no user {user} on this machine: install mosquitto first (apt-get install mosquitto)", 2)
-
-
-def add_relay(made: BrokerFolder, name: str) -> Path:
-    """Create a relay's credential. Returns the file with its environment: broker, password and CA."""
-    _check_relay(name)
-    with made.alone():
-        return _let_relay_in(made, name)
-
-
-def _let_relay_in(made: BrokerFolder, name: str) -> Path:
-    user, password = RELAY_PREFIX + name, fresh_password()
-    add_rights(made, user, RELAY_RIGHTS.format(root=made.root))
-    put_password(made.passwd, user, password)
-    values = {"DORMOUSE_BROKER": made.url(user=user), "MQTT_PASSWORD": password, "DORMOUSE_CA": str(made.ca)}
-    if made.root != protocol.ROOT:
-        values["DORMOUSE_ROOT"] = made.root
-    files.write(made.relay_file(name), environment_text(values))
-    return made.relay_file(name)
-
-
-def remove_relay(made: BrokerFolder, name: str) -> None:
-    """Remove a relay's credential."""
-    with made.alone():
-        remove_rights(made, RELAY_PREFIX + name)
-        remove_password(made.passwd, RELAY_PREFIX + name)
-    files.remove(made.relay_file(name))
-
-
-# ---- files of NAME=value lines, which a shell sources, systemd reads as EnvironmentFile, and we read
-
-
-def environment_text(values: Mapping[str, str]) -> str:
-    """The text of such a file. HostError for a value that does not fit into a line."""
-    for name, value in values.items():
-        if not value.isprintable():
-            raise HostError(f"{name}={value!a} has a control character", 2)
-    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
-
-
-def read_environment(said: str) -> dict[str, str]:
-    """The values in such a text. HostError where it is malformed."""
-    try:
-        words = [word.partition("=") for line in said.splitlines() for word in shlex.split(line)]
-    except ValueError:
-        raise HostError("expected lines of NAME=value", 2) from None
-    return {name: value for name, _, value in words}

@@ -16,9 +16,8 @@ from typing import Any, Literal
 from dormouse import protocol
 from dormouse_host import files
 from dormouse_host.address import BrokerAddress, parse
-from dormouse_host.broker import credentials, folder, setup
+from dormouse_host.broker import access, credentials, folder
 from dormouse_host.broker.folder import BrokerFolder
-from dormouse_host.broker.setup import add_relay, remove_relay
 from dormouse_host.broker_check.probe import MOST, Client, NoAnswer, fresh
 from dormouse_host.errors import HostError
 
@@ -156,8 +155,9 @@ def trial(made: BrokerFolder, depth: int) -> Iterator[Case]:
     name, project = fresh(), Path(tempfile.mkdtemp(prefix="dormouse-check-"))
     devices = [fresh(), fresh()]
     try:
-        relay = add_relay(made, name)
-        host = _address(setup.read_environment(files.read(relay)))
+        with made.alone():  # which is told of it with the devices
+            access.let_relay_in(made, name)
+        host = _address(access.read_environment(files.read(made.relay_file(name))))
         for device in devices:
             told = credentials.provision(made, device, project).told
         if not told:
@@ -168,7 +168,8 @@ def trial(made: BrokerFolder, depth: int) -> Iterator[Case]:
         forgets = folder.session_expiry(made.configuration)
         yield Case(host, [replace(host, **one) for one in secrets], made.root, depth, forgets=forgets)
     finally:
-        remove_relay(made, name)
+        with suppress(HostError):  # it never was
+            access.remove_relay(made, name)
         with made.alone():
             for device in devices:
                 folder.remove_password(made.passwd, device)

@@ -136,7 +136,7 @@ class Client:
         except UnicodeError:
             raise NoAnswer("the name cannot be resolved") from None
         except OSError as error:
-            raise NoAnswer(failure(error)) from None
+            raise NoAnswer(failure(error, self._address.ca)) from None
         return self
 
     def connect(self) -> Self:

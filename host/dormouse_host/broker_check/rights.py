@@ -214,7 +214,7 @@ def _boards(address: BrokerAddress) -> Row:
     try:
         why = trust.ask(address.host, address.port).unfit()
     except OSError as error:
-        why = failure(error)
+        why = failure(error, address.ca)
     setting = "allow TLS 1.2; a certificate with RSA or ECDSA on P-256, signed with SHA-256" if why else ""
     return Row(
         "tls-board", what, why or "it can", "broken" if why else "ok", "no board will connect" if why else "", setting
@@ -240,7 +240,7 @@ def _handshake(address: BrokerAddress, context: ssl.SSLContext) -> tuple[str, fl
             ends = str((secure.getpeercert() or {}).get("notAfter", ""))
             return secure.version() or "TLS", (ssl.cert_time_to_seconds(ends) - time.time()) / _DAY
     except OSError as error:
-        return failure(error)
+        return failure(error, address.ca)
 
 
 def _answers_in_clear(host: str, port: int, slow: float) -> bool:

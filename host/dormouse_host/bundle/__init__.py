@@ -14,5 +14,6 @@ that cannot be carried over for certain is refused.
     places.py     where names occur, and of which kind they are
     spoken.py     names that others see or use
     shorten.py    all other names, shortened
+    order.py      a file's most frequent names first
     true_names.py their true names, for error texts
 """

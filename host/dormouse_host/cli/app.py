@@ -15,11 +15,11 @@ import typer
 from typer.core import TyperGroup
 
 from dormouse import protocol
-from dormouse_host.cli import boards, broker, commands, fleet, lab, ledger
+from dormouse_host.cli import boards, broker, commands, completion, credentials, fleet, lab, ledger
 from dormouse_host.errors import HostError
 
 _EXIT_CODES = "Exit codes: 0 done, 1 not done, 2 usage error, 130 after Ctrl-C. An error is one line on stderr."
-_AREAS = (fleet, ledger, commands, boards, broker, lab)
+_AREAS = (fleet, ledger, commands, boards, broker, credentials, lab)
 
 
 class _Grouped(TyperGroup):
@@ -89,6 +89,8 @@ def main() -> NoReturn:
 
 def _run() -> int | str | None:
     """The exit code of the command."""
+    if "_DORMOUSE_COMPLETE" in os.environ or any("-completion" in word for word in sys.argv):
+        completion.without_space()
     try:
         code: int | None = app(standalone_mode=False)
     except SystemExit as end:

@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dormouse_host import terminal
+from dormouse_host.cli.completion import complete_board
 from dormouse_host.cli.options import Json, Times, ledger_here
 from dormouse_host.errors import HostError
 
@@ -25,7 +26,14 @@ FIRST_WAKE_FAILED = 5
 Port = Annotated[
     str | None, typer.Option("--port", help="/dev/ttyUSB0, socket://host:port, …; default: the one that fits.")
 ]
-BoardName = Annotated[str, typer.Option("--board", help="The board's MicroPython name: ESP32_GENERIC, RPI_PICO_W, …")]
+BoardName = Annotated[
+    str,
+    typer.Option(
+        "--board",
+        help="The board's MicroPython name: ESP32_GENERIC, RPI_PICO_W, …",
+        autocompletion=complete_board,
+    ),
+]
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set a key of config.json; may be repeated.")
 ]
@@ -68,15 +76,16 @@ def flash(
 ) -> None:
     """Flash agent, program and configuration onto a board.
 
-    Then waits for its first wake. Files that a person has put on the board are replaced only with --yes, or after a
-    question at a terminal; their copies stay on the board.
+    Then waits for its first wake. At a terminal it asks for a Wi-Fi that dormouse.toml does not name. Files that a
+    person has put on the board are replaced only with --yes, or after a question; their copies stay on the board.
     Exit codes: 0 done, 1 not done, 2 usage error, 3 wrong board or too old a MicroPython, 4 no board caught, 5 flashed
     but the first wake failed.
     """
-    from dormouse_host.flash import kinds, project
+    from dormouse_host.flash import before, kinds, project
     from dormouse_host.flash.flash import Request
     from dormouse_host.flash.flash import flash as run
     from dormouse_host.flash.ports import Place, attached, choose
+    from dormouse_host.flash.starter import remember_wifi
 
     here = project.read(Path.cwd())
     said = here.device(device)
@@ -86,6 +95,12 @@ def flash(
     files = project.device_files(here, kind, device, over, os.environ)
     if kind.firmware.tool == "none":
         raise HostError("this machine is not flashed: use dormouse agent run app.py", 2)
+    if not files.full["network"] and sys.stdin.isatty():
+        over["ssid"], password = _ask_wifi()
+        files = project.device_files(here, kind, device, over, {**os.environ, "WIFI_PASSWORD": password})
+        if remember_wifi(here.folder, over["ssid"], password):
+            _echo("kept in dormouse.toml", err=True)
+    before.has_network(files)
     place = Place(port or said.get("port") or choose(kind, attached()).device)
     sleep = max(files.full["connect_every"], files.full["sample_every"])
     wait = sleep * 1.25 + 60 if wait is None else wait
@@ -105,6 +120,13 @@ def flash(
         _echo(f"state {done.state}: a new device, with an empty journal")
     if done.wake is not None:
         _echo(f"{device}: first wake reported after {awake} ms awake")
+
+
+def _ask_wifi() -> tuple[str, str]:
+    """Name and password of the Wi-Fi, from the terminal."""
+    name: str = typer.prompt("Wi-Fi name", err=True)
+    password: str = typer.prompt("Wi-Fi password", default="", hide_input=True, show_default=False, err=True)
+    return name, password
 
 
 def _agree(names: Sequence[str], *, yes: bool) -> bool:
@@ -200,14 +222,17 @@ def romfs(
         _echo(f"{out}: {len(data)} bytes; next: mpremote romfs deploy {out}, then dormouse flash")
 
 
-def doctor(json: Json = False) -> None:
+def doctor(
+    port: Annotated[str | None, typer.Argument(metavar="PORT", help="Only this port; default: all boards'.")] = None,
+    json: Json = False,
+) -> None:
     """Diagnose flashing problems.
 
     Each finding names one thing to do. Exit code 1 if there is one.
     """
     from dormouse_host.flash.doctor import examine
 
-    findings = examine()
+    findings = examine(port=port)
     for finding in findings:
         if json:
             terminal.json_line({"wrong": finding.wrong, "what": finding.what, "fix": finding.fix})
@@ -223,11 +248,11 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder; created if it is missing.")] = Path("."),
     json: Json = False,
 ) -> None:
-    """Create a project: app.py, dormouse.toml, .gitignore.
+    """Create a project that works as it stands.
 
-    Existing files are kept.
+    app.py, dormouse.toml, a test on a virtual board, README.md and .gitignore. Existing files are kept.
     """
-    from dormouse_host.flash.project import init as run
+    from dormouse_host.flash.starter import init as run
 
     made = run(folder)
     text = f"{folder}: {'created ' + ', '.join(made) if made else 'nothing to create, all files exist'}"
@@ -290,7 +315,10 @@ def board_kinds(json: Json = False) -> None:
 
 @board.command("run")
 def board_run(
-    kind: Annotated[str, typer.Argument(metavar="BOARD", help="A name from `dormouse board kinds`.")],
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="BOARD", help="A name from `dormouse board kinds`.", autocompletion=complete_board),
+    ],
     folder: Annotated[Path, typer.Option("--dir", help="The folder of its flash, which stays, and of its port.")],
     speed: Annotated[float, typer.Option(min=1, max=1000, help="A factor by which sleep passes faster.")] = 1,
     tcp: Annotated[int, typer.Option(min=0, max=65535, help="The port of socket://127.0.0.1:PORT; 0: any.")] = 0,
@@ -309,6 +337,9 @@ def board_run(
     broker: Annotated[
         str, typer.Option(help="With --app: its broker. From an emulated board this machine is 10.0.0.1.")
     ] = "",
+    lines: Annotated[
+        list[str], typer.Option("--line", help="Obey this line before the app is flashed; may be repeated.")
+    ] = [],  # noqa: B006
     json: Json = False,
 ) -> None:
     """Run a virtual board until Ctrl-C.
@@ -322,7 +353,7 @@ def board_run(
     from dormouse_host.processes import Stop
     from dormouse_host.virtual.board import VirtualBoard, Wifi
     from dormouse_host.virtual.device import flash
-    from dormouse_host.virtual.script import serve
+    from dormouse_host.virtual.script import obey, serve
 
     stop = Stop()
 
@@ -344,6 +375,9 @@ def board_run(
         else:
             for key, value in facts.items():
                 terminal.line(f"{key:6} {value}")
+        for line in lines:
+            if obey(running, line):
+                raise HostError(f"--line {line}: no such line; `help` on stdin lists them", 2)
         if app:
             running.wait_boot()
             flash(running, app, device, {"broker": broker or f"mqtt://{running.host}"}, terminal.warn)

@@ -1,4 +1,4 @@
-"""CLI commands for the broker and for credentials: the `broker` group, provision, revoke, rotate, sign.
+"""CLI commands for the broker: the `broker` group.
 
 No secret is an argument or a line of output. The result of a check is its exit code too.
 """
@@ -19,36 +19,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dormouse_host import terminal, written
-from dormouse_host.cli.options import Db, Json, ledger_here, opened, seconds_until
+from dormouse_host.cli.options import Folder, Json, open_folder, say_told, seconds_until
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
-    from dormouse_host.broker.folder import BrokerFolder
     from dormouse_host.broker_check.findings import Row
 
 broker = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Run, set up or check a broker.")
 
-Folder = Annotated[
-    Path, typer.Option("--folder", envvar="DORMOUSE_BROKER_FOLDER", help="The folder of `dormouse broker init`.")
-]
-Project = Annotated[Path, typer.Option(help="The project's folder, with dormouse.toml and `devices/`.")]
-Device = Annotated[str, typer.Argument(metavar="DEVICE", help="A device's id.")]
 PANEL = "Broker"
-_FOLDER = Path("broker")
 _MARKS = {"ok": "✓", "note": "·", "warning": "!", "broken": "✗", "not tried": "?"}
 
 
 def register(app: typer.Typer) -> None:
     """Register the commands."""
     app.add_typer(broker, name="broker", rich_help_panel=PANEL)
-    for command in (provision, revoke, rotate, sign):
-        app.command(rich_help_panel=PANEL)(command)
-
-
-def _open(folder: Path) -> "BrokerFolder":
-    from dormouse_host.broker.folder import open_folder
-
-    return open_folder(folder)
 
 
 # ---- a broker on this machine
@@ -107,8 +92,8 @@ def init(
     from dormouse_host.address import own_addresses
     from dormouse_host.broker import setup
 
-    names = name or [socket.gethostname(), *own_addresses(), "localhost"]
-    made = setup.init(folder, names, port=port, relay=relay, queue=queue, root=root, user=user)
+    hosts = name or [socket.gethostname(), *own_addresses(), "localhost"]
+    made = setup.init(folder, hosts, port=port, relay=relay, queue=queue, root=root, user=user)
     told = {"names": made.names, "url": made.url(), "start": made.command, "relay": str(made.relay_file(relay))}
     relay_file, where = (shlex.quote(str(path)) for path in (made.relay_file(relay), folder))
     lines = (
@@ -122,6 +107,69 @@ def init(
         return
     for line in lines:
         terminal.line(line)
+
+
+Relay = Annotated[str, typer.Argument(metavar="NAME", help="The relay's name.")]
+User = Annotated[str, typer.Argument(metavar="NAME", help="The user's name, which is no device's.")]
+
+
+@broker.command("add-relay")
+def add_relay(name: Relay, folder: Folder = Path("broker"), json: Json = False) -> None:
+    """Create a credential for one more relay.
+
+    Each relay needs its own; relays that share a PostgreSQL ledger share the work.
+    """
+    from dormouse_host.broker import access
+
+    added = access.add_relay(open_folder(folder), name)
+    text = f"the relay:  set -a; . {shlex.quote(str(added.file))}; set +a; dormouse relay --name {name}"
+    terminal.told({"relay": name, "file": str(added.file), "broker_told": added.told}, text, json=json)
+    say_told(added.told)
+
+
+@broker.command("remove-relay")
+def remove_relay(name: Relay, folder: Folder = Path("broker"), json: Json = False) -> None:
+    """Remove a relay's credential.
+
+    `dormouse relay forget` ends the session that it leaves at the broker.
+    """
+    from dormouse_host.broker import access
+
+    told = access.remove_relay(open_folder(folder), name)
+    terminal.told({"relay": name, "broker_told": told}, f"relay {name}: credential removed", json=json)
+    say_told(told)
+
+
+@broker.command("add-user")
+def add_user(
+    name: User,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Let it send no commands.")] = False,
+    folder: Folder = Path("broker"),
+    json: Json = False,
+) -> None:
+    """Create a credential for a program such as Home Assistant, Grafana or Node-RED.
+
+    It reads what every device says and sends commands, or with --read-only reads only. It has one connection at a time.
+    """
+    from dormouse_host.broker import access
+
+    made = open_folder(folder)
+    added = access.add_user(made, name, read_only=read_only)
+    may = f"reads {made.root}/+/up/#" + ("" if read_only else f" and sends to {made.root}/+/down/cmd")
+    text = f"{name} {may}: broker, user and password are in {added.file}"
+    told = {"user": name, "read_only": read_only, "file": str(added.file), "broker_told": added.told}
+    terminal.told(told, text, json=json)
+    say_told(added.told)
+
+
+@broker.command("remove-user")
+def remove_user(name: User, folder: Folder = Path("broker"), json: Json = False) -> None:
+    """Remove a credential of `dormouse broker add-user`."""
+    from dormouse_host.broker import access
+
+    told = access.remove_user(open_folder(folder), name)
+    terminal.told({"user": name, "broker_told": told}, f"{name}: credential removed", json=json)
+    say_told(told)
 
 
 # ---- any broker
@@ -175,7 +223,7 @@ def check(
     again = None if restart is None else lambda: _run_command(restart)
     long = None if asleep is None else seconds_until(asleep, time.time())
     if folder is not None:
-        with trial(_open(folder), depth) as case:
+        with trial(open_folder(folder), depth) as case:
             case.restart, case.slow, case.asleep = again, slow, long
             rows = _told(checks.check(case), json=json)
     else:
@@ -285,105 +333,3 @@ def _confirmed(name: str, finger: str) -> bool:
     if not sys.stdin.isatty():
         return False
     return typer.confirm(f"Trust {terminal.safe(name)}, SHA-256 {finger}?", err=True)
-
-
-# ---- devices
-
-
-def provision(
-    device: Device,
-    folder: Folder = _FOLDER,
-    project: Project = Path(),
-    cert: Annotated[bool, typer.Option("--cert", help="Create a client certificate instead of a password.")] = False,
-    db: Db = None,
-    json: Json = False,
-) -> None:
-    """Create a device's credential at the broker.
-
-    Writes the files that `dormouse flash` puts on the board, and registers the device in the ledger if there is one
-    here.
-    """
-    from dormouse_host.broker import credentials
-
-    with ledger_here(db) as fleet:
-        done = credentials.provision(_open(folder), device, project, cert=cert)
-        if fleet:
-            fleet.add(device)
-        else:
-            terminal.warn(f"no ledger here: register it where the relay runs, with dormouse devices add {device}")
-    files = _names(done.folder)
-    told = {"device": device, "folder": str(done.folder), "files": files, "broker_told": done.told}
-    terminal.told(told, f"{device}: {', '.join(files)} in {done.folder}", json=json)
-    _say_told(done.told)
-
-
-def revoke(device: Device, folder: Folder = _FOLDER, json: Json = False) -> None:
-    """Revoke a device's credential at once."""
-    from dormouse_host.broker import credentials
-
-    told = credentials.revoke(_open(folder), device)
-    terminal.told({"device": device, "broker_told": told}, f"{device}: credential revoked", json=json)
-    _say_told(told)
-
-
-def rotate(
-    device: Device,
-    folder: Folder = _FOLDER,
-    project: Project = Path(),
-    within: Annotated[
-        str | None, typer.Option(help="Stop waiting after 30s, 5m, 2h, 1d; the same call continues.")
-    ] = None,
-    db: Db = None,
-    json: Json = False,
-) -> None:
-    """Replace a device's password or certificate by a command.
-
-    The old one stays valid until the device has the new one. A call that was stopped is continued by the same call.
-    """
-
-    from dormouse_host import rotation
-
-    def tell(name: str) -> None:
-        terminal.told({"command": name}, f"{name} sent", json=json)
-
-    patience = None if within is None else seconds_until(within, time.time())
-    with opened(db) as fleet:
-        done = rotation.rotate(_open(folder), fleet, device, project, patience, tell)
-    text = f"{device} has the new {done.what}; the broker accepts no other from now on"
-    terminal.told({"device": device, "rotated": done.what, "broker_told": done.told}, text, json=json)
-    _say_told(done.told)
-
-
-def sign(
-    device: Device,
-    project: Project = Path(),
-    off: Annotated[bool, typer.Option("--off", help="Stop signing for this device.")] = False,
-    db: Db = None,
-    json: Json = False,
-) -> None:
-    """Require signed commands of a device.
-
-    The device signs its messages too. It gets its key at the next `dormouse flash`.
-    """
-    from dormouse_host.broker import credentials
-
-    credentials.check_name(device)
-    with opened(db) as fleet:
-        if off:
-            fleet.ledger.set_key(device, None)
-            terminal.told({"device": device, "signed": False}, f"{device}: signing is off", json=json)
-            return
-        fleet.add(device)
-        where, key = credentials.sign(device, project)
-        fleet.ledger.set_key(device, key)
-    text = f"{device}: command_key in {where / 'secrets.json'}; required once the device has signed with it"
-    terminal.told({"device": device, "signed": True, "file": str(where / "secrets.json")}, text, json=json)
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def _say_told(told: bool) -> None:
-    if not told:
-        terminal.warn("the running broker has not reloaded its password file yet: send it SIGHUP")

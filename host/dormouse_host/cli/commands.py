@@ -11,7 +11,8 @@ import typer
 
 from dormouse_host import terminal
 from dormouse_host.cli import show
-from dormouse_host.cli.options import Command, Db, Device, Json, complete_order, opened, seconds_until
+from dormouse_host.cli.completion import complete_group, complete_order
+from dormouse_host.cli.options import Command, Db, Device, Json, opened, seconds_until
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
@@ -43,13 +44,16 @@ def send(
     within: Annotated[str | None, typer.Option(help="With --wait: stop waiting after 30s, 5m, 2h, 1d.")] = None,
     create: Annotated[bool, typer.Option("--create", help="Register the device if it is new.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Send to every device.")] = False,
-    group: Annotated[str | None, typer.Option(help="Send to every device of a group.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Send to every device of a group.", autocompletion=complete_group)
+    ] = None,
     db: Db = None,
     json: Json = False,
 ) -> None:
     """Send a command to a device, a group or all.
 
-    Its id is printed once it is in the ledger; the device gets it at its next wake.
+    Its id is printed once it is in the ledger; the device gets it at its next wake. With --all or --group the id is
+    that of the batch: `dormouse result` shows who succeeded, failed and waits.
     """
     from dormouse_host.cli import live
 
@@ -60,7 +64,8 @@ def send(
     if every and group is not None:
         raise HostError("use --all or --group, not both", 2)
     with opened(db, make=create) as fleet:
-        if every or group is not None:
+        several = every or group is not None
+        if several:
             targets, (do, *args) = fleet.members(group), words
             if not targets:
                 raise HostError("no devices yet: dormouse devices add DEVICE", 2)
@@ -71,8 +76,11 @@ def send(
                 raise HostError("expected DEVICE COMMAND [KEY=VALUE]...", 2)
             device, do, *args = words
             targets = [device]
-        with live.bar("checking", len(targets)) as tell:
-            sent = fleet.send_many(targets, do, args, expires=life, after=after, create=create, on_progress=tell)
+        if several:
+            with live.bar("checking", len(targets)) as tell:
+                sent = fleet.send_many(targets, do, args, expires=life, after=after, on_progress=tell)
+        else:
+            sent = [fleet.send(targets[0], do, args, expires=life, after=after, create=create)]
         _show_sent(sent, json=json, quiet=json and wait)
         if wait:
             _wait(fleet, sent, patience, json=json)
@@ -83,11 +91,13 @@ def _show_sent(sent: "list[Sent]", *, json: bool, quiet: bool = False) -> None:
     if warnings:
         more = f", and {len(warnings) - 1} more like this" if len(warnings) > 1 else ""
         terminal.warn(f"{warnings[0]}{more}")
-    for one in sent if not quiet else ():
-        if json:
-            terminal.json_line({"id": one.name, "device": one.device, "warning": one.warning})
-        else:
-            terminal.line(one.name if len(sent) == 1 else f"{one.name} {one.device}")
+    if quiet:
+        return
+    if not json:
+        terminal.line(sent[0].batch or sent[0].name)
+        return
+    for one in sent:
+        terminal.json_line({"id": one.name, "device": one.device, "batch": one.batch, "warning": one.warning})
 
 
 def _wait(fleet: "Fleet", sent: "list[Sent]", patience: float | None, *, json: bool) -> None:
@@ -102,27 +112,44 @@ def _wait(fleet: "Fleet", sent: "list[Sent]", patience: float | None, *, json: b
             with live.settling(len(sent)) as look:
                 views = fleet.wait_all(names, patience, look)
     except KeyboardInterrupt:
-        terminal.warn(f"stopped waiting; the command is still pending: dormouse result {names[0]}")
+        terminal.warn(f"stopped waiting; the command is still pending: dormouse result {sent[0].batch or names[0]}")
         raise
-    for view in views:
-        show.command(view, json=json, history=len(views) == 1)
+    if sent[0].batch:
+        show.batch(views, json=json)
+    else:
+        show.command(views[0], json=json)
     if any(view.status != "succeeded" for view in views):
         raise typer.Exit(1)
 
 
 def result(command: Command, db: Db = None, json: Json = False) -> None:
-    """Show a command's status and result."""
+    """Show a command's status and result.
+
+    Or those of a batch, that is of a command sent with --all or --group: which devices failed, which wait, which
+    succeeded.
+    """
     with opened(db) as fleet:
-        show.command(fleet.result(command), json=json)
+        views = fleet.batch(command)
+        if views:
+            show.batch(views, json=json)
+        else:
+            show.command(fleet.result(command), json=json)
 
 
 def cancel(command: Command, db: Db = None, json: Json = False) -> None:
-    """Cancel a command.
+    """Cancel a command, or those of a batch that wait.
 
     At once while it is not at the broker, else by the device unless it has started it.
     """
     with opened(db) as fleet:
-        show.command(fleet.cancel(command), json=json)
+        views = fleet.batch(command)
+        if not views:
+            show.command(fleet.cancel(command), json=json)
+            return
+        for view in views:
+            if not view.final:
+                fleet.cancel(view.name)
+        show.batch(fleet.batch(command), json=json)
 
 
 def resend(

@@ -4,21 +4,29 @@ Everything goes through Fleet, so that a program that embeds it can do the same.
 """
 
 import time
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Literal
 
 import typer
 
 from dormouse_host import terminal
-from dormouse_host.cli import show
+from dormouse_host.cli import show, tables
+from dormouse_host.cli.completion import complete_export, complete_group
 from dormouse_host.cli.options import (
     Broker,
+    Count,
     Db,
     Device,
+    Devices,
+    First,
     Group,
     Json,
+    Since,
+    Source,
     address,
     complete_device,
     moment,
+    named,
     opened,
     settings,
 )
@@ -27,6 +35,7 @@ from dormouse_host.errors import HostError
 devices = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Register, list, group and remove devices.")
 
 PANEL = "Fleet"
+_LINES, _LONGEST = 50, 100_000  # of a log
 
 
 def register(app: typer.Typer) -> None:
@@ -39,28 +48,43 @@ def register(app: typer.Typer) -> None:
 def status(
     device: Annotated[str | None, typer.Argument(metavar="DEVICE", autocompletion=complete_device)] = None,
     group: Group = None,
+    overdue: Annotated[
+        bool, typer.Option("--overdue", help="Only the devices that have missed more wakes than --grace.")
+    ] = False,
+    grace: Annotated[int | None, typer.Option(min=0, max=1000, help="With --overdue: wakes; default: 2.")] = None,
     db: Db = None,
     json: Json = False,
 ) -> None:
     """Show the fleet or one device.
 
-    Last contact, next wake or how long it is overdue, pending commands, battery, RSSI, agent version. Exit code 3 if
-    the last report of a device shown names a fault of its program: app.py or a reading.
+    Last contact, next wake or how long it is overdue, pending commands, battery, RSSI, agent version. With --overdue
+    the device's own backoff is counted in, and revoked devices are named apart. Exit code 3 if the last report of a
+    device shown names a fault of its program (app.py or a reading), or if a device is overdue with --overdue.
     """
-    if device is not None and group is not None:
-        raise HostError("use DEVICE or --group, not both", 2)
+    if device is not None and (group is not None or overdue):
+        raise HostError(f"use DEVICE or {'--overdue' if overdue else '--group'}, not both", 2)
+    if grace is not None and not overdue:
+        raise HostError("--grace needs --overdue", 2)
     with opened(db) as fleet:
-        views, now = fleet.status(device, group), time.time()
+        judged = fleet.overdue if grace is None else partial(fleet.overdue, grace=grace)
+        views = judged(group) if overdue else fleet.status(device, group)
+        now = time.time()
         if json:
             show.devices_json(views, now)
         elif device is not None:
             show.device(views[0], fleet.understood(device), now)
+        elif overdue:
+            show.overdue(views, now)
         else:
             show.devices(views, now)
-        show.strangers(fleet.strangers())
+        show.twins(fleet.twins(device))
+        if overdue:
+            show.uncounted(*fleet.uncounted(group))
+        else:
+            show.strangers(fleet.strangers())
         if any(view.pending for view in views) and not any(relay.alive for relay in fleet.relays()):
             terminal.warn("commands are pending and no relay runs on this ledger: start one with dormouse relay")
-    if any(view.faults for view in views):
+    if any(view.faults for view in views) or (overdue and views):
         raise typer.Exit(3)
 
 
@@ -82,19 +106,31 @@ def watch(
 
 def log(
     device: Device,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The number of lines.")] = 50,
+    since: Since = None,
+    until: Annotated[str | None, typer.Option(help="Up to 30s, 5m, 2h, 1d ago, or up to a date.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=_LONGEST, help="The newest lines; default: 50, or all with --since.")
+    ] = None,
+    automatic: Annotated[
+        bool, typer.Option("--all", help="Also describe and report, which the ledger asks by itself.")
+    ] = False,
     db: Db = None,
     json: Json = False,
 ) -> None:
     """Show a device's history.
 
-    Wakes, commands, results and telemetry in order of time, the newest last.
+    Wakes, wakes that failed and why, commands, results and telemetry in order of time, the newest last. Times are of
+    this machine's time zone (TZ), as are dates of --since and --until.
     """
     from dormouse_host.flash.explain import explained
 
+    now = time.time()
+    start, end = (None if text is None else moment(text, now) for text in (since, until))
+    most = limit or (_LINES if start is None else _LONGEST)
     with opened(db) as fleet:
         report = fleet.status(device)[0].report or {}
-        for line in fleet.log(device, limit):
+        show.twins(fleet.twins(device))
+        for line in fleet.log(device, most, since=start, until=end, automatic=automatic):
             fields = {**line.fields, "at": line.at, "kind": line.kind}
             text = explained(line.text, report.get("agent"), report.get("fw"))
             terminal.told(fields, f"{terminal.when(line.at)}  {line.kind:<9}  {text}", json=json)
@@ -122,25 +158,38 @@ def settings_of(
 
 
 def export(
-    what: Annotated[str, typer.Argument(metavar="telemetry|results|wakes")],
-    csv: Annotated[bool, typer.Option("--csv", help="CSV, for a spreadsheet.")] = False,
+    what: Annotated[str, typer.Argument(metavar="telemetry|results|wakes|commands", autocompletion=complete_export)],
+    csv: Annotated[bool, typer.Option("--csv", help="CSV, for a spreadsheet: a column for each reading.")] = False,
     json: Annotated[bool, typer.Option("--jsonl", "--json", help="One JSON object per line (default).")] = False,
-    since: Annotated[str | None, typer.Option(help="From the last 30s, 5m, 2h, 1d, or since a date.")] = None,
+    since: Since = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="Only this device.", autocompletion=complete_device)
+    ] = None,
+    group: Group = None,
+    times: Annotated[
+        Literal["iso", "unix"] | None,
+        typer.Option(help="ISO 8601 in this machine's time zone (default of --csv), or Unix seconds (of --jsonl)."),
+    ] = None,
     db: Db = None,
 ) -> None:
-    """Export telemetry, results or wakes.
+    """Export telemetry, results, wakes or commands.
 
     One line each, the oldest first.
     """
     if csv and json:
         raise HostError("use --csv or --jsonl, not both", 2)
+    if device is not None and group is not None:
+        raise HostError("use --device or --group, not both", 2)
     start = 0.0 if since is None else moment(since, time.time())
+    iso = csv if times is None else times == "iso"
     with opened(db) as fleet:
-        found = fleet.export(what, start)
+        if device is not None:
+            fleet.status(device)
+        found = partial(fleet.export, what, start, device=device, group=group)
         if csv:
-            show.table(found, what)
+            tables.table(found, what, iso=iso)
         else:
-            show.rows(found)
+            tables.rows(found(), iso=iso)
 
 
 # ---- devices
@@ -148,15 +197,21 @@ def export(
 
 @devices.command("add")
 def devices_add(
-    names: Annotated[list[str], typer.Argument(metavar="DEVICE...")], db: Db = None, json: Json = False
+    names: Devices = None,
+    source: Source = None,
+    count: Count = None,
+    first: First = 1,
+    db: Db = None,
+    json: Json = False,
 ) -> None:
     """Register devices.
 
     Devices that were removed can be registered again.
     """
+    wanted = named(names, source, count, first)
     with opened(db, make=True) as fleet:
-        count = fleet.add(*names)
-        terminal.told({"added": count}, f"{count} added", json=json)
+        added = fleet.add(*wanted)
+        terminal.told({"added": added}, f"{added} added", json=json)
 
 
 @devices.command("remove")
@@ -180,23 +235,35 @@ def devices_remove(
 
 @devices.command("group")
 def devices_group(
-    group: Annotated[str, typer.Argument(metavar="GROUP")],
-    names: Annotated[list[str] | None, typer.Argument(metavar="DEVICE...", autocompletion=complete_device)] = None,
+    group: Annotated[str | None, typer.Argument(metavar="[GROUP]", autocompletion=complete_group)] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[DEVICE]...", autocompletion=complete_device)] = None,
     dissolve: Annotated[bool, typer.Option("--dissolve", help="Delete the group and keep its devices.")] = False,
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Set the devices of a group.
+    """List the groups, show one, or set its devices.
 
     The devices named here replace those that the group had.
     """
-    if bool(names) == dissolve:
-        raise HostError("expected the group's devices, or --dissolve", 2)
+    if dissolve and (group is None or names):
+        raise HostError("--dissolve takes a group and no devices", 2)
     with opened(db) as fleet:
+        if group is None:
+            for name, count in fleet.groups().items():
+                terminal.told({"group": name, "devices": count}, f"{name}  {_counted(count)}", json=json)
+            return
+        if not names and not dissolve:
+            for name in fleet.members(group):
+                terminal.told({"group": group, "device": name}, name, json=json)
+            return
         fleet.group(group, names or [])
         count = len(set(names or ()))
-        text = f"{group} has {count} devices" if count else f"{group} is dissolved"
+        text = f"{group} has {_counted(count)}" if count else f"{group} is dissolved"
         terminal.told({"group": group, "devices": count}, text, json=json)
+
+
+def _counted(count: int) -> str:
+    return f"{count} device{'' if count == 1 else 's'}"
 
 
 @devices.command("list")

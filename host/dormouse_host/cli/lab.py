@@ -1,5 +1,6 @@
 """`dormouse demo`, `bench` and `energy`: what runs against real processes on this machine and is measured."""
 
+import contextlib
 import json
 import os
 import sys
@@ -107,16 +108,19 @@ def bench(
     ] = None,
     heap: Annotated[bool, typer.Option(help="Search the smallest heap too, which takes minutes.")] = True,
     svg: Annotated[Path | None, typer.Option(help="Write the timeline of the case 10,10 to this file.")] = None,
+    proxy: Annotated[bool, typer.Option("--proxy", help="Through a proxy, which hides Nagle's algorithm.")] = False,
     as_json: Json = False,
 ) -> None:
     """Measure what a wake costs, compared with umqtt.simple.
 
-    Against umqtt.simple plain and tuned, at 200 ms a round trip.
+    Against umqtt.simple plain and tuned, at 200 ms a round trip: on real TCP between two network namespaces (Linux, as
+    root), else through a proxy.
     """
     from rich.console import Console
 
     from dormouse_host import files
     from dormouse_host.agent import toolchain
+    from dormouse_host.lab import wire
     from dormouse_host.lab.bench import cases, measure, picture
 
     wanted = [_case(text) for text in case] if case else list(cases.CASES)
@@ -127,7 +131,11 @@ def bench(
         raise HostError("the bench needs mosquitto: apt-get install mosquitto")
     say = Console(stderr=True, highlight=False)
     rows: list[cases.Row] = []
-    with measure.Bench(program) as ground:
+    with contextlib.ExitStack() as stack:
+        why = "as --proxy says" if proxy else wire.possible()
+        link = None if why else stack.enter_context(wire.Wire(wire.steady(cases.DELAY)))
+        say.print(f"through a proxy, not on real TCP: {why}" if why else "on real TCP")
+        ground = stack.enter_context(measure.Bench(program, link))
         for each in wanted:
             for style in cases.OF.get(each, cases.STYLES):
                 say.print(f"{each[0]} commands, {each[1]} records: {style}")

@@ -15,7 +15,7 @@ from dormouse_host import terminal
 from dormouse_host.cli.options import Broker, Db, Json, address, moment, opened, settings
 from dormouse_host.errors import HostError
 
-ledger = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Back up the ledger, or mark it as restored.")
+ledger = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Back up, restore or move the ledger.")
 relay = typer.Typer(rich_markup_mode=None)
 
 PANEL = "Fleet"
@@ -35,7 +35,8 @@ def register(app: typer.Typer) -> None:
 def relay_run(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Option(help="The relay's name, part of its client id; default: the host's name.")
+        str | None,
+        typer.Option(help="The relay's name, part of its client id; default: that of its credential, or the host's."),
     ] = None,
     broker: Broker = None,
     accept_new: Annotated[
@@ -53,13 +54,15 @@ def relay_run(
         if name is not None or broker is not None or accept_new is not None or db is not None or json:
             raise HostError(f"put options after the subcommand {context.invoked_subcommand}", 2)
         return
+    from dormouse_host.broker.access import relay_of
     from dormouse_host.fleet import log_relays
 
     said = settings(db, broker)
     at = address(said)
     log_relays(as_json=json)
     with opened(db, make=True) as fleet:
-        running = fleet.relay(at, name or socket.gethostname(), accept_new=accept_new, waiting=said.waiting)
+        called = name or relay_of(at.user) or socket.gethostname()
+        running = fleet.relay(at, called, accept_new=accept_new, waiting=said.waiting)
         with running.stopped_by((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
             running.run()
 
@@ -135,3 +138,42 @@ def ledger_restored(db: Db = None, json: Json = False) -> None:
         devices, count = fleet.restored()
         text = f"new numbering for {devices} devices; {count} pending commands are unknown now"
         terminal.told({"devices": devices, "unknown": count}, text, json=json)
+
+
+@ledger.command("export")
+def ledger_export(target: Annotated[Path, typer.Argument(metavar="FILE")], db: Db = None, json: Json = False) -> None:
+    """Write the whole ledger to a file, to move it to another machine or database.
+
+    Stop the relays first. This ledger takes no commands from then on; `dormouse ledger import` reads the file. It holds
+    the keys of signed commands.
+    """
+    with opened(db) as fleet:
+        counts = fleet.export_ledger(target)
+    text = f"{_told(counts)} written to {target}; this ledger takes no more commands"
+    terminal.told({**counts, "file": str(target)}, text, json=json)
+
+
+@ledger.command("import")
+def ledger_import(source: Annotated[Path, typer.Argument(metavar="FILE")], db: Db = None, json: Json = False) -> None:
+    """Read the file of `dormouse ledger export` into a new ledger.
+
+    Then start the relays under their old names: numbers and names go on, and nothing becomes unknown.
+    """
+    with opened(db, make=True) as fleet:
+        counts = fleet.import_ledger(source)
+    terminal.told({**counts, "file": str(source)}, f"{_told(counts)} read from {source}", json=json)
+
+
+@ledger.command("reopen")
+def ledger_reopen(db: Db = None, json: Json = False) -> None:
+    """Use a ledger again after an export that nobody has imported.
+
+    Where it was imported, both would give the same numbers: then run `dormouse ledger restored` on one of them.
+    """
+    with opened(db) as fleet:
+        was = fleet.reopen()
+    terminal.told({"reopened": was}, "it takes commands again" if was else "it was not exported", json=json)
+
+
+def _told(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in counts.items())

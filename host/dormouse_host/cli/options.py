@@ -1,23 +1,26 @@
-"""Options, durations and completion that several CLI commands share, and where ledger and broker come from.
+"""Options and durations that several CLI commands share, and where ledger and broker come from.
 
-The ledger is imported and opened only by commands that use it. Completion changes nothing, and is silent where it
-cannot help.
+The ledger is imported and opened only by commands that use it.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dormouse_host import terminal
 from dormouse_host.address import BrokerAddress, parse
+from dormouse_host.cli.completion import complete_command, complete_group
+from dormouse_host.cli.completion import complete_device as complete_device  # the areas have it from here
 from dormouse_host.errors import HostError
 from dormouse_host.settings import Settings, read
 
 if TYPE_CHECKING:
+    from dormouse_host.broker.folder import BrokerFolder
     from dormouse_host.fleet import Fleet
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -37,14 +40,18 @@ def opened(db: str | None, *, make: bool = False) -> "Fleet":
 
 
 @contextmanager
-def ledger_here(db: str | None) -> Iterator["Fleet | None"]:
-    """Open the ledger that is configured or that this user has; None where there is none."""
+def ledger_here(db: str | None, *, make: bool = False) -> Iterator["Fleet | None"]:
+    """Open the ledger that is configured or that this user has; None where there is none. `make` creates that of a
+    project, whose path nobody has typed.
+    """
     from dormouse_host.fleet import missing
 
-    if missing(settings(db).db):
+    said = settings(db)
+    make = make and said.own
+    if missing(said.db) and not make:
         yield None
         return
-    with opened(db) as fleet:
+    with opened(db, make=make) as fleet:
         yield fleet
 
 
@@ -53,6 +60,33 @@ def address(said: Settings) -> BrokerAddress:
     if said.broker is None:
         raise HostError("no broker: give --broker mqtt://host, or set DORMOUSE_BROKER", 2)
     return parse(said.broker, os.environ)
+
+
+def open_folder(folder: Path) -> "BrokerFolder":
+    """The broker's folder. HostError where it is none."""
+    from dormouse_host.broker.folder import open_folder as opened_folder
+
+    return opened_folder(folder)
+
+
+def say_told(told: bool) -> None:
+    """Warn where the running broker does not know yet what its folder says."""
+    if not told:
+        terminal.warn("the running broker has not reloaded its password file yet: send it SIGHUP")
+
+
+def named(devices: list[str] | None, source: Path | None, count: int | None, first: int) -> list[str]:
+    """The ids that Devices, Source, Count and First name together. HostError where there are none."""
+    from dormouse_host import names
+
+    if count is not None:
+        if len(devices or ()) != 1 or source is not None:
+            raise HostError("--count takes one DEVICE, to which it adds numbers", 2)
+        return names.numbered((devices or [])[0], count, first)
+    found = [*(devices or ()), *(names.listed(source) if source else [])]
+    if not found:
+        raise HostError("expected DEVICE..., --from FILE, or DEVICE --count N", 2)
+    return found
 
 
 # ---- durations and dates
@@ -84,56 +118,33 @@ def moment(text: str, now: float) -> float:
     return _date(text) if span is None else now - span
 
 
-# ---- what a shell completes
-
-
-def _ask(question: Callable[["Fleet"], Iterable[str]]) -> list[str]:
-    """Ask a ledger that is a file; nothing where there is none, because a Tab must not wait for a server."""
-    from dormouse_host.fleet import Fleet
-
-    try:
-        said = settings()
-        if said.db and "://" in said.db and not said.db.startswith("sqlite:"):
-            return []
-        with Fleet(said.db, said.root, make=False) as fleet:
-            return list(question(fleet))
-    except HostError:
-        return []
-
-
-def complete_device(incomplete: str) -> list[str]:
-    """Complete a device's id."""
-    return [name for name in _ask(lambda fleet: fleet.members()) if name.startswith(incomplete)]
-
-
-def complete_order(context: typer.Context, incomplete: str) -> list[str]:
-    """Complete a device, one of its commands, and its arguments; with --all or --group there is no device."""
-    words = list(context.params.get("words") or ())
-    several = context.params.get("every") or context.params.get("group")
-    if not words and not several:
-        return complete_device(incomplete)
-    understood = _ask_understood(None if several else words.pop(0))
-    found = [f"{arg}=" for arg in understood.get(words[0], ())] if words else list(understood)
-    return [word for word in found if word.startswith(incomplete)]
-
-
-def _ask_understood(device: str | None) -> dict[str, dict[str, Any]]:
-    """The commands of a device, or of all devices."""
-    understood: dict[str, dict[str, Any]] = {}
-
-    def look(fleet: "Fleet") -> list[str]:
-        for each in fleet.members() if device is None else [device]:
-            understood.update(fleet.understood(each))
-        return []
-
-    _ask(look)
-    return understood
-
+# ---- options and arguments
 
 Db = Annotated[str | None, typer.Option("--db", help="The ledger: a file or postgresql://…; also DORMOUSE_DB.")]
 Broker = Annotated[str | None, typer.Option("--broker", help="mqtt://host[:port]; also DORMOUSE_BROKER.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Times = Annotated[list[str], typer.Option("--time", metavar="NAME=MS", help="A time of the board; may be repeated.")]
 Device = Annotated[str, typer.Argument(metavar="DEVICE", help="A device's id.", autocompletion=complete_device)]
-Command = Annotated[str, typer.Argument(metavar="ID", help="The id that `dormouse send` printed.")]
-Group = Annotated[str | None, typer.Option("--group", help="Only the devices of a group.")]
+Command = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="The id that `dormouse send` printed, of a command or a batch.",
+        autocompletion=complete_command,
+    ),
+]
+Since = Annotated[str | None, typer.Option(help="From the last 30s, 5m, 2h, 1d, or since a date.")]
+Group = Annotated[
+    str | None, typer.Option("--group", help="Only the devices of a group.", autocompletion=complete_group)
+]
+Devices = Annotated[list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Ids of devices.")]
+Source = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="FILE", help="Devices from a file: an id a line, or CSV with a column `device`."),
+]
+Count = Annotated[int | None, typer.Option(min=1, max=100_000, help="So many devices: DEVICE-01, DEVICE-02, …")]
+First = Annotated[int, typer.Option(min=0, max=10**9, help="With --count: the first number.")]
+Folder = Annotated[
+    Path, typer.Option("--folder", envvar="DORMOUSE_BROKER_FOLDER", help="The folder of `dormouse broker init`.")
+]
+Project = Annotated[Path, typer.Option(help="The project's folder, with dormouse.toml and `devices/`.")]

@@ -1,13 +1,11 @@
-"""How commands, devices and exports are printed: as text, or as JSON with --json.
+"""How commands, batches, devices and settings are printed: as text, or as JSON with --json.
 
-Text from devices is escaped by terminal.py, and no cell of a CSV export is a formula. Exports are written line by line,
-so that one of any length takes no memory.
+Text from devices is escaped by terminal.py.
 """
 
-import csv as csv_writer
 import json
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
     from dormouse_host.fleet import CommandView, DeviceView, Setting, Strangers
 
 _STRANGERS = 5  # ids that are named on a terminal
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a cell a formula in a spreadsheet (OWASP, CSV injection)
 
 
 def _compact(value: Any) -> str:
@@ -27,6 +24,8 @@ def _compact(value: Any) -> str:
 
 def due(view: "DeviceView", now: float) -> str:
     """When a device wakes next, as far as it has said."""
+    if view.revoked:
+        return "revoked"
     if view.next_due is None:
         return "?"
     late = view.overdue(now)
@@ -67,10 +66,33 @@ def command(view: "CommandView", *, json: bool, history: bool = True) -> None:
         line(f"  {when(at)}  {status}" + (f" ({why})" if why else ""))
 
 
+def batch(views: "Sequence[CommandView]", *, json: bool) -> None:
+    """Print the commands of a batch: how many of each status, then those that did not succeed, those that wait, and
+    the others.
+    """
+    ordered = sorted(views, key=lambda view: 2 if view.status == "succeeded" else 1 - view.final)
+    if json:
+        for view in ordered:
+            command(view, json=True)
+        return
+    failed = Counter(view.status for view in views if view.final)
+    waiting = sum(not view.final for view in views)
+    counts = [f"{count} {status}" for status, count in failed.most_common()] + (
+        [f"{waiting} waiting"] if waiting else []
+    )
+    line(f"{views[0].batch}: {views[0].do} for {len(views)} devices: {', '.join(counts)}")
+    texts = [[safe(view.device), view.name, view.status, safe(_outcome(view))] for view in ordered]
+    Console().table(("device", "id", "status", "result"), texts)
+
+
+def _outcome(view: "CommandView") -> str:
+    return view.why or ("" if view.value is None else _compact(view.value))
+
+
 def devices_json(views: "Sequence[DeviceView]", now: float) -> None:
     """Print devices, one JSON object each."""
     for view in views:
-        json_line({**asdict(view), "overdue": view.overdue(now)})
+        json_line({**asdict(view), "overdue": view.overdue(now), "missed": view.missed(now)})
 
 
 HEAD = ("device", "seen", "next wake", "pending", "battery", "rssi", "agent")
@@ -95,6 +117,34 @@ def devices(views: "Sequence[DeviceView]", now: float) -> None:
             warn(f"{view.id} {kind} {name}: {why}")
         for doubt in figures.reported(view.report):
             warn(f"{view.id}: {doubt}")
+
+
+def overdue(views: "Sequence[DeviceView]", now: float) -> None:
+    """Print a table of overdue devices: the wakes that each has missed, and what is known of it."""
+    if not views:
+        line("no device is overdue")
+        return
+    head = ("device", "missed", "seen", "next wake", "pending", "battery", "rssi")
+    texts = []
+    for view in views:
+        name, *others = cells(view, now)
+        texts.append([name, str(view.missed(now)), *others[:-1]])
+    Console().table(head, texts)
+
+
+def uncounted(revoked: Sequence[str], never: Sequence[str]) -> None:
+    """Warn of devices that are not judged, and name a few of these."""
+    for names, what in ((revoked, "revoked, so never overdue"), (never, "never connected, so not known to be overdue")):
+        if names:
+            some = ", ".join([*names[:_STRANGERS], *(["…"] if len(names) > _STRANGERS else [])])
+            warn(f"{len(names)} {what}: {some}")
+
+
+def twins(found: Mapping[str, Sequence[str]]) -> None:
+    """Warn of ids that two boards use."""
+    for name, states in found.items():
+        what = f"{name}: two boards use this id, the states {' and '.join(states[:2])} take turns"
+        warn(f"{what}; give one of them another: dormouse flash NEW-ID --new-device")
 
 
 def strangers(found: "Strangers") -> None:
@@ -165,28 +215,3 @@ def _signatures(understood: Mapping[str, Mapping[str, Any]]) -> str:
 def _argument(declared: tuple[str, Any]) -> str:
     name, kind = declared
     return f"{name}:{kind}" if isinstance(kind, str) else f"{name}:{kind[0]}={_compact(kind[1])}"
-
-
-def rows(found: Iterable[Mapping[str, Any]]) -> None:
-    """Print an export, one JSON object per line."""
-    for row in found:
-        sys.stdout.write(json.dumps(row) + "\n")
-
-
-def table(found: Iterable[Mapping[str, Any]], what: str) -> None:
-    """Print an export as CSV, nested values as JSON. The columns are fixed, whatever the first row has."""
-    from dormouse_host.fleet import COLUMNS, MORE
-
-    writer, columns = csv_writer.writer(sys.stdout), COLUMNS[what]
-    writer.writerow(columns)
-    for row in found:
-        more = {key: value for key, value in row.items() if key not in columns or key == MORE}
-        writer.writerow([_cell((more or None) if key == MORE else row.get(key)) for key in columns])
-
-
-def _cell(value: Any) -> Any:
-    """A number as it is; text and JSON quoted where a spreadsheet would take them for a formula."""
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return value
-    text = value if isinstance(value, str) else _compact(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text

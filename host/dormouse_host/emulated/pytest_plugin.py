@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dormouse_host.virtual.pytest_plugin import beside, show_board, show_device
+
 if TYPE_CHECKING:  # as in virtual/pytest_plugin.py
     from dormouse_host.emulated.board import EmulatedBoard
     from dormouse_host.virtual.device import VirtualDevice
 
 
 @pytest.fixture
-def emulated_board(tmp_path: Path) -> Iterator[Callable[..., "EmulatedBoard"]]:
+def emulated_board(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., "EmulatedBoard"]]:
     """`emulated_board(firmware="RPI_PICO_W.uf2", speed=…, wifi=…)`: a blank Pico W at MicroPython's prompt."""
     from dormouse_host.emulated.board import EmulatedBoard
 
@@ -27,7 +29,9 @@ def emulated_board(tmp_path: Path) -> Iterator[Callable[..., "EmulatedBoard"]]:
 
         def make(kind: str = "RPI_PICO_W", **options: Any) -> "EmulatedBoard":
             folder = tmp_path / f"emulated{len(list(tmp_path.glob('emulated*')))}"
-            board = ends.enter_context(EmulatedBoard(kind, folder, **options))
+            board = EmulatedBoard(kind, folder, **options)
+            show_board(request, board)
+            ends.enter_context(board)
             board.wait_boot()
             return board
 
@@ -35,7 +39,7 @@ def emulated_board(tmp_path: Path) -> Iterator[Callable[..., "EmulatedBoard"]]:
 
 
 @pytest.fixture
-def emulated_device(tmp_path: Path) -> Iterator[Callable[..., "VirtualDevice"]]:
+def emulated_device(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., "VirtualDevice"]]:
     """`emulated_device("RPI_PICO_W", "app.py", firmware=…)`: as `virtual_device`, on such a board."""
     from dormouse_host.emulated.board import EmulatedBoard
     from dormouse_host.virtual.device import VirtualDevice
@@ -44,6 +48,8 @@ def emulated_device(tmp_path: Path) -> Iterator[Callable[..., "VirtualDevice"]]:
 
         def make(kind: str, app: str | Path, **options: Any) -> "VirtualDevice":
             folder = tmp_path / f"emulated{len(list(tmp_path.glob('emulated*')))}"
-            return ends.enter_context(VirtualDevice(kind, folder, Path(app), make=EmulatedBoard, **options))
+            device = VirtualDevice(kind, folder, beside(request, app), make=EmulatedBoard, **options)
+            show_device(request, device)
+            return ends.enter_context(device)
 
         yield make

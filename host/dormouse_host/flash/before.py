@@ -17,8 +17,7 @@ from dormouse.state import State
 from dormouse_host import trust
 from dormouse_host.errors import HostError
 from dormouse_host.flash import owned
-from dormouse_host.flash.ports import Place, holders
-from dormouse_host.flash.project import DeviceFiles
+from dormouse_host.flash.project import PROVISIONED, DeviceFiles
 from dormouse_host.flash.wire import Wire
 
 _WAIT = 4.0  # seconds for the broker
@@ -37,13 +36,6 @@ try:
 except OSError:
     print("null")
 """
-
-
-def port_is_free(place: Place) -> None:
-    """HostError where another program holds the port."""
-    device = place.device()
-    if device and "://" not in device and not place.virtual and (names := holders(device)):
-        raise HostError(f"{device} is held by {', '.join(names)}: end it first")
 
 
 def has_network(device: DeviceFiles) -> None:
@@ -99,7 +91,8 @@ def broker(device: DeviceFiles, warn: Callable[[str], None], at: tuple[str, int]
         if answer == b"\x20\x02\0\0":
             _ask(device, at, clean=True)
     except ssl.SSLCertVerificationError as error:
-        raise HostError(f"{name}: its certificate is refused by {full['ca']}: {error.verify_message}", 2) from None
+        ca = f"{PROVISIONED}/{full['id']}/{full['ca']}"
+        raise HostError(f"{name}: its certificate is refused by {ca}: {error.verify_message}", 2) from None
     except OSError as error:
         warn(f"{name} is not reached from here ({error.strerror or error}); the device may reach it")
         return

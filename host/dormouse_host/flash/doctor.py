@@ -5,6 +5,7 @@ Nothing is changed, and no port is kept open.
 
 import errno
 import os
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds
 from dormouse_host.flash.ports import PortInfo, attached, holders
 
+_CONNECTS = 4.0  # seconds for a port behind a network
 _CHARGE_ONLY = "try another cable, this one may only charge; press reset on a sleeping board"
 
 
@@ -30,14 +32,18 @@ class Finding:
         return bool(self.fix)
 
 
-def examine(ports: Iterable[PortInfo] | None = None, usb: Path = Path("/sys/bus/usb/devices")) -> list[Finding]:
-    """All findings, in the order in which to fix them. `ports`: None for those of this machine."""
+def examine(
+    ports: Iterable[PortInfo] | None = None, usb: Path = Path("/sys/bus/usb/devices"), port: str | None = None
+) -> list[Finding]:
+    """All findings, in the order in which to fix them. `ports`: None for those of this machine; `port`: only this."""
     found = [_tool("mosquitto", toolchain.mosquitto() is not None, "apt-get install mosquitto"), _umqtt()]
     listed = list(attached() if ports is None else ports)
     known = {one for name in kinds.names() for one in kinds.load(name).usb.ids}
-    candidates = [port for port in listed if port.usb in known]
-    for port in candidates:
-        found.append(_port(port))
+    if port is not None:
+        return [*found, _named(port, listed)]
+    candidates = [one for one in listed if one.usb in known]
+    for candidate in candidates:
+        found.append(_port(candidate))
     if not candidates:
         found.append(_no_board(known, usb))
     return found
@@ -54,10 +60,22 @@ def _umqtt() -> Finding:
         return Finding(f"umqtt.simple: {error}", "set UMQTT= to a folder that holds umqtt/simple.py")
 
 
+def _named(port: str, listed: list[PortInfo]) -> Finding:
+    """The port that was asked about, listed or not."""
+    if "://" not in port:
+        return _port(next((one for one in listed if one.device == port), PortInfo(port)))
+    host, _, number = port.partition("://")[2].partition("/")[0].rpartition(":")
+    try:
+        socket.create_connection((host, int(number)), _CONNECTS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        return Finding(f"{port}: {getattr(error, 'strerror', None) or error}", "start the program that serves it")
+    return Finding(port)
+
+
 def _port(port: PortInfo) -> Finding:
     """Can the port, which may be a board, be opened?"""
     names = [name for name in kinds.names() if port.usb in kinds.load(name).usb.ids]
-    what = f"{port}: may be {' or '.join(names)}"
+    what = f"{port}: may be {' or '.join(names)}" if names else f"{port}: can be opened"
     if held := holders(port.device):
         return Finding(
             f"{port.device} is held by {', '.join(held)}", f"end that program: kill {held[0].split('pid ')[1][:-1]}"
@@ -69,6 +87,8 @@ def _port(port: PortInfo) -> Finding:
             return Finding(f"you have no permission to open {port.device}", _membership(port.device))
         if error.errno == errno.EBUSY:
             return Finding(f"{port.device} is held by another user's program", f"sudo fuser -v {port.device} names it")
+        if error.errno == errno.ENOENT:
+            return Finding(f"{port.device} does not exist", "press reset on a sleeping board, which has no port")
         return Finding(f"{port.device}: {error.strerror}", "unplug the board and plug it in again")
     return Finding(what)
 

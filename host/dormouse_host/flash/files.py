@@ -41,7 +41,8 @@ def collect(project: Project, board: Board, app: Path | None, device: DeviceFile
     files["app.py"] = _read(source)
     for name in files:
         if name.endswith(".py"):
-            mpy.compile_mpy(written.text(Path(name), files[name]), PurePosixPath(name).name)
+            shown = source.name if name == "app.py" else PurePosixPath(name).name
+            mpy.compile_mpy(written.text(Path(name), files[name]), shown)
     files.update(device.contents())
     files[MAIN] = MAIN_TEXT
     return files

@@ -16,6 +16,7 @@ from pathlib import Path
 from dormouse_host import files
 from dormouse_host.errors import HostError
 from dormouse_host.flash.kinds import Board
+from dormouse_host.flash.ports import Place, check_free
 
 _UF2 = (0x0A324655, 0x9E5D5157)  # the two words that each block begins with
 _UF2_FAMILY = 28  # offset of the family id in a block
@@ -37,6 +38,8 @@ def install(board: Board, port: str | None, file: Path | None, *, erase: bool, w
         check(file, board)
     if board.firmware.tool == "none":
         raise HostError(f"{board.name} runs CPython and needs no firmware", 2)
+    if port is not None:
+        check_free(Place(port))
     if file is None:
         _mpflash(board, port, erase=erase, say=say)
     elif board.firmware.tool == "esptool":

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dormouse_host.agent.log import Event, Lines, parse
-from dormouse_host.errors import HostError
 from dormouse_host.flash.explain import Explainer
-from dormouse_host.flash.ports import Place, holders
+from dormouse_host.flash.ports import Place, check_free
 from dormouse_host.flash.wire import LostBoard, Wire
 
 STAGES = {
@@ -30,6 +29,7 @@ STAGES = {
     "publish": "the broker closes when the device publishes: dormouse broker check finds out why",
     "subscribe": "the broker does not permit this device to read its own topic",
     "config": "the device rejects its configuration",
+    "app": "the program failed",
 }  # the device's stage -> its meaning, with names from the configuration
 _EVENTS = 5000  # lines of a wake's log: a drain of a full queue has some hundreds
 _OTHER = "the first wake did not succeed"
@@ -147,10 +147,7 @@ def monitor(
     `warn` is called once for a port that is missing or cannot be opened. HostError where another program holds it,
     because that program would get half of the lines.
     """
-    device = place.device()
-    if device and not place.virtual and (names := holders(device)):
-        raise HostError(f"{device} is held by {', '.join(names)}: end it first")
-
+    check_free(place)
     explain = Explainer()
 
     def on_line(line: str) -> bool:

@@ -15,7 +15,7 @@ from dormouse_host.flash import before, first_wake, owned
 from dormouse_host.flash.board import Who, hand_back, hashes, hidden_by, identify, look, lying_in_rom, put
 from dormouse_host.flash.files import STATE, collect, differing, digest, new_state, umqtt
 from dormouse_host.flash.kinds import Board
-from dormouse_host.flash.ports import Place
+from dormouse_host.flash.ports import Place, check_free
 from dormouse_host.flash.project import DeviceFiles, Project
 from dormouse_host.flash.wire import LostBoard, Refused, Wire, catch
 
@@ -66,7 +66,7 @@ def flash(request: Request, say: Say) -> Flashed:
     for doubt in figures.settings(request.device.full):
         say(doubt)
     before.has_network(request.device)
-    before.port_is_free(request.place)
+    check_free(request.place)
     request = replace(request, device=before.anchored(request.device, say, request.broker))
     files = collect(request.project, request.board, request.app, request.device)
     done, wire = _copy(request, files, say)
@@ -95,7 +95,8 @@ def check_broker(place: Place, device: DeviceFiles) -> None:
     if is_loopback(host) and not place.virtual:
         mine = lan_addresses()
         hint = f"this machine is {' or '.join(mine)}" if mine else "this machine has no address in the network"
-        raise HostError(f"broker {host}: on a board this is the board itself; {hint}", 2)
+        do = "write the broker's address to broker in dormouse.toml; dormouse broker run --lan starts one here"
+        raise HostError(f"broker {host}: on a board this is the board itself; {hint}: {do}", 2)
 
 
 def _copy(request: Request, files: dict[str, bytes], say: Say) -> tuple[Flashed, Wire]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dormouse_host import near
 from dormouse_host.errors import HostError
 from dormouse_host.flash.times import LONGEST, Times
 
@@ -172,10 +173,10 @@ def load(name: str) -> Board:
     """The board of that name, or in that folder if it has a slash. HostError where it is missing or invalid."""
     place = Path(name) if "/" in name else folder() / name
     if not name or not (place / FILE).is_file():
-        raise HostError(
-            f"no board {name}: expected one of {', '.join(names())}" if name else f"pass --board: {', '.join(names())}",
-            2,
-        )
+        listed = ", ".join(names())
+        like = near.meant(name, names())
+        hint = f"did you mean {like}? " if like else ""
+        raise HostError(f"no board {name}: {hint}expected one of {listed}" if name else f"pass --board: {listed}", 2)
     return parse(place)
 
 

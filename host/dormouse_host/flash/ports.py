@@ -114,16 +114,28 @@ def is_virtual(port: str) -> bool:
     return stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) == _UNIX98_PTY
 
 
+def check_free(place: Place) -> None:
+    """HostError naming the programs that hold the port: they would get half of what the board says."""
+    device = place.device()
+    if device and "://" not in device and (names := holders(device)):
+        raise HostError(f"{device} is held by {', '.join(names)}: end it first")
+
+
 def holders(device: str) -> list[str]:
-    """Programs of this user that have `device` open, as "name (pid n)"; Linux only."""
+    """Programs of this user that have `device` open, as "name (pid n)"; Linux only.
+
+    Of a pseudo-terminal also its maker has both ends open: that is the virtual board, and no holder.
+    """
     found = []
     real = os.path.realpath(device)
+    makers = real.startswith("/dev/pts/")
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            held = any(os.path.realpath(one) == real for one in (process / "fd").iterdir())
+            opened = {os.path.realpath(one) for one in (process / "fd").iterdir()}
             name = (process / "comm").read_text().strip()
         except OSError:  # another user's, or gone meanwhile
             continue
-        if held and int(process.name) != os.getpid():
+        made = makers and any(one.endswith("/ptmx") for one in opened)
+        if real in opened and not made and int(process.name) != os.getpid():
             found.append(f"{name} (pid {process.name})")
     return sorted(found)

@@ -1,4 +1,4 @@
-"""A project: dormouse.toml, the configuration of each device, and `dormouse init`, which creates one.
+"""A project: dormouse.toml, and the configuration of each device.
 
 Board defaults, `broker` and `root` (environment before file), `[device]`, devices/ID, `[devices.ID]` and the command
 line override each other in this order. The device's own rules check the result before anything is copied. A secret
@@ -15,7 +15,7 @@ from cryptography import x509
 
 from dormouse import config as device_config
 from dormouse.errors import ConfigError, DormouseError
-from dormouse_host import files, profile, trust, written
+from dormouse_host import near, profile, trust, written
 from dormouse_host.errors import HostError
 from dormouse_host.flash.kinds import Board
 from dormouse_host.settings import FILE
@@ -206,7 +206,7 @@ def _certificates(project: Project, config: dict[str, Any], der: dict[str, bytes
 
 def _for_broker(value: object, config: dict[str, Any]) -> dict[str, Any]:
     """The configuration over the settings of the broker's profile, where that is of this broker."""
-    if profile.url(value) in (None, config.get("broker")):
+    if profile.is_of(value, config.get("broker")):
         return {**profile.settings(value), **config}
     return config
 
@@ -249,7 +249,9 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     try:
         full: dict[str, Any] = device_config.check(dict(config))
     except ConfigError as error:
-        raise HostError(error.reason.removeprefix("config: "), 2) from None
+        why: str = error.reason.removeprefix("config: ")
+        key = why.removeprefix("unknown key ")
+        raise HostError(why if key == why else why + near.question(key, device_config.KEYS), 2) from None
     except DormouseError as error:
         raise HostError(error.reason, 2) from None
     return full
@@ -289,87 +291,3 @@ def settings(pairs: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             found[key] = text
     return found
-
-
-# ---- dormouse init
-
-_APP_PY = '''"""The device's program: commands and readings. It touches no hardware at import."""
-
-from dormouse import command, telemetry
-
-
-def safe_state():
-    """Runs first at every boot, before Wi-Fi: put every pin where it can do no harm."""
-
-
-@command("blink", limit=10, times=int)
-def blink(wake, times):
-    """`dormouse send DEVICE blink times=3`: a stand-in for what your device does."""
-    for _ in range(times):
-        wake.hold(0.2)  # waits, feeds the watchdog, respects the limit
-    return {"blinked": times}
-
-
-@telemetry(every=900)
-def climate(wake):
-    """One reading at a sample, at most every 15 minutes."""
-    return {"vbat": wake.battery()}
-'''
-
-_DORMOUSE_TOML = """# Settings of this project. It holds passwords: keep it out of git.
-
-# The broker as the boards reach it, so never localhost. `dormouse broker run --lan` starts one and says where.
-broker = "mqtt://192.168.1.10"
-
-# What a broker does otherwise than mosquitto: `dormouse broker check URL --keep` finds it out and writes it here, or
-# broker.preset = "aws-iot-core"  # with broker.url = "mqtts://…" in the place of the line above
-
-# root = "dormouse"     # first levels of every topic
-# db = "ledger.db"      # the ledger of `dormouse send`; else a file of this user's
-
-[wifi]
-ssid = ""
-# password = ""         # or WIFI_PASSWORD in the environment
-
-# [mqtt]                # what the devices log in with
-# user = ""
-# password = ""         # or MQTT_PASSWORD
-
-[app]
-main = "app.py"
-# files = ["sensor.py"]                           # further files, under the same path on the board
-# packages = ["aioble", "github:org/repository"]  # as mpremote mip takes them
-
-[device]                # keys of config.json for every device
-connect_every = 900     # s between two wakes that connect
-# sample_every = 300    # s between two readings
-
-# [devices.greenhouse]  # and for one: dormouse flash greenhouse
-# board = "RPI_PICO_W"
-# port = "/dev/ttyACM0"
-# connect_every = 3600
-"""
-
-_GITIGNORE = "/dormouse.toml\n/devices/\n/secrets.json\n*.db\n__pycache__/\n"
-
-
-def init(folder: Path) -> list[str]:
-    """Create the missing files of a project in `folder`. Returns their names. HostError where that is impossible.
-
-    Existing files stay as they are; the settings, which may hold passwords, are readable by their owner only.
-    """
-    made = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text, mode in (
-            ("app.py", _APP_PY, files.PUBLIC),
-            ("dormouse.toml", _DORMOUSE_TOML, files.PRIVATE),
-            (".gitignore", _GITIGNORE, files.PUBLIC),
-        ):
-            path = folder / name
-            if not path.exists():
-                files.write(path, text, mode)
-                made.append(name)
-    except OSError as error:
-        raise HostError(f"{error.filename or folder}: {error.strerror}") from None
-    return made

@@ -17,14 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event, inspect, text
+from sqlalchemy import Connection, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, SQLAlchemyError
 
 from dormouse_host import files, places
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import contention
-from dormouse_host.ledger.schema import HEAD, VERSION_TABLE
+from dormouse_host.ledger.schema import HEAD, VERSION_TABLE, moved
 
 _PATIENCE = 20  # seconds to wait for another process's transaction
 _IDLE = 60  # seconds after which PostgreSQL ends a transaction whose process has stopped in the middle of it
@@ -42,6 +42,8 @@ _LIMITS = {  # of a connection to PostgreSQL, where its URL says nothing else
 }
 _TOO_LONG = {"54000"}  # SQLSTATE of PostgreSQL: an index takes no text of thousands of characters
 _ONE_MOMENT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+_MOVED = select(moved.c.target)
+_BACK = "dormouse ledger reopen if nobody has imported it"
 _LOCK = 0x646F726D  # of PostgreSQL's advisory locks, the one under which the format is changed
 
 
@@ -140,11 +142,15 @@ class Database:
             raise Gone(f"database {self.name}: the file was replaced while this was at work")
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A transaction that may write. It commits nothing to a file that is not there any more."""
+    def writing(self, *, even_moved: bool = False) -> Iterator[Connection]:
+        """A transaction that may write. It commits nothing to a file that is not there any more, nor, without
+        `even_moved`, to a ledger that was moved: who wrote it out has had the tables locked, so the end sees that.
+        """
         self.check_file()
         with self._errors(), self.engine.begin() as connection:
             yield connection
+            if not even_moved and (at := connection.execute(_MOVED).first()):
+                raise HostError(f"database {self.name} was moved to {at.target}: use it there, or {_BACK}", 2)
             self.check_file()
 
     @contextmanager

@@ -7,12 +7,13 @@ already keeps its id. Names are random and made of what protocol.split_id takes:
 
 import secrets
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from dormouse import protocol
+from dormouse_host import near
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import rows, rules, schema
 from dormouse_host.ledger.rows import Changes, commands, devices
@@ -36,9 +37,16 @@ class Order:
     state: str | None = None
 
 
-def unknown_device(device: str) -> HostError:
-    """The error for a device that the ledger does not have."""
-    return HostError(f"device {device} is not known: dormouse devices add {device}", 2)
+def unknown_device(device: str, known: Iterable[str]) -> HostError:
+    """The error for a device that the ledger does not have; `known`: those that it has."""
+    name = near.meant(device, known)
+    hint = f"did you mean {name}? A new one: " if name else ""
+    return HostError(f"device {device} is not known: {hint}dormouse devices add {device}", 2)
+
+
+def all_devices(connection: Connection) -> Iterable[str]:
+    """The ids of all devices."""
+    return connection.execute(select(devices.id)).scalars()
 
 
 def name(connection: Connection, device: str) -> str | None:
@@ -82,8 +90,8 @@ def restored(connection: Connection, ids: Sequence[str], now: float) -> int:
     return len(changes.save(connection, now))
 
 
-def enter(connection: Connection, orders: Sequence[Order], now: float) -> list[str]:
-    """Enter commands, in this order, for devices that are known. Returns their names."""
+def enter(connection: Connection, orders: Sequence[Order], now: float, batch: str | None = None) -> list[str]:
+    """Enter commands, in this order, for devices that are known. Returns their names. `batch`: they belong together."""
     counts: dict[str, int] = defaultdict(int)
     for order in orders:
         counts[order.device] += 1
@@ -105,6 +113,7 @@ def enter(connection: Connection, orders: Sequence[Order], now: float) -> list[s
                 "entered": now,
                 "status": rules.QUEUED,
                 "open": True,
+                "batch": batch,
             }
         )
         following[order.device] = ledger, number + 1
@@ -132,7 +141,7 @@ def _take(
         there = select(devices.id).where(devices.id.in_(chunk)).order_by(rows.in_order(connection, devices.id))
         known.update(connection.execute(there.with_for_update()).scalars())
     if missing := counts.keys() - known:
-        raise unknown_device(min(missing))
+        raise unknown_device(min(missing), all_devices(connection))
     for chunk in rows.chunks(sorted(counts)):
         connection.execute(update(schema.devices).where(devices.id.in_(chunk)).values(seq=devices.seq + 1, due=True))
         ledgers = _names(connection, chunk, now)

@@ -1,49 +1,25 @@
-"""What is read from a ledger: commands, devices and groups as they stand, the timeline of a device, and exports.
+"""What is read from a ledger: commands, batches, devices and groups as they stand, a device's history, and exports.
 
-Reading changes nothing. An export takes memory for some rows at a time, whatever its length. Arguments that hold
-credentials are shown to nobody.
+Reading changes nothing. A question about one device, a group or the overdue reads nothing of the others.
 """
 
 import json
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
+from dormouse.state import CAP, JITTER
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import entry, rows, rules, schema
+from dormouse_host.ledger import entry, exports, history, rows, rules, schema, twins
 from dormouse_host.ledger.rows import commands, devices
+from dormouse_host.ledger.shown import faults, shown
 
-CREDENTIALS = ("set_password", "set_certificate")  # the commands whose arguments nobody is shown
-MORE = "more"  # the column of a table for what has none of its own, as JSON
-COLUMNS = {  # of what can be exported, as a table
-    "telemetry": ("device", "state", "number", "time", "at", "values"),
-    "results": ("device", "at", "command", "id", "do", "status", "why", "value"),
-    "wakes": (
-        *("device", "at", "wake", "state", "cause", "clock", "next", "battery", "rssi", "free", "agent", "fw", "limit"),
-        *(
-            "catalogue",
-            "failures",
-            "app",
-            "readings",
-            "signed",
-            "refused",
-            "dates",
-            "undone",
-            "settings",
-            "last",
-            "end",
-            MORE,
-        ),
-    ),
-}
-events, groups, reports = schema.command_events.c, schema.groups.c, schema.reports.c
-results, telemetry, streams = schema.results.c, schema.telemetry.c, schema.telemetry_streams.c
-_RESULTS = select(
-    *(results.device, results.at, results.command, results.id, results.do, results.status, results.why, results.value)
-)
+GRACE = 2  # wakes that a device may miss before it counts as overdue
+_AWAKE = 30  # seconds after the boot of a wake by which it has come: Wi-Fi, TLS, and what the relay takes
+events, groups, streams = schema.command_events.c, schema.groups.c, schema.telemetry_streams.c
 
 
 @dataclass(frozen=True)
@@ -66,12 +42,15 @@ class CommandView:
     entered: float
     settled: float | None
     published: int
+    batch: str | None = None
     events: tuple[tuple[float, str, str | None], ...] = ()
 
 
 @dataclass(frozen=True)
 class DeviceView:
-    """A device. `next_due` is when it said that it would connect; `report` is its last wake report."""
+    """A device. `next_due` is when it said that it would connect; `report` is its last wake report; `revoked` is when
+    its credential was, where the ledger knows of that.
+    """
 
     id: str
     state: str | None = None
@@ -84,25 +63,32 @@ class DeviceView:
     groups: tuple[str, ...] = ()
     dropped: int = 0
     key: bool = False  # has the ledger a key for it (`dormouse sign`)?
+    revoked: float | None = None
 
     def overdue(self, now: float) -> float:
-        """Seconds by which it is late; 0 while it isn't or nobody knows."""
-        return max(0.0, now - self.next_due) if self.next_due else 0.0
+        """Seconds by which it is late; 0 while it isn't, nobody knows, or it was revoked."""
+        return max(0.0, now - self.next_due) if self.next_due and not self.revoked else 0.0
+
+    def missed(self, now: float) -> int:
+        """Wakes that it has missed since it was last heard. After each of them it backs off, as dormouse/state.py says:
+        its interval is doubled, up to 6 h or to the interval where that is longer.
+        """
+        if self.next_due is None or self.seen is None or self.revoked:
+            return 0
+        every = max(1.0, self.next_due - self.seen)
+        at, count, pause = self.next_due + _AWAKE, 0, every
+        while now > at:
+            count += 1
+            pause = min(2 * pause, max(every, CAP))
+            if pause >= max(every, CAP):  # from here on it does not grow
+                return count + int((now - at) / (pause * (1 + JITTER)))
+            at += pause * (1 + JITTER)
+        return count
 
     @property
     def faults(self) -> list[tuple[str, str, str]]:
         """What its program did wrong by its last report: (`app` or `reading`, its name, why)."""
         return faults(self.report)
-
-
-@dataclass(frozen=True)
-class LogLine:
-    """Something that happened with a device, at `at` (Unix seconds): a `kind`, a line for people, and its fields."""
-
-    at: float
-    kind: str
-    text: str
-    fields: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -144,6 +130,17 @@ class Queries:
                 found.update({row.name: _command(row) for row in there})
             return found
 
+    def twins(self, device: str | None = None) -> dict[str, list[str]]:
+        """Devices whose id two boards use -> the states that took turns."""
+        with self._reading() as connection:
+            return twins.find(connection, device)
+
+    def recent(self, limit: int) -> list[str]:
+        """The names of the newest commands, the newest first."""
+        with self._reading() as connection:
+            query = select(commands.name).order_by(commands.key.desc()).limit(limit)
+            return list(connection.execute(query).scalars())
+
     def counts(self) -> dict[str, int]:
         """How many commands there are of each status."""
         with self._reading() as connection:
@@ -154,27 +151,62 @@ class Queries:
         """Every device, or one; HostError where that isn't known."""
         found = self.views(only)
         if only is not None and not found:
-            raise entry.unknown_device(only)
+            raise entry.unknown_device(only, self.members(None))
         return found
 
-    def views(self, only: str | None = None) -> list[DeviceView]:
-        """Every device, or one, or none where that isn't known."""
+    def views(
+        self, only: str | None = None, group: str | None = None, *, late: float | None = None
+    ) -> list[DeviceView]:
+        """Every device, or one, or those of a group, or those that said they would be heard before `late` (Unix
+        seconds), which an unknown id, an empty group or an hour without overdue devices leaves empty.
+        """
+        chosen: list[ColumnElement[bool]] = []
+        if only is not None:
+            chosen.append(devices.id == only)
+        if group is not None:
+            chosen.append(devices.id.in_(select(groups.device).where(groups.name == group)))
+        if late is not None:
+            chosen.append(devices.next_due < late)
+        ids = select(devices.id).where(*chosen)
         with self._reading() as connection:
-            pending = select(commands.device, func.count()).where(commands.open).group_by(commands.device)
-            dropped = select(streams.device, func.sum(streams.dropped)).group_by(streams.device)
-            members = select(groups.device, groups.name).order_by(rows.in_order(connection, groups.name))
-            keyed = select(schema.keys.c.device)
-            found = select(schema.devices).order_by(rows.in_order(connection, devices.id))
-            if only is not None:
-                found, pending = found.where(devices.id == only), pending.where(commands.device == only)
-                keyed = keyed.where(schema.keys.c.device == only)
-            counted = {row[0]: row[1] for row in connection.execute(pending)}
-            lost = {device: int(count) for device, count in connection.execute(dropped)}
+
+            def of(column: ColumnElement[Any]) -> list[ColumnElement[bool]]:
+                return [column.in_(ids)] if chosen else []
+
+            pending = select(commands.device, func.count()).where(commands.open, *of(commands.device))
+            counted = dict(map(tuple, connection.execute(pending.group_by(commands.device))))
+            dropped = select(streams.device, func.sum(streams.dropped)).where(*of(streams.device))
+            lost = {device: int(count) for device, count in connection.execute(dropped.group_by(streams.device))}
+            keyed = select(schema.keys.c.device).where(*of(schema.keys.c.device))
             keys = set(connection.execute(keyed).scalars())
+            members = select(groups.device, groups.name).where(*of(groups.device))
             of_device: dict[str, list[str]] = {}
-            for device, name in connection.execute(members):
+            for device, name in connection.execute(members.order_by(rows.in_order(connection, groups.name))):
                 of_device.setdefault(device, []).append(name)
+            found = select(schema.devices).where(*chosen).order_by(rows.in_order(connection, devices.id))
             return [_device(row, counted, lost, of_device, row.id in keys) for row in connection.execute(found)]
+
+    def uncounted(self, group: str | None) -> tuple[list[str], list[str]]:
+        """Of a group or of all: the devices that were revoked, and of the others those that were never heard."""
+        chosen = [] if group is None else [devices.id.in_(select(groups.device).where(groups.name == group))]
+        silent = select(devices.id).where(*chosen)
+        with self._reading() as connection:
+            revoked = connection.execute(silent.where(devices.revoked.is_not(None))).scalars()
+            never = connection.execute(silent.where(devices.revoked.is_(None), devices.seen.is_(None))).scalars()
+            return sorted(revoked), sorted(never)
+
+    def groups(self) -> dict[str, int]:
+        """How many devices each group has."""
+        with self._reading() as connection:
+            counted = select(groups.name, func.count()).group_by(groups.name)
+            ordered = counted.order_by(rows.in_order(connection, groups.name))
+            return {row[0]: row[1] for row in connection.execute(ordered)}
+
+    def batch(self, name: str) -> list[CommandView]:
+        """The commands of a batch without their history, in the order of their devices; none where there is no such."""
+        with self._reading() as connection:
+            ordered = select(schema.commands).where(commands.batch == name).order_by(commands.key)
+            return [_command(row) for row in connection.execute(ordered)]
 
     def members(self, group: str | None) -> list[str]:
         """The devices of a group, or all."""
@@ -182,39 +214,24 @@ class Queries:
             query = select(devices.id) if group is None else select(groups.device).where(groups.name == group)
             return sorted(connection.execute(query).scalars())
 
-    def timeline(self, device: str, limit: int) -> list[LogLine]:
-        """What happened with a device, the oldest first: its wakes, commands, results and telemetry."""
+    def timeline(
+        self,
+        device: str,
+        limit: int,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        automatic: bool = False,
+    ) -> list[history.LogLine]:
+        """What happened with a device, the oldest first: history.Span has the arguments."""
         with self._reading() as connection:
-            found: list[LogLine] = []
+            return history.timeline(connection, device, history.Span(limit, since, until, automatic))
 
-            def newest(query: Select[Any], *order: Any) -> Sequence[Any]:
-                return connection.execute(query.order_by(*(by.desc() for by in order)).limit(limit)).all()[::-1]
-
-            woke = select(reports.at, reports.report).where(reports.device == device)
-            for at, text in newest(woke, reports.at):
-                report = json.loads(text)
-                found.append(LogLine(at, "wake", f"{report.get('wake')} {report.get('cause', '')}".strip(), report))
-                for kind, name, why in faults(report):
-                    found.append(LogLine(at, kind, f"{name}: {why}", {"name": name, "why": why}))
-            entered = select(commands.entered, commands.name, commands.do, commands.args)
-            for at, name, do, args in newest(entered.where(commands.device == device), commands.key):
-                fields = {"command": name, "status": "queued", "do": do, "args": shown(do, args)}
-                text = args if do not in CREDENTIALS else None
-                found.append(LogLine(at, "command", f"{name} queued: {do} {text or ''}".strip(), fields))
-            changed = select(events.at, events.status, events.why, commands.name, commands.do)
-            changed = changed.join(schema.commands, commands.key == events.command).where(commands.device == device)
-            for at, status, why, name, do in newest(changed, events.key):
-                text = f"{name} {status}: {do}" + (f" ({why})" if why else "")
-                found.append(LogLine(at, "command", text, {"command": name, "status": status, "do": do, "why": why}))
-            for row in newest(_RESULTS.where(results.device == device), results.key):
-                result = _told(row)
-                found.append(LogLine(result.pop("at"), "result", _result(result), result))
-            stored = select(telemetry.time, telemetry.number, telemetry.record).where(telemetry.device == device)
-            # numbers begin again where the flash was wiped
-            for at, number, values in newest(stored, telemetry.at, telemetry.number):
-                fields = {"number": number, "values": json.loads(values)}
-                found.append(LogLine(at, "telemetry", f"{number} {values}", fields))
-            return sorted(found, key=lambda line: line.at)[-limit:]
+    def has_ended(self, device: str, wake: int) -> bool:
+        """Is the end of this wake stored? It is the last that a device says in a wake, so all else is stored, too."""
+        with self._reading() as connection:
+            known = (schema.ends.c.device == device, schema.ends.c.wake == wake)
+            return connection.execute(select(schema.ends.c.at).where(*known)).first() is not None
 
     def settings(self, device: str) -> tuple[float | None, list[Setting]]:
         """What is known of a device's settings, and when it last told all of them (None: never): those in its answer to
@@ -243,23 +260,13 @@ class Queries:
                     found[key] = Setting(key, entry[0], "command", entry[1])
             return at, sorted(found.values(), key=lambda each: each.key)
 
-    def export(self, what: str, since: float) -> Generator[dict[str, Any]]:
-        """Telemetry, results or wakes that came at or after `since`, one by one, in the order of their coming."""
+    def export(
+        self, what: str, since: float, *, device: str | None = None, group: str | None = None
+    ) -> Generator[dict[str, Any]]:
+        """What exports.COLUMNS names, one row after the other, in the order of their coming."""
+        wanted = exports.Wanted(since, device, group)
         with self._reading(slowly=True) as connection:
-            yield from _EXPORTS[what](connection.execution_options(yield_per=1000), since)
-
-
-def faults(report: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """What the program of a device did wrong by its wake report: (`app` or `reading`, its name, why)."""
-    found = [("app", "app.py", str(report["app"]))] if report.get("app") else []
-    lost = report.get("readings")
-    return found + [("reading", name, str(why)) for name, why in (lost.items() if isinstance(lost, dict) else ())]
-
-
-def shown(do: str, text: str | None) -> dict[str, Any]:
-    """A command's arguments as people and exports see them."""
-    args: dict[str, Any] = json.loads(text) if text else {}
-    return dict.fromkeys(args, "(hidden)") if do in CREDENTIALS else args
+            yield from exports.EXPORTS[what](connection.execution_options(yield_per=1000), wanted)
 
 
 def _command(found: Any) -> CommandView:
@@ -280,6 +287,7 @@ def _command(found: Any) -> CommandView:
         found.entered,
         found.settled,
         found.published,
+        found.batch,
     )
 
 
@@ -288,8 +296,8 @@ def find_command(connection: Connection, name: str) -> CommandView | None:
     found = connection.execute(select(schema.commands).where(commands.name == name)).first()
     if found is None:
         return None
-    history = select(events.at, events.status, events.why).where(events.command == found.key).order_by(events.key)
-    later = tuple(map(tuple, connection.execute(history)))
+    changes = select(events.at, events.status, events.why).where(events.command == found.key).order_by(events.key)
+    later = tuple(map(tuple, connection.execute(changes)))
     return replace(_command(found), events=((found.entered, rules.QUEUED, None), *later))
 
 
@@ -310,43 +318,5 @@ def _device(
         tuple(groups.get(row.id, ())),
         dropped.get(row.id, 0),
         key,
+        row.revoked,
     )
-
-
-def _result(result: dict[str, Any]) -> str:
-    """`smhxmzjuf3 water succeeded {"ran":30}`."""
-    value = None if result["value"] is None else json.dumps(result["value"], ensure_ascii=False, separators=(",", ":"))
-    why = f"({result['why']})" if result["why"] else None
-    parts = (result["command"] or result["id"], result["do"], result["status"], value, why)
-    return " ".join(part for part in parts if part)
-
-
-def _export_telemetry(connection: Connection, since: float) -> Iterator[dict[str, Any]]:
-    columns = (telemetry.device, telemetry.state, telemetry.number, telemetry.time, telemetry.at, telemetry.record)
-    names = (rows.in_order(connection, name) for name in (telemetry.device, telemetry.state))
-    query = select(*columns).where(telemetry.at >= since).order_by(telemetry.at, *names, telemetry.number)
-    for device, state, number, time, at, record in connection.execute(query):
-        head = {"device": device, "state": state, "number": number, "time": time, "at": at}
-        yield {**head, "values": json.loads(record)}
-
-
-def _export_results(connection: Connection, since: float) -> Iterator[dict[str, Any]]:
-    for row in connection.execute(_RESULTS.where(results.at >= since).order_by(results.key)):
-        yield _told(row)
-
-
-def _export_wakes(connection: Connection, since: float) -> Iterator[dict[str, Any]]:
-    query = select(reports.device, reports.at, reports.report).where(reports.at >= since).order_by(reports.at)
-    for device, at, report in connection.execute(query):
-        head = {"device": device, "at": at}
-        yield {**head, **json.loads(report), **head}  # who and when is not for a device to say
-
-
-_EXPORTS = {"telemetry": _export_telemetry, "results": _export_results, "wakes": _export_wakes}
-
-
-def _told(row: Any) -> dict[str, Any]:
-    device, at, command, id, do, status, why, value = row
-    told = {"device": device, "at": at, "command": command, "id": id, "do": do, "status": status, "why": why}
-    told["value"] = json.loads(value) if value else None
-    return told

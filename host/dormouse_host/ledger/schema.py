@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0001"  # the newest step of migrations/versions
+HEAD = "0002"  # the newest step of migrations/versions
 VERSION_TABLE = "dormouse_schema"
 metadata = MetaData()
 _Key = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts by itself in SQLite
@@ -48,6 +48,7 @@ devices = Table(
     Column("next_due", Double),
     Column("relay", Text),  # who has it on lease, and until when
     Column("relay_until", Double, nullable=False, server_default="0"),
+    Column("revoked", Double),  # when its credential was revoked, where `dormouse revoke` had this ledger at hand
     Index(
         "devices_due",
         "id",
@@ -125,11 +126,18 @@ commands = Table(
     Column("value", Text),
     Column("why", Text),
     Column("settled", Double),
+    Column("batch", Text),  # of those that were sent together
     UniqueConstraint("device", "ledger", "number", name="commands_id"),
     Index("commands_open", "device", "key", sqlite_where=text("open = 1"), postgresql_where=text("open")),
     Index("commands_expiry", "expires", sqlite_where=text("open = 1"), postgresql_where=text("open")),
     Index("commands_after", "after", sqlite_where=text("open = 1"), postgresql_where=text("open")),
     Index("commands_device", "device", "key"),
+    Index(
+        "commands_batch",
+        "batch",
+        sqlite_where=text("batch IS NOT NULL"),
+        postgresql_where=text("batch IS NOT NULL"),
+    ),
 )
 command_events = Table(
     "command_events",
@@ -211,4 +219,10 @@ relays = Table(
     Column("name", Text, primary_key=True),
     Column("instance", Text, nullable=False),  # of its process
     Column("until", Double, nullable=False),  # it counts as alive
+)
+moved = Table(
+    "moved",  # one row once this ledger was written out to be used elsewhere: it takes no command and no relay
+    metadata,
+    Column("at", Double, primary_key=True),
+    Column("target", Text, nullable=False),
 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
@@ -27,10 +27,11 @@ from dormouse_host.ledger import (
     rules,
     schema,
     strangers,
+    transfer,
 )
 from dormouse_host.ledger.contention import retried
 from dormouse_host.ledger.database import Database, Unstorable
-from dormouse_host.ledger.entry import Order, unknown_device
+from dormouse_host.ledger.entry import Order, all_devices, unknown_device
 from dormouse_host.ledger.outbound import Ack, Outgoing, RelayView
 from dormouse_host.ledger.queries import CommandView, Queries, find_command
 from dormouse_host.ledger.strangers import Strangers
@@ -85,7 +86,7 @@ class Ledger(Queries):
         """Forget a device: its open commands are unknown, what came from it stays."""
         with self._writing() as c:
             if rows.lock(c, device) is None:
-                raise unknown_device(device)
+                raise unknown_device(device, all_devices(c))
             found = rows.load(c, rows.commands.device == device, rows.commands.open)
             changes = rows.Changes(found)
             for row in found:
@@ -99,31 +100,43 @@ class Ledger(Queries):
             strangers.remove(c, device, self._clock())
 
     @retried
+    def set_revoked(self, devices: Collection[str], *, revoked: bool) -> None:
+        """The credentials of these devices, of those that are known, were revoked, or are new."""
+        with self._writing() as c:
+            for some in rows.chunks(rows.lock_all(c, set(devices))):
+                at = self._clock() if revoked else None
+                c.execute(update(schema.devices).where(schema.devices.c.id.in_(some)).values(revoked=at))
+
+    @retried
     def set_key(self, device: str, key: str | None) -> None:
         """The key (64 hex digits) that this device and the ledger sign with; None: neither signs any more."""
         with self._writing() as c:
             if rows.lock(c, device) is None:
-                raise unknown_device(device)
+                raise unknown_device(device, all_devices(c))
             keys.remove(c, device) if key is None else keys.put(c, device, key)
 
     @retried
-    def set_group(self, group: str, devices: Sequence[str]) -> None:
-        """The devices of a group from now on; none of them dissolves it."""
+    def set_group(self, group: str, devices: Sequence[str], *, keep: bool = False) -> None:
+        """The devices of a group from now on, `keep`: beside those that it has; none of them dissolves it."""
         with self._writing() as c:
             rows.lock_name(c, f"group {group}")
-            before = c.execute(select(schema.groups.c.device).where(schema.groups.c.name == group)).scalars()
+            before = set(c.execute(select(schema.groups.c.device).where(schema.groups.c.name == group)).scalars())
             missing = set(devices) - rows.lock_all(c, {*devices, *before}).keys()
             if missing:
-                raise unknown_device(min(missing))
-            c.execute(delete(schema.groups).where(schema.groups.c.name == group))
-            if devices:
-                c.execute(insert(schema.groups), [{"name": group, "device": device} for device in set(devices)])
+                raise unknown_device(min(missing), all_devices(c))
+            if not keep:
+                c.execute(delete(schema.groups).where(schema.groups.c.name == group))
+            new = set(devices) - before if keep else set(devices)
+            if new:
+                c.execute(insert(schema.groups), [{"name": group, "device": device} for device in new])
 
     # ---- commands
 
     @retried
-    def enter(self, orders: Sequence[Order], *, create: bool = False) -> list[str]:
-        """Enter commands, all or none, if need be with their devices. Returns their names, in the same order."""
+    def enter(self, orders: Sequence[Order], *, create: bool = False, batch: str | None = None) -> list[str]:
+        """Enter commands, all or none, if need be with their devices. Returns their names, in the same order. `batch`:
+        the name under which they are found together (entry.command_name).
+        """
         if not orders:
             return []
         with self._writing() as c:
@@ -133,7 +146,7 @@ class Ledger(Queries):
             for after in {order.after for order in orders if order.after}:
                 if find_command(c, after) is None:
                     raise HostError(f"no command {after} to wait for", 2)
-            names = entry.enter(c, orders, self._clock())
+            names = entry.enter(c, orders, self._clock(), batch)
             if create:
                 strangers.forget(c, devices)
             return names
@@ -153,6 +166,18 @@ class Ledger(Queries):
     def back_up(self, target: Path) -> None:
         """A consistent copy in a new file."""
         self.database.back_up(target)
+
+    def write_out(self, target: Path) -> Counter[str]:
+        """Write all of it to a new file; this ledger takes nothing more. Returns the rows of each table."""
+        return transfer.write_out(self.database, target, self._clock())
+
+    def read_in(self, source: Path) -> Counter[str]:
+        """Read such a file into this ledger, which is empty. Returns the rows of each table."""
+        return transfer.read_in(self.database, source)
+
+    def reopen(self) -> bool:
+        """Have it take commands again after `write_out`. Was it written out?"""
+        return transfer.reopen(self.database)
 
     def restored(self) -> tuple[int, int]:
         """This is an older copy: take new names with all devices, some at a time. Returns how many these are, and how

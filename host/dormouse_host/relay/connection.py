@@ -97,7 +97,7 @@ class Connection:
         except UnicodeError as error:
             raise Lost(str(error)) from None
         except OSError as error:
-            raise Lost(failure(error)) from None
+            raise Lost(failure(error, address.ca)) from None
         self._answer(lambda: self._connack, "CONNECT")
         if self._connack is None:
             raise Lost("it sent messages before CONNACK")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from dormouse import protocol
 from dormouse_host.address import BrokerAddress
+from dormouse_host.broker.access import relay_of
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.contention import Busy
 from dormouse_host.ledger.database import Gone
@@ -144,11 +145,20 @@ class Relay:
 
     def _look_for_a_rival(self, held: float, cut: bool) -> None:
         """Each of two relays would take the session back for ever: HostError for the one that came later."""
-        name = client_id(self._name)
         if self._rival.wins(held, cut=cut):
-            raise HostError(f"the broker has another client called {name}, of another ledger: choose another --name", 2)
+            raise HostError(self._rival_told(), 2)
         if self._rival.times > 1:
-            log.warning("another client may use this name", client=name, times=self._rival.times)
+            log.warning("another client may use this name", client=client_id(self._name), times=self._rival.times)
+
+    def _rival_told(self) -> str:
+        """Who the other client is. A broker of `dormouse broker init` makes the user's name the client id."""
+        name, user = client_id(self._name), self._address.user
+        another = f"the broker has another client called {name}, of another ledger: choose another --name"
+        if relay_of(user) is None:
+            return another
+        own = "each relay needs a credential of its own: dormouse broker add-relay"
+        shared = f"another client logs in as {user}: {own}"
+        return shared if user != name else f"{another}; or {shared}"
 
     def _serve(self, instance: str) -> None:
         self._stay_alive(instance)

@@ -12,11 +12,13 @@ here knows the agent.
 A thread of its own runs it; every method may be called from any other thread.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from dormouse_host.virtual.hardware import Event, Hardware
+from dormouse_host.virtual.hardware import POWER, WATCHDOG, Event, Hardware
 from dormouse_host.virtual.kind import BoardKind, load
 from dormouse_host.virtual.running import RunningBoard
+from dormouse_host.virtual.sensors import Registers, Transfer
 from dormouse_host.virtual.times import Timed, chosen
 from dormouse_host.virtual.wifi import Wifi
 
@@ -38,15 +40,18 @@ class VirtualBoard(RunningBoard):
         battery_pin: int | None = None,
         divider: float | None = None,
         timed: Timed = False,
+        goes_on: bool = False,
     ) -> None:
         """`speed`: the factor by which sleep passes faster, 1 to 1000. `battery` in volts; `battery_pin` and `divider`
         where the board's kind has none. `tcp`: the port of socket://. `timed`: see the property of that name.
+        `goes_on`: its first boot is one after the watchdog's reset, without the window that follows power-on.
         """
         super().__init__(load(kind) if isinstance(kind, str) else kind, folder, speed)
         self._machine = machine = Hardware(self.kind, self.folder, speed, wifi or Wifi(), tcp, self._lock)
         machine.pins.battery = battery
         machine.pins.battery_pin = self.kind.battery if battery_pin is None else battery_pin
         machine.pins.divider = self.kind.divider if divider is None else divider
+        machine.first = WATCHDOG if goes_on else POWER
         self._hardware = machine
         self.timed = timed
 
@@ -60,6 +65,28 @@ class VirtualBoard(RunningBoard):
     @timed.setter
     def timed(self, timed: Timed) -> None:
         self._machine.times = chosen(self.kind.times, timed)
+
+    # ---- sensors
+
+    def adc(self, pin: int, volts: float | None) -> None:
+        """Put a voltage at an ADC pin, None to take it away. HostError for a pin without an ADC."""
+        self._machine.sensors.adc(pin, volts)
+
+    def dht(self, pin: int, temperature: float | None, humidity: float = 50.0, model: str = "DHT22") -> None:
+        """Connect a DHT22 or DHT11 to a pin, which measures this in °C and %; without a temperature take it away."""
+        self._machine.sensors.dht(pin, temperature, humidity, model)
+
+    def i2c(self, address: int, device: Transfer | Mapping[int, bytes] | None) -> None:
+        """Connect a device to the I2C buses, None to take it away: registers with their bytes, or a callable.
+
+        The callable gets what the board wrote in a transfer (bytes) and how many bytes it reads then, and returns
+        these; None acknowledges nothing. It is called by the board's own thread, and an error there ends the board.
+        """
+        self._machine.sensors.i2c(address, Registers(device) if isinstance(device, Mapping) else device)
+
+    def register(self, address: int, register: int, data: bytes) -> None:
+        """Set the registers from this one on of the device at an address, which becomes one of registers."""
+        self._machine.sensors.register(address, register, data)
 
     @property
     def process(self) -> int | None:

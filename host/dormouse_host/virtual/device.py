@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,13 +18,15 @@ from dormouse_host.agent import toolchain
 from dormouse_host.agent.log import Event, parse
 from dormouse_host.broker.local import Mosquitto
 from dormouse_host.errors import HostError
-from dormouse_host.flash import kinds, project
+from dormouse_host.flash import first_wake, kinds, project
+from dormouse_host.flash.files import collect
 from dormouse_host.flash.flash import Flashed, Request
 from dormouse_host.flash.flash import flash as flash_board
 from dormouse_host.flash.ports import Place
 from dormouse_host.fleet import Fleet
 from dormouse_host.ledger.queries import CommandView
 from dormouse_host.virtual.board import VirtualBoard
+from dormouse_host.virtual.images import Images
 from dormouse_host.virtual.running import RunningBoard
 from dormouse_host.virtual.wifi import Wifi
 
@@ -32,6 +35,8 @@ _FAST = 1000.0
 _LOOK = 0.01  # seconds between two queries
 _TOLD = 20.0  # seconds until the results of a drained wake are in the ledger
 _CUT_SHORT = 5.0  # the same for a wake that was cut short
+_FIRST = 65.0  # seconds of a first wake
+_HOST, _PORT = "127.0.0.1", 1883  # of an image's broker: the access point leads from there to that of the test
 _SETTINGS = {"connect_every": _EVERY, "clock": "none"}
 
 
@@ -59,17 +64,23 @@ def flash(
 
     Files and packages of [app] in the project file beside the app are flashed too; its broker and secrets are not used.
     """
-    kind = kinds.load(board.kind.name)
-    here = project.read(app.parent)
-    here = project.Project(here.folder, {"app": here.values["app"]} if "app" in here.values else {})
-    over = {"ssid": board.wifi.ssid, **settings}
-    files = project.device_files(here, kind, device, over, {"WIFI_PASSWORD": board.wifi.password})
+    here, files = _configuration(board.kind.name, app, device, settings, board.wifi)
     broker = board.from_here(files.full["host"], files.full["port"])
-    request = Request(here, kind, Place(board.port), files, app, patience=board.patience, broker=broker)
+    place = Place(board.port)
+    request = Request(here, kinds.load(board.kind.name), place, files, app, patience=board.patience, broker=broker)
     done = flash_board(request, say)
     if done.wake and not done.wake.succeeded:
         raise HostError(done.wake.explain(files.full))
     return done
+
+
+def _configuration(
+    kind: str, app: Path, device: str, settings: Mapping[str, Any], wifi: Wifi
+) -> tuple[project.Project, project.DeviceFiles]:
+    here = project.read(app.parent)
+    here = project.Project(here.folder, {"app": here.values["app"]} if "app" in here.values else {})
+    over = {"ssid": wifi.ssid, **settings}
+    return here, project.device_files(here, kinds.load(kind), device, over, {"WIFI_PASSWORD": wifi.password})
 
 
 class VirtualDevice(processes.Started):
@@ -90,40 +101,52 @@ class VirtualDevice(processes.Started):
         settings: dict[str, Any] | None = None,
         broker_settings: Sequence[str] = (),
         flashed: bool = False,
+        images: Images | None = None,
+        connect: Callable[[Any], object] = lambda board: None,
         make: Callable[..., RunningBoard] = VirtualBoard,
         **hardware: Any,
     ) -> None:
         """`broker_settings`: further lines of mosquitto.conf. `flashed`: `folder` is that of an earlier device, which
-        goes on. `make`: VirtualBoard or EmulatedBoard; `hardware`: further arguments of it, as `battery_pin`.
+        goes on. `images`: take the flashed board from there. `connect`: called with the board before it is switched on,
+        to connect sensors that the first wake reads. `make`: VirtualBoard or EmulatedBoard; `hardware`: further
+        arguments of it, as `battery_pin`.
         """
         program = toolchain.mosquitto()
         if program is None:
             raise HostError("mosquitto is not installed: apt-get install mosquitto")
         if not app.is_file():
             raise HostError(f"{app}: no such app", 2)
-        self.id, self._app, self._say = id, app, say
-        self._flashed = flashed
+        self.id, self.app, self._say = id, app, say
+        self._flashed, self._images = flashed, images
         self._settings = {**_SETTINGS, **(settings or {})}
         folder.mkdir(parents=True, exist_ok=True)
         self._ends = contextlib.ExitStack()
         try:
             self.broker = self._ends.enter_context(Mosquitto(program, broker_settings))
             self.fleet = self._ends.enter_context(Fleet(str(folder / "ledger.db")))
+            if images:
+                hardware["goes_on"] = True
             self.board = make(kind, folder / "board", wifi=wifi, **hardware)
+            connect(self.board)
         except BaseException:
             self._ends.close()
             raise
+        self.sent: list[str] = []  # the ids of the commands that were sent
         self._at = 0  # position in the board's output behind the last wake
 
     def start(self) -> Self:
         """Flash the blank board and follow its first wake, or let a flashed one boot. HostError where that fails."""
         try:
             self._ends.callback(self.board.close)
-            self.board.start().wait_boot()
             if not self._flashed:
                 self.fleet.add(self.id)
+            if self._images:
+                full = self._from_image(self._images)
+            self.board.start().wait_boot()
             self._start_relay()
-            if not self._flashed:
+            if self._images:
+                self._first_wake(full)
+            elif not self._flashed:
                 self.flash()
         except BaseException:
             self.close()
@@ -141,10 +164,38 @@ class VirtualDevice(processes.Started):
         self._ends.callback(thread.join, 10)
         self._ends.callback(relay.stop)
 
+    def _from_image(self, images: Images) -> dict[str, Any]:
+        """Put an image in the place of the board's flash. Returns the configuration on it."""
+        kind, wifi = self.board.kind.name, self.board.wifi
+        port = next(free for free in count(_PORT) if f"{_HOST}:{free}" not in wifi.names)
+        wifi.names[f"{_HOST}:{port}"] = (self.broker.address.host, self.broker.address.port)
+        settings = {"broker": f"mqtt://{_HOST}:{port}", **self._settings}
+        here, files = _configuration(kind, self.app, self.id, settings, wifi)
+        at = self.board.from_here(files.full["host"], files.full["port"])
+        board = kinds.load(kind)
+
+        def prepare(place: Place) -> Request:
+            return Request(here, board, place, files, self.app, watch=False, broker=at)
+
+        images.put(kind, self.board.image, collect(here, board, self.app, files), prepare, self._say)
+        return files.full
+
+    def _first_wake(self, full: Mapping[str, Any]) -> None:
+        """Wait for the first wake to end in sleep. HostError saying why it did not succeed."""
+        end = time.monotonic() + _FIRST * self.board.patience
+        events: list[Event] = []
+        while not any(event.name == "asleep" for event in events) and time.monotonic() < end:
+            time.sleep(_LOOK)
+            events += self.told()
+        outcome = first_wake.judge(tuple(events), _FIRST)
+        if not outcome.succeeded:
+            raise HostError(outcome.explain(full))
+        self._stored(WakeLog(tuple(events), "asleep"))
+
     def flash(self) -> Flashed:
         """Flash agent, app and configuration, as `dormouse flash` does; returns after the wake that follows."""
         settings = {"broker": replace(self.broker.address, host=self.board.host).url, **self._settings}
-        done = flash(self.board, self._app, self.id, settings, self._say)
+        done = flash(self.board, self.app, self.id, settings, self._say)
         self._at = self.board.wait_console("asleep {", after=self.board.console.rfind(" boot {"))
         return done
 
@@ -153,6 +204,7 @@ class VirtualDevice(processes.Started):
     def send(self, do: str, **args: Any) -> str:
         """Send a command and wait until the broker has it. Returns its id."""
         name = self.fleet.send(self.id, do, args).name
+        self.sent.append(name)
         end = time.monotonic() + _TOLD
         while self.fleet.result(name).status in ("queued", "publishing"):
             if time.monotonic() > end:
@@ -161,7 +213,7 @@ class VirtualDevice(processes.Started):
         return name
 
     def wake(self, timeout: float = 60) -> WakeLog:
-        """End the sleep early, and return the wake that follows once it has ended."""
+        """End the sleep early, and return the wake that follows once it has ended and the ledger has what it said."""
         before = len(self.board.events)
         events: list[Event] = []
         self.board.speed = _FAST
@@ -173,7 +225,7 @@ class VirtualDevice(processes.Started):
                     if event.name == "boot":
                         self.board.speed = 1.0
                     elif event.name == "asleep":
-                        return WakeLog(tuple(events), "asleep")
+                        return self._stored(WakeLog(tuple(events), "asleep"))
                 for happened in self.board.events[before:]:
                     if happened.name in ("watchdog", "cut") and events:
                         return WakeLog((*events, *self.told()), happened.name)
@@ -181,6 +233,16 @@ class VirtualDevice(processes.Started):
         finally:
             self.board.speed = 1.0
         raise HostError(f"{self.board.kind.name}: no wake in time; last: {self.board.console[-200:]!r}")
+
+    def _stored(self, wake: WakeLog) -> WakeLog:
+        """The wake, once the ledger has its end; one that did not drain the queue may have said nothing."""
+        number = next((fields["wake"] for fields in wake.all("boot")), None)
+        end = time.monotonic() + _CUT_SHORT
+        while wake.asleep.get("drained") and number and not self.fleet.ledger.has_ended(self.id, number):
+            if time.monotonic() > end:
+                break
+            time.sleep(_LOOK)
+        return wake
 
     def told(self) -> list[Event]:
         """The device's log since the last call of this or `wake`."""
@@ -199,7 +261,14 @@ class VirtualDevice(processes.Started):
         return view
 
     def run(self, do: str, **args: Any) -> CommandView:
-        """Send a command and wake the device until it is final."""
+        """Send a command and wake the device until it is final. HostError where the device rejects it."""
+        view = self.attempt(do, **args)
+        if view.status == "rejected":
+            raise HostError(f"{do} is rejected: {view.why or 'no reason was given'} (attempt() returns such a command)")
+        return view
+
+    def attempt(self, do: str, **args: Any) -> CommandView:
+        """As `run`, but a command that the device rejects is returned, too."""
         return self.settle(self.send(do, **args))
 
     def telemetry(self) -> list[dict[str, Any]]:

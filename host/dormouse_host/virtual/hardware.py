@@ -55,6 +55,7 @@ class Hardware:
         self.time = BoardTime(kind.epoch, speed)
         self._peripherals = Peripherals(kind, wifi, random.Random(str(folder)), self._happened)
         self.pins, self.station = self._peripherals.pins, self._peripherals.station
+        self.sensors = self._peripherals.sensors
         self.wifi = wifi
         self.state = "off"
         self.events: list[Event] = []
@@ -66,6 +67,7 @@ class Hardware:
         self._processor: Processor | None = None
         self._held = b""  # input from before the program ran
         self._cause, self._wake = POWER, 0
+        self.first = POWER  # reset_cause() of the first boot
         self._question = 0  # of the running light sleep
 
     def _off_supply(self) -> None:
@@ -89,7 +91,8 @@ class Hardware:
             return
         self._power_loss()
         self._happened("power on")
-        self._boot(POWER)
+        first, self.first = self.first, POWER
+        self._boot(first)
 
     def power_cut(self) -> None:
         """Stop everything at once."""
@@ -259,7 +262,7 @@ class Hardware:
                 "cause": cause,
             },
             **{"wake": self._wake, "soft": soft, "pins": chip.pins, "adc1": chip.adc1, "adc2": chip.adc2},
-            **{"freq": chip.hertz, "frozen": kind.frozen, "wakes": chip.wakes, "times": self.times},
+            **{"freq": chip.hertz, "frozen": kind.frozen, "wakes": chip.wakes, "i2c": chip.i2c, "times": self.times},
         }
 
     def _end_processor(self, kill: bool = False) -> int:

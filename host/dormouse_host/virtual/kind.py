@@ -10,7 +10,7 @@ from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds
 from dormouse_host.flash.times import Times
 
-_FROZEN = {"esp32": ["umqtt", "ntptime", "ssl"], "rp2": ["ntptime", "ssl"]}
+_FROZEN = {"esp32": ["umqtt", "ntptime", "ssl", "dht"], "rp2": ["ntptime", "ssl", "dht"]}
 _CARRIER = ["WL_GPIO0", "WL_GPIO1", "WL_GPIO2", "LED"]  # pins of a Pico's Wi-Fi chip
 
 
@@ -24,6 +24,7 @@ class Chip:
     hertz: int
     mpy: int  # sys.implementation._mpy: format 6.3 and the architecture's number (MicroPython, py/persistentcode.h)
     wakes: tuple[str, ...] = ()  # the esp32.wake_on_… of this chip
+    i2c: tuple[int, ...] = (0, 1)  # its buses
     locks_up: bool = False  # does a watchdog that expires in light sleep lock it until a power cut?
 
 
@@ -34,7 +35,7 @@ def _mpy(architecture: int) -> int:
 _EXT = ("ext0", "ext1")
 CHIPS = {
     "esp32": Chip([*range(40)], [*range(32, 40)], [0, 2, 4, 12, 13, 14, 15, 25, 26, 27], 160_000_000, _mpy(10), _EXT),
-    "esp32c3": Chip([*range(22)], [*range(5)], [5], 160_000_000, _mpy(11), ("gpio",)),
+    "esp32c3": Chip([*range(22)], [*range(5)], [5], 160_000_000, _mpy(11), ("gpio",), (0,)),
     "esp32s3": Chip([*range(49)], [*range(1, 11)], [*range(11, 21)], 160_000_000, _mpy(10), _EXT),
     "rp2040": Chip([*range(30), *_CARRIER], [26, 27, 28, 29], [], 125_000_000, _mpy(4), locks_up=True),
     "rp2350": Chip([*range(30), *_CARRIER], [26, 27, 28, 29], [], 150_000_000, _mpy(7)),

@@ -1,4 +1,4 @@
-"""What a virtual board's firmware reaches over its line: pins, battery, radio, and memory that outlives a sleep.
+"""What a virtual board's firmware reaches over its line: pins, sensors, radio, and memory that outlives a sleep.
 
 A level is what the board drives, else what is outside, else its pull resistor. Retained memory is garbage after a loss
 of power and keeps what was written through everything else.
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dormouse_host.virtual.kind import BoardKind
+from dormouse_host.virtual.sensors import Sensors
 from dormouse_host.virtual.wifi import Station, Wifi
 
 _VSYS = 29  # of a Pico W: shared with the Wi-Fi chip, whose select line is pin 25
@@ -64,13 +65,16 @@ class Pins:
             self._outputs[pin] = rest[1]
             self.driven.append((pin, rest[1]))
 
-    def microvolts(self, pin: int, *, radio: bool) -> int:
+    def microvolts(self, pin: int, sensors: Sensors, *, radio: bool) -> int:
         """The voltage that an ADC measures at a pin."""
         if self._kind.port == "rp2" and pin == _VSYS:
             if radio:
                 return self._chance.randint(0, _FULL)  # the Wi-Fi chip's clock line
             if self.level(_SELECT) == 0:
                 return 0  # and that chip selected: the divider is not connected
+        connected = sensors.microvolts(pin)
+        if connected is not None:
+            return connected
         return int(self.battery / self.divider * 1e6) if pin == self.battery_pin else 0
 
 
@@ -81,6 +85,7 @@ class Peripherals:
         self._kind, self._chance = kind, chance
         self.station = Station(wifi, kind.port, on_event=happened)
         self.pins = Pins(kind, chance)
+        self.sensors = Sensors(kind)
         self._retained = b""
         self._wakes: tuple[list[int | str], int, int] = ([], 0, 0)  # pins, their level, what it is called
         self._pending = False  # has the Wi-Fi chip an event that was not taken?
@@ -122,7 +127,13 @@ class Peripherals:
         if what == "level":
             return self.pins.level(rest[0])
         if what == "adc":
-            return self.pins.microvolts(rest[0], radio=self.station.active)
+            return self.pins.microvolts(rest[0], self.sensors, radio=self.station.active)
+        if what == "dht":
+            return self.sensors.answer_dht(rest[0])
+        if what == "i2c":
+            return self.sensors.transfer(rest[0], bytes.fromhex(rest[1]), rest[2])
+        if what == "i2c scan":
+            return self.sensors.scan()
         if what == "radio":
             return self.station.active
         if what == "retain":

@@ -29,7 +29,7 @@ _COMPUTES = 1.0  # CPU seconds after which a program that does not wait gets Ctr
 _STANDS = 2.0  # seconds after which a program that waits outside of the firmware gets it
 _TICK = os.sysconf("SC_CLK_TCK")
 
-SHIM = 44 << 10  # bytes that the firmware takes of the heap, 32 bit (measured in tests/boards/test_virtual_board.py)
+SHIM = 48 << 10  # bytes that the firmware takes of the heap, 32 bit (measured in tests/boards/test_virtual_board.py)
 
 
 @functools.cache

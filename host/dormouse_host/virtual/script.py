@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from dormouse_host import terminal
 from dormouse_host.errors import HostError
-from dormouse_host.virtual.board import Event
+from dormouse_host.virtual.board import Event, VirtualBoard
 from dormouse_host.virtual.running import RunningBoard
 
 HELP = """\
@@ -23,6 +23,9 @@ wifi password TEXT     set the access point's password
 dns works | fails | never
 battery VOLTS
 pin PIN 0 | 1 | free   drive a pin from outside, or release it
+adc PIN VOLTS | free   put a voltage at an ADC pin
+dht PIN C PERCENT [DHT11]   connect a DHT22 or DHT11; dht PIN free
+i2c ADDRESS REGISTER HEX    set registers of an I2C device; i2c ADDRESS free
 speed TIMES            set the factor by which sleep passes faster"""
 _PERIOD = 0.1  # seconds between two queries of the events
 _LONGEST = 4096  # bytes of a line
@@ -55,11 +58,34 @@ def obey(board: RunningBoard, line: str) -> str | None:
             board.battery = float(volts)
         case ["pin", pin, ("0" | "1" | "free") as level]:
             board.set_pin(int(pin) if pin.isascii() and pin.isdigit() else pin, None if level == "free" else int(level))
+        case [("adc" | "dht" | "i2c") as word, *rest]:
+            return None if isinstance(board, VirtualBoard) and _connect(board, word, rest) else HELP
         case ["speed", times] if _is_number(times) and 1 <= float(times) <= 1000:
             board.speed = float(times)
         case _:
             return HELP
     return None
+
+
+def _connect(board: VirtualBoard, word: str, rest: list[str]) -> bool:
+    """Change a sensor. False for a line that is none."""
+    try:
+        match word, rest:
+            case "adc", [pin, volts]:
+                board.adc(int(pin), None if volts == "free" else float(volts))
+            case "dht", [pin, "free"]:
+                board.dht(int(pin), None)
+            case "dht", [pin, degrees, percent, *model]:
+                board.dht(int(pin), float(degrees), float(percent), *model)
+            case "i2c", [address, "free"]:
+                board.i2c(int(address, 0), None)
+            case "i2c", [address, register, data]:
+                board.register(int(address, 0), int(register, 0), bytes.fromhex(data))
+            case _:
+                return False
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _is_number(text: str) -> bool:

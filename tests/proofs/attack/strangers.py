@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from dormouse_host.broker.setup import add_relay
+from dormouse_host.broker import access
 from dormouse_host.broker_check.probe import Client
 from dormouse_host.ledger import schema, strangers
 from proofs.attack import Outcome, attack
@@ -52,7 +52,7 @@ def try_strangers(testbed: Testbed) -> Outcome:
     device = testbed.device()
     testbed.meet(device)
     if not testbed.made.relay_file("thief").exists():
-        add_relay(testbed.made, "thief")
+        access.add_relay(testbed.made, "thief")
         assert testbed.made.reload()
     before = (_rows(testbed, schema.devices), _rows(testbed, schema.commands), _size(testbed))
     with testbed.fleet as fleet:

@@ -17,9 +17,8 @@ from typing import Any, NoReturn, Self
 from dormouse_host import Fleet, processes
 from dormouse_host.address import BrokerAddress
 from dormouse_host.agent import toolchain
-from dormouse_host.broker import credentials, setup
+from dormouse_host.broker import access, credentials
 from dormouse_host.broker.client import Publisher
-from dormouse_host.broker.setup import add_relay
 from dormouse_host.broker_check.probe import Client, NoAnswer
 from dormouse_host.cli import app
 from support import made_broker
@@ -67,7 +66,7 @@ class Testbed:
 
     def __enter__(self) -> Self:
         self.broker.start()
-        said = setup.read_environment(self.made.relay_file("main").read_text())
+        said = access.read_environment(self.made.relay_file("main").read_text())
         self.secrets[said["MQTT_PASSWORD"]] = "the relay's password"
         with Fleet(self.db, make=True):
             pass
@@ -184,7 +183,7 @@ class Testbed:
         """Publish with a stolen credential of a relay's, a second one that the first does not notice."""
         thief = self.made.relay_file("thief")
         if not thief.exists():
-            add_relay(self.made, "thief")
+            access.add_relay(self.made, "thief")
             assert self.made.reload()
         with Publisher(self.broker.of_relay("thief")) as publisher:
             publisher.publish(topic, payloads)

@@ -67,6 +67,22 @@ def test_what_is_written_leaves_in_flush_and_in_one_write():
     assert (stream.writes, bytes(stream.data)) == (1, b"\x30topicpayload")
 
 
+def test_no_packet_is_longer_than_every_network_takes():
+    """Behind a tunnel packets above some 1400 bytes may vanish without a word: what fits IPv6's 1280 does not."""
+    sizes = []
+
+    class Noting(Stream):
+        def write(self, data):
+            sizes.append(len(data))
+            return super().write(data)
+
+    link, _ = _link(Noting(100000))
+    link.write(b"x" * OUT_LIMIT)
+    link.flush()
+    assert sum(sizes) == OUT_LIMIT
+    assert max(sizes) <= 1280 - 40 - 20 - 12 - 5  # heads of IPv6, of TCP with a time stamp, and of a TLS record
+
+
 def test_nothing_is_sent_before_the_journal_is_committed():
     """A PUBACK that leaves before its command is on flash loses the command in a power cut."""
     stream = Stream(100000)

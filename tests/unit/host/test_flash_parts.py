@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import struct
 import subprocess
 from dataclasses import replace
@@ -266,6 +267,26 @@ def test_a_board_that_is_fine_needs_nothing():
     finally:
         os.close(slave)
         os.close(master)
+
+
+def test_a_port_that_is_named_is_examined_alone(tmp_path):
+    """Also one that no USB lists, or that is behind a network."""
+
+    def of(port):
+        found = doctor.examine([PortInfo("/dev/full", "2e8a:0005")], tmp_path, port)[-1]
+        return found.what, found.fix
+
+    assert of(str(tmp_path / "none")) == (
+        f"{tmp_path}/none does not exist",
+        "press reset on a sleeping board, which has no port",
+    )
+    assert of("/dev/full")[0].startswith("/dev/full (2e8a:0005): may be ")
+    assert of("/dev/zero") == ("/dev/zero: can be opened", "")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = f"socket://127.0.0.1:{server.getsockname()[1]}"
+        assert of(port) == (port, "")
+    assert of(port) == (f"{port}: Connection refused", "start the program that serves it")
+    assert of("socket://nonsense")[1] == "start the program that serves it"
 
 
 def test_a_port_that_goes_in_the_instant_of_its_opening_is_a_lost_board(monkeypatch):

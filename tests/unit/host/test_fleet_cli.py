@@ -18,8 +18,8 @@ from dormouse_host import Fleet
 from dormouse_host.broker.client import Publisher
 from dormouse_host.cli import app
 from dormouse_host.errors import HostError
+from dormouse_host.fleet import COLUMNS
 from dormouse_host.ledger import schema
-from dormouse_host.ledger.queries import COLUMNS
 from dormouse_host.ledger.store import Incoming
 
 CATALOGUE = {"commands": [["water", [["s", "int"], ["note", ["str", ""]]], 60, False]], "standard": ["ping"]}
@@ -116,8 +116,10 @@ def test_send_prints_an_id_that_result_and_cancel_take(folder):
 def test_send_to_all_and_to_a_group(folder):
     run("devices", "add", "b", "c")
     run("devices", "group", "north", "b", "c")
-    assert len(run("send", "--all", "ping").splitlines()) == 3
-    assert [line.split()[1] for line in run("send", "--group", "north", "ping").splitlines()] == ["b", "c"]
+    assert len(run("send", "--all", "ping", "--json").splitlines()) == 3
+    sent = [json.loads(line) for line in run("send", "--group", "north", "ping", "--json").splitlines()]
+    assert [one["device"] for one in sent] == ["b", "c"]
+    assert len({one["batch"] for one in sent}) == 1
     assert run("devices", "list", "--group", "north").split() == ["b", "c"]
 
 
@@ -157,7 +159,7 @@ def test_send_to_all_and_to_a_group(folder):
         (["log", "nobody"], "device nobody is not known", 2),
         (["resend", "dev", "5"], "counted from 1", 2),
         (["resend", "dev", "5..3"], "counted from 1", 2),
-        (["export", "everything"], "export telemetry, results, wakes", 2),
+        (["export", "everything"], "export telemetry, results, wakes, commands", 2),
         (["export", "wakes", "--csv", "--jsonl"], "not both", 2),
         (["relay"], "no broker", 2),
         (["relay", "--broker", "localhost"], "malformed broker URL", 2),
@@ -171,8 +173,17 @@ def test_send_to_all_and_to_a_group(folder):
         (["status", "dev", "--group", "north"], "not both", 2),
         (["status", "--group", "nowhere"], "no group nowhere", 2),
         (["devices", "list", "--group", "nowhere"], "no group nowhere", 2),
-        (["devices", "group", "north"], "or --dissolve", 2),
-        (["devices", "group", "north", "dev", "--dissolve"], "or --dissolve", 2),
+        (["devices", "group", "north"], "no group north", 2),
+        (["devices", "group", "--dissolve"], "takes a group", 2),
+        (["devices", "group", "north", "dev", "--dissolve"], "and no devices", 2),
+        (["status", "dev", "--overdue"], "use DEVICE or --overdue, not both", 2),
+        (["status", "--grace", "1"], "--grace needs --overdue", 2),
+        (["status", "--overdue", "--group", "nowhere"], "no group nowhere", 2),
+        (["export", "wakes", "--group", "nowhere"], "no group nowhere", 2),
+        (["export", "wakes", "--device", "nobody"], "device nobody is not known", 2),
+        (["export", "everything", "--csv"], "export telemetry, results, wakes, commands", 2),
+        (["export", "wakes", "--device", "dev", "--group", "north"], "not both", 2),
+        (["log", "dev", "--since", "soon"], "expected 30s", 2),
         (["relay", "--broker", "mqtt://127.0.0.1:1", "--name", "a b"], "relay id", 2),
         (["relay", "--name", "x", "forget", "y"], "after the subcommand forget", 2),
         (["relay", "forget", "y"], "no broker", 2),
@@ -339,10 +350,10 @@ def test_results_and_the_log_name_the_command_that_was_sent(folder):
     (row,) = map(json.loads, run("export", "results").splitlines())
     assert (row["do"], row["status"]) == ("describe", "succeeded")
     assert json.loads(run("result", row["command"], "--json"))["id"] == row["id"]
-    lines = list(map(json.loads, run("log", "dev", "--json").splitlines()))
+    lines = list(map(json.loads, run("log", "dev", "--all", "--json").splitlines()))
     assert [line["kind"] for line in lines] == ["wake", "command", "command", "command", "result"]
     assert {line["command"] for line in lines if line["kind"] != "wake"} == {row["command"]}
-    assert f"result     {row['command']} describe succeeded" in run("log", "dev")
+    assert f"result     {row['command']} describe succeeded" in run("log", "dev", "--all")
 
 
 def test_two_devices_may_have_given_the_same_id_to_the_same_number(folder):

@@ -98,6 +98,13 @@ def test_flash_takes_the_profile_and_a_devices_own_setting_goes_before_it(tmp_pa
     assert settings.read(None, "mqtt://c", {}, tmp_path).waiting == 256
 
 
+def test_a_url_written_otherwise_is_the_same_broker():
+    told = {"url": "mqtt://b:1883", "retain": False}
+    assert all(profile.is_of(told, each) for each in ("mqtt://b", "tcp://b:1883/", "mqtt://ann:pw@b"))
+    assert not any(profile.is_of(told, each) for each in ("mqtts://b", "mqtt://b:1884", "mqtt://c", "", None))
+    assert profile.is_of({"retain": False}, "mqtt://c")
+
+
 def test_a_profile_holds_for_its_own_broker_alone(tmp_path):
     for over, environment in (({"broker": "mqtt://c"}, {}), ({}, {"DORMOUSE_BROKER": "mqtt://c"})):
         full = files(tmp_path, TABLE, over, environment)

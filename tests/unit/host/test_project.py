@@ -2,12 +2,10 @@
 
 import json
 import re
-import stat
 from pathlib import Path
 
 import pytest
 
-from dormouse_host import settings
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds, project
 from dormouse_host.flash.files import MAIN_TEXT, collect, new_state
@@ -126,24 +124,6 @@ def test_a_set_option_is_json_where_it_can_be(pair, value):
     assert project.settings([pair]) == {"a": value}
     with pytest.raises(HostError, match="KEY=VALUE"):
         project.settings(["a"])
-
-
-def test_what_init_makes_can_be_flashed_and_is_the_example_in_git(tmp_path):
-    made = project.init(tmp_path)
-    assert made == ["app.py", "dormouse.toml", ".gitignore"]
-    assert stat.S_IMODE((tmp_path / "dormouse.toml").stat().st_mode) == 0o600, "passwords go there"
-    here = project.read(tmp_path)
-    assert collect(here, POSIX, None, files(here))["app.py"] == project._APP_PY.encode()
-    assert settings.read(None, None, {}, tmp_path).broker == here.values["broker"], "the fleet's commands read it too"
-    assert (ROOT / "dormouse.example.toml").read_text() == project._DORMOUSE_TOML
-    assert "dormouse.toml" in (tmp_path / ".gitignore").read_text()
-
-
-def test_init_touches_nothing_that_is_there(tmp_path):
-    (tmp_path / "app.py").write_text("mine")
-    assert project.init(tmp_path) == ["dormouse.toml", ".gitignore"]
-    assert (tmp_path / "app.py").read_text() == "mine"
-    assert project.init(tmp_path) == []
 
 
 @pytest.mark.parametrize(

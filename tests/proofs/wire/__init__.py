@@ -1,0 +1,1 @@
+"""Networks that hurt, on real TCP: a device and a broker in two network namespaces, and what happens between them."""
