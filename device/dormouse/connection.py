@@ -101,7 +101,7 @@ class Connection:
                     s.await_connack()
                 self._drain(s, context, nonce)
                 if s.problem:
-                    raise LinkError("", "subscribe")
+                    raise LinkError("", "subscribe")  # its reason comes below
                 self._phase("confirm")
                 self.turns = self.link.turns
                 self.inbox.end()
