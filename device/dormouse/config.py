@@ -44,6 +44,9 @@ KEYS: dict = {
     "watchdog": (30, 10, 600),  # s without progress; twice patience at least; handlers have their limit and then this
     "clock": ("ntp", None, None),  # "ntp": ask once a day; "first": and wait for it; "none": do without
     "ntp": ("pool.ntp.org", None, None),  # whom
+    "retain": (True, None, None),  # False: the wake report is not retained, for a broker that takes no such message
+    "drain": ("fence", None, None),  # "quiet": behind the fence `quiet` must pass, as it is no proof there
+    "quiet": (500, 50, 60000),  # ms without a packet
     "clean_session": (False, None, None),  # True only to show what is lost then
 }
 _WHOLE = ("battery_pin", "hold_pin", "wake_pin", "wake_level", "inbox", "payload")
@@ -88,6 +91,8 @@ def check(values, over=None):
         raise ConfigError("config: ssid is at most 32 bytes")
     if full["clock"] not in ("ntp", "first", "none"):
         raise ConfigError("config: clock is ntp, first or none")
+    if full["drain"] not in ("fence", "quiet"):
+        raise ConfigError("config: drain is fence or quiet")
     full["watchdog"] = max(full["watchdog"], full["patience"] / 500)  # patience may go by without progress
     if full["total"] <= full["budget"]:
         raise ConfigError("config: total is more than budget")

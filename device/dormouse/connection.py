@@ -1,7 +1,8 @@
 """The connected part of a wake: connect, first flight, drain, act, confirm, and again where the link drops.
 
 Must stay true: nothing here outlives the link's deadline or the wake's cap; the queue counts as drained when the
-fence says so, and never because a guessed pause went by, but where no fence can work.
+fence says so, and never because a guessed pause went by, but where no fence can work or `drain` says that it is no
+proof. That another client uses this id is said only where a connection was cut that published nothing.
 """
 
 from binascii import hexlify
@@ -71,6 +72,7 @@ class Connection:
         self.turns = 0  # round trips
         self.pause = _REJOIN_PAUSE
         self.mute = False  # no fence is sent, because connections with one were cut
+        self.bare = False  # nothing is published, because one without a fence was cut too
         state.cutoffs = min(state.cutoffs, _CUTS - 1)  # each wake tries it once
         self.gave_up = False  # the fence is no longer waited for
         self.until = 0  # port.ms() until which the wake goes on though everything is done
@@ -90,14 +92,16 @@ class Connection:
                     self._load_credentials()
                     loaded = True
                 s = self._dial()
-                if self.state.alone:
+                if self.state.alone or self.bare:
                     s.await_connack()
+                if self.bare:
+                    self._listen(s)
                 nonce = self._first_flight(s)
                 if s.present is None:
                     s.await_connack()
                 self._drain(s, context, nonce)
                 if s.problem:
-                    raise LinkError(s.problem, "subscribe")
+                    raise LinkError("", "subscribe")  # its reason comes below
                 self._phase("confirm")
                 self.turns = self.link.turns
                 self.inbox.end()
@@ -105,6 +109,8 @@ class Connection:
             except Exception as e:  # memory above all: whatever it is, the device must come back
                 self.link.close()
                 error = failure_of(e, "agent")
+                if self.session and self.session.problem:  # which may have been why the broker closed
+                    error = LinkError(self.session.problem, "subscribe")
             if self.session:
                 self.state.alone = self.session.hidden
             failure = error and self._judge(error)
@@ -160,10 +166,11 @@ class Connection:
                 return e
             s = self.session
             cut = e.stage in ("read", "write") and not e.silent and s and s.present is not None
+            if self.bare:
+                return LinkError("another client uses this id: cut off right after CONNACK", "session") if cut else e
             if cut and self.port.ms() - s.connected < _CUT + s.rtt:
                 self.state.cutoffs += 1
-                if self.state.cutoffs > _CUTS:
-                    return LinkError("another client uses this id: cut off right after CONNACK", "session")
+                self.bare = self.state.cutoffs > _CUTS
             again = self.pause > _REJOIN_PAUSE and (e.silent or e.stage == "confirm")  # silent once more
             if (
                 not (self.was_up or e.silent)
@@ -230,11 +237,19 @@ class Connection:
         nonce = hexlify(self.port.random(4))
         self.mute = state.cutoffs >= _CUTS
         s.encode_subscribe()
-        s.publish(protocol.WAKE, codec.encode(self.report()), retain=True)
+        s.publish(protocol.WAKE, codec.encode(self.report()), retain=self.config["retain"])
         self._send()
         if not (self.mute or state.failures >= _LATE or state.unfinished > _LATE):
             s.send_fence(nonce)
         return nonce
+
+    def _listen(self, s):
+        """Publish nothing for as long as the broker took to cut what did: is it that, or another client?"""
+        end = self.port.ms() + _CUT
+        while self.link.ready(end - self.port.ms()):
+            s.take()
+        why = "the broker closes at the wake report: it may take no retained one (retain = false)"
+        raise ConfigError(why, "publish")
 
     def _await_time(self):
         """Nothing goes to a broker before the dates of its certificate can be checked."""
@@ -262,8 +277,9 @@ class Connection:
                 s.take()
                 self.port.feed()  # the watchdog: what has come is progress, waiting is none
             link.flush()
-            if s.drained and not told:
+            if s.back and not told and self.port.ms() - s.heard >= s.quiet:
                 told = True
+                s.drained = s.back
                 self.state.fence, self.state.cutoffs = FENCE_WORKS, 0
                 self.log("drained", how=s.drained)
                 self._phase("drain")
@@ -316,7 +332,7 @@ class Connection:
         now = self.port.ms()
         if now >= self.link.deadline:
             raise late("confirm" if done else "drain")
-        if now < s.heard + patience:
+        if now < s.heard + patience or (s.back and not done):
             return
         if done:
             raise LinkError("silent for %d ms" % patience, "confirm")

@@ -98,7 +98,9 @@ class Session(simple.MQTTClient):
         self.problem = None
         self.nonce = None
         self.fences = 0
-        self.drained = None  # how the queue was proven empty
+        self.quiet = config["quiet"] if config["drain"] == "quiet" else 0  # ms, behind the fence
+        self.back = None  # which fence has come back
+        self.drained = None  # how the queue was found to be empty
 
     def encode_connect(self):
         """CONNECT, as umqtt.simple has it, into the flight."""
@@ -181,8 +183,8 @@ class Session(simple.MQTTClient):
         self.publish(FENCE, nonce)
 
     def silence(self):
-        """Milliseconds without a packet after which a fence counts as overdue."""
-        return max(4 * self.rtt, QUIET if self.fences < 2 else SECOND)
+        """Milliseconds without a packet after which a fence counts as overdue, or the queue as empty behind one."""
+        return self.quiet if self.back else max(4 * self.rtt, QUIET if self.fences < 2 else SECOND, self.quiet)
 
     def take(self):
         """Take one packet that has begun to arrive. ProtocolError where it can't be understood."""
@@ -202,8 +204,9 @@ class Session(simple.MQTTClient):
         if kind == 0x30:
             self._take_publish(op, size)
         elif kind == 0x90 and size == 3:
-            if self.link.read(3)[2] != 1:
-                self.problem = "the broker refuses the subscription to down/#"
+            granted = self.link.read(3)[2]
+            if granted != 1:
+                self.problem = "the broker refuses the subscription to down/#" if granted else "the broker has no QoS 1"
         elif size == 2 and kind in (0x40, 0x60):
             body = self.link.read(2)
             pid = body[0] << 8 | body[1]
@@ -240,7 +243,7 @@ class Session(simple.MQTTClient):
         if topic != self.prefix + FENCE.encode():
             self.cb(topic == self.prefix + CMD.encode(), payload, size, bool(op & 1), crc)
         elif payload == self.nonce:
-            self.drained = "fence" if self.fences == 1 else "second fence"
+            self.back = "fence" if self.fences == 1 else "second fence"
         if qos:  # PUBREC for QoS 2, so that a broker that sends it against the subscription gets rid of it
             self._acknowledge(0x40 if qos == 1 else 0x50, pid)
 

@@ -9,6 +9,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -36,7 +37,9 @@ class BrokerAddress:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False
-    ca: str | None = None  # file of the trusted CA, PEM; None: the system's CAs
+    ca: str | None = None  # file of the trusted CA, PEM or DER; None: the system's CAs
+    cert: str | None = None  # files of our own certificate and its key, PEM, for a broker that asks for one
+    key: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         """`host:port`."""
@@ -62,7 +65,9 @@ def _split(url: str) -> tuple[str, str, int | None, str | None, str | None]:
 
 
 def parse(url: str, environment: Mapping[str, str]) -> BrokerAddress:
-    """Parse a URL. MQTT_USERNAME and MQTT_PASSWORD of `environment` supply what it omits, DORMOUSE_CA the CA."""
+    """Parse a URL. MQTT_USERNAME and MQTT_PASSWORD of `environment` supply what it omits, DORMOUSE_CA the CA, and
+    DORMOUSE_CERT and DORMOUSE_KEY our own certificate.
+    """
     if "://" not in url:
         raise _malformed("the scheme is missing")
     try:
@@ -82,28 +87,46 @@ def parse(url: str, environment: Mapping[str, str]) -> BrokerAddress:
         password = environment.get("MQTT_PASSWORD") or None
     if password is not None and not user:
         raise HostError("a password needs a user: give both in the URL, or set MQTT_USERNAME too", 2)
-    ca = environment.get("DORMOUSE_CA") or None if tls else None
-    return BrokerAddress(host, port or _PORTS[tls], user, password, tls, ca)
+    ca, cert, key = (environment.get(f"DORMOUSE_{name}") or None if tls else None for name in ("CA", "CERT", "KEY"))
+    if bool(cert) != bool(key):
+        raise HostError("DORMOUSE_CERT and DORMOUSE_KEY go together", 2)
+    return BrokerAddress(host, port or _PORTS[tls], user, password, tls, ca, cert, key)
 
 
 # ---- TLS
 
 
-def tls_context(ca: str | None) -> ssl.SSLContext:
-    """The context that verifies a broker. HostError with code 2 where `ca` is no CA file."""
+def tls_context(ca: str | None, cert: str | None = None, key: str | None = None) -> ssl.SSLContext:
+    """The context that verifies a broker. HostError with code 2 where `ca` is no CA file, or `cert` and `key` no pair.
+
+    A CA that is given need not be a root, as on a device.
+    """
     try:
-        made = ssl.create_default_context(cafile=ca)
+        made = ssl.create_default_context(cadata=_ca(ca) if ca else None)
     except (OSError, ssl.SSLError) as error:
-        why = "not a certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        why = "not a certificate in PEM or DER" if isinstance(error, ssl.SSLError) else error.strerror
         raise HostError(f"CA {ca}: {why}", 2) from None
     made.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca:
+        made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if cert:
+        try:
+            made.load_cert_chain(cert, key, password="")  # without one OpenSSL asks at the terminal
+        except (OSError, ssl.SSLError) as error:
+            why = "no pair of certificate and key in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+            raise HostError(f"certificate {cert}: {why}", 2) from None
     return made
+
+
+def _ca(path: str) -> str | bytes:
+    data = Path(path).read_bytes()
+    return data.decode("ascii", "ignore") if b"-----BEGIN " in data else data
 
 
 def secure(client: "Client", address: BrokerAddress) -> None:
     """Set `client` up for TLS if the address requires it."""
     if address.tls:
-        client.tls_set_context(tls_context(address.ca))
+        client.tls_set_context(tls_context(address.ca, address.cert, address.key))
 
 
 def failure(error: OSError, ca: str | None) -> str:

@@ -217,9 +217,11 @@ class AsyncFleet:
         """Ids that have sent something and are no devices: Fleet.strangers."""
         return await self._run(self.fleet.strangers)
 
-    async def relay(self, broker: BrokerAddress, name: str, *, accept_new: bool | None = None) -> None:
+    async def relay(
+        self, broker: BrokerAddress, name: str, *, accept_new: bool | None = None, waiting: int = protocol.WINDOW
+    ) -> None:
         """Relay until this is cancelled: Fleet.relay, run in a thread of its own and stopped in order."""
-        running = self.fleet.relay(broker, name, accept_new=accept_new)
+        running = self.fleet.relay(broker, name, accept_new=accept_new, waiting=waiting)
         thread = asyncio.ensure_future(asyncio.to_thread(running.run))  # not of the pool: it would keep it for good
         try:
             await asyncio.shield(thread)

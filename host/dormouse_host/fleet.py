@@ -240,8 +240,12 @@ class Fleet(Upkeep):
         if broker is not None:
             from dormouse_host.broker.client import Publisher
 
-            with Publisher(broker, device) as publisher:  # a clean session under its id ends the one that was kept
-                publisher.publish(protocol.topic(self.root, device, protocol.WAKE), [b""], retain=True)
+            try:
+                with Publisher(broker, device) as publisher:  # a clean session under its id ends the one that was kept
+                    publisher.publish(protocol.topic(self.root, device, protocol.WAKE), [b""], retain=True)
+            except HostError:
+                with Publisher(broker, device):  # still there: it takes no retained message, and so has none
+                    pass
         self.ledger.remove_device(device)
 
     def group(self, name: str, devices: Sequence[str], *, keep: bool = False) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
-from dormouse_host import written
+from dormouse_host import profile, written
 from dormouse_host.errors import HostError
 
 FILE = "dormouse.toml"
@@ -28,11 +28,12 @@ class Settings:
     broker: str | None
     root: str
     own: bool = False
+    waiting: int = protocol.WINDOW  # commands that may wait at the broker for one device
 
 
 def read(db: str | None, broker: str | None, environment: Mapping[str, str], folder: Path) -> Settings:
     """The settings from all three places."""
-    said = _file(folder / FILE)
+    said, of_broker = _file(folder / FILE)
     root = environment.get("DORMOUSE_ROOT") or said.get("root") or protocol.ROOT
     try:
         protocol.check_root(root)
@@ -40,17 +41,18 @@ def read(db: str | None, broker: str | None, environment: Mapping[str, str], fol
         raise HostError(error.reason, 2) from None
     named = db or environment.get("DORMOUSE_DB") or said.get("db")
     own = not named and (folder / FILE).exists()
-    return Settings(
-        LEDGER if own else named,
-        broker or environment.get("DORMOUSE_BROKER") or said.get("broker"),
-        root,
-        own,
-    )
+    url = broker or environment.get("DORMOUSE_BROKER") or said.get("broker")
+    waiting = profile.waiting(of_broker) if profile.is_of(of_broker, url) else protocol.WINDOW
+    return Settings(LEDGER if own else named, url, root, own, waiting)
 
 
-def _file(path: Path) -> dict[str, str]:
+def _file(path: Path) -> tuple[dict[str, str], object]:
+    """The keys of this module, and the broker's profile."""
     said, lines = written.toml(path)
     for key, value in said.items():
         if not isinstance(value, dict) and (key not in _KEYS or not isinstance(value, str)):
             raise HostError(f"{path.name}, line {lines.get(key, 1)}: {key}: expected db, broker or root, as text", 2)
-    return {key: value for key, value in said.items() if key in _KEYS}  # the tables belong to flash/project.py
+    told = {key: value for key, value in said.items() if key in _KEYS and isinstance(value, str)}
+    if broker := profile.url(said.get("broker")):
+        told["broker"] = broker
+    return told, said.get("broker")  # the other tables belong to flash/project.py

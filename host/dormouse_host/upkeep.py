@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dormouse import protocol
 from dormouse_host import orders
 from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
@@ -27,14 +28,18 @@ class Upkeep:
 
     # ---- relays
 
-    def relay(self, broker: BrokerAddress, name: str, *, accept_new: bool | None = None) -> "Relay":
+    def relay(
+        self, broker: BrokerAddress, name: str, *, accept_new: bool | None = None, waiting: int = protocol.WINDOW
+    ) -> "Relay":
         """A relay between this ledger and a broker; its `run` lasts until its `stop`, from whatever thread.
 
         `accept_new`: ids that are not registered become devices; by default at a broker without credentials only.
+        `waiting`: how many commands may wait at the broker for one device.
         """
         from dormouse_host.relay.relay import Relay
 
-        return Relay(self.ledger, broker, self.root, orders.name(name, "relay"), accept_new=accept_new)
+        name = orders.name(name, "relay")
+        return Relay(self.ledger, broker, self.root, name, accept_new=accept_new, waiting=waiting)
 
     def relays(self) -> list[RelayView]:
         """The relays that have not ended in order."""

@@ -307,3 +307,25 @@ def test_first_flight_is_one_write_in_one_segment(interpreter, mosquitto, tmp_pa
     assert len(first.data) < 1400
     assert first.segments == 1
     assert first.came < conversation.down[0].came
+
+
+def test_a_sleep_longer_than_the_session_loses_everything_and_the_ledger_sends_it_again():
+    """What the example that this project started from ends with: MQTT 5 grants a session in seconds."""
+    done = demo("--session-expiry", "1s", "--messages", 2, "--device", "cpython")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "asked to be remembered for 1 s, granted 1 s" in done.stdout
+    assert done.stdout.count("session_present=0, 0 of 2") == 2
+    rows = table(done.stdout)
+    assert rows[-2] == ["MQTT 5 client", "0", "0 of 2", "-"]
+    assert rows[-1] == ["Dormouse", "0", "0 of 2", "2 of 2"]
+    assert_nobody_listens(done.stdout)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("2s", "--clean"), ("0",), ("2h",), ("soon",), ("2s", "--qos", 0), ("2s", "mqtt://127.0.0.1"), ("2s", "--json")],
+)
+def test_session_expiry_that_cannot_be_shown_is_one_line(words):
+    done = demo("--session-expiry", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1

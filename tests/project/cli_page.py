@@ -44,7 +44,8 @@ An option goes before the environment, and the environment before `dormouse.toml
 | `--db` | `DORMOUSE_DB` | `db` | the ledger: a file, or `postgresql://user@host/name`; else of the project or user |
 | `--broker` | `DORMOUSE_BROKER` | `broker` | `mqtt://host[:port]` or `mqtts://host[:port]` |
 | | `DORMOUSE_ROOT` | `root` | first levels of every topic, `dormouse` |
-| | `DORMOUSE_CA` | | the CA that the host checks brokers against; else those the system trusts |
+| | `DORMOUSE_CA` | | the CA that the host checks brokers against, in PEM or DER; else those the system trusts |
+| | `DORMOUSE_CERT`, `DORMOUSE_KEY` | | the host's own certificate and key, in PEM, for a broker that asks for one |
 | | `MQTT_USERNAME`, `MQTT_PASSWORD` | `[mqtt]` `user`, `password` | credentials at the broker |
 | `--ssid` | `WIFI_PASSWORD` | `[wifi]` `ssid`, `password` | the Wi-Fi of the boards |
 """

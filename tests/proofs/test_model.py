@@ -17,7 +17,9 @@ PLAIN = dict.fromkeys(schedules.CONFIG, False)
 
 
 @pytest.mark.parametrize(
-    "low, count", [(0, 20), (schedules.HEAVY, 4), (schedules.ATTACKED, 20)], ids=["faults", "heavy", "attacked"]
+    "low, count",
+    [(0, 20), (schedules.HEAVY, 4), (schedules.ATTACKED, 20), (schedules.OVERTAKEN, 20)],
+    ids=["faults", "heavy", "attacked", "overtaken"],
 )
 def test_no_schedule_of_the_sample_breaks_a_promise(low, count):
     tally = runs.campaign(RULES, low, low + count)
@@ -50,3 +52,15 @@ def test_a_report_that_was_withheld_comes_late_without_harm_only_by_each_of_thes
     broken, _ = runs.play(PLAIN, acts, set(RULES) - {rule})
     assert broken is not None
     assert broken[0] == check
+
+
+def test_stored_commands_that_live_messages_overtake_come_in_that_wake_by_the_silence_behind_the_fence():
+    """Without it the fence says that nothing waits: the command is published again, and comes a wake late."""
+    cfg = PLAIN | {"overtakes": True}
+    published = []
+    publish = [REST, *[("relay", 0, "out"), ("brk", "r0")] * 2, REST]
+    for rules in (set(RULES), set(RULES) - {"quiet"}):
+        broken, world = runs.play(cfg, [WAKE, REST, SEND, *publish, WAKE, REST], rules)
+        assert broken is None
+        published.append(max(world.published.values()))
+    assert published == [1, 2]

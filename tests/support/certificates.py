@@ -6,12 +6,13 @@ Must stay true: every key is made for the test and lies in its folder only.
 import datetime
 import ipaddress
 import ssl
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
@@ -38,31 +39,56 @@ def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
-class Authority:
-    """A CA in `folder`: `pem` and `der` are its certificate. `days` are those from now on which it begins and ends."""
+KEYS: dict[str, Callable[[], Any]] = {
+    "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "brainpool": lambda: ec.generate_private_key(ec.BrainpoolP256R1()),
+    "RSA-2048": lambda: rsa.generate_private_key(65537, 2048),
+    "RSA-4096": lambda: rsa.generate_private_key(65537, 4096),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+}
 
-    def __init__(self, folder: Path, name: str = "ca", days: tuple[float, float] = (-30, 3000)) -> None:
+
+class Authority:
+    """A CA in `folder`: `pem` and `der` are its certificate. `days` are those from now on which it begins and ends.
+    `issuer` makes it an intermediate one, whose certificate the servers show with their own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str = "ca",
+        days: tuple[float, float] = (-30, 3000),
+        key: str = "P-256",
+        issuer: "Authority | None" = None,
+    ) -> None:
         self.folder = folder
         self._name = _name(name)
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._build(self._name, self._key.public_key(), days, x509.BasicConstraints(True, None), True)
+        self._key = KEYS[key]()
+        by = issuer or self
+        constraints = x509.BasicConstraints(True, None)
+        self.certificate = by._build(self._name, self._key.public_key(), days, constraints, True)
         self.pem = folder / f"{name}.pem"
-        self.der = certificate.public_bytes(Encoding.DER)
-        self.pem.write_bytes(certificate.public_bytes(Encoding.PEM))
+        self.der = self.certificate.public_bytes(Encoding.DER)
+        self.pem.write_bytes(self.certificate.public_bytes(Encoding.PEM))
+        self.shown: bytes = self.pem.read_bytes() + issuer.shown if issuer else b""  # behind a server's own certificate
 
     def _build(self, subject, key, days, extension, critical) -> x509.Certificate:
         begin, end = (NOW + datetime.timedelta(days=each) for each in days)
         builder = x509.CertificateBuilder(self._name, subject, key, x509.random_serial_number(), begin, end)
-        return builder.add_extension(extension, critical).sign(self._key, hashes.SHA256())
+        how = None if isinstance(self._key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+        return builder.add_extension(extension, critical).sign(self._key, how)
 
-    def sign(self, *names: str, days: tuple[float, float] = (-1, 30), common: str = "server") -> Pair:
+    def sign(
+        self, *names: str, days: tuple[float, float] = (-1, 30), common: str = "server", kind: str = "P-256"
+    ) -> Pair:
         """A certificate for these host names and addresses."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = KEYS[kind]()
         found = x509.SubjectAlternativeName([_general(each) for each in names])
         certificate = self._build(_name(common), key.public_key(), days, found, False)
         place = self.folder / f"{certificate.serial_number}"
         pair = Pair(place.with_suffix(".pem"), place.with_suffix(".key"))
-        pair.cert.write_bytes(certificate.public_bytes(Encoding.PEM))
+        pair.cert.write_bytes(certificate.public_bytes(Encoding.PEM) + self.shown)
         pair.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return pair
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from sqlalchemy import select
 
+from dormouse import protocol
 from dormouse_host import Fleet
 from dormouse_host.address import BrokerAddress
 from dormouse_host.agent import process
@@ -29,13 +30,13 @@ class HasAddress(Protocol):
 class Running(logging.Handler):
     """A relay in a thread. `events` are the names of its own log lines."""
 
-    def __init__(self, db: str, broker: HasAddress, name: str = "test") -> None:
+    def __init__(self, db: str, broker: HasAddress, name: str = "test", waiting: int = protocol.WINDOW) -> None:
         super().__init__()
         self.events: list[str] = []
         logger = logging.getLogger("dormouse.relay")
         logger.setLevel(logging.INFO)
         logger.addHandler(self)
-        self.relay = Relay(Ledger(db), broker.address, "dormouse", name)
+        self.relay = Relay(Ledger(db), broker.address, "dormouse", name, waiting=waiting)
         self.thread = threading.Thread(target=self.relay.run, daemon=True)
 
     def emit(self, record: logging.LogRecord) -> None:

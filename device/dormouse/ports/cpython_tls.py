@@ -18,6 +18,7 @@ class SSLContext:
     def __init__(self, protocol):
         self._context = ssl.SSLContext(protocol)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the CA need not be a root
         self.verify_mode = CERT_REQUIRED
 
     def load_verify_locations(self, cadata):

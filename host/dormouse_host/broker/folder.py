@@ -8,6 +8,7 @@ only after it has accepted a credential that was made for this question.
 import base64
 import contextlib
 import hashlib
+import math
 import os
 import pwd
 import re
@@ -34,6 +35,9 @@ _LOOK = 0.02
 _ACCEPTED = b"\x20\x02\x00\x00"  # CONNACK: MQTT 3.1.1, section 3.2
 _ITERATIONS = 101  # mosquitto's default; our passwords are 128 random bits, so no dictionary helps
 _SALT = 12  # bytes, mosquitto's default
+_EXPIRY = re.compile(r"^\s*persistent_client_expiration\s+(\d+)([hdwmy])\s*$", re.MULTILINE)
+_HOUR = 3600.0
+_LENGTHS = {"h": _HOUR, "d": 24 * _HOUR, "w": 168 * _HOUR, "m": 720 * _HOUR, "y": 8760 * _HOUR}  # as mosquitto has them
 
 
 @dataclass(frozen=True)
@@ -278,3 +282,9 @@ def remove_rights(made: BrokerFolder, *users: str) -> None:
     kept = [block for block in blocks if block.partition("\n")[0] not in gone]
     if len(kept) < len(blocks):
         files.write(acl, "\nuser ".join([first, *kept]), files.SHARED)
+
+
+def session_expiry(configuration: Path) -> float:
+    """Seconds after which mosquitto with this configuration forgets a sleeper of MQTT 3.1.1; inf: never."""
+    found = _EXPIRY.search(files.read(configuration))
+    return int(found[1]) * _LENGTHS[found[2]] if found else math.inf

@@ -1,12 +1,14 @@
 """Tests any broker: does it keep what sleeping devices need, and whom does it accept?
 
-Every probe has an end, and one that fails does not keep the others from running. Sessions and retained messages that
+Every probe has an end, and one that fails does not keep the others from running, unless nothing can work without what
+it looks for. Sessions and retained messages that
 the probes made are removed afterwards.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from dormouse_host.broker_check import kept, queue, rights
+from dormouse_host.broker_check import basics, kept, queue, rights
 from dormouse_host.broker_check.findings import SEVERITY, Case, Row
 from dormouse_host.broker_check.probe import NoAnswer
 from dormouse_host.errors import HostError
@@ -14,6 +16,9 @@ from dormouse_host.errors import HostError
 PROBES: tuple[Callable[[Case], Iterator[Row]], ...] = (
     queue.versions,
     rights.encryption,
+    basics.qos1,
+    basics.topics,
+    basics.live,
     queue.queue,
     queue.window,
     queue.depth,
@@ -22,10 +27,12 @@ PROBES: tuple[Callable[[Case], Iterator[Row]], ...] = (
     kept.message_expiry,
     kept.retained,
     kept.restart,
+    kept.asleep,
     rights.anonymous,
     rights.rights,
     rights.takeover,
 )
+_NEEDED = ("qos1", "topics")  # without these there is nothing to test
 
 
 def check(case: Case) -> Iterator[Row]:
@@ -38,7 +45,10 @@ def check(case: Case) -> Iterator[Row]:
     try:
         for probe in PROBES:
             try:
-                yield from probe(case)
+                for row in probe(case):
+                    yield row
+                    if row.key in _NEEDED and row.grade == "broken":
+                        return
             except NoAnswer as error:
                 name = probe.__name__.replace("_", "-")
                 yield Row(name, (probe.__doc__ or name).rstrip("."), str(error), "broken", "it stopped answering")
@@ -49,3 +59,8 @@ def check(case: Case) -> Iterator[Row]:
 def severity(rows: list[Row]) -> int:
     """The exit code for these rows: 0, 3 for warnings, 4 for broken promises."""
     return max((SEVERITY.get(row.grade, 0) for row in rows), default=0)
+
+
+def settings(rows: list[Row]) -> dict[str, Any]:
+    """Keys of the broker's profile that these rows ask for."""
+    return {key: value for row in rows for key, value in row.profile.items()}

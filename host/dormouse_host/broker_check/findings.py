@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dormouse import protocol
 from dormouse_host import files
@@ -27,7 +27,9 @@ SEVERITY = {"broken": 4, "warning": 3}  # the worst row decides the exit code; 0
 
 @dataclass(frozen=True)
 class Row:
-    """One finding. `means`: the consequence; `setting`: what changes it, by broker. Both are empty if all is well."""
+    """One finding. `means`: the consequence; `setting`: what changes it, by broker. Both are empty if all is well.
+    `profile`: keys of the broker's profile with which devices and relay work there.
+    """
 
     key: str
     what: str
@@ -35,6 +37,7 @@ class Row:
     grade: Grade
     means: str = ""
     setting: str = ""
+    profile: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -50,7 +53,11 @@ class Case:
     depth: int = 2000
     restart: Callable[[], object] | None = None
     slow: float = 1.0
+    some: int = 300  # commands that queue for one device: as many as the relay lets wait, more than any window
+    asleep: float | None = None  # seconds after which a sleeper is looked for
+    forgets: float | None = None  # seconds after which this broker forgets one, by its own configuration; inf: never
     mqtt5: bool = False  # set by a probe
+    overtakes: bool = False  # … as is this: live messages overtake stored ones
     used: list[tuple[BrokerAddress, str]] = field(default_factory=list)  # sessions to end afterwards
 
     def device(self, n: int = 0) -> "Device":
@@ -158,7 +165,8 @@ def trial(made: BrokerFolder, depth: int) -> Iterator[Case]:
         secrets = [
             json.loads((project / credentials.DEVICES / device / "secrets.json").read_text()) for device in devices
         ]
-        yield Case(host, [replace(host, **one) for one in secrets], made.root, depth)
+        forgets = folder.session_expiry(made.configuration)
+        yield Case(host, [replace(host, **one) for one in secrets], made.root, depth, forgets=forgets)
     finally:
         with suppress(HostError):  # it never was
             access.remove_relay(made, name)

@@ -68,9 +68,21 @@ def message_expiry(case: Case) -> Iterator[Row]:
 def retained(case: Case) -> Iterator[Row]:
     """Is the wake report retained, so that a relay that starts late knows the devices' state?"""
     device = case.device()
-    with device.client(clean=True) as client:
-        client.connect().publish(device.topic(protocol.WAKE), [b"report"], retain=True)
-        client.close()
+    try:
+        with device.client(clean=True) as client:
+            client.connect().publish(device.topic(protocol.WAKE), [b"report"], retain=True)
+            client.close()
+    except NoAnswer as error:
+        yield Row(
+            "retained",
+            "retained report",
+            f"refused ({error})",
+            "warning",
+            "every wake is cut at its report; without it a relay that lost its session waits for the next wake",
+            "for the devices: retain = false; mosquitto: retain_available",
+            {"retain": False},
+        )
+        return
     with case.client() as client:
         client.connect().subscribe(device.topic("up/#"))
         client.settle(lambda: bool(client.came), case.slow * _QUIET)
@@ -125,6 +137,31 @@ def restart(case: Case) -> Iterator[Row]:
         "ok" if fine else "warning",
         "" if fine else "what waited is gone; the relay notices and sends it again, a wake later",
         "" if fine else "mosquitto: persistence true, autosave_on_changes true and autosave_interval 1, both",
+    )
+
+
+def asleep(case: Case) -> Iterator[Row]:
+    """Is a sleeper still known after so long?"""
+    if case.asleep is None:
+        return
+    device = case.device().sleep()
+    with case.client() as client:
+        client.connect().publish(device.topic(protocol.CMD), [b"wait"])
+        client.close()
+    time.sleep(case.asleep)
+    with device.client() as client:
+        client.connect().subscribe(device.all_down)
+        client.settle(lambda: bool(device.commands(client)), case.slow * _QUIET)
+        fine = client.heard.present and device.commands(client) == [b"wait"]
+        client.close()
+    long = f"{case.asleep:g} s"
+    yield Row(
+        "asleep",
+        f"a sleeper after {long}",
+        "its session and its command are there" if fine else "forgotten",
+        "ok" if fine else "warning",
+        "" if fine else f"a device that sleeps {long} finds its session gone; the relay sends everything again",
+        "" if fine else "mosquitto: persistent_client_expiration; EMQX: session_expiry_interval",
     )
 
 

@@ -44,6 +44,7 @@ class Came:
     qos: int
     retain: bool
     mid: int
+    at: float  # time.monotonic()
 
 
 @dataclass
@@ -109,7 +110,9 @@ class Client:
             topic = message.topic
         except UnicodeDecodeError:  # brokers should not forward it, and some do
             topic = ""
-        self.came.append(Came(topic, bytes(message.payload), message.qos, bool(message.retain), message.mid))
+        self.came.append(
+            Came(topic, bytes(message.payload), message.qos, bool(message.retain), message.mid, time.monotonic())
+        )
         self._size += len(message.payload) + len(topic)
         if len(self.came) > self._most or self._size > _SIZE + 64 * self._most:
             self._client.broke = f"it sent {len(self.came)} messages of {self._size} bytes, more than were published"

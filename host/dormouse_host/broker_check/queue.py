@@ -4,15 +4,17 @@ Each probe is one experiment with a throw-away device. What the device receives 
 acknowledged.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 
 from dormouse import protocol
 from dormouse_host.broker_check.findings import Case, Row, numbered
 from dormouse_host.broker_check.probe import Client, NoAnswer, fresh
+from dormouse_host.terminal import span
 
-_SOME = 300  # queued commands: as many as the relay lets wait for one device, more than any window
 _HELD = 60
+_NEVER = 0xFFFFFFFF  # MQTT 5, section 3.2.2.3.2
 _QUIET = 1.0  # seconds without a message after which no more are expected
 
 
@@ -29,34 +31,51 @@ def versions(case: Case) -> Iterator[Row]:
     except NoAnswer as error:
         means = "the relay speaks 3.1.1; no expiry at the broker: an overdue command costs the device its reading"
         yield Row("mqtt5", "MQTT 5", f"no ({error})", "note", means)
-        yield Row(
-            "session-expiry",
-            "how long it keeps a session",
-            "not said in MQTT 3.1.1",
-            "note",
-            "find out how long a device may sleep before its session ends",
-            "mosquitto: persistent_client_expiration; RabbitMQ: mqtt.subscription_ttl (a day by default)",
-        )
+        yield _expiry(case, None)
         return
     case.mqtt5 = True
     yield Row("mqtt5", "MQTT 5", "yes", "ok")
-    if expiry is None or expiry == 0xFFFFFFFF:
-        yield Row("session-expiry", "how long it keeps a session", "for ever, it says", "ok")
-    else:
-        yield Row(
-            "session-expiry",
-            "how long it keeps a session",
-            f"{expiry} s, it says",
-            "warning",
-            "a device that sleeps longer finds its session gone; the relay sends everything again",
-            "mosquitto: persistent_client_expiration; EMQX: session_expiry_interval",
-        )
+    yield _expiry(case, math.inf if expiry in (None, _NEVER) else float(expiry))
+
+
+def _expiry(case: Case, said: float | None) -> Row:
+    """After how long a sleeper is forgotten: by the broker's own configuration, or as it `said` it in MQTT 5."""
+    what = "how long it keeps a session"
+    setting = "mosquitto: persistent_client_expiration; EMQX: session_expiry_interval; RabbitMQ: mqtt.subscription_ttl"
+    known = said if case.forgets is None else case.forgets
+    if known is None:
+        means = "it is not said in MQTT 3.1.1; --asleep 2h finds out whether it keeps one for so long"
+        return Row("session-expiry", what, "not known", "note", means, setting)
+    where = "it says" if case.forgets is None else "by its configuration"
+    if known == math.inf:
+        means = "to clients of MQTT 5; devices speak 3.1.1: --asleep 2h tries one" if case.forgets is None else ""
+        return Row("session-expiry", what, f"for ever, {where}", "ok", means)
+    means = f"a device that sleeps longer than {span(known)} finds its session gone; the relay sends everything again"
+    return Row("session-expiry", what, f"{known:.0f} s, {where}", "warning", means, setting)
 
 
 def queue(case: Case) -> Iterator[Row]:
-    """One wake after sleeping through 300 commands."""
+    """One wake after sleeping through as many commands as may wait."""
+    rows = list(_one_wake(case, case.some))
+    if case.some > _HELD and any(row.key == "session" and row.grade == "broken" for row in rows):
+        fewer = list(_one_wake(case, _HELD))
+        if not any(row.grade == "broken" for row in fewer):
+            yield Row(
+                "queue-limit",
+                "how many commands may wait for a device",
+                f"of {case.some} some are lost, of {_HELD} none",
+                "warning",
+                "they are lost and sent again; where a long queue ends the session, for ever",
+                f"for the relay: waiting = {_HELD}",
+                {"waiting": _HELD},
+            )
+            rows = fewer
+    yield from rows
+
+
+def _one_wake(case: Case, count: int) -> Iterator[Row]:
     device = case.device().sleep()
-    wanted = numbered(_SOME)
+    wanted = numbered(count)
     with case.client() as client:
         client.connect().publish(device.topic(protocol.CMD), wanted)
         client.close()
@@ -78,13 +97,14 @@ def queue(case: Case) -> Iterator[Row]:
         if flight.grade != "ok":
             return
         before = device.drained(client, nonce)
-        client.settle(lambda: len(device.commands(client)) >= _SOME, case.slow * _QUIET)
+        client.settle(lambda: len(device.commands(client)) >= count, case.slow * _QUIET)
         client.rest(case.slow * 0.2)
-        yield from _judge_queue(client, device.commands(client), before, wanted)
+        yield from _judge_queue(client, device.commands(client), wanted)
+        yield from _judge_fence(case, client, device.commands(client), before, wanted)
         client.close()
 
 
-def _judge_queue(client: Client, came: list[bytes], before: list[bytes] | None, wanted: list[bytes]) -> Iterator[Row]:
+def _judge_queue(client: Client, came: list[bytes], wanted: list[bytes]) -> Iterator[Row]:
     kept = len(set(came) & set(wanted))
     fine = client.heard.present and kept == len(wanted)
     seen = f"session_present={int(client.heard.present)}, {kept} of {len(wanted)} arrived"
@@ -122,6 +142,13 @@ def _judge_queue(client: Client, came: list[bytes], before: list[bytes] | None, 
                 "commands without an id are refused",
                 "another broker",
             )
+
+
+def _judge_fence(
+    case: Case, client: Client, came: list[bytes], before: list[bytes] | None, wanted: list[bytes]
+) -> Iterator[Row]:
+    if case.overtakes:  # said already, with the setting
+        return
     if before is None:
         yield Row(
             "fence",
@@ -132,7 +159,7 @@ def _judge_queue(client: Client, came: list[bytes], before: list[bytes] | None, 
             "let a device write and read its own down/fence",
         )
         return
-    missing = kept - len(set(before) & set(wanted))
+    missing = len(set(came) & set(wanted)) - len(set(before) & set(wanted))
     yield Row(
         "fence",
         "fence comes back behind the queue",
@@ -152,7 +179,7 @@ def window(case: Case) -> Iterator[Row]:
         client.close()
     with device.client(hold=True) as client:
         client.connect().ask(device.all_down)  # amqtt answers it only when it gets PUBACKs
-        client.rest(quiet)
+        client.settle(lambda: False, quiet)
         held = len(device.commands(client))
         client.cut()
     all_of_them = held >= _HELD
@@ -171,12 +198,19 @@ def window(case: Case) -> Iterator[Row]:
         device.wake(client, nonce)
         before = device.drained(client, nonce, 5.0)
         client.settle(lambda: len(set(device.commands(client))) >= _HELD, quiet)
+        if case.overtakes:  # the fence proves nothing there
+            before = device.commands(client)
         came = set(device.commands(client)) & set(wanted)
         client.close()
     if before is None:
         seen, means = "the connection after it got nothing", "after a power cut a device is deaf until its next wake"
     elif len(set(before) & set(wanted)) == _HELD:
-        yield Row("cut", "power cut before PUBACK", f"all {_HELD} came again, before the fence", "ok")
+        yield Row(
+            "cut",
+            "power cut before PUBACK",
+            f"all {_HELD} came again{'' if case.overtakes else ', before the fence'}",
+            "ok",
+        )
         return
     else:
         missing = _HELD - len(set(before) & set(wanted))

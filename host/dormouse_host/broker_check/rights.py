@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from dormouse import protocol
+from dormouse_host import trust
 from dormouse_host.address import BrokerAddress, failure, tls_context
 from dormouse_host.broker_check.findings import Case, Device, Row, is_denied
 from dormouse_host.broker_check.probe import WITHIN, Client, NoAnswer, fresh
@@ -25,7 +26,7 @@ def anonymous(case: Case) -> Iterator[Row]:
     """A client without a credential."""
     what = "without a credential"
     try:
-        with Client(replace(case.host, user=None, password=None), fresh(), clean=True) as client:
+        with Client(_nobody(case.host), fresh(), clean=True) as client:
             client.connect().close()
     except NoAnswer as error:
         yield Row("anonymous", what, f"refused ({error})", "ok")
@@ -38,6 +39,11 @@ def anonymous(case: Case) -> Iterator[Row]:
         "anyone who reaches the broker can be a device, or send commands",
         "mosquitto: allow_anonymous false; RabbitMQ: mqtt.allow_anonymous = false; NATS: authorization",
     )
+
+
+def _nobody(address: BrokerAddress) -> BrokerAddress:
+    """The same broker, without a credential."""
+    return replace(address, user=None, password=None, cert=None, key=None)
 
 
 def rights(case: Case) -> Iterator[Row]:
@@ -114,9 +120,9 @@ def _got(device: Device) -> list[bytes]:
 def takeover(case: Case) -> Iterator[Row]:
     """Another credential with this device's client id."""
     what = "session taken over by another credential"
-    other = case.devices[1] if len(case.devices) > 1 else replace(case.host, user=None, password=None)
+    other = case.devices[1] if len(case.devices) > 1 else _nobody(case.host)
     victim = case.device(0)
-    if len(case.devices) < 2 and case.host.user is None:
+    if len(case.devices) < 2 and case.host.user is None and case.host.cert is None:
         yield Row(
             "takeover",
             what,
@@ -166,7 +172,7 @@ def encryption(case: Case) -> Iterator[Row]:
             "dormouse broker init, or the broker's TLS listener; then mqtts://",
         )
         return
-    now = _handshake(address, tls_context(address.ca))
+    now = _handshake(address, tls_context(address.ca, address.cert, address.key))
     if isinstance(now, str):
         yield Row("tls", "TLS", now, "broken", "no device will connect", "a certificate of your CA for this name")
         return
@@ -179,6 +185,7 @@ def encryption(case: Case) -> Iterator[Row]:
         "" if days > 30 else "devices that know the time will refuse it then",
         "" if days > 30 else "renew it",
     )
+    yield _boards(address)
     old = _handshake(address, _old(address.ca))
     yield Row(
         "tls-old",
@@ -198,6 +205,19 @@ def encryption(case: Case) -> Iterator[Row]:
         "warning" if open_ports else "ok",
         "a device or a relay set to mqtt:// sends its password in clear" if open_ports else "",
         "no listener without TLS, or bound to 127.0.0.1" if open_ports else "",
+    )
+
+
+def _boards(address: BrokerAddress) -> Row:
+    """Can MicroPython's TLS speak with it?"""
+    what = "TLS of a board"
+    try:
+        why = trust.ask(address.host, address.port).unfit()
+    except OSError as error:
+        why = failure(error, address.ca)
+    setting = "allow TLS 1.2; a certificate with RSA or ECDSA on P-256, signed with SHA-256" if why else ""
+    return Row(
+        "tls-board", what, why or "it can", "broken" if why else "ok", "no board will connect" if why else "", setting
     )
 
 

@@ -280,7 +280,7 @@ def agent_run(
     import platformdirs
 
     from dormouse_host.agent.linux import Agent, default_id
-    from dormouse_host.flash import kinds, project
+    from dormouse_host.flash import before, kinds, project
 
     if stay and timer:
         raise HostError("use --stay or --timer, not both", 2)
@@ -290,6 +290,7 @@ def agent_run(
     if broker is not None:
         over["broker"] = broker
     files = project.device_files(here, kinds.load("POSIX"), name, over, os.environ)
+    files = before.anchored(files, terminal.warn, board=False)
     folder = state or platformdirs.user_state_path("dormouse") / name
     emit = _event if json else _echo
     running = Agent(app, folder, files.contents(), files.full["connect_every"], emit)

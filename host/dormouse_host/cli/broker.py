@@ -9,15 +9,17 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dormouse_host import terminal
-from dormouse_host.cli.options import Folder, Json, open_folder, say_told
+from dormouse_host import terminal, written
+from dormouse_host.cli.options import Folder, Json, open_folder, say_told, seconds_until
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
@@ -198,11 +200,18 @@ def check(
     slow: Annotated[
         float, typer.Option(min=1, max=60, help="A factor on all waiting times, for a broker that is far or busy.")
     ] = 1,
+    asleep: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Also wait so long, 90s or 2h, and see whether a sleeper is still known."),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Write the URL and the settings that devices need there into dormouse.toml.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Test what a broker keeps and whom it accepts.
 
-    It uses throw-away clients.
+    It uses throw-away clients, and names the settings with which devices work there.
     Exit codes: 0 all is well, 3 usable with warnings, 4 commands would be lost or devices refused.
     """
     from dormouse_host.address import parse
@@ -212,15 +221,32 @@ def check(
     if (url is None) == (folder is None):
         raise HostError("expected a URL, or --folder DIR", 2)
     again = None if restart is None else lambda: _run_command(restart)
+    long = None if asleep is None else seconds_until(asleep, time.time())
     if folder is not None:
         with trial(open_folder(folder), depth) as case:
-            case.restart, case.slow = again, slow
+            case.restart, case.slow, case.asleep = again, slow, long
             rows = _told(checks.check(case), json=json)
     else:
         host = parse(url or "", os.environ)
         devices = [parse(host.url, {**os.environ, **_secrets(path)}) for path in device or ()]
-        rows = _told(checks.check(Case(host, devices, depth=depth, restart=again, slow=slow)), json=json)
+        case = Case(host, devices, depth=depth, restart=again, slow=slow, asleep=long)
+        rows = _told(checks.check(case), json=json)
+    if keep:
+        _keep(case.host.url, checks.settings(rows), json=json)
     raise typer.Exit(checks.severity(rows))
+
+
+def _keep(url: str, found: dict[str, Any], *, json: bool) -> None:
+    """Write the broker's profile; a setting that an earlier check has found, and this one has not, is the default's."""
+    from dormouse_host import profile
+    from dormouse_host.settings import FILE
+
+    path = Path.cwd() / FILE
+    before = profile.told(written.toml(path)[0].get("broker"))
+    values = {key: found.get(key, most) for key, most in profile.DEFAULTS.items() if key in found or key in before}
+    changed = profile.keep(path, {"url": url, **values})
+    if not json:
+        terminal.line(f"{FILE}: {'written' if changed else 'nothing changed'}")
 
 
 def _secrets(path: Path) -> dict[str, str]:
@@ -255,3 +281,55 @@ def _told(rows: Iterator["Row"], *, json: bool) -> list["Row"]:
             if row.setting:
                 console.line(f"  {row.setting}")
     return told
+
+
+@broker.command()
+def trust(
+    url: Annotated[str, typer.Argument(metavar="URL", help="mqtts://host[:port].")],
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Trust a CA that this machine does not know without asking: compare it first.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Install a broker's CA for the devices of this project.
+
+    Shows the broker's certificates with their fingerprints. A CA that this machine trusts is taken as it is; any other
+    is taken after a question at a terminal, or with --yes. Writes broker-ca.pem and names it in dormouse.toml.
+    """
+    from dormouse_host import files, profile
+    from dormouse_host import trust as certificates
+    from dormouse_host.address import parse
+    from dormouse_host.settings import FILE
+
+    address = parse(url, {})
+    if not address.tls:
+        raise HostError("only a broker at mqtts:// has a certificate", 2)
+    try:
+        shown = certificates.ask(address.host, address.port)
+    except OSError as error:
+        raise HostError(f"broker {address}: {error.strerror or error}") from None
+    for each in shown.chain:
+        line = f"{certificates.name(each)}, until {each.not_valid_after_utc:%Y-%m-%d}, SHA-256"
+        terminal.warn(f"shown: {line} {certificates.fingerprint(each)}")
+    if why := shown.unfit():
+        raise HostError(f"broker {address}: {why}", 2)
+    known = certificates.anchor(shown, certificates.system())
+    one = known or shown.chain[-1]
+    if why := certificates.verified(address.host, address.port, one):
+        raise HostError(f"broker {address}: {why}", 2)
+    finger = certificates.fingerprint(one)
+    if not known and not (yes or _confirmed(certificates.name(one), finger)):
+        raise HostError("nothing was written: compare the fingerprint with the one that the broker's owner has")
+    file = Path("broker-ca.pem")
+    files.write(file, certificates.pem(one), files.PUBLIC)
+    profile.keep(Path.cwd() / FILE, {"url": address.url, "ca": file.name})
+    text = f"{file}: {certificates.name(one)}, SHA-256 {finger}; devices trust it from their next flash on"
+    terminal.told({"file": str(file), "sha256": finger, "known": known is not None}, text, json=json)
+    if not known:
+        terminal.warn(f"for the relay and the other commands here: export DORMOUSE_CA={file.absolute()}")
+
+
+def _confirmed(name: str, finger: str) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    return typer.confirm(f"Trust {terminal.safe(name)}, SHA-256 {finger}?", err=True)

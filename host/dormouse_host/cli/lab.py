@@ -54,6 +54,12 @@ def demo(
     ] = None,
     budget: Annotated[float, typer.Option(min=1, max=600, help="The time limit of a wake in seconds.")] = 8,
     board: Annotated[str | None, typer.Option(help="Run on a virtual board, e.g. ESP32_GENERIC, with faults.")] = None,
+    session_expiry: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Show a sleep that is longer than the broker keeps a session: 2s, an hour at most."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Demonstrate that a sleeping device gets each message once.
@@ -61,7 +67,7 @@ def demo(
     The device connects, sleeps while messages are sent, and wakes. With --json, only the outcome of each variant.
     Exit code 0 if all messages arrived; --clean and --qos 0 lose them and exit with 1.
     """
-    from dormouse_host.lab.demo import Options, Variant, run
+    from dormouse_host.lab.demo import Options, Variant, interpreter, run
     from dormouse_host.terminal import Console
 
     if board:
@@ -70,6 +76,16 @@ def demo(
         if broker or clean or qos != 1 or device or as_json:
             raise HostError("--board has its own broker and device: use it with --messages only", 2)
         demo_board.run(board, messages, Console())
+        return
+    if session_expiry:
+        from dormouse_host.lab import demo_expiry
+
+        if broker or clean or qos != 1 or as_json:
+            raise HostError("--session-expiry has its own broker: use it with --messages and --device only", 2)
+        seconds = seconds_until(session_expiry, now())
+        if not 0 < seconds <= demo_expiry.LONGEST:
+            raise HostError("--session-expiry: expected a time up to an hour, such as 2s", 2)
+        demo_expiry.run(seconds, messages, interpreter(device)[0], Console())
         return
     variant = Variant(clean=clean, qos=qos)
     options = Options(broker, messages, variant, device, budget)

@@ -61,7 +61,8 @@ def relay_run(
     at = address(said)
     log_relays(as_json=json)
     with opened(db, make=True) as fleet:
-        running = fleet.relay(at, name or relay_of(at.user) or socket.gethostname(), accept_new=accept_new)
+        called = name or relay_of(at.user) or socket.gethostname()
+        running = fleet.relay(at, called, accept_new=accept_new, waiting=said.waiting)
         with running.stopped_by((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
             running.run()
 

@@ -8,11 +8,13 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dormouse.ports.storage import Storage
 from dormouse.state import State
+from dormouse_host import trust
 from dormouse_host.errors import HostError
 from dormouse_host.flash import owned
 from dormouse_host.flash.project import PROVISIONED, DeviceFiles
@@ -43,6 +45,37 @@ def has_network(device: DeviceFiles) -> None:
 
 
 # ---- the broker
+
+
+def anchored(
+    device: DeviceFiles, warn: Callable[[str], None], at: tuple[str, int] | None = None, *, board: bool = True
+) -> DeviceFiles:
+    """The device's files with the one CA of several that certifies its broker. HostError where none does, or where a
+    board's TLS cannot speak with that broker. `at` as in `broker`.
+    """
+    full, known = device.full, device.trusted
+    if not full["tls"]:
+        return device
+    name = f"broker {full['host']}:{full['port']}"
+    try:
+        shown = trust.ask(full["host"], full["port"], at)
+    except trust.NoTls as error:
+        raise HostError(f"{name}: {error.strerror}", 2) from None
+    except OSError as error:
+        if not known:
+            return device
+        why = f"it is not reached from here ({error.strerror or error})"
+        raise HostError(f"{name}: {why}, and of {len(known)} CAs a device takes one: give that one as ca", 1) from None
+    if board and (why := shown.unfit()):
+        raise HostError(f"{name}: {why}", 2)
+    if not known:
+        return device
+    one = trust.anchor(shown, known)
+    if one is None:
+        top = trust.name(shown.chain[-1])
+        raise HostError(f"{name}: its certificate is of none of these {len(known)} CAs; it shows {top}", 2)
+    warn(f"{name} is certified by {trust.name(one)}, SHA-256 {trust.fingerprint(one)}")
+    return replace(device, keys={**device.keys, full["ca"]: trust.der(one)}, trusted=())
 
 
 def broker(device: DeviceFiles, warn: Callable[[str], None], at: tuple[str, int] | None = None) -> None:
@@ -84,7 +117,7 @@ def _secured(bare: socket.socket, device: DeviceFiles) -> socket.socket:
     full, keys = device.full, device.keys
     if not full["tls"] or full["ca"] not in keys:
         return bare
-    context = ssl.create_default_context(cadata=keys[full["ca"]])
+    context = trust.context(trust.certificates(keys[full["ca"]], full["ca"]))
     if full["cert"] in keys and full["key"] in keys:
         with tempfile.TemporaryDirectory() as folder:  # its mode is 0700
             files = [Path(folder) / "cert", Path(folder) / "key"]

@@ -26,6 +26,7 @@ STAGES = {
     "tls": "TLS with {host} failed",
     "connack": "the broker refuses the device",
     "session": "another client uses this device's id",
+    "publish": "the broker closes when the device publishes: dormouse broker check finds out why",
     "subscribe": "the broker does not permit this device to read its own topic",
     "config": "the device rejects its configuration",
     "app": "the program failed",

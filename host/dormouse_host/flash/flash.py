@@ -5,7 +5,7 @@ interrupted flash leaves a device that works, and running it again finishes it. 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dormouse_host import figures
@@ -67,6 +67,7 @@ def flash(request: Request, say: Say) -> Flashed:
         say(doubt)
     before.has_network(request.device)
     check_free(request.place)
+    request = replace(request, device=before.anchored(request.device, say, request.broker))
     files = collect(request.project, request.board, request.app, request.device)
     done, wire = _copy(request, files, say)
     try:

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+
 from dormouse import config as device_config
 from dormouse.errors import ConfigError, DormouseError
-from dormouse_host import near, written
+from dormouse_host import near, profile, trust, written
 from dormouse_host.errors import HostError
 from dormouse_host.flash.kinds import Board
 from dormouse_host.settings import FILE
@@ -25,6 +27,7 @@ SECRETS = {
 ENVIRONMENT = {"WIFI_PASSWORD": "wifi_password", "MQTT_USERNAME": "user", "MQTT_PASSWORD": "password"}
 _SHARED = {"broker": "DORMOUSE_BROKER", "root": "DORMOUSE_ROOT"}  # shared with ledger and relay: settings.py
 _TABLES: dict[str, dict[str, type] | None] = {
+    "broker": profile.TYPES,
     "wifi": {"ssid": str, "password": str},
     "mqtt": {"user": str, "password": str},
     "app": {"main": str, "files": list, "packages": list},
@@ -34,6 +37,7 @@ _TABLES: dict[str, dict[str, type] | None] = {
 PROVISIONED = "devices"  # folder of `dormouse provision`, with a folder per device
 _OWN = ("board", "port", "wifi", "mqtt")  # keys of `[devices.ID]` beside those of config.json
 _TOP = ("db", "broker", "root")
+_WANTED = {str: "text", list: "a list of texts", bool: "true or false", int: "a whole number"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class DeviceFiles:
     secrets: dict[str, str] = field(repr=False)
     full: dict[str, Any]  # the configuration with all defaults, `host` and `port` of the broker apart
     keys: dict[str, bytes] = field(default_factory=dict, repr=False)  # certificates and keys by file name
+    trusted: tuple[x509.Certificate, ...] = ()  # CAs of which a board is to have one: see before.anchored
 
     def contents(self) -> dict[str, bytes]:
         """Path on the board -> bytes; the same for the same configuration."""
@@ -98,7 +103,7 @@ def read(folder: Path) -> Project:
 
 
 def _check_top(here: Project, key: str, value: object) -> None:
-    if key in _TOP:
+    if key in _TOP and not (key == "broker" and isinstance(value, dict)):
         if not isinstance(value, str):
             raise here.wrong(key, "expected text")
         return
@@ -127,8 +132,8 @@ def _check_table(here: Project, table: str, path: str, values: dict[str, Any]) -
     for key, value in values.items():
         if key not in known:
             raise here.wrong(f"{path}.{key}", f"expected one of {', '.join(known)}", "unknown key ")
-        if not isinstance(value, known[key]):
-            raise here.wrong(f"{path}.{key}", f"expected {'text' if known[key] is str else 'a list of texts'}")
+        if type(value) is not known[key]:
+            raise here.wrong(f"{path}.{key}", f"expected {_WANTED[known[key]]}")
         if isinstance(value, list) and not all(isinstance(item, str) for item in value):
             raise here.wrong(f"{path}.{key}", "expected a list of texts")
 
@@ -141,7 +146,7 @@ def device_files(
     given = project.folder / PROVISIONED / device
     config: dict[str, Any] = board.defaults
     for key, variable in _SHARED.items():
-        if said := environment.get(variable) or project.values.get(key):
+        if said := environment.get(variable) or profile.url(project.values.get(key)):
             config[key] = said
     secrets: dict[str, str] = {}
     for values in (project.values, mine):
@@ -154,12 +159,14 @@ def device_files(
     config.update(written.json(given / "config.json"))
     config.update({key: value for key, value in mine.items() if key not in _OWN})
     config.update(over)
+    config = _for_broker(project.values.get("broker"), config)
     secrets.update({key: environment[name] for name, key in ENVIRONMENT.items() if environment.get(name)})
     if config.setdefault("id", device) != device:
         raise HostError(f"id: the configuration of {device} has the id {config['id']}", 2)
     if not config.get("broker"):
         raise HostError(f"broker is missing: --broker mqtt://host, DORMOUSE_BROKER, or broker in {FILE}", 2)
     der = {file.name: file.read_bytes() for file in sorted(given.glob("*.der"))}
+    trusted = _certificates(project, config, der)
     try:
         full = checked(config)
     except HostError as error:
@@ -167,7 +174,41 @@ def device_files(
     _check_secrets(secrets)
     if full["cert"] in der and full["key"] in der:
         _check_pair(device, der[full["cert"]], der[full["key"]])
-    return DeviceFiles(config, secrets, full, der)
+    return DeviceFiles(config, secrets, full, der, trusted)
+
+
+def _certificates(project: Project, config: dict[str, Any], der: dict[str, bytes]) -> tuple[x509.Certificate, ...]:
+    """Bring the files of `ca`, `cert` and `key` that are not a board's yet into `der` and `config`. Returns the CAs,
+    where there are several.
+    """
+    data = {}
+    for key in ("ca", "cert", "key"):
+        name = config.get(key)
+        if isinstance(name, str) and name and name not in der and name != trust.SYSTEM:
+            try:
+                data[key] = (project.folder / name).read_bytes()
+            except OSError as error:
+                raise HostError(f"{key}: {name}: {error.strerror}", 2) from None
+    if "cert" in data:
+        own = trust.certificates(data["cert"], f"cert: {config['cert']}")[0]
+        if why := trust.unreadable([own]):
+            raise HostError(f"cert: {config['cert']}: MicroPython's TLS cannot read it: {why}", 2)
+        config["cert"], der["cert.der"] = "cert.der", trust.der(own)
+    if "key" in data:
+        der["key.der"] = trust.private_key(data["key"], f"key: {config['key']}")
+        config["key"] = "key.der"
+    if "ca" not in data and config.get("ca") != trust.SYSTEM:
+        return ()
+    known = trust.certificates(data["ca"], f"ca: {config['ca']}") if "ca" in data else trust.system()
+    config["ca"], der["ca.der"] = "ca.der", trust.der(known[0])
+    return tuple(known) if len(known) > 1 else ()
+
+
+def _for_broker(value: object, config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration over the settings of the broker's profile, where that is of this broker."""
+    if profile.is_of(value, config.get("broker")):
+        return {**profile.settings(value), **config}
+    return config
 
 
 def _with_origin(why: str, project: Project, device: str, over: Mapping[str, Any]) -> HostError:
@@ -182,7 +223,6 @@ def _with_origin(why: str, project: Project, device: str, over: Mapping[str, Any
 
 def _check_pair(device: str, cert: bytes, key: bytes) -> None:
     """Check the pair, of which an interrupted `dormouse rotate` may have written one file only."""
-    from cryptography import x509
     from cryptography.hazmat.primitives.serialization import load_der_private_key
 
     try:

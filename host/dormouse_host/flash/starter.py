@@ -40,6 +40,7 @@ SETTINGS = """# Settings of this project. It may hold passwords: keep it out of 
 broker = "mqtt://127.0.0.1"
 db = "ledger.db"        # the ledger, this project's database of devices and commands
 # root = "dormouse"     # first levels of every topic
+# What the broker does otherwise than mosquitto: `dormouse broker check URL --keep` writes it here.
 
 [wifi]                  # of the boards; `dormouse flash` asks for it while it is empty
 ssid = ""

@@ -283,10 +283,10 @@ def run(
     foreign = parse(options.url, environment) if options.url else None
     if foreign and foreign.tls:
         raise HostError("the demo's device has no CA for TLS: use mqtt://", 2)
-    kind, interpreter = _interpreter(options.device)
+    kind, described = interpreter(options.device)
     with _broker(foreign) as (address, broker), tempfile.TemporaryDirectory(prefix="dormouse-demo-") as folder:
         console.line(f"Broker: {broker}")
-        console.line(f"Device: {interpreter}")
+        console.line(f"Device: {described}")
         made = f"demo-{token_hex(3)}"
 
         def prepare(variant: Variant, device_id: str, console: Console) -> Run:
@@ -345,7 +345,7 @@ def _left_as_found(runs: list[Run], console: Console) -> Iterator[None]:
             console.note(f"A session and a wake report remain at the broker: {error}")
 
 
-def _interpreter(wanted: process.Kind | None) -> tuple[process.Kind, str]:
+def interpreter(wanted: process.Kind | None) -> tuple[process.Kind, str]:
     """The interpreter of the device and its description: MicroPython where available, unless `wanted`."""
     if wanted != "cpython":
         found = toolchain.require_micropython() if wanted else toolchain.micropython()

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
+from dormouse import protocol
 from dormouse_host.address import BrokerAddress
 from dormouse_host.broker.access import relay_of
 from dormouse_host.errors import HostError
@@ -56,12 +57,22 @@ class Relay:
     """A relay between one ledger and one broker. `name` is part of its client id."""
 
     def __init__(
-        self, ledger: Ledger, address: BrokerAddress, root: str, name: str, *, accept_new: bool | None = None
+        self,
+        ledger: Ledger,
+        address: BrokerAddress,
+        root: str,
+        name: str,
+        *,
+        accept_new: bool | None = None,
+        waiting: int = protocol.WINDOW,
     ) -> None:
         """Nothing runs until `run`. `accept_new`: do ids that are not registered become devices? By default where the
-        broker asks for no credential, so that nobody has registered them there either.
+        broker asks for no credential, so that nobody has registered them there either. `waiting`: how many commands
+        may wait at the broker for one device.
         """
-        self._accept_new = address.user is None if accept_new is None else accept_new
+        free = address.user is None and address.cert is None
+        self._accept_new = free if accept_new is None else accept_new
+        self._waiting = min(waiting, protocol.WINDOW)
         self._ledger = ledger
         self._address = address
         self._root = root
@@ -235,7 +246,7 @@ class Relay:
     def _publish(self, connection: Connection, work: _Work) -> None:
         room = connection.room - connection.flying
         if 2 * room >= connection.room:  # many in one transaction, and not a few for each PUBACK
-            outgoing = self._ledger.claim(self._name, work.session, room)
+            outgoing = self._ledger.claim(self._name, work.session, room, self._waiting)
             connection.publish(outgoing)
             work.published += len(outgoing)
 

@@ -2,7 +2,8 @@
 
     make model                                         seeds 0 to 999
     make model ARGS="--seeds 0:3000 --seconds 60"      seeded schedules; from 1000000 on heavy load and restores,
-                                                       from 2000000 on attackers
+                                                       from 2000000 on attackers, from 3000000 on a broker
+                                                       whose live messages overtake stored ones
     make model ARGS="--seeds 0:3000 --without RULE"    the protocol without one of its rules
     make model ARGS="--seed K --shrink"                the shortest schedule that still breaks the same promise
     make model ARGS="--exhaustive"                     one story, each fault after each step, and pairs with a cut
@@ -35,7 +36,9 @@ def main() -> int:
         prog="make model ARGS=…", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--seeds", default="0:1000", help="LOW:HIGH; from 1000000 on heavy load, from 2000000 on attackers"
+        "--seeds",
+        default="0:1000",
+        help="LOW:HIGH; from 1000000 on heavy load, from 2000000 on attackers, from 3000000 on an overtaking broker",
     )
     parser.add_argument("--seconds", type=float, help="stop after so many; with --ablate for each rule")
     parser.add_argument("--seed", type=int, help="this schedule alone")

@@ -19,6 +19,7 @@ RULES = {
     "window_asks": "a window settles nothing, it makes the host ask",
     "once_per_wake": "published again at most once per wake",
     "session_present": "session_present=0: everything unanswered is published again",
+    "quiet": "where live messages overtake stored ones, silence must follow the fence",
     "fence_dead": "a dead fence counts as drained",
     "state_left": "a state that was left is not taken again by a report, and its end records change nothing",
     "forgotten_left": "where some of the states that were left are forgotten, any but the present counts as left",

@@ -1,5 +1,6 @@
-"""Seeded schedules: a configuration and a list of actions. Seeds from HEAVY on carry heavy load, from ATTACKED on the
-world has a device that lies to the ledger, a broker that repeats and withholds, or both.
+"""Seeded schedules: a configuration and a list of actions. Seeds from HEAVY on carry heavy load, from ATTACKED on
+the world has a device that lies to the ledger, a broker that repeats and withholds, or both; from OVERTAKEN on live
+messages overtake stored ones.
 """
 
 import random
@@ -8,7 +9,7 @@ from typing import Any
 Action = tuple[Any, ...]
 Config = dict[str, bool]
 
-HEAVY, ATTACKED = 10**6, 2 * 10**6
+HEAVY, ATTACKED, OVERTAKEN = 10**6, 2 * 10**6, 3 * 10**6
 CONFIG = (
     "broker_expiry",
     "acl",
@@ -21,6 +22,7 @@ CONFIG = (
     "relay_dies",
     "patience",
     "faultfree",
+    "overtakes",
 )
 FAULTS: dict[str, list[Any]] = {
     "cut": [("cut", 3)],
@@ -59,11 +61,12 @@ def script(seed: int, steps: int = 220) -> tuple[Config, list[Action]]:
         "relay_dies": 0.4,
         "patience": 0.5,
     }
-    cfg = {k: g.random() < odds.get(k, 0) for k in CONFIG}
+    cfg = {k: g.random() < odds.get(k, 0) for k in CONFIG[:-1]}
+    cfg["overtakes"] = seed >= OVERTAKEN
     cfg["faultfree"] = not on & set(FAULTS) and not cfg["acl"] and not cfg["reorder"]
     if cfg["faultfree"]:
         cfg.update(patience=True, relay_dies=False)
-    if seed >= ATTACKED:
+    if seed >= ATTACKED:  # nor is a broker without faults whose queues are out of order
         cfg["faultfree"] = False
     menu: list[Any] = [("dev", 60), ("brk", 70), ("relay", 70), ("wake", 8), ("send", 9), ("time", 3), ("dead", 3)]
     menu += [("rest", 3)] if cfg["faultfree"] else [] if cfg["patience"] else [("timeout", 3)]
@@ -81,13 +84,15 @@ def script(seed: int, steps: int = 220) -> tuple[Config, list[Action]]:
         )
         steps = 400
         menu += [("send", 35), ("time", 6), ("wake", 6)] + [("restore", 4), ("forget", 4)] * ("restore" in on)
-    if seed >= ATTACKED:
+    if seed >= OVERTAKEN:
+        menu += [("trickle", 30)]
+    elif seed >= ATTACKED:
         menu += [m for k in g.choice([("liar",), ("echo",), ("liar", "echo")]) for m in ATTACKS[k]]
     menu += [m for k in sorted(on) for m in {**FAULTS, **LOAD}[k]]
     acts, pick = [], g.choice
     for k in g.choices(*zip(*menu, strict=False), k=steps):
         a: Action = (k,)
-        if k in ("brk", "dead"):
+        if k in ("brk", "dead", "trickle"):
             a = (k, pick(["dev", "dev", "r0", "r0", "r1", "rB"]))
         elif k == "relay":
             a = (k, pick([0, 0, 1, 2]), pick(["in", "out"]))

@@ -2,8 +2,8 @@
 
 Modelled: persistent sessions, per-session queue and in-flight window, queue limit (drops silently after PUBACK),
 retained report, QoS 0 that overtakes, PUBACK before or after routing, redelivery (in order or reordered), take-over,
-message expiry, loss of one session, crash with everything forgotten or an older snapshot; a report withheld, and what
-was said once, said again later.
+message expiry, live messages that overtake stored ones, loss of one session, crash with everything forgotten or an
+older snapshot; a report withheld, and what was said once, said again later.
 Not modelled: packet loss inside TCP, MQTT properties other than expiry, error reasons in PUBACK, several brokers.
 """
 
@@ -38,9 +38,11 @@ class Session:
     """A persistent session at the broker."""
 
     queue: deque[Any]
+    stored: deque[Any]
 
     def __init__(self):
         self.filter, self.queue, self.inflight, self.mid = None, deque(), [], 0
+        self.stored = deque()  # what came while its client was away, where live messages overtake that
 
 
 class Broker:
@@ -72,11 +74,20 @@ class Broker:
             if qos == 0:
                 if c and c.open:
                     c.down.append(("pub", 0, m))
-            elif len(s.queue) >= QUEUE and not (self.world.quiet and cid != "dev"):
+            elif len(s.queue) + len(s.stored) >= QUEUE and not (self.world.quiet and cid != "dev"):
                 self.world.stat["dropped"] += 1
             else:
                 s.queue.append(m)
                 self.pump(cid)
+
+    def trickle(self, cid):
+        """One stored message follows, where live ones overtake them. Is there one?"""
+        s, c = self.sessions.get(cid), self.conns.get(cid)
+        if not (s and c and c.open and s.stored):
+            return False
+        s.queue.append(s.stored.popleft())
+        self.pump(cid)
+        return True
 
     def step(self, c: Conn) -> None:
         kind, *a = c.up.popleft()
@@ -92,6 +103,9 @@ class Broker:
                 s.queue.extend(again)
             else:
                 s.queue.extendleft(reversed(again))
+            if self.world.cfg["overtakes"]:
+                s.stored.extend(s.queue)
+                s.queue.clear()
             c.down.append(("connack", present))
             self.pump(c.cid)
         elif self.conns.get(c.cid) is not c:

@@ -135,6 +135,8 @@ class World:
         elif kind == "brk":
             for c in [c for c in live if c.up and c.cid == x[0]][:1]:
                 b.step(c)
+        elif kind == "trickle":
+            b.trickle(x[0])
         elif kind == "dead":
             for c in [c for c in live if not c.alive and c.cid == x[0]][:1]:
                 c.open = False
@@ -242,6 +244,7 @@ class World:
                 d.step()
                 moved = True
                 tap()
+            moved = moved or any(self.broker.trickle(c.cid) for c in self.conns)
             if not moved:
                 if not (d.gen and d.wait == "wait"):
                     return

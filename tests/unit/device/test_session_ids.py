@@ -5,6 +5,7 @@ from dormouse.errors import ConfigError, LinkError, ProtocolError
 from dormouse.session import UNACKED, Session, simple
 
 CONFIG = {"id": "dev", "host": "h", "port": 1883, "total": 600, "payload": 2048, "clean_session": False}
+CONFIG.update(drain="fence", quiet=500)
 
 
 class Recorder:

@@ -94,6 +94,12 @@ def test_tls_has_its_own_port_and_takes_the_ca_from_the_environment():
     assert parse("mqtts://host", {}) == BrokerAddress("host", 8883, tls=True)
     assert parse("mqtts://host:1", {"DORMOUSE_CA": "/ca.crt"}) == BrokerAddress("host", 1, tls=True, ca="/ca.crt")
     assert parse("mqtt://host", {"DORMOUSE_CA": "/ca.crt"}) == BrokerAddress("host")
+    own = {"DORMOUSE_CERT": "/a.pem", "DORMOUSE_KEY": "/a.key"}
+    address = parse("mqtts://host", own)
+    assert (address.cert, address.key) == ("/a.pem", "/a.key")
+    assert "/a.key" not in repr(address)
+    with pytest.raises(HostError, match="go together"):
+        parse("mqtts://host", {"DORMOUSE_CERT": "/a.pem"})
 
 
 def test_tls_stays_tls_when_the_address_is_written_down():
