@@ -20,7 +20,7 @@ from dormouse_host import orders
 from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import entry
-from dormouse_host.ledger.database import missing
+from dormouse_host.ledger.database import default_url, missing
 from dormouse_host.ledger.exports import COLUMNS, MORE, TIMES, VALUES
 from dormouse_host.ledger.history import LogLine
 from dormouse_host.ledger.outbound import RelayView
@@ -46,6 +46,7 @@ __all__ = [
     "Sent",
     "Setting",
     "Strangers",
+    "default_url",
     "log_relays",
     "missing",
 ]

@@ -19,7 +19,7 @@ import json
 import os
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.queries import CommandView
 
 _HELD, _USED = "on trial", "in use"  # what the device answers: it holds the new one; it has connected with it
+_AT_ONCE = 200  # devices that are rotated together: each has a lock file open
 _ASKS = 6  # how often it is asked whether it has
 
 
@@ -126,6 +127,60 @@ def rotate(
     HostError where the device has no credential, has not answered in time (the same call goes on), or keeps its old
     one (the same call begins anew).
     """
+    steps = _steps(made, fleet, device, project, _until(seconds), tell)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            done: Rotated = end.value
+            return done
+        time.sleep(LOOK)
+
+
+def rotate_all(
+    made: BrokerFolder,
+    fleet: Fleet,
+    devices: Sequence[str],
+    project: Path,
+    seconds: float | None = None,
+    tell: Callable[[str], object] = lambda name: None,
+) -> Iterator[tuple[str, Rotated | HostError]]:
+    """The same for several devices at once, in whatever order they wake: each as it is done, or why it is not. The
+    others go on after an error of one.
+    """
+    until = _until(seconds)
+    waiting = list(dict.fromkeys(devices))[::-1]
+    running: dict[str, Iterator[None]] = {}
+    while waiting or running:
+        while waiting and len(running) < _AT_ONCE:
+            device = waiting.pop()
+            running[device] = _steps(made, fleet, device, project, until, tell)
+        for device, steps in list(running.items()):
+            try:
+                next(steps)
+                continue
+            except StopIteration as end:
+                done: Rotated | HostError = end.value
+            except HostError as error:
+                done = error
+            del running[device]
+            yield device, done
+        time.sleep(LOOK * (1 + len(running) / 10) if running else 0)
+
+
+def _until(seconds: float | None) -> float | None:
+    return None if seconds is None else time.monotonic() + seconds
+
+
+def _steps(
+    made: BrokerFolder,
+    fleet: Fleet,
+    device: str,
+    project: Path,
+    until: float | None,
+    tell: Callable[[str], object],
+) -> Generator[None, None, Rotated]:
+    """The rotation of one device: yields while there is nothing to do but to wait."""
     credentials.check_name(device)
     if not credentials.has_credential(made, device):
         raise HostError(f"{device} is unknown to this broker: dormouse provision {device}", 2)
@@ -133,7 +188,7 @@ def rotate(
     kind = (_Password if by_password else _Certificate)(made, device, project)
     path = credentials.rotation(made, device)
     with _alone(path):
-        told = _Rotation(kind, fleet, path, seconds, tell).run()
+        told = yield from _Rotation(kind, fleet, path, until, tell).run()
     return Rotated(kind.what, told)
 
 
@@ -145,17 +200,17 @@ class _Rotation:
         kind: _Password | _Certificate,
         fleet: Fleet,
         path: Path,
-        seconds: float | None,
+        until: float | None,
         tell: Callable[[str], object],
     ) -> None:
         self.kind = kind
         self.fleet = fleet
         self.path = path
         self.tell = tell
-        self.until = None if seconds is None else time.monotonic() + seconds
+        self.until = until
         self.under_way = self._read()
 
-    def run(self) -> bool:
+    def run(self) -> Generator[None, None, bool]:
         """Until the new credential is the only one. Does the running broker know?"""
         with self._not_revoked():
             if not self.under_way:
@@ -163,7 +218,7 @@ class _Rotation:
                 self._write()
             args = {key: value for key, value in self.under_way.items() if key != "command"}
             self.kind.allow(args)
-        self._convince(args)
+        yield from self._convince(args)
         with self._not_revoked():
             told = self.kind.finish(args)
             files.remove(self.path)
@@ -178,23 +233,24 @@ class _Rotation:
                 raise HostError(f"{self.kind.device} was revoked meanwhile")
             yield
 
-    def _convince(self, args: dict[str, str]) -> None:
+    def _convince(self, args: dict[str, str]) -> Generator[None]:
         """Until the device has given the answer that is enough. HostError where it does not."""
         wake = None
         for _ in range(_ASKS):
-            view = self._answer(args)
+            view = yield from self._answer(args)
             if view.status != "succeeded" or view.value not in (_HELD, _USED):
                 raise self._given_up(f"{view.name} {view.status}" + (f", {view.why}" if view.why else ""))
             if view.value in self.kind.enough:
                 return
             before, wake = wake, self._wake()
             while before is not None and wake == before:  # asked twice in one wake: the next answer is the same
-                self._pause(view.name)
+                self._check_time(view.name)
+                yield
                 wake = self._wake()
             del self.under_way["command"]
         raise self._given_up(f"it has not connected with the new one, though asked {_ASKS} times")
 
-    def _answer(self, args: dict[str, str]) -> CommandView:
+    def _answer(self, args: dict[str, str]) -> Generator[None, None, CommandView]:
         """What the device says to the command, which is entered unless it was before."""
         name = self.under_way.get("command")
         try:
@@ -207,9 +263,9 @@ class _Rotation:
                 self._write()
         name = self.under_way["command"]
         self.tell(name)
-        view = self.fleet.wait(name, None if self.until is None else max(0.0, self.until - time.monotonic()))
-        if not view.final:
-            raise self._not_yet(name)
+        while not (view := self.fleet.result(name)).final:
+            self._check_time(name)
+            yield
         return view
 
     def _enter(self, args: dict[str, str]) -> str:
@@ -224,10 +280,9 @@ class _Rotation:
         [view] = self.fleet.status(self.kind.device)
         return view.report.get("wake")
 
-    def _pause(self, name: str) -> None:
+    def _check_time(self, name: str) -> None:
         if self.until is not None and time.monotonic() >= self.until:
             raise self._not_yet(name)
-        time.sleep(LOOK)
 
     def _not_yet(self, name: str) -> HostError:
         device, what = self.kind.device, self.kind.what

@@ -172,16 +172,39 @@ def test_watch_fits_the_terminal_and_shows_the_overdue_first(folder, columns, ro
             before.add("zz-late")
             before.ledger.take([report("zz-late")], None)
         with terminal("watch", "--every", "0.5", columns=columns, rows=rows) as shown:
-            shown.read_until("and .* more")
+            shown.read_until("q ends")
             lines = [line.rstrip() for line in re.split(r"\r?\n", shown.plain)][:rows]
             assert re.search(r"62 devices, 1 overdue, 0 commands pending; no relay runs", lines[0])
             assert re.search(r"^zz-late .*overdue 68 min", lines[3])
             assert max(map(len, lines)) <= columns
-            assert re.search(r"and (\d+) more", shown.plain)
+            assert re.search(rf"1 to {rows - 6} of 62; ", shown.plain)
             fleet.send("greenhouse-59", "ping")
             shown.read_until("62 devices, 1 overdue, 1 commands pending")
             assert shown.end(signal.SIGINT) == 0
             assert "\x1b[?1049l" in shown.text, "the screen is given back"
+
+
+def test_watch_scrolls_through_the_fleet_and_ends_with_q(folder):
+    with Fleet("ledger.db") as fleet:
+        fleet.add(*(f"d{n:02}" for n in range(60)))
+    with terminal("watch", "--every", "60", rows=24) as shown:
+        shown.read_until("1 to 18 of 61")
+        for key, place in (
+            ("\x1b[B", "2 to 19"),
+            ("\x1b[6~", "20 to 37"),
+            ("G", "44 to 61"),
+            ("j", "44 to 61"),
+            ("k", "43 to 60"),
+            ("\x1b[5~", "25 to 42"),
+            ("\x1b[H", "1 to 18"),
+            ("x", "1 to 18"),
+        ):
+            shown.text = ""
+            os.write(shown._master, key.encode())
+            shown.read_until(f"{place} of 61")
+        os.write(shown._master, b"q")
+        assert shown.end() == 0
+        assert termios.tcgetattr(shown._master)[3] & termios.ECHO, "the terminal is as before"
 
 
 def test_watch_writes_a_line_for_each_change_where_there_is_no_terminal(folder):

@@ -12,7 +12,7 @@ import pytest
 from dormouse_host import Fleet
 from dormouse_host.broker import credentials, folder
 from dormouse_host.errors import HostError
-from dormouse_host.rotation import Rotated
+from dormouse_host.rotation import Rotated, rotate_all
 from support.rotating import begin, bench_fixture, not_yet, opened_fixture, wakes  # noqa: F401  (fixtures, found by being here)
 
 
@@ -130,14 +130,15 @@ def test_revocation_in_the_last_moment_counts(testbed, monkeypatch):
     """Between the device's answer and the change of the broker's files."""
     device, new, name = on_its_way(testbed)
     assert testbed.settled_after_wake(name, device) == "succeeded"
-    wait = Fleet.wait
+    result = Fleet.result
 
     def revoked(fleet, *how):
-        view = wait(fleet, *how)
-        credentials.revoke(testbed.made, device.config["id"])
+        view = result(fleet, *how)
+        if credentials.has_credential(testbed.made, device.config["id"]):
+            credentials.revoke(testbed.made, device.config["id"])
         return view
 
-    monkeypatch.setattr(Fleet, "wait", revoked)
+    monkeypatch.setattr(Fleet, "result", revoked)
     with pytest.raises(HostError, match="was revoked meanwhile"):
         begin(testbed, device, 60)
     assert ways_in(testbed, device, new) == (False, False)
@@ -187,3 +188,26 @@ def test_new_password_is_in_no_view_log_export_or_argument(testbed):
     assert not [place for place in places if new in place]
     assert new not in testbed.made.passwd.read_text()
     assert oct(credentials.rotation(testbed.made, who).parent.stat().st_mode)[-2:] == "00"
+
+
+def test_a_group_is_rotated_in_the_order_in_which_its_devices_wake(testbed):
+    """One that never comes and one that was revoked keep nobody else from it; the same call goes on."""
+    awake, asleep, gone = (testbed.device() for _ in range(3))
+    for device in (awake, asleep, gone):
+        testbed.meet(device)
+    names = [device.config["id"] for device in (asleep, gone, awake)]
+    credentials.revoke(testbed.made, names[1])
+    with testbed.fleet as fleet:
+        called = list(rotate_all(testbed.made, fleet, names, testbed.folder, 0))
+    assert sorted(str(why).split(" ")[0] for _, why in called) == sorted(names)
+    command = testbed.under_way(awake)["command"]
+    testbed.settled_after_wake(command, awake)
+    done: dict[str, str] = {}
+    with testbed.fleet as fleet:
+        for name, how in rotate_all(testbed.made, fleet, names, testbed.folder, 5):
+            done[name] = str(how)
+    assert "has not answered yet" in done[names[0]]
+    assert "is unknown to this broker" in done[names[1]]
+    assert done[names[2]] == str(Rotated("password", True))
+    assert wakes(testbed, awake) == 1
+    assert wakes(testbed, asleep) == 1

@@ -5,7 +5,7 @@ No secret is an argument or a line of output.
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,9 +18,11 @@ from dormouse_host.cli.options import (
     Devices,
     First,
     Folder,
+    Group,
     Json,
     Project,
     Source,
+    complete_device,
     ledger_here,
     named,
     open_folder,
@@ -29,6 +31,9 @@ from dormouse_host.cli.options import (
     seconds_until,
 )
 from dormouse_host.errors import HostError
+
+if TYPE_CHECKING:
+    from dormouse_host.rotation import Rotated
 
 PANEL = "Broker"
 
@@ -112,7 +117,10 @@ def revoke(device: Device, folder: Folder = Path("broker"), db: Db = None, json:
 
 
 def rotate(
-    device: Device,
+    device: Annotated[
+        str | None, typer.Argument(metavar="[DEVICE]", help="A device's id.", autocompletion=complete_device)
+    ] = None,
+    group: Group = None,
     folder: Folder = Path("broker"),
     project: Project = Path(),
     within: Annotated[
@@ -121,19 +129,37 @@ def rotate(
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Replace a device's password or certificate by a command.
+    """Replace the password or certificate of a device, or of each of a group, by a command.
 
     The old one stays valid until the device has the new one. A call that was stopped is continued by the same call.
+    With --group, exit code 1 if a device was not done.
     """
-
     from dormouse_host import rotation
+
+    if (device is None) == (group is None):
+        raise HostError("expected DEVICE or --group", 2)
 
     def tell(name: str) -> None:
         terminal.told({"command": name}, f"{name} sent", json=json)
 
     patience = None if within is None else seconds_until(within, time.time())
+    made = open_folder(folder)
     with opened(db) as fleet:
-        done = rotation.rotate(open_folder(folder), fleet, device, project, patience, tell)
+        if device is not None:
+            _say_rotated(device, rotation.rotate(made, fleet, device, project, patience, tell), json=json)
+            return
+        failed = 0
+        for name, done in rotation.rotate_all(made, fleet, fleet.members(group), project, patience, tell):
+            if isinstance(done, HostError):
+                failed += 1
+                terminal.warn(str(done) if name in str(done) else f"{name}: {done}")
+            else:
+                _say_rotated(name, done, json=json)
+    if failed:
+        raise HostError(f"{failed} devices of {group} keep their credentials for now: the same call goes on")
+
+
+def _say_rotated(device: str, done: "Rotated", *, json: bool) -> None:
     text = f"{device} has the new {done.what}; the broker accepts no other from now on"
     terminal.told({"device": device, "rotated": done.what, "broker_told": done.told}, text, json=json)
     say_told(done.told)

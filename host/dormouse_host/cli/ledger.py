@@ -95,6 +95,23 @@ def relay_list(db: Db = None, json: Json = False) -> None:
             )
 
 
+@relay.command("check")
+def relay_check(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The --name of a relay.")],
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Check that a relay is alive, for a health check.
+
+    Exit code 0 if it works on the ledger, else 1.
+    """
+    with opened(db) as fleet:
+        alive = any(relay.alive for relay in fleet.relays() if relay.name == name)
+    terminal.told({"relay": name, "alive": alive}, f"{name} {'alive' if alive else 'dead'}", json=json)
+    if not alive:
+        raise typer.Exit(1)
+
+
 # ---- the ledger itself
 
 

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dormouse_host import terminal
-from dormouse_host.cli import show
+from dormouse_host.cli import keys, show
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _LOOK = 2.0  # seconds between two queries of the device that is waited for
 _COLOURS = {"succeeded": "green", "failed": "red", "rejected": "red", "interrupted": "red", "unknown": "yellow"}
+_STEPS = {keys.PAGE_UP: -1, keys.PAGE_DOWN: 1}  # pages
 _BAR_FROM = 20  # steps: fewer are over before the bar can be read
 
 
@@ -139,18 +140,40 @@ def settling(total: int) -> Iterator[Callable[[list[CommandView]], None]]:
 
 
 def watch(fleet: Fleet, group: str | None, every: float, *, json: bool) -> None:
-    """Show the fleet until Ctrl-C."""
+    """Show the fleet until Ctrl-C, or q on a terminal."""
     console = RichConsole(highlight=False, markup=False, emoji=False)
     try:
         if json or not console.is_terminal:
             _tell_changes(fleet, group, every, json=json)
         else:
-            with Live(console=console, screen=True, auto_refresh=False) as drawing:
-                while True:
-                    drawing.update(_screen(fleet.status(None, group), fleet.relays(), console), refresh=True)
-                    time.sleep(every)
+            with keys.pressed() as pressed, Live(console=console, screen=True, auto_refresh=False) as drawing:
+                _draw_fleet(fleet, group, every, console, drawing, pressed)
     except KeyboardInterrupt:
         return
+
+
+def _draw_fleet(
+    fleet: Fleet,
+    group: str | None,
+    every: float,
+    console: RichConsole,
+    drawing: Live,
+    pressed: Callable[[float], str | None],
+) -> None:
+    """Draw what the keys have scrolled to, and the ledger anew after `every` seconds."""
+    first, looked = 0, -every
+    views, relays = fleet.status(None, group), fleet.relays()
+    while True:
+        if time.monotonic() - looked >= every:
+            views, relays, looked = fleet.status(None, group), fleet.relays(), time.monotonic()
+        room = _room(console, len(views))
+        first = max(0, min(first, len(views) - room))
+        drawing.update(_screen(views, relays, first, room), refresh=True)
+        key = pressed(max(0.0, every - (time.monotonic() - looked)))
+        if key == keys.QUIT:
+            return
+        first = {keys.HOME: 0, keys.END: len(views)}.get(key or "", first + _STEPS.get(key or "", 0) * room)
+        first += {keys.UP: -1, keys.DOWN: 1}.get(key or "", 0)
 
 
 def _tell_changes(fleet: Fleet, group: str | None, every: float, *, json: bool) -> None:
@@ -185,19 +208,25 @@ def _sentence(view: DeviceView, now: float) -> str:
     return f"{view.id}  {', '.join(parts)}"
 
 
-def _screen(views: Sequence[DeviceView], relays: Sequence[RelayView], console: RichConsole) -> Group:
-    """A summary, and as many devices as there is room for: the overdue first, then who wakes next."""
+def _room(console: RichConsole, count: int) -> int:
+    """The devices that fit: all of them, or one line less, which says which these are."""
+    room = max(1, console.height - 5)
+    return room if count <= room else max(1, room - 1)
+
+
+def _screen(views: Sequence[DeviceView], relays: Sequence[RelayView], first: int, room: int) -> Group:
+    """A summary, and the devices from `first` on: the overdue before the others, and of these who wakes next."""
     now = time.time()
     ordered = sorted(views, key=lambda view: (-view.overdue(now), view.next_due is None, view.next_due or 0, view.id))
-    room = max(1, console.height - 5)
-    shown = ordered if len(ordered) <= room else ordered[: room - 1]
+    shown = ordered[first : first + room]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for head in show.HEAD:
         table.add_column(head, no_wrap=True, overflow="ellipsis", justify="right" if head == "pending" else "left")
     for view in shown:
         style = "red" if view.overdue(now) else "cyan" if view.pending else ""
         table.add_row(*show.cells(view, now), style=style)
-    below = [Text(f"… and {len(ordered) - len(shown)} more", "dim")] if len(shown) < len(ordered) else []
+    place = f"{first + 1} to {first + len(shown)} of {len(ordered)}; ↑ ↓ PgUp PgDn Home End scroll, q ends"
+    below = [Text(place, "dim", no_wrap=True, overflow="ellipsis")] if len(shown) < len(ordered) else []
     return Group(_summary(views, relays, now), Text(), table, *below)
 
 
