@@ -39,7 +39,7 @@ def test_three_phases(newer, device):
 def test_bench_runs_with_it_as_with_1_3_4(newer):
     """The scripts that people write call connect() themselves: it sets a timeout."""
     need_micropython()
-    argv = [*PROGRAM, "bench", "--case", "3,1", "--runs", "1", "--no-heap", "--json"]
+    argv = [*PROGRAM, "bench", "--proxy", "--case", "3,1", "--runs", "1", "--no-heap", "--json"]
     done = subprocess.run(argv, env=newer, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert {row["style"]: row["causal"] > 0 for row in json.loads(done.stdout)} == dict.fromkeys(
