@@ -118,8 +118,8 @@ def test_every_command_speaks_json():
 # Each line of a list of commands begins with one of these: it says what the command does.
 VERBS = {
     *("Add", "Back", "Build", "Cancel", "Copy", "Create", "Delete", "Demonstrate", "Diagnose", "End", "Estimate"),
-    *("Export", "Flash", "Follow", "Install", "List", "Measure", "Register", "Remove", "Replace", "Request", "Require"),
-    *("Revoke", "Run", "Send", "Set", "Show", "Test", "Watch"),
+    *("Export", "Flash", "Follow", "Import", "Install", "List", "Measure", "Register", "Remove", "Reopen", "Replace"),
+    *("Request", "Require", "Revoke", "Run", "Send", "Set", "Show", "Test", "Watch", "Write"),
 }
 
 

@@ -115,7 +115,7 @@ User = Annotated[str, typer.Argument(metavar="NAME", help="The user's name, whic
 
 @broker.command("add-relay")
 def add_relay(name: Relay, folder: Folder = Path("broker"), json: Json = False) -> None:
-    """Create a credential for one more relay.
+    """Add a relay, with a credential of its own.
 
     Each relay needs its own; relays that share a PostgreSQL ledger share the work.
     """
@@ -147,7 +147,7 @@ def add_user(
     folder: Folder = Path("broker"),
     json: Json = False,
 ) -> None:
-    """Create a credential for a program such as Home Assistant, Grafana or Node-RED.
+    """Add a user, such as Grafana or Node-RED.
 
     It reads what every device says and sends commands, or with --read-only reads only. It has one connection at a time.
     """

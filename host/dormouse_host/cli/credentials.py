@@ -129,10 +129,10 @@ def rotate(
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Replace the password or certificate of a device, or of each of a group, by a command.
+    """Replace a device's password or certificate by a command.
 
-    The old one stays valid until the device has the new one. A call that was stopped is continued by the same call.
-    With --group, exit code 1 if a device was not done.
+    Or, with --group, those of a group's devices, each as it wakes. The old one stays valid until the device has the new
+    one. A call that was stopped is continued by the same call. With --group, exit code 1 if a device was not done.
     """
     from dormouse_host import rotation
 

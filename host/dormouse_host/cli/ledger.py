@@ -101,9 +101,9 @@ def relay_check(
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Check that a relay is alive, for a health check.
+    """Test whether a relay is alive.
 
-    Exit code 0 if it works on the ledger, else 1.
+    For a health check: exit code 0 if it works on the ledger, else 1.
     """
     with opened(db) as fleet:
         alive = any(relay.alive for relay in fleet.relays() if relay.name == name)
@@ -159,10 +159,10 @@ def ledger_restored(db: Db = None, json: Json = False) -> None:
 
 @ledger.command("export")
 def ledger_export(target: Annotated[Path, typer.Argument(metavar="FILE")], db: Db = None, json: Json = False) -> None:
-    """Write the whole ledger to a file, to move it to another machine or database.
+    """Export the whole ledger, to move it.
 
-    Stop the relays first. This ledger takes no commands from then on; `dormouse ledger import` reads the file. It holds
-    the keys of signed commands.
+    To another machine, or to another kind of database. Stop the relays first. This ledger takes no commands from then
+    on; `dormouse ledger import` reads the file. It holds the keys of signed commands.
     """
     with opened(db) as fleet:
         counts = fleet.export_ledger(target)
@@ -172,7 +172,7 @@ def ledger_export(target: Annotated[Path, typer.Argument(metavar="FILE")], db: D
 
 @ledger.command("import")
 def ledger_import(source: Annotated[Path, typer.Argument(metavar="FILE")], db: Db = None, json: Json = False) -> None:
-    """Read the file of `dormouse ledger export` into a new ledger.
+    """Import an exported ledger into a new one.
 
     Then start the relays under their old names: numbers and names go on, and nothing becomes unknown.
     """
@@ -183,9 +183,10 @@ def ledger_import(source: Annotated[Path, typer.Argument(metavar="FILE")], db: D
 
 @ledger.command("reopen")
 def ledger_reopen(db: Db = None, json: Json = False) -> None:
-    """Use a ledger again after an export that nobody has imported.
+    """Reopen a ledger after an export.
 
-    Where it was imported, both would give the same numbers: then run `dormouse ledger restored` on one of them.
+    As long as nobody has imported it. Where it was imported, both would give the same numbers: then run `dormouse
+    ledger restored` on one of them.
     """
     with opened(db) as fleet:
         was = fleet.reopen()

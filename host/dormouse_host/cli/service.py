@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 PANEL = "Broker"
 
-service = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Write systemd units or a compose file for this machine."
-)
+service = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Write systemd units or a compose file.")
 
 Target = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that they are written to.")]
 Relays = Annotated[
@@ -51,7 +49,10 @@ def service_systemd(
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Write systemd units for the broker, the relays and devices of this machine."""
+    """Write systemd units for this machine.
+
+    For the broker, the relays, and devices that run here. Nothing is started.
+    """
     from dormouse_host.broker import services
 
     machine = _machine(folder, project, db, own=own)
@@ -81,9 +82,10 @@ def service_compose(
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Write a compose file for the broker, the relays and perhaps PostgreSQL, with health checks.
+    """Write a compose file for this machine.
 
-    With --postgresql the ledger's URL and password are in the broker's folder, in ledger.env.
+    For the broker, the relays and perhaps PostgreSQL, with health checks. Nothing is started. With --postgresql the
+    ledger's URL and password are in the broker's folder, in ledger.env.
     """
     from dormouse_host import files
     from dormouse_host.broker import services
