@@ -109,6 +109,12 @@ They flash the program onto a virtual board: real MicroPython, a broker of its o
 installed. `dormouse.toml` is not in git, since it may hold passwords: in a fresh clone `dormouse init .` makes one.
 """
 
+PYTEST = """\
+# This folder is pytest's, also inside of a repository that has settings of its own.
+[pytest]
+testpaths = tests
+"""
+
 IGNORED = """\
 # may hold secrets
 /dormouse.toml
@@ -142,6 +148,7 @@ def init(folder: Path) -> list[str]:
             ("app.py", APP, files.PUBLIC),
             ("dormouse.toml", SETTINGS, files.PRIVATE),
             ("README.md", README.format(name=_device(folder.resolve().name)), files.PUBLIC),
+            ("pytest.ini", PYTEST, files.PUBLIC),
             ("tests/test_app.py", TEST, files.PUBLIC),
         ):
             place = folder / path
