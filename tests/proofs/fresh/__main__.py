@@ -31,7 +31,8 @@ _TOLD = "{ make demo 2>told; code=$?; cat told >&2; [ $code = 2 ] && grep -q 'ap
 # As the README says: installed by pip from the clone, a project, and its test on a virtual board.
 _INSTALL = (
     "{ export DEBIAN_FRONTEND=noninteractive && apt-get -qq update && apt-get -qq -y install python3-venv mosquitto; }"
-    " >/dev/null 2>&1 && python3 --version && python3 -m venv env && . env/bin/activate && pip install --quiet --no-cache-dir . pytest"
+    " >/dev/null 2>&1 && python3 --version && python3 -m venv env && . env/bin/activate"
+    " && pip install --quiet --no-cache-dir . pytest"
     " && cd .. && dormouse init greenhouse && cd greenhouse && pytest"
 )
 
