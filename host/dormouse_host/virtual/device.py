@@ -117,14 +117,14 @@ class VirtualDevice(processes.Started):
         if not app.is_file():
             raise HostError(f"{app}: no such app", 2)
         self.id, self.app, self._say = id, app, say
-        self._flashed, self._images = flashed, images
+        self._flashed, self._images = flashed, None if flashed else images
         self._settings = {**_SETTINGS, **(settings or {})}
         folder.mkdir(parents=True, exist_ok=True)
         self._ends = contextlib.ExitStack()
         try:
             self.broker = self._ends.enter_context(Mosquitto(program, broker_settings))
             self.fleet = self._ends.enter_context(Fleet(str(folder / "ledger.db")))
-            if images:
+            if self._images:
                 hardware["goes_on"] = True
             self.board = make(kind, folder / "board", wifi=wifi, **hardware)
             connect(self.board)
