@@ -163,4 +163,6 @@ def check(device: DeviceView, do: str, args: dict[str, Any], expires: int | None
     unknown = f"what {device.id} understands is not known yet: {do} is sent unchecked"
     if spec is None:
         unknown += near.question(do, known(device)).replace(":", ";", 1)
+        if said := [value for value in args.values() if isinstance(value, str) and value.lower() in _BOOLS]:
+            unknown += f"; {said[0]} is sent as text: a bool is true or false until then"
     return text, unknown if spec is None else None

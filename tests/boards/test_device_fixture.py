@@ -54,6 +54,8 @@ def test_starts_with_the_first_wake(device, tmp_path_factory):
     assert "boot" not in device.board.console.partition("boot {")[2], "the flash was another board's"
     folders = [found.name for found in tmp_path_factory.getbasetemp().glob("flashed0/*")]
     assert len(folders) == 2, "of four tests with this app one has flashed it; another one is of import.py"
+    assert device.run("divide", by=1).value == 1
+    assert "resend" not in device.board.console, "no record of the first wake was lost"
 
 def test_has_two_devices_at_one_access_point(virtual_device):
     first = virtual_device("RPI_PICO_W", "../app.py", id="first")

@@ -17,9 +17,24 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(400)
 
 
-def example() -> str:
-    """The test that docs/testing.md shows."""
-    found = re.search(r"```python\n(def test_valve.*?)```", pages.page("testing"), re.DOTALL)
+SENSORS = """
+from dormouse import telemetry
+
+@telemetry(every=60)
+def all_three(wake):
+    import dht
+    from machine import ADC, I2C, Pin
+    sensor = dht.DHT22(Pin(15))
+    sensor.measure()
+    bus = I2C(0, scl=Pin(5), sda=Pin(4))
+    raw, other = bus.readfrom_mem(0x48, 0, 2), bus.readfrom_mem(0x76, 0, 3)
+    return {"t": sensor.temperature(), "soil": ADC(Pin(26)).read_u16(), "board": raw[0], "other": other[2]}
+"""
+
+
+def example(name: str = "test_valve") -> str:
+    """A test that docs/testing.md shows."""
+    found = re.search(rf"```python\n(def {name}.*?)```", pages.page("testing"), re.DOTALL)
     assert found
     return found[1]
 
@@ -40,6 +55,13 @@ def test_example_of_the_docs_passes_for_a_users_app(tmp_path):
     done = run(tmp_path, example())
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
+
+
+def test_example_with_sensors_passes_for_an_app_that_reads_them(tmp_path):
+    """One reading of each kind of sensor."""
+    (tmp_path / "sensors.py").write_text(SENSORS)
+    done = run(tmp_path, example("test_a_reading"))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_example_of_the_docs_fails_for_an_app_that_leaves_the_valve_open(tmp_path):

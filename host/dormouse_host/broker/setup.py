@@ -151,7 +151,6 @@ def _fill(made: BrokerFolder, names: Sequence[str], configuration: str, owner: s
     files.write(made.broker / "broker.crt", served.pem, files.PUBLIC)
     files.write(made.passwd, "", files.SHARED)
     files.write(made.broker / "acl", RIGHTS.format(root=root), files.SHARED)
-    files.write(made.path / ".gitignore", "*\n")  # keys and passwords lie here, in whatever repository that is
     files.write(made.path / "names", "".join(f"{name}\n" for name in names), files.PUBLIC)
     files.write(made.configuration, configuration, files.PUBLIC)
 

@@ -17,7 +17,7 @@ import typer
 
 from dormouse_host import terminal
 from dormouse_host.cli.completion import complete_board
-from dormouse_host.cli.options import Json, Times, ledger_here
+from dormouse_host.cli.options import Json, Times, ledger_here, settings
 from dormouse_host.errors import HostError
 
 PANEL = "Boards"
@@ -335,7 +335,7 @@ def board_run(
     app: Annotated[Path | None, typer.Option("--app", help="Flash this program, as `dormouse flash` does.")] = None,
     device: Annotated[str, typer.Option(help="With --app: the device's id.")] = "virtual",
     broker: Annotated[
-        str, typer.Option(help="With --app: its broker. From an emulated board this machine is 10.0.0.1.")
+        str, typer.Option(help="With --app: its broker, else the project's. An emulated board's host is 10.0.0.1.")
     ] = "",
     lines: Annotated[
         list[str], typer.Option("--line", help="Obey this line before the app is flashed; may be repeated.")
@@ -380,6 +380,7 @@ def board_run(
                 raise HostError(f"--line {line}: no such line; `help` on stdin lists them", 2)
         if app:
             running.wait_boot()
-            flash(running, app, device, {"broker": broker or f"mqtt://{running.host}"}, terminal.warn)
+            here = None if firmware else settings(None, broker or None).broker
+            flash(running, app, device, {"broker": broker or here or f"mqtt://{running.host}"}, terminal.warn)
         tell = (lambda event: terminal.json_line(event.plain())) if json else (lambda event: terminal.line(str(event)))
         serve(running, tell, stop.is_set)

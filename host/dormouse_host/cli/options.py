@@ -137,7 +137,10 @@ Since = Annotated[str | None, typer.Option(help="From the last 30s, 5m, 2h, 1d, 
 Group = Annotated[
     str | None, typer.Option("--group", help="Only the devices of a group.", autocompletion=complete_group)
 ]
-Devices = Annotated[list[str] | None, typer.Argument(metavar="[DEVICE]...", help="Ids of devices.")]
+Devices = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[DEVICE]...", help="Ids of devices.", autocompletion=complete_device),
+]
 Source = Annotated[
     Path | None,
     typer.Option("--from", metavar="FILE", help="Devices from a file: an id a line, or CSV with a column `device`."),

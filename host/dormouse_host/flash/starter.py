@@ -84,10 +84,14 @@ In this folder, the first two each in a terminal of its own:
 
     dormouse broker run        # the broker, where commands wait for the device
     dormouse relay             # carries commands to the broker, and results back
-    dormouse agent run app.py --device {name}     # one wake of the device: it reports, then sleeps
-    dormouse send {name} blink times=3            # prints the command's id
-    dormouse agent run app.py --device {name}     # the next wake runs it
+    dormouse agent run app.py --device {name} --state state    # one wake of the device: it reports, then sleeps
+    dormouse send {name} blink times=3                         # prints the command's id
+    dormouse agent run app.py --device {name} --state state    # the next wake runs it
     dormouse status
+
+In the place of `agent run`, a virtual board, which wakes by itself; its 15 minutes of sleep pass in 15 seconds:
+
+    dormouse board run RPI_PICO_W --dir build/board --app app.py --device {name} --speed 60
 
 ## On a board
 
@@ -105,6 +109,12 @@ They flash the program onto a virtual board: real MicroPython, a broker of its o
 installed. `dormouse.toml` is not in git, since it may hold passwords: in a fresh clone `dormouse init .` makes one.
 """
 
+PYTEST = """\
+# This folder is pytest's, also inside of a repository that has settings of its own.
+[pytest]
+testpaths = tests
+"""
+
 IGNORED = """\
 # may hold secrets
 /dormouse.toml
@@ -116,6 +126,7 @@ secrets.json
 passwd
 
 # made by running
+/build/
 *.db
 *.db-*
 state/
@@ -137,6 +148,7 @@ def init(folder: Path) -> list[str]:
             ("app.py", APP, files.PUBLIC),
             ("dormouse.toml", SETTINGS, files.PRIVATE),
             ("README.md", README.format(name=_device(folder.resolve().name)), files.PUBLIC),
+            ("pytest.ini", PYTEST, files.PUBLIC),
             ("tests/test_app.py", TEST, files.PUBLIC),
         ):
             place = folder / path

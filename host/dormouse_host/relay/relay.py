@@ -83,6 +83,11 @@ class Relay:
         self._connected = math.inf  # time.monotonic() at which the connection was made
         self._signed = 0.0  # and of the last sign of life
 
+    @property
+    def connected(self) -> bool:
+        """Has it its session at the broker, so that what devices say from now on reaches it?"""
+        return self._connected != math.inf
+
     def stop(self) -> None:
         """End `run` in order; from whatever thread."""
         self._stop.set()

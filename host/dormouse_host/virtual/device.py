@@ -117,14 +117,14 @@ class VirtualDevice(processes.Started):
         if not app.is_file():
             raise HostError(f"{app}: no such app", 2)
         self.id, self.app, self._say = id, app, say
-        self._flashed, self._images = flashed, images
+        self._flashed, self._images = flashed, None if flashed else images
         self._settings = {**_SETTINGS, **(settings or {})}
         folder.mkdir(parents=True, exist_ok=True)
         self._ends = contextlib.ExitStack()
         try:
             self.broker = self._ends.enter_context(Mosquitto(program, broker_settings))
             self.fleet = self._ends.enter_context(Fleet(str(folder / "ledger.db")))
-            if images:
+            if self._images:
                 hardware["goes_on"] = True
             self.board = make(kind, folder / "board", wifi=wifi, **hardware)
             connect(self.board)
@@ -142,8 +142,8 @@ class VirtualDevice(processes.Started):
                 self.fleet.add(self.id)
             if self._images:
                 full = self._from_image(self._images)
-            self.board.start().wait_boot()
             self._start_relay()
+            self.board.start().wait_boot()
             if self._images:
                 self._first_wake(full)
             elif not self._flashed:
@@ -163,6 +163,11 @@ class VirtualDevice(processes.Started):
         thread.start()
         self._ends.callback(thread.join, 10)
         self._ends.callback(relay.stop)
+        end = time.monotonic() + _TOLD
+        while not relay.connected:  # before the board's first word, or that is lost
+            if time.monotonic() > end or not thread.is_alive():
+                raise HostError(f"no relay at {self.broker.address} in {_TOLD:g} s")
+            time.sleep(_LOOK)
 
     def _from_image(self, images: Images) -> dict[str, Any]:
         """Put an image in the place of the board's flash. Returns the configuration on it."""

@@ -27,17 +27,17 @@ if TYPE_CHECKING:  # pytest loads this file in every run where dormouse-mqtt is 
 _SHOWN = pytest.StashKey[list[Callable[[], Iterator[tuple[str, str]]]]]()  # what shows the boards of a test
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+@pytest.hookimpl(hookwrapper=True)  # the new `wrapper` would break every run of pytest 7 here
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, None]:
     """A failure is reported with what its boards and devices have to say, at the test's own line."""
     shows = item.stash.get(_SHOWN, ())
     if shows and call.excinfo:
         _leave_out_ours(call.excinfo)
-    report = yield
+    outcome = yield
+    report = outcome.get_result()
     if report.failed and call.when == "call":
         for shown in shows:
             report.sections += [(f"Captured {title}", text) for title, text in shown()]
-    return report
 
 
 def _leave_out_ours(failure: pytest.ExceptionInfo[BaseException]) -> None:
@@ -104,10 +104,11 @@ def _flashed_images(tmp_path_factory: pytest.TempPathFactory) -> "Images":
 def virtual_device(
     tmp_path: Path, request: pytest.FixtureRequest, _flashed_images: "Images"
 ) -> Iterator[Callable[..., "VirtualDevice"]]:
-    """`virtual_device("RPI_PICO_W", "app.py", wifi=…, settings={…})`: a board flashed with your app, asleep after its
-    first wake, with `.send`, `.wake`, `.run`, `.settle`, `.telemetry`, `.board`, `.broker` and `.fleet`.
+    """`virtual_device("RPI_PICO_W", "app.py", wifi=…, settings={…}, connect=…)`: a board flashed with your app, asleep
+    after its first wake, with `.send`, `.wake`, `.run`, `.settle`, `.telemetry`, `.board`, `.broker` and `.fleet`.
 
-    The app's path is relative to the test's file. Tests with the same program and settings share one flash of it.
+    The app's path is relative to the test's file; `connect` is called with the board before its first wake. Tests with
+    the same program and settings share one flash of it.
     """
     from dormouse_host.virtual.device import VirtualDevice
 

@@ -28,6 +28,13 @@ _CLONE = (
 )
 # What a person without root meets on such a machine: one line that names what to install, and exit code 2 of make.
 _TOLD = "{ make demo 2>told; code=$?; cat told >&2; [ $code = 2 ] && grep -q 'apt-get install' told && exit 77; }"
+# As the README says: installed by pip from the clone, a project, and its test on a virtual board.
+_INSTALL = (
+    "{ export DEBIAN_FRONTEND=noninteractive && apt-get -qq update && apt-get -qq -y install python3-venv mosquitto; }"
+    " >/dev/null 2>&1 && python3 --version && python3 -m venv env && . env/bin/activate"
+    " && pip install --quiet --no-cache-dir . pytest"
+    " && cd .. && dormouse init greenhouse && cd greenhouse && pytest"
+)
 
 
 def steps(which: str, pytest_args: str) -> list[dict[str, Any]]:
@@ -37,6 +44,7 @@ def steps(which: str, pytest_args: str) -> list[dict[str, Any]]:
         ("user, before", inside.USER, f"{_CLONE} && {_TOLD}", 300, 77, "demo"),
         ("root, make demo", "root", f"{_CLONE} && make demo", 900, 0, "demo"),
         ("user, make demo", inside.USER, f"{_CLONE} && make demo", 600, 0, "demo"),
+        ("root, pip install", "root", f"{_CLONE} && {_INSTALL}", 900, 0, "install"),
         ("root, make test", "root", f"{_CLONE} && {test}", 5400, 0, "test"),
     ]
     names = ("name", "as", "run", "seconds", "expected")
@@ -94,7 +102,7 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="make fresh", description=__doc__.splitlines()[0])
     parser.add_argument("suite", help="a release of this distribution: bookworm, trixie, …")
-    parser.add_argument("--only", choices=("all", "demo", "test"), default="all")
+    parser.add_argument("--only", choices=("all", "demo", "install", "test"), default="all")
     parser.add_argument("--pytest", default="", help="arguments for pytest, with --only test")
     given = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -46,6 +46,8 @@ def test_values_of_options_and_arguments_are_completed(here):
     assert tab("send", "--group", "no") == ["north"]
     assert tab("result", "") == [sent]
     assert tab("cancel", sent[:3]) == [sent]
+    assert tab("provision", "pu") == ["pump"]
+    assert tab("export", "w") == ["wakes"]
     assert tab("send", "p") == ["pine", "pump"]
     assert tab("send", "pump", "set_int") == ["set_interval"]
     assert tab("send", "pump", "set_interval", "conn") == ["connect_every="]

@@ -59,6 +59,9 @@ def test_a_command_and_an_argument_of_a_device_are_asked_back():
 def test_a_command_that_is_sent_unchecked_is_asked_back_too():
     _, warning = orders.check(DeviceView("new"), "pign", {}, None)
     assert warning == "what new understands is not known yet: pign is sent unchecked; did you mean ping?"
+    _, warning = orders.check(DeviceView("new"), "beep", {"loud": "yes"}, None)
+    said = "what new understands is not known yet: beep is sent unchecked"
+    assert warning == f"{said}; yes is sent as text: a bool is true or false until then"
 
 
 @pytest.mark.parametrize(

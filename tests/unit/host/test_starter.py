@@ -16,7 +16,7 @@ from dormouse_host.flash.files import collect
 from support import made_broker, needs
 
 ROOT = Path(__file__).resolve().parents[3]
-MADE = [".gitignore", "app.py", "dormouse.toml", "README.md", "tests/test_app.py"]
+MADE = [".gitignore", "app.py", "dormouse.toml", "README.md", "pytest.ini", "tests/test_app.py"]
 
 
 def test_what_init_makes_can_be_flashed_and_is_the_example_in_git(tmp_path):
@@ -61,7 +61,7 @@ def test_nothing_secret_gets_into_git_by_itself(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     git(tmp_path, "add", "-A")
-    assert git(tmp_path, "ls-files").split() == [".gitignore", "README.md", "app.py", "tests/test_app.py"]
+    assert git(tmp_path, "ls-files").split() == [".gitignore", "README.md", "app.py", "pytest.ini", "tests/test_app.py"]
 
 
 @pytest.mark.parametrize(
