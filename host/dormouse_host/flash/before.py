@@ -85,7 +85,7 @@ def broker(device: DeviceFiles, warn: Callable[[str], None], at: tuple[str, int]
     `at`: where it is reached from here, if not at its own address. The device's session stays: it is taken up with
     clean_session=0, and removed only where this has made it.
     """
-    full, name = device.full, f"broker {device.full['host']}:{device.full['port']}"
+    name = f"broker {device.full['host']}:{device.full['port']}"
     try:
         answer = _ask(device, at, clean=False)
         if answer == b"\x20\x02\0\0":
