@@ -17,7 +17,7 @@ from dormouse.state import State
 from dormouse_host import trust
 from dormouse_host.errors import HostError
 from dormouse_host.flash import owned
-from dormouse_host.flash.project import PROVISIONED, DeviceFiles
+from dormouse_host.flash.project import DeviceFiles
 from dormouse_host.flash.wire import Wire
 
 _WAIT = 4.0  # seconds for the broker
@@ -85,14 +85,13 @@ def broker(device: DeviceFiles, warn: Callable[[str], None], at: tuple[str, int]
     `at`: where it is reached from here, if not at its own address. The device's session stays: it is taken up with
     clean_session=0, and removed only where this has made it.
     """
-    full, name = device.full, f"broker {device.full['host']}:{device.full['port']}"
+    name = f"broker {device.full['host']}:{device.full['port']}"
     try:
         answer = _ask(device, at, clean=False)
         if answer == b"\x20\x02\0\0":
             _ask(device, at, clean=True)
     except ssl.SSLCertVerificationError as error:
-        ca = f"{PROVISIONED}/{full['id']}/{full['ca']}"
-        raise HostError(f"{name}: its certificate is refused by {ca}: {error.verify_message}", 2) from None
+        raise HostError(f"{name}: its certificate is refused by {device.ca}: {error.verify_message}", 2) from None
     except OSError as error:
         warn(f"{name} is not reached from here ({error.strerror or error}); the device may reach it")
         return

@@ -83,6 +83,7 @@ class DeviceFiles:
     full: dict[str, Any]  # the configuration with all defaults, `host` and `port` of the broker apart
     keys: dict[str, bytes] = field(default_factory=dict, repr=False)  # certificates and keys by file name
     trusted: tuple[x509.Certificate, ...] = ()  # CAs of which a board is to have one: see before.anchored
+    ca: str = ""  # where its CA is from: a file beside dormouse.toml, or `system`
 
     def contents(self) -> dict[str, bytes]:
         """Path on the board -> bytes; the same for the same configuration."""
@@ -166,6 +167,8 @@ def device_files(
     if not config.get("broker"):
         raise HostError(f"broker is missing: --broker mqtt://host, DORMOUSE_BROKER, or broker in {FILE}", 2)
     der = {file.name: file.read_bytes() for file in sorted(given.glob("*.der"))}
+    ca = str(config.get("ca") or "")
+    ca = f"{PROVISIONED}/{device}/{ca}" if ca in der else ca
     trusted = _certificates(project, config, der)
     try:
         full = checked(config)
@@ -174,7 +177,7 @@ def device_files(
     _check_secrets(secrets)
     if full["cert"] in der and full["key"] in der:
         _check_pair(device, der[full["cert"]], der[full["key"]])
-    return DeviceFiles(config, secrets, full, der, trusted)
+    return DeviceFiles(config, secrets, full, der, trusted, ca)
 
 
 def _certificates(project: Project, config: dict[str, Any], der: dict[str, bytes]) -> tuple[x509.Certificate, ...]:
