@@ -25,7 +25,6 @@ from dormouse_host.ledger.exports import COLUMNS, MORE, TIMES, VALUES
 from dormouse_host.ledger.history import LogLine
 from dormouse_host.ledger.outbound import RelayView
 from dormouse_host.ledger.queries import GRACE, CommandView, DeviceView, Setting
-from dormouse_host.ledger.rows import CHUNK
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
 from dormouse_host.upkeep import Upkeep
