@@ -155,14 +155,14 @@ class Queries:
         return found
 
     def views(
-        self, only: str | None = None, group: str | None = None, *, late: float | None = None
+        self, only: str | Sequence[str] | None = None, group: str | None = None, *, late: float | None = None
     ) -> list[DeviceView]:
-        """Every device, or one, or those of a group, or those that said they would be heard before `late` (Unix
-        seconds), which an unknown id, an empty group or an hour without overdue devices leaves empty.
+        """Every device, or one, or these (rows.CHUNK at most), or those of a group, or those that said they would be
+        heard before `late` (Unix seconds). Unknown ids are left out.
         """
         chosen: list[ColumnElement[bool]] = []
         if only is not None:
-            chosen.append(devices.id == only)
+            chosen.append(devices.id == only if isinstance(only, str) else devices.id.in_(only))
         if group is not None:
             chosen.append(devices.id.in_(select(groups.device).where(groups.name == group)))
         if late is not None:
