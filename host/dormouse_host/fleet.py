@@ -25,6 +25,7 @@ from dormouse_host.ledger.exports import COLUMNS, MORE, TIMES, VALUES
 from dormouse_host.ledger.history import LogLine
 from dormouse_host.ledger.outbound import RelayView
 from dormouse_host.ledger.queries import GRACE, CommandView, DeviceView, Setting
+from dormouse_host.ledger.rows import CHUNK
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
 from dormouse_host.upkeep import Upkeep
@@ -156,8 +157,12 @@ class Fleet(Upkeep):
         on_progress: Callable[[int], object],
     ) -> list[Sent]:
         devices = [orders.name(device) for device in devices]
-        one = devices[0] if len(devices) == 1 else None
-        known = {view.id: view for view in (self.ledger.views if create or not one else self.ledger.devices)(one)}
+        if len(devices) == 1 and not create:
+            views = self.ledger.devices(devices[0])  # an unknown one is told with those of a like name
+        else:
+            few = len(set(devices)) <= CHUNK  # else all of them are read as fast
+            views = self.ledger.views(list(set(devices)) if few else None)
+        known = {view.id: view for view in views}
         if create:
             known = {device: DeviceView(device) for device in devices} | known
         until = orders.until(expires, self.clock())

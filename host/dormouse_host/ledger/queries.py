@@ -157,8 +157,8 @@ class Queries:
     def views(
         self, only: str | Sequence[str] | None = None, group: str | None = None, *, late: float | None = None
     ) -> list[DeviceView]:
-        """Every device, or one, or these (rows.CHUNK at most), or those of a group, or those that said they would be heard before `late` (Unix
-        seconds), which an unknown id, an empty group or an hour without overdue devices leaves empty.
+        """Every device, or one, or these (rows.CHUNK at most), or those of a group, or those that said they would be
+        heard before `late` (Unix seconds). Unknown ids are left out.
         """
         chosen: list[ColumnElement[bool]] = []
         if only is not None:
