@@ -149,6 +149,10 @@ class AsyncFleet:
                 return views
             await asyncio.sleep(LOOK * (1 + len(views) / 100))
 
+    async def recent(self, limit: int = 50) -> list[str]:
+        """The names of the newest commands: Fleet.recent."""
+        return await self._run(self.fleet.recent, limit)
+
     async def resend(self, device: str, first: int, last: int) -> Sent:
         """Ask a device for telemetry records again: Fleet.resend."""
         return await self._run(self.fleet.resend, device, first, last)
@@ -212,6 +216,10 @@ class AsyncFleet:
         return await self._run(self.fleet.log, device, limit, since=since, until=until, automatic=automatic)
 
     # ---- relays
+
+    async def twins(self, device: str | None = None) -> dict[str, list[str]]:
+        """Devices whose id two boards use: Fleet.twins."""
+        return await self._run(self.fleet.twins, device)
 
     async def strangers(self) -> Strangers:
         """Ids that have sent something and are no devices: Fleet.strangers."""
