@@ -73,7 +73,7 @@ class Board:
 
     def file(self, name):
         try:
-            with open(name, "rb") as file:
+            with open("/" + name, "rb") as file:
                 return file.read()
         except OSError:
             return None
@@ -144,8 +144,8 @@ class Board:
     def join(self, config, secrets, deadline):
         from dormouse.ports.radio import join
 
-        self.wlan = self.wlan or network.WLAN(network.STA_IF)
-        if not self.wlan.isconnected():
+        if not self.wlan or not self.wlan.isconnected():  # what the program has joined is none of ours
+            self.wlan = network.WLAN(network.STA_IF)
             try:
                 join(self, config, secrets, deadline)
             except (OSError, RuntimeError) as e:

@@ -60,8 +60,8 @@ class Port:
 
     def __init__(self, folder="."):
         self._boot = _now()
-        self._folder = folder
-        self.storage = Storage(folder + "/state")
+        self._folder = folder if folder[:1] == "/" else os.getcwd() + "/" + folder
+        self.storage = Storage(self._folder + "/state")
 
     def config(self):
         return _read(self._folder + "/config.json"), _read(self._folder + "/secrets.json")

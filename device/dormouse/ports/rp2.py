@@ -30,7 +30,7 @@ class Port(Board):
     kept = "estimated"  # from the planned sleep
 
     def __init__(self, cause="reset", on_healthy=None):
-        storage = Storage("state")
+        storage = Storage("/state")
         super().__init__(cause, on_healthy, Mark(storage, "net"), storage)
         self._allowed = self._until = 0
         self._timer = self._plug = None
@@ -38,8 +38,8 @@ class Port(Board):
 
     def arm(self, ms):
         self._allowed = ms
-        if not self._watchdog:
-            self._watchdog = machine.WDT(timeout=_LIMIT)
+        self._watchdog = machine.WDT(timeout=_LIMIT)  # again, where the program has changed it
+        if not self._timer:
             self._timer = machine.Timer(-1, mode=machine.Timer.PERIODIC, period=_FEED, callback=self._stretch)
         self.feed()
 
@@ -50,6 +50,8 @@ class Port(Board):
     def _stretch(self, _):
         if time.ticks_diff(self._until, time.ticks_ms()) > 0:
             self._watchdog.feed()
+        else:
+            machine.reset()  # the same as its bite, also where the program feeds it
 
     def shaking(self, begins):
         # mbedTLS works on this heap, with tens of thousands of short-lived numbers: for each one the search begins at

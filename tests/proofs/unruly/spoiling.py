@@ -1,0 +1,130 @@
+"""Programs that take or damage what the agent needs: memory, flash, its files, the clock, sockets, other modules."""
+
+from proofs.unruly.program import BOARDS, Program, hangs
+
+_HOG = "size = 1 << 20\nwhile size > 8:\n    try:\n        KEEP.append(bytearray(size))\n    except MemoryError:\n        size >>= 1"
+_HOG_RAISES = "while True:\n    KEEP.append(bytearray(512))"
+_HOG_HERE = "while True:\n    KEEP.append(bytearray(1 << 22))"
+_FILL = """
+import os
+n = 0
+size = 4096
+while size:
+    try:
+        with open("junk%d" % n, "wb") as file:
+            file.write(bytes(size))
+    except OSError:
+        size //= 8
+    n += 1
+"""
+_FILL_HERE = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))"
+_EACH = """
+import os, sys
+top = sys.argv[1] + "/" if len(sys.argv) > 1 else "/"
+for name in os.listdir(top + "state"):
+    if %s:
+        %s
+"""
+_DELETE = 'os.remove(top + "state/" + name)'
+_RANDOM = 'open(top + "state/" + name, "wb").write(os.urandom(60))'
+_CUT = 'data = open(top + "state/" + name, "rb").read(); open(top + "state/" + name, "wb").write(data[:len(data) // 2])'
+_EMPTY = 'open(top + "state/" + name, "wb").close()'
+_FLIP = 'data = bytearray(open(top + "state/" + name, "rb").read() or b"x"); data[-1] ^= 255; open(top + "state/" + name, "wb").write(data)'
+_FOLDER = 'os.remove(top + "state/" + name); os.mkdir(top + "state/" + name)'
+_HANG = "\nwhile True:\n    pass"
+_WRITE = """
+import sys
+top = sys.argv[1] + "/" if len(sys.argv) > 1 else "/"
+with open(top + %r, "wb") as file:
+    file.write(%r)
+"""
+_REMOVE = """
+import os, sys
+top = sys.argv[1] + "/" if len(sys.argv) > 1 else "/"
+os.remove(top + %r)
+"""
+_CLOCK = "import machine\nmachine.RTC().datetime((%d, 2, 3, 0, 4, 5, 6, 0))"
+_CLOCK_HERE = "import time\ntime.time = lambda: %d"
+_SOCKETS = """
+import socket
+try:
+    while True:
+        KEEP.append(socket.socket())
+except OSError:
+    pass
+"""
+_SOCKETS_HERE = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n" + _SOCKETS
+
+
+def _state(which: str, what: str, after: str = "") -> str:
+    return _EACH % (which, what) + after
+
+
+PROGRAMS = [
+    Program("heap exhausted and kept", "import", _HOG, ("import left out",), _HOG_HERE),
+    Program("heap exhausted, MemoryError", "import", _HOG_RAISES, ("MemoryError",), _HOG_HERE),
+    Program("heap exhausted in safe_state", "safe_state", _HOG, ("import left out", "MemoryError"), _HOG_HERE),
+    Program("heap exhausted in a reading", "reading", _HOG, ("import left out", "MemoryError"), _HOG_HERE),
+    Program("heap exhausted in a handler", "handler", _HOG, ("MemoryError", "succeeded", "interrupted"), _HOG_HERE),
+    Program("flash filled", "import", _FILL, (), _FILL_HERE),
+    Program("flash filled in a reading", "reading", _FILL, (), _FILL_HERE),
+    Program("flash filled in a handler", "handler", _FILL, ("succeeded",), _FILL_HERE),
+    Program("deletes all state", "import", _state("True", _DELETE)),
+    Program("deletes all state in a reading", "reading", _state("True", _DELETE)),
+    Program("deletes all state in a handler", "handler", _state("True", _DELETE), ("succeeded", "unknown")),
+    Program("random bytes in all state", "import", _state("True", _RANDOM)),
+    Program("random bytes in a reading", "reading", _state("True", _RANDOM)),
+    Program("random bytes in a handler", "handler", _state("True", _RANDOM), ("succeeded", "unknown")),
+    Program("cuts all state in half", "import", _state("True", _CUT)),
+    Program("empties all state", "import", _state("True", _EMPTY)),
+    Program("flips a byte in all state", "import", _state("True", _FLIP)),
+    Program("folders in the place of state", "import", _state("True", _FOLDER), ("StorageError", "left out", "directory")),
+    Program("deletes the wake's number", "import", _state('name == "wake"', _DELETE)),
+    Program("deletes the journal", "reading", _state('name[:3] == "cmd"', _DELETE)),
+    Program("deletes the telemetry", "reading", _state('name[:3] == "tel"', _DELETE)),
+    hangs("deletes its own mark and hangs", "import", _state('name in ("piece", "skips")', _DELETE, _HANG)),
+    Program("writes into all settings' files", "import", _WRITE % ("state/kept", b"\xff{") + _WRITE % ("state/trial", b"1nonsense")
+            + _WRITE % ("state/skips", b"[]") + _WRITE % ("state/credentials", b"\0"), ("kept", "settings")),
+    Program("settings of another kind", "import", _WRITE % ("state/kept", b'{"nokey":[1,null],"budget":["x",null]}'), ("settings", "kept", "nokey")),
+    Program("deletes config.json", "import", _REMOVE % "config.json", ("config.json",)),
+    Program("deletes config.json in a reading and hangs", "reading", _REMOVE % "config.json" + _HANG, ("config.json",)),
+    Program("empties config.json", "import", _WRITE % ("config.json", b""), ("config.json",)),
+    Program("config.json is no JSON", "handler", _WRITE % ("config.json", b"\0\xff" * 40), ("config.json", "succeeded")),
+    Program("config.json of nothing", "import", _WRITE % ("config.json", b"{}"), ("config",)),
+    Program("deletes secrets.json", "import", _REMOVE % "secrets.json", ("secrets.json",)),
+    Program("secrets.json is no JSON", "import", _WRITE % ("secrets.json", b"{,}"), ("secrets.json",)),
+    Program("deletes app.py", "import", _REMOVE % "app.py", ("ImportError", "ModuleNotFoundError")),
+    Program("app.py is cut", "reading", _WRITE % ("app.py", b"def f("), ("SyntaxError",)),
+    Program("the clock at 1970", "import", _CLOCK % 1970, (), _CLOCK_HERE % 0),
+    Program("the clock at 2036", "import", _CLOCK % 2036, (), _CLOCK_HERE % 2085978500),
+    Program("the clock at 2038", "reading", _CLOCK % 2038, (), _CLOCK_HERE % 2147483700),
+    Program("the clock at 2107", "import", _CLOCK % 2107, (), _CLOCK_HERE % 4325000000),
+    Program("the clock at 2107 in a handler", "handler", _CLOCK % 2107, ("succeeded",), _CLOCK_HERE % 4325000000),
+    Program("all sockets", "import", _SOCKETS, ("import left out",), _SOCKETS_HERE),
+    Program("all sockets in a handler", "handler", _SOCKETS, ("succeeded", "interrupted", "failed"), _SOCKETS_HERE),
+    Program("another folder", "import", 'import os\nos.mkdir("/away") if "away" not in os.listdir("/") else 0\nos.chdir("/away")', (), 'import os\nos.chdir("/")'),
+    Program("another folder in a handler", "handler", 'import os\nos.chdir("/lib")', ("succeeded",), 'import os\nos.chdir("/")'),
+    Program("the flash unmounted", "import", 'import os\nos.umount("/")', ("import left out",), ports=BOARDS, why="a process can't"),
+    Program("the flash unmounted in a handler", "handler", 'import os\nos.umount("/")', ("interrupted", "succeeded", "failed"), ports=BOARDS, why="a process can't"),
+    Program("the processor at 20 MHz", "import", "import machine\nmachine.freq(20000000)", (), "import os\nos.nice(19)"),
+    Program("no collection", "import", "import gc\ngc.disable()\ngc.threshold(-1) if hasattr(gc, 'mem_free') else 0\nfor n in range(4000):\n    bytearray(200)"),
+    Program("the radio off", "reading", "import network\nw = network.WLAN(network.STA_IF)\nw.active(True)\nw.active(False)\nw.deinit() if hasattr(w, 'deinit') else 0", (),
+            ports=BOARDS, why="a process has none"),
+    Program("another network", "import", """
+import network, time
+w = network.WLAN(network.STA_IF)
+w.active(True)
+w.connect("no such network", "password")
+time.sleep(0.3)
+""", (), ports=BOARDS, why="a process has none"),
+    Program("the agent's socket closed", "handler", """
+import gc
+""", ("succeeded",), """
+import gc, socket
+for thing in gc.get_objects():
+    if isinstance(thing, socket.socket):
+        thing.close()
+"""),
+    Program("all descriptors closed", "handler", "pass", ("succeeded", "interrupted", "failed"), "import os\nos.closerange(0, 200)", ports=("posix",), why="a process's"),
+    Program("a module called struct.py", "import", "import struct", (), files={"errno.py": "EAGAIN = 1\n"}, wakes=3),
+]
