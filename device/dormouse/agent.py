@@ -122,6 +122,8 @@ class Agent:
         connection = Connection(port, self.config, secrets, state, self.log, self.telemetry, facts)
         if connection.inbox.started:  # a handler has broken the wake before, and nothing else
             pieces.forgive(("import",))
+        if connection.inbox.is_new and state.ended:  # the program has taken away what was on flash
+            pieces.blame()
         return connection, context
 
     def _conclude(self, connection):

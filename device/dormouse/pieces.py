@@ -26,14 +26,13 @@ class Pieces:
         self._storage = storage
         self._now = now
         self._mark = Mark(storage, "piece")
-        self._marked = False
-        self._tried = []  # names of those that get a new try
         try:
             self._skips = load(storage.read("skips"), "skips")
             for times, again in self._skips.values():
                 times - again
         except (DormouseError, TypeError, ValueError):  # flash was damaged
             self._skips = {}
+        self._tried = []  # names of those that get a new try
         name = self._mark.load()
         if name:
             self._mark.save(b"")
@@ -44,13 +43,15 @@ class Pieces:
         """This piece has broken a wake; None: the wake broke after all of them, for the second time in a row by what
         the program has left behind.
         """
-        times, again = self._skips.get(name or "import", (0, 0))
+        key = name or "import"
+        times, again = self._skips.get(key, (0, 0))
         if not name and 0 < again - self._now:
             return  # the program has not run
         if len(self._skips) >= _MOST:
             self._skips = {}
         wait = _FIRST << min(times, _DOUBLED) if name or times else 0
-        self._skips[name or "import"] = (times + 1, self._now + wait)
+        self._skips[key] = (times + 1, self._now + wait)
+        self._tried = []  # this wake forgives nothing
         self._keep()
 
     def _keep(self):
@@ -68,14 +69,11 @@ class Pieces:
         if times:
             self._tried.append(name)
         self._mark.save(name.encode())
-        self._marked = True
         return None
 
     def end(self):
         """None runs any more."""
-        if self._marked:
-            self._mark.save(b"")
-            self._marked = False
+        self._mark.save(b"")
 
     def forgive(self, names=None):
         """The wake went well: those that were tried again are as any other; or these, which were not at fault."""

@@ -12,7 +12,7 @@ import sys
 import time
 
 from dormouse.errors import ConfigError
-from dormouse.ports.storage import Storage
+from dormouse.ports.storage import Storage, absolute
 
 if sys.implementation.name == "cpython":
     import binascii
@@ -60,7 +60,7 @@ class Port:
 
     def __init__(self, folder="."):
         self._boot = _now()
-        self._folder = folder if folder[:1] == "/" else os.getcwd() + "/" + folder
+        self._folder = absolute(folder)
         self.storage = Storage(self._folder + "/state")
 
     def config(self):

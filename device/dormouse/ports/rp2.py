@@ -30,7 +30,7 @@ class Port(Board):
     kept = "estimated"  # from the planned sleep
 
     def __init__(self, cause="reset", on_healthy=None):
-        storage = Storage("/state")
+        storage = Storage("state")
         super().__init__(cause, on_healthy, Mark(storage, "net"), storage)
         self._allowed = self._until = 0
         self._timer = self._plug = None

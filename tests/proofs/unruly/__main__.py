@@ -1,7 +1,8 @@
 """`make unruly`: every unruly program on two virtual boards and as real processes, as a table.
 
 python -m proofs.unruly                 the whole table
-python -m proofs.unruly WORD …          the rows whose program or port has one of these words, with what the device told
+python -m proofs.unruly WORD …          the rows with one of these words in their name, and those of a kind or of a port:
+                                        hanging, raising, spoiling, patching; ESP32_GENERIC, RPI_PICO_W, posix
 """
 
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from proofs.powercut.sweep import end_tidily
 from proofs.unruly.program import Program
-from proofs.unruly.rows import ROWS
+from proofs.unruly.rows import chosen
 from proofs.unruly.stage import Row, World, new_world, run
 
 WORKERS = 6  # most of a row is waiting
@@ -38,10 +39,13 @@ def main(words: list[str]) -> int:
     """The exit code."""
     end_tidily()
     LOGS.mkdir(parents=True, exist_ok=True)
-    chosen = [row for row in ROWS if not words or any(word in row[0].name or word == row[1] for word in words)]
+    jobs = chosen(words)
+    if not jobs:
+        print(f"no row has {' or '.join(words)}", file=sys.stderr)
+        return 2
     began = time.monotonic()
     with new_world() as world, ThreadPoolExecutor(WORKERS) as pool:
-        rows = list(pool.map(lambda job: attempt(world, job), chosen))
+        rows = list(pool.map(lambda job: attempt(world, job), jobs))
     bad = sum(bool(row.faults) for row in rows)
     programs = len({row.program.name for row in rows})
     print(f"{programs} programs, {len(rows)} rows, {len(rows) - bad} green; {time.monotonic() - began:.0f} s")

@@ -32,6 +32,12 @@ _LATER = """
 import machine
 KEEP.append(machine.Timer(-1, mode=machine.Timer.ONE_SHOT, period=%d, callback=lambda t: %s))
 """
+_HANG = """
+global hang
+def hang():
+    while True:
+        pass
+"""
 _LATER_HERE = """
 import threading, time, os
 def later():
@@ -89,13 +95,13 @@ def reading(wake):
 telemetry(every=300)(reading)
 from dormouse import app
 app.readings["reading"] = (reading, Every(300))
-"""),
+""", ("ImportError", ""), why="on a board the agent is one file, and has no module of that name"),
     Program("timer feeds the watchdog", "import", _FED, ("import left out",), ports=("RPI_PICO_W",),
             why="on an ESP32 nothing else resets a board whose watchdog is fed"),
     Program("short watchdog", "import", _SHORT_DOG, ports=BOARDS, why="a process has none"),
     Program("short watchdog in a handler", "handler", _SHORT_DOG, ("succeeded",), ports=BOARDS, why="a process has none"),
     Program("timer resets later", "import", _LATER % (1, "machine.reset()"), ("import left out",), _AT_ONCE % "os._exit(1)"),
-    Program("timer hangs later", "import", _LATER % (1, "[None for _ in iter(int, 1)]"), ("import left out",),
+    Program("timer hangs later", "import", _LATER % (1, "hang()") + _HANG, ("import left out",),
             _AT_ONCE % "os.kill(os.getpid(), 19)"),
     Program("timer of a handler resets later", "handler", _LATER % (1, "machine.reset()"), ("succeeded", "cut off"),
             _LATER_HERE % "os._exit(1)"),

@@ -6,12 +6,11 @@ is time, and no wake.
 """
 
 import json
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from dormouse_host.agent.log import Event
-from proofs.unruly.program import Program
+from proofs.unruly.program import LEFT_OUT, Program
 from support.device_folder import Host, command
 
 BACKOFF = "the wake before this one never ended"
@@ -101,7 +100,7 @@ def judge(program: Program, host: Host, boots: list[Told], asleep: bool, awake: 
         found.append(f"`say` ran {said} times")
     text = told_of(host)
     if program.tells:
-        if not any(re.search(word, text) for word in program.tells):
+        if not any(word in text for word in (*program.tells, *LEFT_OUT.get(program.place, ()))):
             found.append(f"it told nothing of {' or '.join(program.tells)}")
     elif any(report.get("app") or report.get("readings") for report in host.heard("up/wake")):
         found.append("it told of a fault that costs nothing")

@@ -48,7 +48,7 @@ class Program:
 
     `tells`: words of which one has to be in a wake report or in the result of `go`; () where the device has nothing to
     tell, because nothing was lost. `wakes`: of those that connect, how many it may take. `files`: further files beside
-    app.py. `ports`: where it can be tried; `why`: why not elsewhere, or what no device can mend.
+    app.py. `ports`: where it can be tried; `window`: seconds more that it is awake; `why`: why that, or why not elsewhere.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Program:
     wakes: int = 3
     files: dict[str, str] = field(default_factory=dict)
     ports: tuple[str, ...] = PORTS
+    window: float = 0
     why: str = ""
 
     def text(self, port: str) -> str:

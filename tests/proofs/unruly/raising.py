@@ -23,7 +23,7 @@ _WIDE = "value = [None] * 30\nvalue[:] = [value] * 30\nreturn %s"
 _EVIL_DICT = """
 class Evil(dict):
     def values(self):
-        raise KeyboardInterrupt
+        raise SystemExit
     items = keys = values
 value = Evil()
 value["a"] = 1
@@ -37,8 +37,8 @@ def _raises(name: str, place: str, body: str, *words: str, **more) -> Program:
 
 PROGRAMS = [
     _raises("import exits", "import", "import sys\nsys.exit()", "SystemExit"),
-    _raises("import is interrupted", "import", "raise KeyboardInterrupt", "KeyboardInterrupt",
-            ports=("posix",), why="on a board it is what a person's Ctrl-C is"),
+    _raises("import is interrupted", "import", "raise KeyboardInterrupt", "KeyboardInterrupt", "import left out",
+            window=600, why="on a board it is what a person's Ctrl-C is: ten minutes for that person come first"),
     _raises("import raises MemoryError", "import", "raise MemoryError", "MemoryError"),
     _raises("import recurses", "import", _DEEP, "recursion"),
     _raises("import raises a coroutine", "import", _CORO, "TypeError", "exceptions must"),
@@ -55,9 +55,8 @@ PROGRAMS = [
     _raises("reading raises what has no class", "reading", _FALSE, "False_"),
     _raises("reading returns itself", "reading", _CYCLE % '{"x": value}', "no JSON"),
     _raises("reading returns a thousand million", "reading", _WIDE % '{"x": value}', "no JSON"),
-    _raises("reading returns what raises", "reading", _EVIL_DICT % '{"x": value}', "KeyboardInterrupt", "no JSON",
-            ports=("posix", "ESP32_GENERIC")),
-    _raises("reading returns 3000 values", "reading", 'return {"key%d" % n: n for n in range(3000)}', "too many", "MemoryError"),
+    _raises("reading returns what raises", "reading", _EVIL_DICT % '{"x": value}', "SystemExit", "no JSON"),
+    _raises("reading returns 3000 values", "reading", 'return {"key%d" % n: n for n in range(3000)}', "MemoryError", ""),
     _raises("reading returns other keys", "reading", "return {(1, 2): 3, None: 4, b'': 5}", "no JSON"),
     _raises("handler exits", "handler", "import sys\nsys.exit()", "SystemExit"),
     _raises("handler recurses", "handler", _DEEP, "recursion"),
@@ -66,7 +65,7 @@ PROGRAMS = [
     _raises("handler raises what has no class", "handler", _FALSE, "False_"),
     _raises("handler returns itself", "handler", _CYCLE % "value", "no JSON"),
     _raises("handler returns a thousand million", "handler", _WIDE % "value", "no JSON"),
-    _raises("handler returns what raises", "handler", _EVIL_DICT % "value", "KeyboardInterrupt", "no JSON"),
+    _raises("handler returns what raises", "handler", _EVIL_DICT % "value", "SystemExit", "no JSON"),
     _raises("log of what can't be told", "reading", """
 class Evil:
     def __str__(self):
@@ -77,7 +76,7 @@ wake.log("error", kind="telemetry", stage=[1], why=5)
 wake.log("error", kind="telemetry", stage="mine", why=5)
 wake.log("error", kind="telemetry")
 return {"x": 1}
-"""),
+""", ("mine",)),
     Program("log as if the agent spoke", "handler", """
 for n in range(300):
     wake.log("error", kind="telemetry", stage={}, why={"a": n})
@@ -126,7 +125,7 @@ app.commands["x"] = 5
 app.readings[7] = None
 app.refused.append(None)
 app.commands["ping"] = unruly
-""", ("import left out",)),
+""", ("import left out", "ImportError")),
     Program("it empties the settings", "reading", "wake.config.clear()", ("import left out",)),
     Program("it empties the settings in a handler", "handler", "wake.config.clear()", ("interrupted", "failed", "succeeded")),
 ]

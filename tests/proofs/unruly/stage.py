@@ -33,7 +33,11 @@ from support.needs import need_mosquitto
 from support.on_device import MEMORY
 
 BUDGET, TOTAL, WATCHDOG = 5, 12, 10  # s
-CONFIG = {"budget": BUDGET, "total": TOTAL, "watchdog": WATCHDOG, "connect_every": 60, "clock": "none"}
+HOLD = 5  # the pin that keeps a board at its prompt while the program comes
+CONFIG = {
+    **{"budget": BUDGET, "total": TOTAL, "watchdog": WATCHDOG, "connect_every": 60, "clock": "none"},
+    "hold_pin": HOLD,
+}
 AWAKE = 3 + 2 * TOTAL + WATCHDOG + 9 + 5  # s: window, handlers, watchdog and a Pico's second one, a busy machine
 SPEED = 1000
 BOOTS = 14  # after which a row is red
@@ -148,7 +152,7 @@ class _Player:
     def judge(self, boots: list[Told], asleep: bool, awake: float) -> None:
         """Fill in the row."""
         self.row.wakes, self.row.awake = sum(boot.connects for boot in boots), awake
-        self.row.faults += judge(self.row.program, self.host, boots, asleep, awake, AWAKE)
+        self.row.faults += judge(self.row.program, self.host, boots, asleep, awake, AWAKE + self.row.program.window)
 
 
 class _Processes(_Player):
@@ -223,11 +227,14 @@ class _Board(_Player):
         for name, text in files.items():
             (self.folder / name).write_text(text)
         with VirtualBoard(row.port, self.folder / "board", speed=SPEED) as board:
+            board.set_pin(HOLD, 0)
             board.start().wait_boot()
             try:
                 names = [str(self.folder / name) for name in files]
+                board.mpremote("cp", *names, ":")
+                board.set_pin(HOLD, None)
                 before = len(board.events)
-                board.mpremote("cp", *names, ":", "+", "reset")
+                board.mpremote("resume", "reset")
                 first = board.wait_event("reset", 60, after=before).number
                 said = len(board.console)
                 asleep = self._watch(board, first, said)
@@ -238,7 +245,7 @@ class _Board(_Player):
 
     def _watch(self, board: VirtualBoard, first: int, said: int) -> bool:
         """Until it has answered and slept after that; False where that takes too long."""
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + SECONDS + self.row.program.window
         slept = -1
         while time.monotonic() < end and sum(event.name == "boot" for event in board.events[first:]) < 3 * BOOTS:
             self.asker.look()
