@@ -11,7 +11,7 @@ import sys
 from dormouse import app as declared
 from dormouse import protocol
 from dormouse.app import Context
-from dormouse.errors import ConfigError, LinkError
+from dormouse.errors import ConfigError, LinkError, StorageError
 from dormouse.log import Log, describe, failure_of, raised
 from dormouse.pieces import Pieces
 from dormouse.readings import sample
@@ -21,6 +21,7 @@ from dormouse.state import CAP, ENDINGS, State, connect_in, sleep_for
 
 _GARBAGE = 8192  # bytes allocated between two collections: without it, what is kept lies scattered over the whole heap
 _PERSON = ("power", "reset", "pin")  # causes of a boot that somebody waits for
+_DOUBT = 7  # bits of the failures in a row that are all set where the next wake goes without the program
 _OURS = (3, 5)  # of ENDINGS, those that are neither the network's fault nor the configuration's
 
 
@@ -94,7 +95,11 @@ class Agent:
             if port.storage.read("good") == self.good:
                 self.good = None
         del texts
-        app_error = self._load_app(app, pieces, wrong)
+        connects = cause in _PERSON or self.now() + 1 >= state.next_connect
+        doubt = None
+        if connects and state.failures & _DOUBT == _DOUBT:  # one wake in eight shows whether it is the program
+            doubt = "import left out: %d wakes have failed" % state.failures
+        app_error = self._load_app(app, pieces, wrong, doubt)
         self._plan()
         if broken and cause not in _PERSON:
             pieces.end()
@@ -103,7 +108,7 @@ class Agent:
         context = Context(port, self.config, self.log)
         before, state.sampled = state.sampled, self.now()
         self._store(sample(context, self.log, pieces, state.sampled, before))
-        if cause not in _PERSON and self.now() + 1 < state.next_connect:
+        if not connects:
             state.plan = state.next_connect - self.now()
             state.unfinished = 0
             return None
@@ -135,7 +140,10 @@ class Agent:
         state.unfinished = state.failures = 0
         self.pieces.forgive()
         if self.good:
-            self.port.storage.replace("good", self.good)
+            try:
+                self.port.storage.replace("good", self.good)
+            except StorageError:
+                pass  # flash is full: the files themselves are good
         if self.trial:
             from dormouse.config import finish
 
@@ -152,16 +160,16 @@ class Agent:
         volts = self.port.battery()
         self.state.plan = connect_in(self.config, failures, volts, self.port.random(1)[0])
 
-    def _load_app(self, app, pieces, wrong):
+    def _load_app(self, app, pieces, wrong, why):
         """Import the user's module inside a guard: a broken app leaves the device reachable. Returns what broke it, and
-        what is `wrong` already.
+        what is `wrong` already. `why`: it is not to be imported, for this reason.
         """
         declared.clear()
         if wrong:
             declared.refused.append(wrong)
         sys.modules.pop(app, None)
         try:
-            why = pieces.skipped("import")
+            why = why or pieces.skipped("import")
             if not why:
                 module = __import__(app)
                 if hasattr(module, "safe_state"):

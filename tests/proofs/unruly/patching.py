@@ -2,7 +2,7 @@
 
 from proofs.unruly.program import BOARDS, Program
 
-_ANY = ("import left out", "Error", "cut off")
+_ANY = ("import left out", "Error", "cut off", "")  # of some there is nothing to tell: they hit nobody
 
 
 def _patch(name: str, body: str, tells: tuple[str, ...] = _ANY, posix: str = "", place: str = "import", **more) -> Program:
@@ -10,11 +10,13 @@ def _patch(name: str, body: str, tells: tuple[str, ...] = _ANY, posix: str = "",
 
 
 PROGRAMS = [
-    _patch("time stands", "import time\ntime.ticks_ms = lambda: 0", (), "import time\ntime.monotonic_ns = lambda: 0"),
+    _patch("time stands", "import time\ntime.ticks_ms = lambda: 0", _ANY, "import time\ntime.monotonic_ns = lambda: 0",
+           wakes=4, why="the log of such a wake can't be read, so that its backoff counts as a wake"),
     _patch("time jumps", "import time\nreal = time.ticks_ms\ntime.ticks_ms = lambda: real() * 1000 & 0x3fffffff", _ANY,
-           "import time\nreal = time.monotonic_ns\ntime.monotonic_ns = lambda: real() * 1000"),
+           "import time\nreal = time.monotonic_ns\ntime.monotonic_ns = lambda: real() * 1000", wakes=8,
+           why="in a process it looks like a network that is silent: the eighth wake goes without the program"),
     _patch("sleep returns at once", "import time\ntime.sleep_ms = time.sleep = lambda ms: None", ()),
-    _patch("sleep raises", "import time\ntime.sleep_ms = time.sleep = None", ()),
+    _patch("sleep raises", "import time\ntime.sleep_ms = time.sleep = None"),
     _patch("no socket module", "import sys\nsys.modules['socket'] = None"),
     _patch("socket() raises", "import socket\nsocket.socket = None"),
     _patch("no addresses", "import socket\nsocket.getaddrinfo = lambda *a: []"),
