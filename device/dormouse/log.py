@@ -7,7 +7,7 @@ flash, and at most 2 KiB of it.
 import sys
 
 from dormouse import codec, protocol
-from dormouse.errors import DormouseError, ProtocolError
+from dormouse.errors import DormouseError, ProtocolError, StorageError
 
 _KEPT = ("error", "rejected", "rejoin")  # events that are kept
 _RAM = 1024  # characters of them in one wake
@@ -109,7 +109,7 @@ class Log:
         if self._lines:
             try:
                 text = self.kept().encode()
-            except MemoryError:
-                return  # sleep is worth more than a log
-            self._lines, self._size = [], 0
-            self.port.storage.replace("log", text)
+                self._lines, self._size = [], 0
+                self.port.storage.replace("log", text)
+            except (MemoryError, StorageError):
+                pass  # sleep, and that it is remembered, are worth more than a log

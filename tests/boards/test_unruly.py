@@ -1,4 +1,5 @@
-"""A program that hangs before the network is reached keeps no board from its next connection.
+"""A program that hangs before the network is reached keeps no board from its next connection; one that deletes the
+agent leaves the prompt. (All other programs: `make unruly`, tests/proofs/unruly.)
 
 Must stay true: the wake after the bite leaves out what hung and nothing else; it connects, runs a command once, and
 says in its report what it has left out.
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dormouse_host.virtual.board import VirtualBoard
-from support.board_device import fields, install
+from support.board_device import fields, install, prompt_answers
 from support.device_folder import Host, command
 from support.needs import need_micropython
 from support.sampling import each_board
@@ -84,3 +85,34 @@ def test_program_that_hangs_costs_its_own_piece(kind, board, mosquitto, tmp_path
         assert len(fields(device, "say", said)) == known
         if left:
             assert host.wait("up/telemetry")["records"][0][2] == {"soil": 41.5}
+
+
+DELETES_ALL = """
+import os
+for name in os.listdir("/lib/dormouse"):
+    if "." in name:
+        os.remove("/lib/dormouse/" + name)
+"""
+DELETES_SOME = """
+import os, sys
+os.remove("/lib/dormouse/ports/%s.mpy" % sys.platform)
+with open("/state/tries", "wb") as file:  # the fifth try in a row: the four before it take seven minutes
+    file.write(b"\\4")
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        pytest.param(DELETES_ALL, "has no attribute 'run'", id="all of it"),
+        pytest.param(DELETES_SOME, "the agent does not start", id="some of it"),
+    ],
+)
+@each_board
+def test_program_that_deletes_the_agent_leaves_the_prompt_and_says_so(kind, board, mosquitto, tmp_path, program, words):
+    """It can't be outlived; its owner finds out, and gets in."""
+    device = board(kind)
+    said = install(device, tmp_path / "files", f"mqtt://127.0.0.1:{mosquitto.address.port}", program)
+    at = device.wait_console(" asleep ", 60, after=said)  # what is loaded works on
+    device.wait_console(words, 60, after=at)
+    assert prompt_answers(device)

@@ -17,6 +17,7 @@ from dormouse.ports.storage import Storage
 
 _LIMIT = 8388  # ms; the RP2040's watchdog
 _FEED = 2000  # ms between two feedings by the timer
+_AWAKE = 60000  # ms awake at most where no sleep can be planned: a reset may mend what the program has done
 _BOOT = 1  # s from a reset to the next boot's sleep, about
 _HOLES = 512  # small holes in the heap that are filled for a handshake, at most
 _RUN = 32  # blocks in a row that are no small hole any more
@@ -74,7 +75,7 @@ class Port(Board):
         try:
             Mark(self.storage, "sleep").save(pack("<II", ms, int(time.time()) + _BOOT))
         except Exception:  # flash is broken: awake, but not rebooting at full duty
-            end = time.ticks_add(time.ticks_ms(), ms)
+            end = time.ticks_add(time.ticks_ms(), min(ms, _AWAKE))
             while time.ticks_diff(end, time.ticks_ms()) > 0:
                 self.feed()
                 time.sleep_ms(1000)
