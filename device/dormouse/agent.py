@@ -220,7 +220,7 @@ class Agent:
         if self.sleep and not failure:
             return self.sleep  # remembered already
         name = type(failure).__name__
-        ending = ENDINGS.index(name) if name in ENDINGS else 0
+        ending = ENDINGS.index(name) if name in ENDINGS else _OURS[-1]
         if ending in _OURS and self.pieces:
             self.pieces.blame()
         return self._remember(ending)
