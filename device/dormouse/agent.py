@@ -22,6 +22,7 @@ from dormouse.state import CAP, ENDINGS, State, connect_in, sleep_for
 _GARBAGE = 8192  # bytes allocated between two collections: without it, what is kept lies scattered over the whole heap
 _PERSON = ("power", "reset", "pin")  # causes of a boot that somebody waits for
 _DOUBT = 7  # bits of the failures in a row that are all set where the next wake goes without the program
+_CUTS = 2  # wakes in a row that never ended, after which the same goes for the next
 _OURS = (3, 5)  # of ENDINGS, those that are neither the network's fault nor the configuration's
 
 
@@ -89,19 +90,20 @@ class Agent:
             cause = "reset"  # the watchdog runs only while a wake does; a Pico's every reset looks like it
         self.log("boot", wake=state.wake, cause=cause, agent=protocol.VERSION, fw=port.firmware())
         port.blink(1)
-        pieces = self.pieces = Pieces(port.storage, self.now(), broken and cause not in ("power", "pin"))
         if not wrong and (cause in _PERSON or not port.storage.size("good")):
             self.good = b"\0".join([text or b"" for text in texts])
             if port.storage.read("good") == self.good:
                 self.good = None
         del texts
         connects = cause in _PERSON or self.now() + 1 >= state.next_connect
-        doubt = None
-        if connects and state.failures & _DOUBT == _DOUBT:  # one wake in eight shows whether it is the program
-            doubt = "import left out: %d wakes have failed" % state.failures
+        cut = broken and cause not in ("power", "pin")
+        pieces = self.pieces = Pieces(port.storage, self.now(), cut)
+        doubt = None  # whether it is the program, one wake without it shows
+        if (connects and state.failures & _DOUBT == _DOUBT) or (cut and state.unfinished > _CUTS):
+            doubt = "import left out: %d wakes have failed" % (state.failures + state.unfinished - 1)
         app_error = self._load_app(app, pieces, wrong, doubt)
         self._plan()
-        if broken and cause not in _PERSON:
+        if broken and cause not in _PERSON and not doubt:
             pieces.end()
             raise LinkError("the wake before this one never ended", "boot")
         self.telemetry = Telemetry(port.storage, state.acked)
@@ -188,7 +190,7 @@ class Agent:
         """Store what a sample has come to."""
         for data in records:
             unix = self.port.time()
-            if unix is None:
+            if unix is None or unix >> 32:  # no record holds it: the program has turned the clock
                 self.telemetry.add(LOCAL, self.now(), data)
             else:
                 self.telemetry.add(UNIX, unix, data)

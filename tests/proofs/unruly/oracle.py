@@ -36,7 +36,8 @@ class Told:
 def queue(program: Program, state: str) -> list[bytes]:
     """The commands that wait for the device."""
     asks = [command(state, ASKED, "go")] if program.asks else []
-    return [command(state, SAID, "say", text="once"), *asks, command(state, PING, "ping")]
+    pings = [] if program.later else [command(state, PING, "ping")]
+    return [command(state, SAID, "say", text="once"), *asks, *pings]
 
 
 def results(host: Host) -> dict[str, list[dict[str, Any]]]:
@@ -55,14 +56,19 @@ def answered(host: Host) -> bool:
 
 
 class Asker:
-    """Sends a ping for each state that the device says it has: a program may take its state away."""
+    """Sends a ping for each state that the device says it has: a program may take its state away. `later`: one for the
+    first state, too, once a wake has ended, or has come back from what ended it.
+    """
 
-    def __init__(self, host: Host, state: str) -> None:
+    def __init__(self, host: Host, state: str, later: bool) -> None:
         self._host = host
         self._known = {state}
+        self._late = [command(state, PING, "ping")] if later else []
 
-    def look(self) -> None:
-        """Look for a new one."""
+    def look(self, boots: int = 0) -> None:
+        """Look for a new one; `boots`: of the device, so far."""
+        if self._late and (self._host.heard("up/end") or boots > 1):
+            self._host.send(self._late.pop())
         for report in self._host.heard("up/wake"):
             if report["state"] not in self._known:
                 self._known.add(report["state"])

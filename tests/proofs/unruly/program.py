@@ -48,7 +48,7 @@ class Program:
 
     `tells`: words of which one has to be in a wake report or in the result of `go`; () where the device has nothing to
     tell, because nothing was lost. `wakes`: of those that connect, how many it may take. `files`: further files beside
-    app.py. `ports`: where it can be tried; `window`: seconds more that it is awake; `why`: why that, or why not elsewhere.
+    app.py. `later`: it shows in the wakes after its first, whose end the ping waits for. `ports`: where it can be tried; `window`: seconds more that it is awake; `why`: why that, or why not elsewhere.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Program:
     files: dict[str, str] = field(default_factory=dict)
     ports: tuple[str, ...] = PORTS
     window: float = 0
+    later: bool = False
     why: str = ""
 
     def text(self, port: str) -> str:

@@ -1,4 +1,7 @@
-"""Programs that take or damage what the agent needs: memory, flash, its files, the clock, sockets, other modules."""
+"""Programs that take or damage what the agent needs: memory, flash, its files, the clock, sockets, other modules.
+
+They close their files: one that is left open is closed by a collection, in which the virtual board's flash can't work.
+"""
 
 from proofs.unruly.program import BOARDS, Program, hangs
 
@@ -21,16 +24,20 @@ _FILL_HERE = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, res
 _EACH = """
 import os, sys
 top = sys.argv[1] + "/" if len(sys.argv) > 1 else "/"
+def write(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
 for name in os.listdir(top + "state"):
+    with open(top + "state/" + name, "rb") as file:
+        data = file.read()
     if %s:
         %s
 """
 _DELETE = 'os.remove(top + "state/" + name)'
-_RANDOM = 'open(top + "state/" + name, "wb").write(os.urandom(60))'
-_CUT = 'data = open(top + "state/" + name, "rb").read(); open(top + "state/" + name, "wb").write(data[:len(data) // 2])'
-_EMPTY = 'open(top + "state/" + name, "wb").close()'
-_FLIP = 'data = bytearray(open(top + "state/" + name, "rb").read() or b"x"); data[-1] ^= 255; open(top + "state/" + name, "wb").write(data)'
-_FOLDER = 'os.remove(top + "state/" + name); os.mkdir(top + "state/" + name)'
+_RANDOM = 'write(top + "state/" + name, os.urandom(60))'
+_CUT = 'write(top + "state/" + name, data[: len(data) // 2])'
+_EMPTY = 'write(top + "state/" + name, b"")'
+_FLIP = 'write(top + "state/" + name, data[:-1] + bytes((data[-1] ^ 255,)) if data else b"x")'
 _HANG = "\nwhile True:\n    pass"
 _WRITE = """
 import sys
@@ -77,28 +84,27 @@ PROGRAMS = [
     Program("random bytes in a handler", "handler", _state("True", _RANDOM), ("succeeded", "unknown")),
     Program("cuts all state in half", "import", _state("True", _CUT), ("import left out",)),
     Program("empties all state", "import", _state("True", _EMPTY), ("import left out",)),
-    Program("flips a byte in all state", "import", _state("True", _FLIP), ("import left out",)),
-    Program("folders in the place of state", "import", _state("True", _FOLDER), ("StorageError", "left out", "directory")),
+    Program("flips a byte in all state", "import", _state("True", _FLIP), ("import left out", "")),
     Program("deletes the wake's number", "import", _state('name == "wake"', _DELETE)),
     Program("deletes the journal", "reading", _state('name[:3] == "cmd"', _DELETE), ("import left out",)),
     Program("deletes the telemetry", "reading", _state('name[:3] == "tel"', _DELETE)),
     hangs("deletes its own mark and hangs", "import", _state('name in ("piece", "skips")', _DELETE, _HANG)),
     Program("writes into all settings' files", "import", _WRITE % ("state/kept", b"\xff{") + _WRITE % ("state/trial", b"1nonsense")
-            + _WRITE % ("state/skips", b"[]") + _WRITE % ("state/credentials", b"\0"), ("kept", "settings")),
-    Program("settings of another kind", "import", _WRITE % ("state/kept", b'{"nokey":[1,null],"budget":["x",null]}'), ("settings", "kept", "nokey")),
-    Program("deletes config.json", "import", _REMOVE % "config.json", ("config.json",)),
-    Program("deletes config.json in a reading and hangs", "reading", _REMOVE % "config.json" + _HANG, ("config.json",)),
-    Program("empties config.json", "import", _WRITE % ("config.json", b""), ("config.json",)),
-    Program("config.json is no JSON", "handler", _WRITE % ("config.json", b"\0\xff" * 40), ("config.json", "succeeded")),
-    Program("config.json of nothing", "import", _WRITE % ("config.json", b"{}"), ("config",)),
-    Program("deletes secrets.json", "import", _REMOVE % "secrets.json", ("secrets.json",)),
-    Program("secrets.json is no JSON", "import", _WRITE % ("secrets.json", b"{,}"), ("secrets.json",)),
-    Program("deletes app.py", "import", _REMOVE % "app.py", ("ImportError", "ModuleNotFoundError")),
-    Program("app.py is cut", "reading", _WRITE % ("app.py", b"def f("), ("SyntaxError",)),
+            + _WRITE % ("state/skips", b"[]") + _WRITE % ("state/credentials", b"\0"), ("kept", "settings"), later=True),
+    Program("settings of another kind", "import", _WRITE % ("state/kept", b'{"nokey":[1,null],"budget":["x",null]}'), ("settings", "kept", "nokey"), later=True),
+    Program("deletes config.json", "import", _REMOVE % "config.json", ("its copy is used",), later=True),
+    Program("deletes config.json in a reading and hangs", "reading", _REMOVE % "config.json" + _HANG, ("its copy is used",), later=True),
+    Program("empties config.json", "import", _WRITE % ("config.json", b""), ("its copy is used",), later=True),
+    Program("config.json is no JSON", "handler", _WRITE % ("config.json", b"\0\xff" * 40), ("its copy is used",), later=True),
+    Program("config.json of nothing", "import", _WRITE % ("config.json", b"{}"), ("its copy is used",), later=True),
+    Program("deletes secrets.json", "import", _REMOVE % "secrets.json", ("its copy is used",), later=True),
+    Program("secrets.json is no JSON", "import", _WRITE % ("secrets.json", b"{,}"), ("its copy is used",), later=True),
+    Program("deletes app.py", "import", _REMOVE % "app.py", ("ImportError", "ModuleNotFoundError"), later=True),
+    Program("app.py is cut", "reading", _WRITE % ("app.py", b"def f("), ("SyntaxError",), later=True),
     Program("the clock at 1970", "import", _CLOCK % 1970, (), _CLOCK_HERE % 0),
     Program("the clock at 2036", "import", _CLOCK % 2036, (), _CLOCK_HERE % 2085978500),
-    Program("the clock at 2038", "reading", _CLOCK % 2038, (), _CLOCK_HERE % 2147483700),
-    Program("the clock at 2107", "import", _CLOCK % 2107, (), _CLOCK_HERE % 4325000000),
+    Program("the clock at 2038", "reading", _CLOCK % 2038, ("OverflowError", ""), _CLOCK_HERE % 2147483700),
+    Program("the clock at 2107", "import", _CLOCK % 2107, ("OverflowError", ""), _CLOCK_HERE % 4325000000),
     Program("the clock at 2107 in a handler", "handler", _CLOCK % 2107, ("succeeded",), _CLOCK_HERE % 4325000000),
     Program("all sockets", "import", _SOCKETS, ("import left out",), _SOCKETS_HERE),
     Program("all sockets in a handler", "handler", _SOCKETS, ("succeeded", "interrupted", "failed"), _SOCKETS_HERE),
@@ -109,7 +115,7 @@ PROGRAMS = [
     Program("the flash unmounted in a handler", "handler", 'import os\nos.umount("/")', ("interrupted", "succeeded", "failed"),
             ports=BOARDS, window=60, why="the same"),
     Program("the processor at 20 MHz", "import", "import machine\nmachine.freq(20000000)", (), "import os\nos.nice(19)"),
-    Program("no collection", "import", "import gc\ngc.disable()\ngc.threshold(-1) if hasattr(gc, 'mem_free') else 0\nfor n in range(4000):\n    bytearray(200)"),
+    Program("no collection", "import", "import gc\ngc.disable()\ngc.threshold(-1) if hasattr(gc, 'mem_free') else 0\nfor n in range(4000):\n    bytearray(200)", ("",)),
     Program("the radio off", "reading", "import network\nw = network.WLAN(network.STA_IF)\nw.active(True)\nw.active(False)\nw.deinit() if hasattr(w, 'deinit') else 0", (),
             ports=BOARDS, why="a process has none"),
     Program("another network", "import", """

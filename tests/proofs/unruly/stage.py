@@ -147,7 +147,7 @@ class _Player:
 
     def __init__(self, row: Row, golden: Path, folder: Path, broker: Mosquitto, host: Host, state: str) -> None:
         self.row, self.golden, self.folder, self.broker, self.host = row, golden, folder, broker, host
-        self.asker = Asker(host, state)
+        self.asker = Asker(host, state, row.program.later)
 
     def judge(self, boots: list[Told], asleep: bool, awake: float) -> None:
         """Fill in the row."""
@@ -167,13 +167,14 @@ class _Processes(_Player):
             (folder / name).write_text(text)
         config = {**json.loads((folder / "config.json").read_text()), "broker": self.broker.address.url}
         (folder / "config.json").write_text(json.dumps(config))
+        (folder / "state" / "good").write_text(json.dumps(config) + "\0{}")
         boots, awake, ended = [], 0.0, False
         while len(boots) < BOOTS and not (ended and answered(self.host)):
             told, seconds, ended = self._wake(folder)
             boots.append(told)
             awake = max(awake, seconds)
             time.sleep(0.2)  # what it has published arrives
-            self.asker.look()
+            self.asker.look(len(boots) + 1)
         self.judge(boots, ended, awake)
 
     def _wake(self, folder: Path) -> tuple[Told, float, bool]:
@@ -231,7 +232,10 @@ class _Board(_Player):
             board.start().wait_boot()
             try:
                 names = [str(self.folder / name) for name in files]
-                board.mpremote("cp", *names, ":")
+                (self.folder / "good").write_text(
+                    files["config.json"] + "\0" + (self.golden / "files" / "secrets.json").read_text()
+                )
+                board.mpremote("cp", *names, ":", "+", "cp", str(self.folder / "good"), ":state/good")
                 board.set_pin(HOLD, None)
                 before = len(board.events)
                 board.mpremote("resume", "reset")
@@ -248,7 +252,7 @@ class _Board(_Player):
         end = time.monotonic() + SECONDS + self.row.program.window
         slept = -1
         while time.monotonic() < end and sum(event.name == "boot" for event in board.events[first:]) < 3 * BOOTS:
-            self.asker.look()
+            self.asker.look(sum(event.name == "boot" for event in board.events[first:]))
             if slept < 0 and answered(self.host):
                 slept = len(board.events)
             if slept >= 0:
