@@ -8,7 +8,7 @@ goes where it can't be read. On a board this module is let go after each use, bi
 
 Files in the agent's folder: `kept`, the keys that commands have changed, each with its value and with what config.json
 said then; `trial`, those on trial until a wake has finished with them, after a byte that says whether one has connected
-with them: "0" not yet, "1" begun; `good`, config.json, a byte 0 and secrets.json as the last wake that finished had them.
+with them: "0" not yet, "1" begun; `good`, config.json, a byte 0 and secrets.json as a wake that finished had them.
 """
 
 import sys

@@ -45,7 +45,7 @@ class Pieces:
         """
         key = name or "import"
         times, again = self._skips.get(key, (0, 0))
-        if not name and 0 < again - self._now:
+        if not name and again - self._now > 0:
             return  # the program has not run
         if len(self._skips) >= _MOST:
             self._skips = {}

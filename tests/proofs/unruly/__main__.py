@@ -1,7 +1,7 @@
 """`make unruly`: every unruly program on two virtual boards and as real processes, as a table.
 
 python -m proofs.unruly                 the whole table
-python -m proofs.unruly WORD …          the rows with one of these words in their name, and those of a kind or of a port:
+python -m proofs.unruly WORD …          the rows with one of these words in their name, of a kind, or of a port:
                                         hanging, raising, spoiling, patching; ESP32_GENERIC, RPI_PICO_W, posix
 """
 

@@ -74,9 +74,16 @@ PROGRAMS = [
     hangs("handler resets", "handler", _RESET, _EXIT),
     hangs("handler sleeps", "handler", _DEEP, _KILL),
     hangs("handler holds for ever", "handler", _FOR_EVER),
-    hangs("handler holds on after its limit", "handler", "while True:\n    try:\n        wake.hold(1)\n    except Exception:\n        pass"),
+    hangs(
+        "handler holds on after its limit",
+        "handler",
+        "while True:\n    try:\n        wake.hold(1)\n    except Exception:\n        pass",
+    ),
     hangs("repeatable handler hangs", "repeatable", _WAIT, wakes=4, why="it is tried three times"),
-    Program("loop in the schedule", "", """
+    Program(
+        "loop in the schedule",
+        "",
+        """
 from dormouse import command, telemetry
 
 class Every(int):
@@ -95,41 +102,103 @@ def reading(wake):
 telemetry(every=300)(reading)
 from dormouse import app
 app.readings["reading"] = (reading, Every(300))
-""", ("ImportError", ""), why="on a board the agent is one file, and has no module of that name"),
-    Program("timer feeds the watchdog", "import", _FED, ("import left out",), ports=("RPI_PICO_W",),
-            why="on an ESP32 nothing else resets a board whose watchdog is fed"),
+""",
+        ("ImportError", ""),
+        why="on a board the agent is one file, and has no module of that name",
+    ),
+    Program(
+        "timer feeds the watchdog",
+        "import",
+        _FED,
+        ("import left out",),
+        ports=("RPI_PICO_W",),
+        why="on an ESP32 nothing else resets a board whose watchdog is fed",
+    ),
     Program("short watchdog", "import", _SHORT_DOG, ports=BOARDS, why="a process has none"),
-    Program("short watchdog in a handler", "handler", _SHORT_DOG, ("succeeded",), ports=BOARDS, why="a process has none"),
-    Program("timer resets later", "import", _LATER % (1, "machine.reset()"), ("import left out",), _AT_ONCE % "os._exit(1)"),
-    Program("timer hangs later", "import", _LATER % (1, "hang()") + _HANG, ("import left out",),
-            _AT_ONCE % "os.kill(os.getpid(), 19)"),
-    Program("timer of a handler resets later", "handler", _LATER % (1, "machine.reset()"), ("succeeded", "cut off"),
-            _LATER_HERE % "os._exit(1)"),
-    Program("timer raises later", "import", _LATER % (50, "1 // 0"), (), "import threading\nthreading.Thread(target=lambda: 1 // 0).start()"),
-    Program("many timers", "import", """
+    Program(
+        "short watchdog in a handler", "handler", _SHORT_DOG, ("succeeded",), ports=BOARDS, why="a process has none"
+    ),
+    Program(
+        "timer resets later", "import", _LATER % (1, "machine.reset()"), ("import left out",), _AT_ONCE % "os._exit(1)"
+    ),
+    Program(
+        "timer hangs later",
+        "import",
+        _LATER % (1, "hang()") + _HANG,
+        ("import left out",),
+        _AT_ONCE % "os.kill(os.getpid(), 19)",
+    ),
+    Program(
+        "timer of a handler resets later",
+        "handler",
+        _LATER % (1, "machine.reset()"),
+        ("succeeded", "cut off"),
+        _LATER_HERE % "os._exit(1)",
+    ),
+    Program(
+        "timer raises later",
+        "import",
+        _LATER % (50, "1 // 0"),
+        (),
+        "import threading\nthreading.Thread(target=lambda: 1 // 0).start()",
+    ),
+    Program(
+        "many timers",
+        "import",
+        """
 import machine
 for n in range(20):
     KEEP.append(machine.Timer(-1, mode=machine.Timer.PERIODIC, period=20, callback=lambda t: None))
-""", (), """
+""",
+        (),
+        """
 import threading, time
 def beat():
     while True:
         time.sleep(0.02)
 for n in range(20):
     threading.Thread(target=beat, daemon=True).start()
-"""),
-    Program("a thread that never ends", "import", """
+""",
+    ),
+    Program(
+        "a thread that never ends",
+        "import",
+        """
 import threading, time
 def beat():
     while True:
         time.sleep(0.1)
 threading.Thread(target=beat).start()
-""", (), ports=("posix",), why="virtual boards have no threads"),
-    Program("at exit it waits", "import", "import atexit, time\natexit.register(time.sleep, 600)", (), ports=("posix",), why="a process's"),
-    Program("an alarm", "import", "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.05)", ("import left out",), ports=("posix",), why="a process's"),
-    Program("it runs the agent itself", "import", "import dormouse\ndormouse.run('app')", ("import",), """
+""",
+        (),
+        ports=("posix",),
+        why="virtual boards have no threads",
+    ),
+    Program(
+        "at exit it waits",
+        "import",
+        "import atexit, time\natexit.register(time.sleep, 600)",
+        (),
+        ports=("posix",),
+        why="a process's",
+    ),
+    Program(
+        "an alarm",
+        "import",
+        "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.05)",
+        ("import left out",),
+        ports=("posix",),
+        why="a process's",
+    ),
+    Program(
+        "it runs the agent itself",
+        "import",
+        "import dormouse\ndormouse.run('app')",
+        ("import",),
+        """
 import sys
 from dormouse.ports import posix
 posix.main(sys.argv[1])
-"""),
+""",
+    ),
 ]

@@ -47,8 +47,9 @@ class Program:
     """`body`: what it does, at `place` (one of PLACES, or "" for a whole program); `posix`: the same on this machine.
 
     `tells`: words of which one has to be in a wake report or in the result of `go`; () where the device has nothing to
-    tell, because nothing was lost. `wakes`: of those that connect, how many it may take. `files`: further files beside
-    app.py. `later`: it shows in the wakes after its first, whose end the ping waits for. `ports`: where it can be tried; `window`: seconds more that it is awake; `why`: why that, or why not elsewhere.
+    tell, because nothing was lost; "" where it may. `wakes`: of those that connect, how many it may take. `files`:
+    further files beside app.py. `later`: it shows in the wakes after its first, whose end the ping waits for. `ports`:
+    where it can be tried; `window`: seconds more that it is awake; `why`: why that, or why not elsewhere.
     """
 
     name: str

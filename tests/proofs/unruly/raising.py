@@ -37,8 +37,15 @@ def _raises(name: str, place: str, body: str, *words: str, **more) -> Program:
 
 PROGRAMS = [
     _raises("import exits", "import", "import sys\nsys.exit()", "SystemExit"),
-    _raises("import is interrupted", "import", "raise KeyboardInterrupt", "KeyboardInterrupt", "import left out",
-            window=600, why="on a board it is what a person's Ctrl-C is: ten minutes for that person come first"),
+    _raises(
+        "import is interrupted",
+        "import",
+        "raise KeyboardInterrupt",
+        "KeyboardInterrupt",
+        "import left out",
+        window=600,
+        why="on a board it is what a person's Ctrl-C is: ten minutes for that person come first",
+    ),
     _raises("import raises MemoryError", "import", "raise MemoryError", "MemoryError"),
     _raises("import recurses", "import", _DEEP, "recursion"),
     _raises("import raises a coroutine", "import", _CORO, "TypeError", "exceptions must"),
@@ -56,7 +63,9 @@ PROGRAMS = [
     _raises("reading returns itself", "reading", _CYCLE % '{"x": value}', "no JSON"),
     _raises("reading returns a thousand million", "reading", _WIDE % '{"x": value}', "no JSON"),
     _raises("reading returns what raises", "reading", _EVIL_DICT % '{"x": value}', "SystemExit", "no JSON"),
-    _raises("reading returns 3000 values", "reading", 'return {"key%d" % n: n for n in range(3000)}', "MemoryError", ""),
+    _raises(
+        "reading returns 3000 values", "reading", 'return {"key%d" % n: n for n in range(3000)}', "MemoryError", ""
+    ),
     _raises("reading returns other keys", "reading", "return {(1, 2): 3, None: 4, b'': 5}", "no JSON"),
     _raises("handler exits", "handler", "import sys\nsys.exit()", "SystemExit"),
     _raises("handler recurses", "handler", _DEEP, "recursion"),
@@ -66,7 +75,10 @@ PROGRAMS = [
     _raises("handler returns itself", "handler", _CYCLE % "value", "no JSON"),
     _raises("handler returns a thousand million", "handler", _WIDE % "value", "no JSON"),
     _raises("handler returns what raises", "handler", _EVIL_DICT % "value", "SystemExit", "no JSON"),
-    _raises("log of what can't be told", "reading", """
+    _raises(
+        "log of what can't be told",
+        "reading",
+        """
 class Evil:
     def __str__(self):
         raise SystemExit
@@ -76,25 +88,48 @@ wake.log("error", kind="telemetry", stage=[1], why=5)
 wake.log("error", kind="telemetry", stage="mine", why=5)
 wake.log("error", kind="telemetry")
 return {"x": 1}
-""", ("mine",)),
-    Program("log as if the agent spoke", "handler", """
+""",
+        "mine",
+    ),
+    Program(
+        "log as if the agent spoke",
+        "handler",
+        """
 for n in range(300):
     wake.log("error", kind="telemetry", stage={}, why={"a": n})
     wake.log("asleep", next=0, ms=-1)
-""", ("succeeded",)),
-    Program("10000 commands", "", HEAD + """    pass
+""",
+        ("succeeded",),
+    ),
+    Program(
+        "10000 commands",
+        "",
+        HEAD
+        + """    pass
 
 
 for n in range(10000):
     command("c%d" % n)(unruly)
-""", ("MemoryError", "import left out", "")),
-    Program("300 commands with long arguments", "", HEAD + """    pass
+""",
+        ("MemoryError", "import left out", ""),
+    ),
+    Program(
+        "300 commands with long arguments",
+        "",
+        HEAD
+        + """    pass
 
 
 for n in range(300):
     command("command number %d" % n, first=int, second=(str, "a default"), third=list)(unruly)
-""", ("MemoryError", "import left out", "")),
-    Program("names that are not ASCII", "", HEAD + """    pass
+""",
+        ("MemoryError", "import left out", ""),
+    ),
+    Program(
+        "names that are not ASCII",
+        "",
+        HEAD
+        + """    pass
 
 
 command("gießen 🌙", s=(str, "漢字"))(unruly)
@@ -103,8 +138,14 @@ class Reading:
     def __call__(self, wake):
         1 // 0
 telemetry()(Reading())
-""", ("ZeroDivisionError",)),
-    Program("a name that is no text", "", HEAD + """    pass
+""",
+        ("ZeroDivisionError",),
+    ),
+    Program(
+        "a name that is no text",
+        "",
+        HEAD
+        + """    pass
 
 
 class Reading:
@@ -112,20 +153,35 @@ class Reading:
     def __call__(self, wake):
         1 // 0
 telemetry()(Reading())
-""", ("ZeroDivisionError",)),
-    Program("a built-in command's name", "", HEAD + """    pass
+""",
+        ("ZeroDivisionError",),
+    ),
+    Program(
+        "a built-in command's name",
+        "",
+        HEAD
+        + """    pass
 
 
 for name in ("ping", "config", "reset", "log"):
     command(name)(unruly)
-""", ("a built-in command has this name",)),
-    Program("nonsense in the agent's tables", "import", """
+""",
+        ("a built-in command has this name",),
+    ),
+    Program(
+        "nonsense in the agent's tables",
+        "import",
+        """
 from dormouse import app
 app.commands["x"] = 5
 app.readings[7] = None
 app.refused.append(None)
 app.commands["ping"] = unruly
-""", ("import left out", "ImportError")),
+""",
+        ("import left out", "ImportError"),
+    ),
     Program("it empties the settings", "reading", "wake.config.clear()", ("import left out",)),
-    Program("it empties the settings in a handler", "handler", "wake.config.clear()", ("interrupted", "failed", "succeeded")),
+    Program(
+        "it empties the settings in a handler", "handler", "wake.config.clear()", ("interrupted", "failed", "succeeded")
+    ),
 ]

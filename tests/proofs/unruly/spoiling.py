@@ -5,7 +5,14 @@ They close their files: one that is left open is closed by a collection, in whic
 
 from proofs.unruly.program import BOARDS, Program, hangs
 
-_HOG = "size = 1 << 20\nwhile size > 8:\n    try:\n        KEEP.append(bytearray(size))\n    except MemoryError:\n        size >>= 1"
+_HOG = """
+size = 1 << 20
+while size > 8:
+    try:
+        KEEP.append(bytearray(size))
+    except MemoryError:
+        size >>= 1
+"""
 _HOG_RAISES = "while True:\n    KEEP.append(bytearray(512))"
 _HOG_HERE = "while True:\n    KEEP.append(bytearray(1 << 22))"
 _FILL = """
@@ -89,13 +96,35 @@ PROGRAMS = [
     Program("deletes the journal", "reading", _state('name[:3] == "cmd"', _DELETE), ("import left out",)),
     Program("deletes the telemetry", "reading", _state('name[:3] == "tel"', _DELETE)),
     hangs("deletes its own mark and hangs", "import", _state('name in ("piece", "skips")', _DELETE, _HANG)),
-    Program("writes into all settings' files", "import", _WRITE % ("state/kept", b"\xff{") + _WRITE % ("state/trial", b"1nonsense")
-            + _WRITE % ("state/skips", b"[]") + _WRITE % ("state/credentials", b"\0"), ("kept", "settings"), later=True),
-    Program("settings of another kind", "import", _WRITE % ("state/kept", b'{"nokey":[1,null],"budget":["x",null]}'), ("settings", "kept", "nokey"), later=True),
+    Program(
+        "writes into all settings' files",
+        "import",
+        _WRITE % ("state/kept", b"\xff{")
+        + _WRITE % ("state/trial", b"1nonsense")
+        + _WRITE % ("state/skips", b"[]")
+        + _WRITE % ("state/credentials", b"\0"),
+        ("kept", "settings"),
+        later=True,
+    ),
+    Program(
+        "settings of another kind",
+        "import",
+        _WRITE % ("state/kept", b'{"nokey":[1,null],"budget":["x",null]}'),
+        ("settings", "kept", "nokey"),
+        later=True,
+    ),
     Program("deletes config.json", "import", _REMOVE % "config.json", ("its copy is used",), later=True),
-    Program("deletes config.json in a reading and hangs", "reading", _REMOVE % "config.json" + _HANG, ("its copy is used",), later=True),
+    Program(
+        "deletes config.json in a reading and hangs",
+        "reading",
+        _REMOVE % "config.json" + _HANG,
+        ("its copy is used",),
+        later=True,
+    ),
     Program("empties config.json", "import", _WRITE % ("config.json", b""), ("its copy is used",), later=True),
-    Program("config.json is no JSON", "handler", _WRITE % ("config.json", b"\0\xff" * 40), ("its copy is used",), later=True),
+    Program(
+        "config.json is no JSON", "handler", _WRITE % ("config.json", b"\0\xff" * 40), ("its copy is used",), later=True
+    ),
     Program("config.json of nothing", "import", _WRITE % ("config.json", b"{}"), ("its copy is used",), later=True),
     Program("deletes secrets.json", "import", _REMOVE % "secrets.json", ("its copy is used",), later=True),
     Program("secrets.json is no JSON", "import", _WRITE % ("secrets.json", b"{,}"), ("its copy is used",), later=True),
@@ -108,31 +137,91 @@ PROGRAMS = [
     Program("the clock at 2107 in a handler", "handler", _CLOCK % 2107, ("succeeded",), _CLOCK_HERE % 4325000000),
     Program("all sockets", "import", _SOCKETS, ("import left out",), _SOCKETS_HERE),
     Program("all sockets in a handler", "handler", _SOCKETS, ("succeeded", "interrupted", "failed"), _SOCKETS_HERE),
-    Program("another folder", "import", 'import os\nos.mkdir("/away") if "away" not in os.listdir("/") else 0\nos.chdir("/away")', (), 'import os\nos.chdir("/")'),
-    Program("another folder in a handler", "handler", 'import os\nos.chdir("/lib")', ("succeeded",), 'import os\nos.chdir("/")'),
-    Program("the flash unmounted", "import", 'import os\nos.umount("/")', ("import left out",), ports=BOARDS,
-            window=60, why="a process can't; a Pico that can plan no sleep is awake for a minute"),
-    Program("the flash unmounted in a handler", "handler", 'import os\nos.umount("/")', ("interrupted", "succeeded", "failed"),
-            ports=BOARDS, window=60, why="the same"),
-    Program("the processor at 20 MHz", "import", "import machine\nmachine.freq(20000000)", (), "import os\nos.nice(19)"),
-    Program("no collection", "import", "import gc\ngc.disable()\ngc.threshold(-1) if hasattr(gc, 'mem_free') else 0\nfor n in range(4000):\n    bytearray(200)", ("",)),
-    Program("the radio off", "reading", "import network\nw = network.WLAN(network.STA_IF)\nw.active(True)\nw.active(False)\nw.deinit() if hasattr(w, 'deinit') else 0", (),
-            ports=BOARDS, why="a process has none"),
-    Program("another network", "import", """
+    Program(
+        "another folder",
+        "import",
+        'import os\nos.mkdir("/away") if "away" not in os.listdir("/") else 0\nos.chdir("/away")',
+        (),
+        'import os\nos.chdir("/")',
+    ),
+    Program(
+        "another folder in a handler",
+        "handler",
+        'import os\nos.chdir("/lib")',
+        ("succeeded",),
+        'import os\nos.chdir("/")',
+    ),
+    Program(
+        "the flash unmounted",
+        "import",
+        'import os\nos.umount("/")',
+        ("import left out",),
+        ports=BOARDS,
+        window=60,
+        why="a process can't; a Pico that can plan no sleep is awake for a minute",
+    ),
+    Program(
+        "the flash unmounted in a handler",
+        "handler",
+        'import os\nos.umount("/")',
+        ("interrupted", "succeeded", "failed"),
+        ports=BOARDS,
+        window=60,
+        why="the same",
+    ),
+    Program(
+        "the processor at 20 MHz", "import", "import machine\nmachine.freq(20000000)", (), "import os\nos.nice(19)"
+    ),
+    Program(
+        "no collection",
+        "import",
+        "import gc\ngc.disable()\nfor n in range(4000):\n    bytearray(200)",
+        ("",),
+    ),
+    Program(
+        "the radio off",
+        "reading",
+        "import network\nw = network.WLAN(network.STA_IF)\nw.active(True)\nw.active(False)",
+        (),
+        ports=BOARDS,
+        why="a process has none",
+    ),
+    Program(
+        "another network",
+        "import",
+        """
 import network, time
 w = network.WLAN(network.STA_IF)
 w.active(True)
 w.connect("no such network", "password")
 time.sleep(0.3)
-""", (), ports=BOARDS, why="a process has none"),
-    Program("the agent's socket closed", "handler", """
+""",
+        (),
+        ports=BOARDS,
+        why="a process has none",
+    ),
+    Program(
+        "the agent's socket closed",
+        "handler",
+        """
 import gc
-""", ("succeeded",), """
+""",
+        ("succeeded",),
+        """
 import gc, socket
 for thing in gc.get_objects():
     if isinstance(thing, socket.socket):
         thing.close()
-"""),
-    Program("all descriptors closed", "handler", "pass", ("succeeded", "interrupted", "failed"), "import os\nos.closerange(0, 200)", ports=("posix",), why="a process's"),
+""",
+    ),
+    Program(
+        "all descriptors closed",
+        "handler",
+        "pass",
+        ("succeeded", "interrupted", "failed"),
+        "import os\nos.closerange(0, 200)",
+        ports=("posix",),
+        why="a process's",
+    ),
     Program("a module called struct.py", "import", "import struct", (), files={"errno.py": "EAGAIN = 1\n"}, wakes=3),
 ]

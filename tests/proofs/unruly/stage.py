@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -34,7 +35,7 @@ from support.on_device import MEMORY
 
 BUDGET, TOTAL, WATCHDOG = 5, 12, 10  # s
 HOLD = 5  # the pin that keeps a board at its prompt while the program comes
-CONFIG = {
+CONFIG: dict[str, Any] = {
     **{"budget": BUDGET, "total": TOTAL, "watchdog": WATCHDOG, "connect_every": 60, "clock": "none"},
     "hold_pin": HOLD,
 }
@@ -68,14 +69,11 @@ class World:
 
     folder: Path
     states: dict[str, str] = field(default_factory=dict)
-    locks: dict[str, threading.Lock] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def golden(self, port: str) -> Path:
         """The folder of the device that is well on `port`, made at the first call."""
-        with self.lock:
-            lock = self.locks.setdefault(port, threading.Lock())
-        with lock:
+        with self.lock:  # compiling is not for several threads at once
             folder = self.folder / port
             if port not in self.states:
                 self.states[port] = (_well_process if port == "posix" else _well_board)(port, folder)
@@ -129,7 +127,10 @@ def run(world: World, program: Program, port: str) -> Row:
     try:
         golden = world.golden(port)
         state = world.states[port]
-        with tempfile.TemporaryDirectory(prefix="row-", dir=world.folder) as name, Mosquitto(need_mosquitto()) as broker:
+        with (
+            tempfile.TemporaryDirectory(prefix="row-", dir=world.folder) as name,
+            Mosquitto(need_mosquitto()) as broker,
+        ):
             _subscribe(broker)
             with Host(broker.address, keep=True) as host:
                 host.send(*queue(program, state))
@@ -168,7 +169,8 @@ class _Processes(_Player):
         config = {**json.loads((folder / "config.json").read_text()), "broker": self.broker.address.url}
         (folder / "config.json").write_text(json.dumps(config))
         (folder / "state" / "good").write_text(json.dumps(config) + "\0{}")
-        boots, awake, ended = [], 0.0, False
+        boots: list[Told] = []
+        awake, ended = 0.0, False
         while len(boots) < BOOTS and not (ended and answered(self.host)):
             told, seconds, ended = self._wake(folder)
             boots.append(told)

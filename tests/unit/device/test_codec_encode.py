@@ -58,7 +58,7 @@ def test_what_is_deeper_than_eight_levels_or_endless_is_refused():
 
 def test_a_list_that_is_in_itself_many_times_is_refused_before_it_fills_the_memory():
     """Thirty times on each of eight levels are 656 thousand million values."""
-    wide = [None] * 30
+    wide: list = [None] * 30
     wide[:] = [wide] * 30
     assert reason(ProtocolError, encode, wide) == "not expressible as JSON"
     assert encode_within({"x": wide}) is None
