@@ -153,5 +153,16 @@ def main(folder):
     return 2 if isinstance(failure, ConfigError) else 1
 
 
+def _leave(code):
+    """End the process, whatever threads or functions for its end the program has left behind."""
+    if hasattr(os, "_exit"):
+        try:
+            sys.stdout.flush()
+        except Exception:
+            pass  # the program has closed it
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "."))
+    _leave(main(sys.argv[1] if len(sys.argv) > 1 else "."))
