@@ -150,7 +150,7 @@ import machine
 for n in range(20):
     KEEP.append(machine.Timer(-1, mode=machine.Timer.PERIODIC, period=20, callback=lambda t: None))
 """,
-        (),
+        ("",),  # twenty threads are more than a process may be given
         """
 import threading, time
 def beat():

@@ -43,6 +43,7 @@ AWAKE = 3 + 2 * TOTAL + WATCHDOG + 9 + 5  # s: window, handlers, watchdog and a 
 SPEED = 1000
 BOOTS = 14  # after which a row is red
 SECONDS = 150  # … and so long after the program came
+COPIES = 3  # tries of mpremote
 KILLED = 20  # s after which a process is ended: TimeoutStartSec
 MEMORY_LIMIT = 512 << 20  # bytes of a process
 WELL = HEAD + "    pass\n"
@@ -237,7 +238,7 @@ class _Board(_Player):
                 (self.folder / "good").write_text(
                     files["config.json"] + "\0" + (self.golden / "files" / "secrets.json").read_text()
                 )
-                board.mpremote("cp", *names, ":", "+", "cp", str(self.folder / "good"), ":state/good")
+                _copy(board, names, str(self.folder / "good"))
                 board.set_pin(HOLD, None)
                 before = len(board.events)
                 board.mpremote("resume", "reset")
@@ -264,6 +265,17 @@ class _Board(_Player):
             else:
                 time.sleep(0.1)
         return False
+
+
+def _copy(board: VirtualBoard, names: list[str], good: str) -> None:
+    """The program's files, and the copy of its settings; again where a busy machine has kept mpremote from it."""
+    for left in range(COPIES - 1, -1, -1):
+        try:
+            board.mpremote("cp", *names, ":", "+", "cp", good, ":state/good")
+            return
+        except HostError:
+            if not left:
+                raise
 
 
 def _boots(console: str) -> list[Told]:
