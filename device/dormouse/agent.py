@@ -212,7 +212,7 @@ class Agent:
         return seconds
 
     def _end(self, failure):
-        state = self.state
+        state, ending = self.state, 0
         if failure:
             self.port.forget()
             state.unfinished = 0
@@ -221,10 +221,11 @@ class Agent:
         self.log.keep()
         if self.sleep and not failure:
             return self.sleep  # remembered already
-        name = type(failure).__name__
-        ending = ENDINGS.index(name) if name in ENDINGS else _OURS[-1]
-        if ending in _OURS and self.pieces:
-            self.pieces.blame()
+        if failure:
+            name = type(failure).__name__
+            ending = ENDINGS.index(name) if name in ENDINGS else _OURS[-1]
+            if ending in _OURS and self.pieces:
+                self.pieces.blame()
         return self._remember(ending)
 
     def _summary(self, seconds):
