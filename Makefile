@@ -124,6 +124,10 @@ hostile: setup ## silent, slow, lying and breaking peers, plain and TLS, as a ta
 wire: setup ## networks that hurt, on real TCP: loss, black holes, a second each way; Linux and root; ARGS="vanish"
 	@PYTHONPATH=tests $(RUN) -m proofs.wire $(ARGS)
 
+.PHONY: unruly
+unruly: setup ## programs that hang, raise, spoil and patch, on virtual boards and as processes, as a table; ARGS="hanging posix"
+	@PYTHONPATH=tests $(RUN) -m proofs.unruly $(ARGS)
+
 .PHONY: endtoend
 endtoend: setup ## broker, relays and devices through every fault, on both databases; ARGS="--case quiet --seeds 9 --jobs 4"
 	@$(need_postgresql)

@@ -9,9 +9,9 @@ import gc
 import sys
 
 from dormouse import app as declared
-from dormouse import codec, protocol
+from dormouse import protocol
 from dormouse.app import Context
-from dormouse.errors import ConfigError, LinkError
+from dormouse.errors import ConfigError, LinkError, StorageError
 from dormouse.log import Log, describe, failure_of, raised
 from dormouse.pieces import Pieces
 from dormouse.readings import sample
@@ -21,6 +21,9 @@ from dormouse.state import CAP, ENDINGS, State, connect_in, sleep_for
 
 _GARBAGE = 8192  # bytes allocated between two collections: without it, what is kept lies scattered over the whole heap
 _PERSON = ("power", "reset", "pin")  # causes of a boot that somebody waits for
+_DOUBT = 7  # bits of the failures in a row that are all set where the next wake goes without the program
+_CUTS = 2  # wakes in a row that never ended, after which the same goes for the next
+_OURS = (3, 5)  # of ENDINGS, those that are neither the network's fault nor the configuration's
 
 
 class Agent:
@@ -29,7 +32,8 @@ class Agent:
     def __init__(self, port):
         self.port = port
         self.log = Log(port)
-        self.config = self.state = self.telemetry = self.trial = None
+        self.config = self.state = self.telemetry = self.trial = self.pieces = None
+        self.good = None  # config.json and secrets.json, where their copy on flash is older
         self.result = None  # WakeResult, where this wake went online
         self.sleep = 0  # s, once it is on flash
 
@@ -68,17 +72,16 @@ class Agent:
         """What comes before the network. Returns (Connection, Context), or None for a wake that only samples."""
         port = self.port
         texts = port.config()
-        base = codec.load(texts[0], "config.json")
-        secrets = codec.load(texts[1], "secrets.json")
         state = self.state = State(port.storage)
-        from dormouse.config import in_force
+        from dormouse.config import read
 
-        self.config, self.trial, undone = in_force(base, port.storage, secrets)
-        del in_force  # which holds all of config.py
+        self.config, self.trial, undone, secrets, wrong = read(texts, port.storage)
+        del read  # which holds all of config.py
         port.start(self.config)
         last = last_wake(state, self.log)
         broken = state.begin(self.config["id"])
-        port.arm(int(self.config["watchdog"] * 1000))
+        watchdog = int(self.config["watchdog"] * 1000)
+        port.arm(watchdog)
         if broken and last:
             last["ended"] = ENDINGS[-1]
         self.log.wake = state.wake
@@ -87,24 +90,34 @@ class Agent:
             cause = "reset"  # the watchdog runs only while a wake does; a Pico's every reset looks like it
         self.log("boot", wake=state.wake, cause=cause, agent=protocol.VERSION, fw=port.firmware())
         port.blink(1)
-        pieces = Pieces(port.storage, self.now(), broken and cause not in ("power", "pin"))
-        app_error = self._load_app(app, pieces)
+        if not wrong and (cause in _PERSON or not port.storage.size("good")):
+            self.good = b"\0".join([text or b"" for text in texts])
+            if port.storage.read("good") == self.good:
+                self.good = None
+        del texts
+        connects = cause in _PERSON or self.now() + 1 >= state.next_connect
+        cut = broken and cause not in ("power", "pin")
+        pieces = self.pieces = Pieces(port.storage, self.now(), cut)
+        doubt = None  # whether it is the program, one wake without it shows
+        if (connects and state.failures & _DOUBT == _DOUBT) or (cut and state.unfinished > _CUTS):
+            doubt = "import left out: %d wakes have failed" % (state.failures + state.unfinished - 1)
+        app_error = self._load_app(app, pieces, wrong, doubt)
         self._plan()
-        if broken and cause not in _PERSON:
+        if broken and cause not in _PERSON and not doubt:
             pieces.end()
             raise LinkError("the wake before this one never ended", "boot")
         self.telemetry = Telemetry(port.storage, state.acked)
         context = Context(port, self.config, self.log)
         before, state.sampled = state.sampled, self.now()
         self._store(sample(context, self.log, pieces, state.sampled, before))
-        if cause not in _PERSON and self.now() + 1 < state.next_connect:
+        if not connects:
             state.plan = state.next_connect - self.now()
             state.unfinished = 0
             return None
         gc.collect()
         from dormouse.connection import Connection
 
-        port.feed()
+        port.arm(watchdog)  # again: the program may have changed it
         state.phase("boot", port.ms())
         if self.trial:
             from dormouse.config import begin
@@ -113,7 +126,12 @@ class Agent:
         self.telemetry.now = self.now()
         gc.collect()  # the biggest imports and buffers come now
         facts = cause, app_error, self.log.failed_readings(state.ended), undone, last
-        return Connection(port, self.config, secrets, state, self.log, self.telemetry, facts), context
+        connection = Connection(port, self.config, secrets, state, self.log, self.telemetry, facts)
+        if connection.inbox.started:  # a handler has broken the wake before, and nothing else
+            pieces.forgive(("import",))
+        if connection.inbox.is_new and state.ended:  # the program has taken away what was on flash
+            pieces.blame()
+        return connection, context
 
     def _conclude(self, connection):
         """What a wake that went online leaves: on flash before the last word to the broker."""
@@ -122,6 +140,12 @@ class Agent:
             raise result.failure
         state.ended, state.present, state.drained = state.wake, result.present, result.drained
         state.unfinished = state.failures = 0
+        self.pieces.forgive()
+        if self.good:
+            try:
+                self.port.storage.replace("good", self.good)
+            except StorageError:
+                pass  # flash is full: the files themselves are good
         if self.trial:
             from dormouse.config import finish
 
@@ -138,12 +162,16 @@ class Agent:
         volts = self.port.battery()
         self.state.plan = connect_in(self.config, failures, volts, self.port.random(1)[0])
 
-    def _load_app(self, app, pieces):
-        """Import the user's module inside a guard: a broken app leaves the device reachable. Returns what broke it."""
+    def _load_app(self, app, pieces, wrong, why):
+        """Import the user's module inside a guard: a broken app leaves the device reachable. Returns what broke it, and
+        what is `wrong` already. `why`: it is not to be imported, for this reason.
+        """
         declared.clear()
+        if wrong:
+            declared.refused.append(wrong)
         sys.modules.pop(app, None)
         try:
-            why = pieces.skipped("import")
+            why = why or pieces.skipped("import")
             if not why:
                 module = __import__(app)
                 if hasattr(module, "safe_state"):
@@ -162,7 +190,7 @@ class Agent:
         """Store what a sample has come to."""
         for data in records:
             unix = self.port.time()
-            if unix is None:
+            if unix is None or unix >> 32:  # no record holds it: the program has turned the clock
                 self.telemetry.add(LOCAL, self.now(), data)
             else:
                 self.telemetry.add(UNIX, unix, data)
@@ -184,7 +212,7 @@ class Agent:
         return seconds
 
     def _end(self, failure):
-        state = self.state
+        state, ending = self.state, 0
         if failure:
             self.port.forget()
             state.unfinished = 0
@@ -193,8 +221,12 @@ class Agent:
         self.log.keep()
         if self.sleep and not failure:
             return self.sleep  # remembered already
-        name = type(failure).__name__
-        return self._remember(ENDINGS.index(name) if name in ENDINGS else 0)
+        if failure:
+            name = type(failure).__name__
+            ending = ENDINGS.index(name) if name in ENDINGS else _OURS[-1]
+            if ending in _OURS and self.pieces:
+                self.pieces.blame()
+        return self._remember(ending)
 
     def _summary(self, seconds):
         """The wake in figures, for the log."""

@@ -106,7 +106,7 @@ def telemetry(every=0):
         return _refuse("telemetry", every, "write @telemetry()")
 
     def declare(function):
-        name = getattr(function, "__name__", None) or repr(function)
+        name = str(getattr(function, "__name__", function))
         if name in readings:
             _refuse("telemetry", name, "a reading of this name is declared already")
         elif not _is_number(every) or not 0 <= every <= _RAREST:
@@ -165,11 +165,12 @@ class Context:
         return self._port.ms() > end
 
     def hold(self, seconds):
-        """Wait `seconds` (float). Raises Overrun when the command's limit comes first."""
+        """Wait `seconds` (float). Raises Overrun when the limit of the command, or of the wake, comes first."""
+        limit = self._end or self.config["total"] * 1000  # a reading's is the wake's own
         end = self._port.ms() + int(seconds * 1000)
         while True:
             now = self._port.ms()
-            if self._end is not None and now >= self._end and end > self._end:
+            if now >= limit and end > limit:
                 raise Overrun("limit")
             self._port.feed()
             if now >= end:

@@ -19,6 +19,7 @@ _WANTED = ("a value", "a value or ]", 'a key in "', 'a key in " or }', ":", ", o
 _PLAIN = b"+-.0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"  # of numbers and words
 _HEX = b"0123456789abcdefABCDEF"
 _LONGEST = 400  # characters of a number
+_WIDEST = 2000  # values on one level, more than 4000 bytes hold: a list that is in itself many times grows beyond it
 
 
 def legible_id(data):
@@ -267,6 +268,8 @@ def _is_plain(message):
                 if not left:
                     return False
                 deeper.extend(value)
+                if len(deeper) > _WIDEST:
+                    return False
         level = deeper
     return True
 

@@ -2,12 +2,13 @@
 
 Must stay true: nothing else holds a default; a wrong key, type or range raises ConfigError naming the key, before
 anything depends on it; secrets live in a file of their own and in no message. Nothing that came by a command can lock
-the owner out: settings that no wake could finish with are undone; a file here that is damaged raises ConfigError
-naming it. On a board this module is let go after each use, big as its table is.
+the owner out: settings that no wake could finish with are undone. Nor can a program that damages these files: where
+config.json or secrets.json can't be used, the copy of the last wake that finished counts, and what commands changed
+goes where it can't be read. On a board this module is let go after each use, big as its table is.
 
 Files in the agent's folder: `kept`, the keys that commands have changed, each with its value and with what config.json
 said then; `trial`, those on trial until a wake has finished with them, after a byte that says whether one has connected
-with them: "0" not yet, "1" begun.
+with them: "0" not yet, "1" begun; `good`, config.json, a byte 0 and secrets.json as a wake that finished had them.
 """
 
 import sys
@@ -132,6 +133,26 @@ def split_broker(url):
     return tls, host, port
 
 
+def read(texts, storage):
+    """What the `texts` of config.json and secrets.json say, each bytes or None, and what commands changed. Returns
+    (what in_force returns …, the object in secrets.json, what is wrong with these files or None). Where one is missing
+    or wrong, the copies count.
+    """
+    wrong = None
+    while True:
+        try:
+            secrets = load(texts[1], "secrets.json")
+            if texts[1] is None and (storage.read("good") or b"\0")[-1]:
+                raise ConfigError("secrets.json is missing")
+            return in_force(load(texts[0], "config.json"), storage, secrets) + (secrets, wrong)
+        except ConfigError as e:
+            good = storage.read("good")
+            if wrong or not good:
+                raise
+            wrong = e.reason + ": its copy is used"
+            texts = [text or None for text in (good + b"\0").split(b"\0")]
+
+
 def in_force(base, storage, secrets=()):
     """`base` (the object in config.json) with what commands changed of it. Returns the full configuration, the keys
     that this wake is to try (an empty dict: none), and those of a trial that no wake could finish with, or None.
@@ -143,17 +164,23 @@ def in_force(base, storage, secrets=()):
     _let_go()
     check_secrets(secrets)
     values = dict(base)
-    kept = _held(storage, "kept", base)
-    new, trial = _trial(storage, base)
     undone = None
-    if trial and not new:
-        undone = sorted(trial)
-        trial = {}
+    try:
+        kept = _held(storage, "kept", base)
+        new, trial = _trial(storage, base)
+        if trial and not new:
+            undone = sorted(trial)
+            trial = {}
+            storage.remove("trial")
+        kept.update(trial)
+        for key in kept:
+            values[key] = kept[key][0]
+        full = check(values)
+    except ConfigError as e:
+        full = check(base)  # else it is not their fault
+        kept, trial, undone = {}, {}, [e.reason]
+        storage.remove("kept")
         storage.remove("trial")
-    kept.update(trial)
-    for key in kept:
-        values[key] = kept[key][0]
-    full = check(values)
     full["flashed"], full["changed"] = base, kept
     return full, trial, undone
 

@@ -26,8 +26,11 @@ class Credentials:
         self._first = first
         self._crc = crc32((first or "").encode())
         name = "credentials"
-        said = load(storage.read(name), name)
-        self.all = (said["held"] if said.get("crc") == self._crc else []) + [first]
+        try:
+            said = load(storage.read(name), name)
+            self.all = (said["held"] if said.get("crc") == self._crc else []) + [first]
+        except (ConfigError, KeyError, TypeError):  # flash was damaged
+            self.all = [first]
         self.at = 0  # the one whose turn it is
         self._left = len(self.all)
 

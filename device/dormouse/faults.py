@@ -56,9 +56,9 @@ def failed_readings(text, wake):
         if '"telemetry"' in event and number.isdigit() and int(number) > wake:
             try:
                 fields = json.loads(event[event.find("{") :])
-                name, why = fields["stage"], fields["why"]
+                name, why = str(fields["stage"]), str(fields["why"])
             except (ValueError, KeyError):
-                continue  # cut off
+                continue  # cut off, or the program's own
             found[name] = why[: max(0, _REASONS - size)]
             size += len(name) + len(why)
     return found or None

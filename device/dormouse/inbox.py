@@ -77,7 +77,8 @@ class Inbox:
         self._added = 0
         for kind, data in self.journal.open():
             self._apply(kind, data)
-        if self.state is None:
+        self.is_new = self.state is None
+        if self.is_new:
             self.mark.save(b"")
             self._put(_STATE, hexlify(random(3)))
             self.commit()

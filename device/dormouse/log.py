@@ -7,7 +7,7 @@ flash, and at most 2 KiB of it.
 import sys
 
 from dormouse import codec, protocol
-from dormouse.errors import DormouseError, ProtocolError
+from dormouse.errors import DormouseError, ProtocolError, StorageError
 
 _KEPT = ("error", "rejected", "rejoin")  # events that are kept
 _RAM = 1024  # characters of them in one wake
@@ -18,7 +18,7 @@ def describe(error, most=protocol.TEXT_LIMIT):
     """An exception as one line for a result: its kind and its text, at most so many characters."""
     try:
         text = str(error)
-    except Exception:  # of an exception that the program has defined
+    except BaseException:  # of an exception that the program has defined
         text = "?"
     return ("%s: %s" % (type(error).__name__, " ".join(text.split())))[:most]
 
@@ -27,7 +27,7 @@ def raised(error):
     """What a piece of the program has raised, as one line: kind, text, and file and line of the innermost frames. The
     first frame is that of the agent's function that calls this. A person's Ctrl-C on a board is raised again.
     """
-    if isinstance(error, KeyboardInterrupt) and sys.platform in ("esp32", "rp2"):
+    if sys.platform in ("esp32", "rp2") and isinstance(error, KeyboardInterrupt):
         raise error
     place = ""
     try:
@@ -37,7 +37,7 @@ def raised(error):
 
         place = place_of(error)
         place = place and " at " + place
-    except Exception:
+    except BaseException:
         pass  # no memory for it, or the exception is the program's own and can't be printed
     return describe(error, max(protocol.TEXT_LIMIT - len(place), 40)) + place[: protocol.TEXT_LIMIT - 40]
 
@@ -59,7 +59,7 @@ class Log:
     def __call__(self, event, **fields):
         try:
             self._tell(event, fields)
-        except MemoryError:
+        except (Exception, SystemExit):  # no memory, or the program has broken what prints
             pass  # a line less; the wake ends as it would have
 
     def _tell(self, event, fields):
@@ -109,7 +109,7 @@ class Log:
         if self._lines:
             try:
                 text = self.kept().encode()
-            except MemoryError:
-                return  # sleep is worth more than a log
-            self._lines, self._size = [], 0
-            self.port.storage.replace("log", text)
+                self._lines, self._size = [], 0
+                self.port.storage.replace("log", text)
+            except (MemoryError, StorageError):
+                pass  # sleep, and that it is remembered, are worth more than a log

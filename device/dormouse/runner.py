@@ -65,21 +65,21 @@ class Runner:
 
     def _run(self, context, handler, args):
         """(status, detail of its value, why)."""
-        value = why = None
-        status, over = protocol.SUCCEEDED, False
+        why = None
+        status, over, detail = protocol.SUCCEEDED, False, b""
         context.start(handler.limit)
         try:
             value = handler.function(context, **args)
             if type(value).__name__ in _UNRUN:
                 kind, value = type(value).__name__, None
                 status, why = protocol.FAILED, "it returned a %s, which is not run: write a plain function" % kind
+            detail = codec.value_detail(value, handler.most)
         except Overrun:
             over = True
         except BaseException as e:
             status, why = protocol.FAILED, raised(e)
         if context.stop() or over:
             return protocol.INTERRUPTED, b"", "went past its limit of %s s" % handler.limit
-        detail = codec.value_detail(value, handler.most)
         if detail is None:
             return status, b"", "done, but its value is no JSON of at most %d bytes" % handler.most
         return status, detail, why

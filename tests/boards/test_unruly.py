@@ -1,4 +1,5 @@
-"""A program that hangs before the network is reached keeps no board from its next connection.
+"""A program that hangs before the network is reached keeps no board from its next connection; one that deletes the
+agent leaves the prompt. (All other programs: `make unruly`, tests/proofs/unruly.)
 
 Must stay true: the wake after the bite leaves out what hung and nothing else; it connects, runs a command once, and
 says in its report what it has left out.
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dormouse_host.virtual.board import VirtualBoard
-from support.board_device import fields, install
+from support.board_device import fields, install, prompt_answers
 from support.device_folder import Host, command
 from support.needs import need_micropython
 from support.sampling import each_board
@@ -84,3 +85,44 @@ def test_program_that_hangs_costs_its_own_piece(kind, board, mosquitto, tmp_path
         assert len(fields(device, "say", said)) == known
         if left:
             assert host.wait("up/telemetry")["records"][0][2] == {"soil": 41.5}
+
+
+DELETES_ALL = """
+import os
+for name in os.listdir("/lib/dormouse"):
+    if "." in name:
+        os.remove("/lib/dormouse/" + name)
+"""
+DELETES_SOME = """
+import os, sys
+os.remove("/lib/dormouse/ports/%s.mpy" % sys.platform)
+"""
+FOUR_TRIES = "f = open('/state/tries', 'wb'); f.write(b'\\4'); f.close()"
+HOLD = 5
+
+
+@each_board
+def test_program_that_deletes_the_agent_leaves_the_prompt_and_says_so(kind, board, mosquitto, tmp_path):
+    """It can't be outlived; its owner finds out, and gets in."""
+    device = board(kind)
+    said = install(device, tmp_path / "files", f"mqtt://127.0.0.1:{mosquitto.address.port}", DELETES_ALL)
+    at = device.wait_console(" asleep ", 60, after=said)  # what is loaded works on
+    device.wait_console("has no attribute 'run'", 60, after=at)
+    assert prompt_answers(device)
+
+
+@each_board
+def test_program_that_deletes_a_part_of_the_agent_leaves_the_prompt_after_five_tries(kind, board, mosquitto, tmp_path):
+    """The pauses after four of them, seven minutes, are left out here."""
+    device = board(kind)
+    broker = f"mqtt://127.0.0.1:{mosquitto.address.port}"
+    said = install(device, tmp_path / "files", broker, DELETES_SOME, hold_pin=HOLD)
+    at = device.wait_console(" asleep ", 60, after=said)
+    device.wait_console("ImportError: no module named", 60, after=at)
+    device.set_pin(HOLD, 0)
+    at = device.wait_console('window {"s":600}', 60, after=at)
+    device.mpremote("exec", FOUR_TRIES)
+    device.set_pin(HOLD, None)
+    device.mpremote("resume", "reset")
+    device.wait_console('prompt {"why":"the agent does not start"}', 60, after=at)
+    assert prompt_answers(device)

@@ -52,6 +52,7 @@ ROWS = {
     "endtoend": Row("real processes through every fault", ("-m", "proofs.endtoend")),
     "hostile": Row("hostile peers, and the connection cut at every byte", ("-m", "proofs.hostile")),
     "wire": Row("networks that hurt, on real TCP between two network namespaces", ("-m", "proofs.wire")),
+    "unruly": Row("unruly programs on two virtual boards and as real processes", ("-m", "proofs.unruly")),
     "powercut": Row("power cut at every instant, and at every second one", ("-m", "proofs.powercut")),
 }
 

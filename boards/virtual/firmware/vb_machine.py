@@ -4,6 +4,8 @@ Must stay true: nothing here knows the agent; a level, a voltage or a radio stat
 each use; a reset does not return.
 """
 
+import sys
+
 import vb_link as link
 import vb_time as clock
 
@@ -144,7 +146,10 @@ class Timer:
         else:
             entry[0] = clock.ticks_add(clock.ticks_ms(), self._period)
         if self._callback:
-            self._callback(self)
+            try:
+                self._callback(self)
+            except BaseException as e:  # as from any callback: printed, and the program goes on
+                sys.print_exception(e)
 
 
 class Clock:

@@ -9,6 +9,7 @@ import io
 import micropython
 import sys
 import termios
+import time
 
 import vb_link as link
 
@@ -69,7 +70,10 @@ def _run(source, name, mode="exec", mark=False):
             _write(b"\x04")
         _soft_reset()
     if error is not None:
-        _trace(error)
+        try:
+            _trace(error)
+        except MemoryError:
+            _write(b"MemoryError\r\n")
     if mark:
         _write(b"\x04")
     return error is None
@@ -211,5 +215,8 @@ def main(after_soft_raw):
     if after_soft_raw:
         _raw()
     while True:
-        _friendly()
-        _raw()
+        try:
+            _friendly()
+            _raw()
+        except MemoryError:  # the program has left none: a prompt that answers nothing, as on the board
+            time.sleep_ms(100)

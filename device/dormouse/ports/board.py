@@ -35,6 +35,7 @@ class Board:
 
     def __init__(self, cause, on_healthy, mark, storage):
         self._boot = time.ticks_ms()
+        self._top = os.getcwd()  # as the program may change it
         self._cause = cause
         self._on_healthy = on_healthy  # called when the wake has come as far as its end; None: nobody asks
         self.storage = storage
@@ -73,7 +74,7 @@ class Board:
 
     def file(self, name):
         try:
-            with open(name, "rb") as file:
+            with open(self._top + "/" + name, "rb") as file:
                 return file.read()
         except OSError:
             return None
@@ -144,8 +145,8 @@ class Board:
     def join(self, config, secrets, deadline):
         from dormouse.ports.radio import join
 
-        self.wlan = self.wlan or network.WLAN(network.STA_IF)
-        if not self.wlan.isconnected():
+        if not self.wlan or not self.wlan.isconnected():  # what the program has joined is none of ours
+            self.wlan = network.WLAN(network.STA_IF)
             try:
                 join(self, config, secrets, deadline)
             except (OSError, RuntimeError) as e:

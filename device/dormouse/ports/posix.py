@@ -12,7 +12,7 @@ import sys
 import time
 
 from dormouse.errors import ConfigError
-from dormouse.ports.storage import Storage
+from dormouse.ports.storage import Storage, absolute
 
 if sys.implementation.name == "cpython":
     import binascii
@@ -60,8 +60,8 @@ class Port:
 
     def __init__(self, folder="."):
         self._boot = _now()
-        self._folder = folder
-        self.storage = Storage(folder + "/state")
+        self._folder = absolute(folder)
+        self.storage = Storage(self._folder + "/state")
 
     def config(self):
         return _read(self._folder + "/config.json"), _read(self._folder + "/secrets.json")
@@ -153,5 +153,16 @@ def main(folder):
     return 2 if isinstance(failure, ConfigError) else 1
 
 
+def _leave(code):
+    """End the process, whatever threads or functions for its end the program has left behind."""
+    if hasattr(os, "_exit"):
+        try:
+            sys.stdout.flush()
+        except Exception:
+            pass  # the program has closed it
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "."))
+    _leave(main(sys.argv[1] if len(sys.argv) > 1 else "."))

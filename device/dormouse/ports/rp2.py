@@ -18,6 +18,7 @@ from dormouse.ports.storage import Storage
 _LIMIT = 8388  # ms; the RP2040's watchdog, and before MicroPython 1.29 the RP2350's
 _LONG = 16777  # ms; the RP2350's
 _FEED = 2000  # ms between two feedings by the timer
+_AWAKE = 60000  # ms awake at most where no sleep can be planned: a reset may mend what the program has done
 _BOOT = 1  # s from a reset to the next boot's sleep, about
 _HOLES = 512  # small holes in the heap that are filled for a handshake, at most
 _RUN = 32  # blocks in a row that are no small hole any more
@@ -49,11 +50,11 @@ class Port(Board):
 
     def arm(self, ms):
         self._allowed = ms
-        if not self._watchdog:
-            try:
-                self._watchdog = machine.WDT(timeout=_LONG)
-            except ValueError:
-                self._watchdog = machine.WDT(timeout=_LIMIT)
+        try:
+            self._watchdog = machine.WDT(timeout=_LONG)  # again, where the program has changed it
+        except ValueError:
+            self._watchdog = machine.WDT(timeout=_LIMIT)
+        if not self._timer:
             self._timer = machine.Timer(-1, mode=machine.Timer.PERIODIC, period=_FEED, callback=self._stretch)
         self.feed()
 
@@ -64,6 +65,8 @@ class Port(Board):
     def _stretch(self, _):
         if time.ticks_diff(self._until, time.ticks_ms()) > 0:
             self._watchdog.feed()
+        else:
+            machine.reset()  # the same as its bite, also where the program feeds it
 
     def shaking(self, begins):
         # mbedTLS works on this heap, with tens of thousands of short-lived numbers: for each one the search begins at
@@ -88,7 +91,7 @@ class Port(Board):
                 pack("<II", ms, int(time.time()) + _BOOT)
             )
         except Exception:  # flash is broken: awake, but not rebooting at full duty
-            end = time.ticks_add(time.ticks_ms(), ms)
+            end = time.ticks_add(time.ticks_ms(), min(ms, _AWAKE))
             while time.ticks_diff(end, time.ticks_ms()) > 0:
                 self.feed()
                 time.sleep_ms(1000)

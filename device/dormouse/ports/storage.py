@@ -19,14 +19,18 @@ from ..errors import ConfigError, StorageError
 _MICRO = sys.implementation.name == "micropython"
 
 
+def absolute(folder):
+    """The path of `folder` from the root, which holds also where the program changes the current folder."""
+    return folder if folder[:1] == "/" else os.getcwd().rstrip("/") + "/" + folder
+
+
 def file_system(folder):
     """The class name of the file system that `folder` lies on ("VfsLfs2", "VfsFat", …); on CPython "posix"."""
     if not _MICRO:
         return "posix"
     import vfs
 
-    if folder[:1] != "/":
-        folder = os.getcwd().rstrip("/") + "/" + folder
+    folder = absolute(folder)
     best = name = ""
     for fs, at in vfs.mount():
         if (folder + "/").startswith(at.rstrip("/") + "/") and len(at) > len(best):
@@ -54,7 +58,7 @@ class Storage:
         self.inline = inline
         self.erases = 0  # flash blocks that writes have cost since the start, as littlefs works: an estimate
         self._place = kind == "VfsLfs2"
-        self._dir = folder.rstrip("/") + "/"
+        self._dir = absolute(folder).rstrip("/") + "/"
         try:
             os.mkdir(folder)
         except OSError:

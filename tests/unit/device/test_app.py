@@ -147,7 +147,7 @@ def test_a_built_in_name_is_refused_and_each_has_its_handler():
 def begin(limit=None):
     port = Port()
     port.now = 12345
-    wake = Context(port, {"id": "dev1", "watchdog": 30}, None)
+    wake = Context(port, {"id": "dev1", "watchdog": 30, "total": 600}, None)
     if limit is not None:
         wake.start(limit)
     return port, wake
@@ -206,12 +206,15 @@ def test_a_handler_that_waits_by_itself_is_found_out_when_it_returns():
     assert wake.stop() is False
 
 
-def test_outside_a_handler_there_is_no_limit():
-    """A reading may wait for its sensor; the limit of a handler that ended must not hold on."""
+def test_outside_a_handler_the_limit_is_the_wakes_own():
+    """A reading may wait for its sensor, and not for ever; the limit of a handler that ended must not hold on."""
     port, wake = begin(1)
     wake.stop()
     wake.hold(3)
     assert port.now == 12345 + 3000
+    assert overruns(wake, 1e8)
+    assert 600000 <= port.now <= 600100
+    assert overruns(wake, 0.1)
 
 
 def test_holding_for_nothing_or_less_returns_at_once():
@@ -233,6 +236,6 @@ def test_a_fraction_of_a_second_is_a_limit_too():
 def test_battery_time_and_configuration_are_the_devices_own():
     """None is an honest answer."""
     port, wake = begin()
-    assert (wake.battery(), wake.time(), wake.config) == (3.7, None, {"id": "dev1", "watchdog": 30})
+    assert (wake.battery(), wake.time(), wake.config) == (3.7, None, {"id": "dev1", "watchdog": 30, "total": 600})
     port.unix = 1795000000
     assert wake.time() == 1795000000

@@ -5,6 +5,7 @@ import json
 from desk import reason
 
 from dormouse import codec, protocol
+from dormouse.codec import encode, encode_within
 from dormouse.errors import ProtocolError
 
 # ---- encoding
@@ -53,6 +54,14 @@ def test_what_is_deeper_than_eight_levels_or_endless_is_refused():
     loop: list = []
     loop.append(loop)
     assert reason(ProtocolError, codec.encode, loop)
+
+
+def test_a_list_that_is_in_itself_many_times_is_refused_before_it_fills_the_memory():
+    """Thirty times on each of eight levels are 656 thousand million values."""
+    wide: list = [None] * 30
+    wide[:] = [wide] * 30
+    assert reason(ProtocolError, encode, wide) == "not expressible as JSON"
+    assert encode_within({"x": wide}) is None
 
 
 def test_an_integer_of_thousands_of_digits_does_not_fit():

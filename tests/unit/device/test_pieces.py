@@ -3,7 +3,7 @@
 from desk import reason
 from runner import folder
 
-from dormouse.errors import ConfigError
+from dormouse.errors import ConfigError, StorageError
 from dormouse.pieces import Pieces
 from dormouse.ports.storage import Storage
 
@@ -66,8 +66,62 @@ def test_the_next_try_comes_later_each_time_and_one_that_goes_well_forgives():
     pieces = device.wake(now)
     assert pieces.skipped("reading i2c") is None
     pieces.end()
+    pieces.forgive()
     device.hang("reading i2c", now)
     assert device.wake(now, True).skipped("reading i2c") == "reading i2c left out: cut off 1 times"
+
+
+def test_two_wakes_in_a_row_that_broke_after_the_pieces_are_the_programs():
+    """One may be the network's: a name that nobody answers hangs, too. A wake between that goes well forgives."""
+    device = Device()
+    assert device.wake(60, True).skipped("import") is None
+    assert device.wake(120, True).skipped("import") == "import left out: cut off 2 times"
+    device = Device()
+    device.wake(60).blame()  # it failed, and not by the network
+    pieces = device.wake(120)
+    assert pieces.skipped("import") is None
+    pieces.end()
+    pieces.forgive()
+    assert device.wake(180, True).skipped("import") is None
+    assert device.wake(240, True).skipped("import"), "and so it stays"
+    assert device.storage.size("skips") > 0
+
+
+def test_a_wake_that_broke_without_the_program_does_not_blame_it():
+    """Else a broken network would leave it out for longer and longer."""
+    device = Device()
+    device.wake(60, True)
+    device.wake(120, True)
+    before = device.storage.read("skips")
+    for broken in (True, False):
+        device.wake(180, broken).blame()
+    assert device.storage.read("skips") == before
+    assert device.wake(120 + 2 * HOUR).skipped("import") is None
+
+
+def test_a_handler_that_broke_the_wakes_is_not_the_program():
+    """The inbox knows of it."""
+    device = Device()
+    for now in (60, 120, 180):
+        pieces = device.wake(now, True)
+        assert pieces.skipped("import") is None
+        pieces.end()
+        pieces.forgive(("import",))
+
+
+def test_flash_that_takes_nothing_ends_no_wake():
+    """What can't be remembered is forgotten."""
+
+    class Full(Storage):
+        def replace(self, name, data):
+            if name == "skips":
+                raise StorageError("full")
+            Storage.replace(self, name, data)
+
+    device = Device()
+    device.storage = Full(folder())
+    device.hang("import")
+    assert device.wake(0, True).skipped("import")
 
 
 def test_a_flash_and_damage_let_everything_run_again():

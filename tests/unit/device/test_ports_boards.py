@@ -62,8 +62,8 @@ def test_pico_with_registers_that_a_reset_keeps_writes_no_flash_to_sleep():
     assert "sleep" not in os.listdir("state")
 
 
-def test_pico_whose_flash_takes_nothing_waits_awake_and_does_not_reboot_at_full_duty():
-    """The plan can't be kept, and the watchdog runs: it is fed for as long as the sleep would have been."""
+def test_pico_whose_flash_takes_nothing_waits_awake_for_a_minute_and_does_not_reboot_at_full_duty():
+    """The plan can't be kept, and the watchdog runs and is fed. A reset mounts anew what the program has unmounted."""
     world = hardware.World()
     port, _ = make(world, "rp2")
     port.arm(30000)
@@ -74,12 +74,14 @@ def test_pico_whose_flash_takes_nothing_waits_awake_and_does_not_reboot_at_full_
     port.storage.replace = full
     before = world.ms
     assert end(port.sleep, 120000)
-    assert world.ms - before >= 120000
-    assert len(world.told("feed")) >= 100
+    assert 60000 <= world.ms - before <= 61000
+    assert len(world.told("feed")) >= 50
+    assert end(port.sleep, 5000)
+    assert world.ms - before <= 67000
 
 
-def test_esp32_watchdog_is_set_anew_and_pico_watchdog_once():
-    """A Pico's has a longest time and can't be made again."""
+def test_the_watchdog_is_set_anew_each_time():
+    """The program may have changed it. A Pico's takes 8388 ms at most."""
     world = hardware.World()
     port, _ = make(world, "esp32")
     port.arm(30000)
@@ -88,7 +90,7 @@ def test_esp32_watchdog_is_set_anew_and_pico_watchdog_once():
     port, _ = make(world, "rp2")
     port.arm(30000)
     port.arm(90000)
-    assert world.told("watchdog") == [(8388,)]
+    assert world.told("watchdog") == [(8388,), (8388,)]
 
 
 def test_pico_watchdog_has_the_longest_time_that_chip_and_firmware_allow():
@@ -100,18 +102,21 @@ def test_pico_watchdog_has_the_longest_time_that_chip_and_firmware_allow():
         assert world.told("watchdog") == [(longest,)]
 
 
-def test_pico_timer_feeds_for_the_time_allowed_and_no_longer():
-    """A handler with a limit of a minute lives; one that hangs is bitten after it."""
+def test_pico_timer_feeds_for_the_time_allowed_and_then_resets():
+    """A handler with a limit of a minute lives; one that hangs is ended after it, also where it feeds the watchdog."""
     world = hardware.World()
     port, machine = make(world, "rp2")
     port.arm(60000)
     fed = []
-    for _ in range(60):
+    for _ in range(40):
         world.ms += 2000
         world.events = []
-        machine.timer(None)
-        fed.append(len(world.told("feed")))
-    assert fed == [1] * 29 + [0] * 31
+        try:
+            machine.timer(None)
+        except hardware.Reset:
+            pass
+        fed.append((len(world.told("feed")), len(world.told("reset"))))
+    assert fed == [(1, 0)] * 29 + [(0, 1)] * 11
     port.feed()
     machine.timer(None)
     assert len(world.told("feed")) == 2, "progress: the time begins again"

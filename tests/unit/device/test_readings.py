@@ -155,6 +155,14 @@ def test_what_failed_since_a_wake_is_told_from_flash_and_in_bounds():
     assert Log(Port(storage)).failed_readings(0) is None
 
 
+def test_what_the_program_itself_logs_as_an_error_breaks_no_later_wake():
+    """It stays on flash, and is read at each."""
+    bench = Bench()
+    for fields in ({}, {"stage": [1], "why": 5}, {"stage": None, "why": {"a": 1}}, {"stage": "mine", "why": [2]}):
+        bench.log("error", kind="telemetry", **fields)
+    assert bench.log.failed_readings(2)["mine"] == "[2]"
+
+
 def test_a_declared_reading_is_taken():
     """With what @telemetry has noted."""
     bench = Bench()

@@ -55,8 +55,12 @@ def test_memory_that_is_full_costs_the_line_and_not_the_wake():
     def emit(line):
         raise MemoryError
 
-    log.port.emit = emit
-    log("error", why="no room for this one")
+    def broken(line):
+        raise SystemExit  # the program has put something else in the place of `print`
+
+    for each in (emit, broken):
+        log.port.emit = each
+        log("error", why="no room for this one")
     log.port.emit = said
     log.keep()
     log.port.storage = Storage(folder())

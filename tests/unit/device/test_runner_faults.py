@@ -124,3 +124,30 @@ def test_a_handler_that_has_not_run_has_not_succeeded():
         assert status == "failed"
         assert "which is not run" in rest["why"]
         assert "value" not in rest
+
+
+def test_a_value_or_an_exception_that_raises_when_it_is_looked_at_costs_its_command_alone():
+    """Both are the program's own."""
+
+    class Rude(dict):
+        def values(self):
+            raise SystemExit
+
+        items = keys = values
+
+    class Untold(Exception):
+        def __str__(self):
+            raise SystemExit
+
+        __repr__ = __str__
+
+    def raises(wake):
+        raise Untold
+
+    bench = Bench()
+    bench.handler("value", lambda wake: Rude(a=1))
+    bench.handler("raises", raises)
+    bench.handler("good", lambda wake: None)
+    bench.act(payload(1, "value"), payload(2, "raises"), payload(3, "good"))
+    assert [bench.said(n)[0] for n in (1, 2, 3)] == ["failed", "failed", "succeeded"]
+    assert "Untold" in bench.said(2)[1]["why"]
