@@ -221,10 +221,6 @@ class AsyncFleet:
 
     # ---- relays
 
-    async def twins(self, device: str | None = None) -> dict[str, list[str]]:
-        """Devices whose id two boards use: Fleet.twins."""
-        return await self._run(self.fleet.twins, device)
-
     async def strangers(self) -> Strangers:
         """Ids that have sent something and are no devices: Fleet.strangers."""
         return await self._run(self.fleet.strangers)
