@@ -109,7 +109,7 @@ def test_names_that_are_not_checked_run_in_a_shell(testbed, monkeypatch):
     """Else the attack on what a shell sources would prove nothing."""
     monkeypatch.setattr(address, "host_name", lambda text: text)
     monkeypatch.setattr(authority, "alternative", lambda text: x509.DNSName("x"))
-    monkeypatch.setattr("dormouse_host.broker.setup.shlex.quote", lambda text: text)
+    monkeypatch.setattr("dormouse_host.broker.access.shlex.quote", lambda text: text)
     assert folders.try_sourced(testbed).let_in
 
 
