@@ -48,7 +48,11 @@ def test_an_unruly_program_keeps_no_device_from_its_next_connection(rows, job):
 @pytest.mark.parametrize(
     ("old", "new", "program"),
     [
-        ("        if 0 < again - self._now <= _FIRST", "        if 0 and again - self._now <= _FIRST", "import resets"),
+        (
+            "        if 0 < again - self._now <= _FIRST",
+            "        if 0 and again - self._now <= _FIRST",
+            "reading resets",
+        ),
         ("            self.pieces.blame()\n", "            pass\n", "socket() raises"),
         ("        except (Exception, SystemExit):", "        except MemoryError:", "print exits"),
     ],

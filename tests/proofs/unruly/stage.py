@@ -154,7 +154,9 @@ class _Player:
     def judge(self, boots: list[Told], asleep: bool, awake: float) -> None:
         """Fill in the row."""
         self.row.wakes, self.row.awake = sum(boot.connects for boot in boots), awake
-        self.row.faults += judge(self.row.program, self.host, boots, asleep, awake, AWAKE + self.row.program.window)
+        bound = AWAKE + self.row.program.window
+        late = min(1, self.asker.sent)
+        self.row.faults += judge(self.row.program, self.host, boots, asleep, awake, bound, late)
 
 
 class _Processes(_Player):
