@@ -78,3 +78,13 @@ def test_a_folder_that_is_missing_is_one_line(interpreter, tmp_path):
         done.stderr == f"dormouse: {tmp_path}/nowhere: no such folder: expected the one with config.json and app.py\n"
     )
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("interpreter", ["cpython"], indirect=True)  # MicroPython's unix port has no umask
+def test_the_copy_of_secrets_json_is_its_users_alone(interpreter, tmp_path, mosquitto):
+    device = Device(tmp_path / "device", interpreter, f"mqtt://127.0.0.1:{mosquitto.address.port}")
+    device.secrets(command_key="00" * 32)
+    assert device.wake().code == 0
+    copy = tmp_path / "device" / "state" / "good"
+    assert b"00" * 32 in copy.read_bytes()
+    assert not copy.stat().st_mode & 0o077

@@ -147,6 +147,8 @@ def main(folder):
         sys.stderr.write("dormouse: %s: no such folder: expected the one with config.json and app.py\n" % folder)
         return 2
     sys.path.insert(0, folder)
+    if hasattr(os, "umask"):
+        os.umask(0o077)  # the state has a copy of secrets.json
     failure = Agent(Port(folder)).run("app")
     if failure is None:
         return 0

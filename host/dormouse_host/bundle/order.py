@@ -72,6 +72,6 @@ def _references(nodes: Iterable[ast.AST], local: Set[str] | None) -> Iterator[st
 
 def _function(arguments: ast.arguments, body: Iterable[ast.AST], outside: Set[str] | None) -> Iterator[str]:
     own = parameters(arguments)
-    yield from own
+    yield from sorted(own)  # a set has another order in each process
     statements = list(body)
     yield from _references(statements, own.union(bound(statements), outside or ()))

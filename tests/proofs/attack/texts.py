@@ -181,7 +181,9 @@ def where(testbed: Testbed, *devices: Device) -> list[str]:
     """Which secrets stand where they should not."""
     places = {
         **_shown(testbed),
-        "devices' state": _texts(path for device in devices for path in device.folder.rglob("state/*")),
+        "devices' state": _texts(
+            path for device in devices for path in device.folder.rglob("state/*") if path.name != "good"
+        ),  # which is the copy of secrets.json itself
         "the broker's files": _texts(testbed.made.broker.rglob("*")),
     }
     pairs = [(place, text, secret) for place, text in places.items() for secret in testbed.secrets]

@@ -64,7 +64,8 @@ def test_the_fleet_s_commands_read_the_file_with_the_same_words(tmp_path):
     (tmp_path / "dormouse.toml").write_bytes(b"\xef\xbb\xbfdb = 'x'")
     assert "byte order mark" in why(lambda: settings.read(None, None, {}, tmp_path))
     (tmp_path / "dormouse.toml").write_text("[wifi]\n\n", newline="\r\n")
-    assert settings.read(None, None, {}, tmp_path).db is None
+    said = settings.read(None, None, {}, tmp_path)
+    assert (said.db, said.own) == ("ledger.db", True), "a project has a ledger of its own"
     (tmp_path / "dormouse.toml").write_text("\n\ndbb = 'x'\n")
     assert why(lambda: settings.read(None, None, {}, tmp_path)).startswith("dormouse.toml, line 3: dbb: expected")
 
