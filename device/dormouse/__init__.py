@@ -10,6 +10,15 @@ import sys
 from dormouse.app import command, telemetry
 
 
+def start(app, cause, on_healthy, slots):
+    """What boot.py starts on a board: one wake, with what the boot has found out. An older boot.py calls it, too."""
+    name = "dormouse.ports." + sys.platform
+    __import__(name)
+    from dormouse.agent import Agent
+
+    return Agent(sys.modules[name].Port(cause, on_healthy, slots)).run(app)
+
+
 def run(app="app", port=None):
     """One wake of the agent with the commands and readings that module `app` declares. Ends in sleep."""
     if port is None:

@@ -11,13 +11,13 @@ import sys
 from dormouse import app as declared
 from dormouse import codec, protocol
 from dormouse.app import Context
-from dormouse.errors import ConfigError, LinkError
+from dormouse.errors import ConfigError, DormouseError, LinkError
 from dormouse.log import Log, describe, failure_of, raised
 from dormouse.pieces import Pieces
 from dormouse.readings import sample
 from dormouse.records import LOCAL, UNIX, Telemetry
 from dormouse.report import last_wake
-from dormouse.state import CAP, ENDINGS, State, connect_in, sleep_for
+from dormouse.state import CAP, ENDINGS, FENCE_DEAD, State, connect_in, sleep_for
 
 _GARBAGE = 8192  # bytes allocated between two collections: without it, what is kept lies scattered over the whole heap
 _PERSON = ("power", "reset", "pin")  # causes of a boot that somebody waits for
@@ -32,6 +32,7 @@ class Agent:
         self.config = self.state = self.telemetry = self.trial = None
         self.result = None  # WakeResult, where this wake went online
         self.sleep = 0  # s, once it is on flash
+        self.damaged = False  # is the slot that runs, and will the other one run?
 
     def run(self, app):
         """From boot to sleep, with the commands and readings of module `app`. Returns the error that kept the wake from
@@ -47,6 +48,8 @@ class Agent:
                 self._conclude(online[0])
         except Exception as e:  # memory above all: whatever it is, the device must come back
             failure = failure_of(e, "agent")
+            if type(failure) is DormouseError:
+                self._doubt()
             self.log("error", kind=type(failure).__name__, stage=failure.stage, why=failure.reason)
         seconds = CAP
         try:
@@ -59,7 +62,7 @@ class Agent:
             self.log("error", kind=type(e).__name__, stage="end", why=describe(e))
         self.port.blink(5 if failure else 2 if self.result else 0)
         self.log("asleep", **self._summary(seconds))
-        if self.result and self.result.reset:
+        if self.damaged or (self.result and self.result.reset):
             self.port.reset()
         self.port.sleep(seconds * 1000)
         return failure
@@ -97,7 +100,9 @@ class Agent:
         context = Context(port, self.config, self.log)
         before, state.sampled = state.sampled, self.now()
         self._store(sample(context, self.log, pieces, state.sampled, before))
-        if cause not in _PERSON and self.now() + 1 < state.next_connect:
+        slots = port.slots
+        on_trial = slots and slots.phase == protocol.TRIAL
+        if cause not in _PERSON and self.now() + 1 < state.next_connect and not on_trial:
             state.plan = state.next_connect - self.now()
             state.unfinished = 0
             return None
@@ -126,6 +131,8 @@ class Agent:
             from dormouse.config import finish
 
             finish(self.port.storage, self.config, self.trial)
+        if connection.update:
+            connection.update.conclude(connection.facts[1] is None and (result.drained or state.fence == FENCE_DEAD))
         self.sleep = self._remember(0)
         connection.finish()
 
@@ -154,9 +161,20 @@ class Agent:
                 declared.refused.append(why)
         except BaseException as e:
             declared.refused.append(raised(e))
+            self._doubt()
+            if self.damaged:
+                raise LinkError("the program is damaged", "slot")
         for why in declared.refused:
             self.log("error", kind="app", stage="import", why=why)
         return "; ".join(declared.refused)[: 2 * protocol.TEXT_LIMIT] or None
+
+    def _doubt(self):
+        """What should be there can't be loaded, or does not run: is the slot damaged?"""
+        slots = self.port.slots
+        if slots and slots.slot and slots.phase != protocol.TRIAL:
+            from dormouse.update import doubt
+
+            self.damaged = doubt(self.port, self.log)
 
     def _store(self, records):
         """Store what a sample has come to."""

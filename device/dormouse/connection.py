@@ -54,7 +54,7 @@ class Connection:
         self.link = Link(port.ms, config["patience"])
         self.budget = self.link.deadline = port.ms() + int(config["budget"] * 1000)
         self.cap = port.ms() + int(config["total"] * 1000)  # and not even handlers go past this
-        self.security = self.session = self.credentials = self.builtins = self.own = None
+        self.security = self.session = self.credentials = self.builtins = self.own = self.update = None
         self.inbox = None  # while it is made, it asks `_find`
         self.inbox = Inbox(port.storage, port.random, config["inbox"], self._find)
         self.results = Results(self.inbox)
@@ -76,6 +76,8 @@ class Connection:
         self.until = 0  # port.ms() until which the wake goes on though everything is done
         self.staying = False  # … and for all that time, not only until a first command has come
         self.resets = False  # boot at once when the wake is over
+        if port.slots and port.slots.phase:
+            self._updating()
 
     def run(self, context):
         """Connect, and again where the link drops, until everything is confirmed or that can't be done in this wake.
@@ -116,6 +118,8 @@ class Connection:
     def finish(self):
         """The end record, in the write of DISCONNECT; then the link is closed."""
         end = end_record(self.state, self.inbox.state, self.inbox.windows)
+        if self.update:
+            end["update"] = self.update.told()
         try:
             self.session.close(protocol.END, codec.encode(end))
         except LinkError as e:  # the next report repeats the end record
@@ -215,6 +219,8 @@ class Connection:
         prefix = protocol.topic(c["root"], c["id"], "")
         s = self.session = Session(link, prefix, c, self.secrets, self.admission.offer)
         s.signer = self.admission.signer
+        if self.update:
+            self.update.begin(s)
         s.encode_connect()
         return s
 
@@ -255,6 +261,8 @@ class Connection:
             while not inbox.full and (not results.full or not s.fits(protocol.BATCH)) and link.ready(0):
                 s.take()
                 self.port.feed()  # the watchdog: what has come is progress, waiting is none
+            if self.update and self.update.held and (s.drained or not link.ready(2 * s.rtt)):
+                self.update.flush()
             link.flush()
             if s.drained and not told:
                 told = True
@@ -329,6 +337,8 @@ class Connection:
         if name not in protocol.STANDARD:
             return app.commands.get(name)
         try:
+            if name == "update":
+                return self._updating().handler
             if not self.builtins:
                 from dormouse.builtins import Builtins
 
@@ -337,10 +347,23 @@ class Connection:
             raise ProtocolError("not enough memory")
         return self.builtins.find(name)
 
+    def _updating(self):
+        """The Update, of which there is one or is going to be."""
+        if not self.update:
+            from dormouse.update import Update
+
+            self.update = Update(self.port, self.log, self.reset)
+            if self.session:
+                self.update.begin(self.session)
+        return self.update
+
     def report(self):
         """The wake report, a plain value."""
         inbox, signed = self.inbox, self.admission.signer is not None
-        return wake_report(self.facts, self.port, self.config, self.state, signed, inbox.state, inbox.windows)
+        report = wake_report(self.facts, self.port, self.config, self.state, signed, inbox.state, inbox.windows)
+        if self.update and self.state.ended:
+            report["end"]["update"] = self.update.told()
+        return report
 
     def stay(self, seconds):
         """Go on for so long though everything is done; new commands run as they come."""

@@ -12,6 +12,7 @@ import sys
 import time
 
 from dormouse.errors import ConfigError
+from dormouse.guard import Slots
 from dormouse.ports.storage import Storage
 
 if sys.implementation.name == "cpython":
@@ -56,11 +57,14 @@ def _read(path):
 
 
 class Port:
-    """The device whose configuration, app and state lie in `folder`."""
+    """The device whose configuration, app and state lie in `folder`; the program may lie in one of its slots."""
 
-    def __init__(self, folder="."):
+    slots = None
+
+    def __init__(self, folder=".", slots=None):
         self._boot = _now()
         self._folder = folder
+        self.slots = slots
         self.storage = Storage(folder + "/state")
 
     def config(self):
@@ -88,6 +92,8 @@ class Port:
         return os.urandom(n)
 
     def cause(self):
+        if self.slots and self.slots.went_back:
+            return "reset"
         return _environment("DORMOUSE_CAUSE") or "power"
 
     def start(self, config):
@@ -147,7 +153,8 @@ def main(folder):
         sys.stderr.write("dormouse: %s: no such folder: expected the one with config.json and app.py\n" % folder)
         return 2
     sys.path.insert(0, folder)
-    failure = Agent(Port(folder)).run("app")
+    slots = Slots(folder + "/", _environment("DORMOUSE_CAUSE") == "watchdog")
+    failure = Agent(Port(folder, slots)).run("app")
     if failure is None:
         return 0
     return 2 if isinstance(failure, ConfigError) else 1

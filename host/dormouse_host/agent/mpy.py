@@ -99,7 +99,7 @@ def merged(port: str, folder: Path | None = None) -> Merged:
 def _public(modules: scopes.Modules, names: scopes.Names, port_module: str) -> dict[str, str]:
     """Labels that keep their plain names: what an app imports, the port's class, and errors, which logs name."""
     plain = [scopes.Symbol(port_module, "Port"), scopes.Symbol(port_module, "main")]
-    for name in ("command", "telemetry", "run"):
+    for name in ("command", "telemetry", "run", "start"):
         meaning = names.meaning(PACKAGE, name)
         if not isinstance(meaning, scopes.Symbol):
             raise HostError(f"the agent does not offer {name}")
