@@ -131,8 +131,8 @@ class Agent:
             from dormouse.config import finish
 
             finish(self.port.storage, self.config, self.trial)
-        if connection.update:
-            connection.update.conclude(connection.facts[1] is None and (result.drained or state.fence == FENCE_DEAD))
+        if connection.arriving:
+            connection.arriving.conclude(connection.facts[1] is None and (result.drained or state.fence == FENCE_DEAD))
         self.sleep = self._remember(0)
         connection.finish()
 
@@ -162,10 +162,14 @@ class Agent:
         except BaseException as e:
             declared.refused.append(raised(e))
             self._doubt()
-            if self.damaged:
-                raise LinkError("the program is damaged", "slot")
         for why in declared.refused:
             self.log("error", kind="app", stage="import", why=why)
+        slots = self.port.slots
+        if declared.refused and slots and slots.phase == protocol.TRIAL:
+            pieces.end()
+            self.damaged = slots.back()
+        if self.damaged:  # commands wait for a program that can run them
+            raise LinkError("another release runs from now on", "slot")
         return "; ".join(declared.refused)[: 2 * protocol.TEXT_LIMIT] or None
 
     def _doubt(self):

@@ -54,7 +54,7 @@ class Connection:
         self.link = Link(port.ms, config["patience"])
         self.budget = self.link.deadline = port.ms() + int(config["budget"] * 1000)
         self.cap = port.ms() + int(config["total"] * 1000)  # and not even handlers go past this
-        self.security = self.session = self.credentials = self.builtins = self.own = self.update = None
+        self.security = self.session = self.credentials = self.builtins = self.own = self.arriving = None
         self.inbox = None  # while it is made, it asks `_find`
         self.inbox = Inbox(port.storage, port.random, config["inbox"], self._find)
         self.results = Results(self.inbox)
@@ -118,8 +118,8 @@ class Connection:
     def finish(self):
         """The end record, in the write of DISCONNECT; then the link is closed."""
         end = end_record(self.state, self.inbox.state, self.inbox.windows)
-        if self.update:
-            end["update"] = self.update.told()
+        if self.arriving:
+            end["update"] = self.arriving.told()
         try:
             self.session.close(protocol.END, codec.encode(end))
         except LinkError as e:  # the next report repeats the end record
@@ -219,8 +219,8 @@ class Connection:
         prefix = protocol.topic(c["root"], c["id"], "")
         s = self.session = Session(link, prefix, c, self.secrets, self.admission.offer)
         s.signer = self.admission.signer
-        if self.update:
-            self.update.begin(s)
+        if self.arriving:
+            self.arriving.begin(s)
         s.encode_connect()
         return s
 
@@ -261,8 +261,8 @@ class Connection:
             while not inbox.full and (not results.full or not s.fits(protocol.BATCH)) and link.ready(0):
                 s.take()
                 self.port.feed()  # the watchdog: what has come is progress, waiting is none
-            if self.update and self.update.held and (s.drained or not link.ready(2 * s.rtt)):
-                self.update.flush()
+            if self.arriving and self.arriving.held and (s.drained or not link.ready(2 * s.rtt)):
+                self.arriving.flush()
             link.flush()
             if s.drained and not told:
                 told = True
@@ -349,20 +349,20 @@ class Connection:
 
     def _updating(self):
         """The Update, of which there is one or is going to be."""
-        if not self.update:
+        if not self.arriving:
             from dormouse.update import Update
 
-            self.update = Update(self.port, self.log, self.reset)
+            self.arriving = Update(self.port, self.log, self.reset)
             if self.session:
-                self.update.begin(self.session)
-        return self.update
+                self.arriving.begin(self.session)
+        return self.arriving
 
     def report(self):
         """The wake report, a plain value."""
         inbox, signed = self.inbox, self.admission.signer is not None
         report = wake_report(self.facts, self.port, self.config, self.state, signed, inbox.state, inbox.windows)
-        if self.update and self.state.ended:
-            report["end"]["update"] = self.update.told()
+        if self.arriving and self.state.ended:
+            report["end"]["update"] = self.arriving.told()
         return report
 
     def stay(self, seconds):

@@ -41,7 +41,7 @@ class Update:
         self.held = []  # chunks of the file that comes next …
         self.pids = []  # … and their packet ids
         self.file = self.at = self.end = -1  # the number of that file, bytes of it that came, and its length
-        self.digest = self.why = None
+        self.release = self.why = None
         self.size = self.wake = 0
         if self.slots and self.slots.slot:
             self._running = self._slot(self.slots.slot)
@@ -54,9 +54,9 @@ class Update:
 
     def _load(self):
         try:
-            self.digest, self.size, self.wake, self.why = load(self.port.storage.read("update"), "update")["of"]
+            self.release, self.size, self.wake, self.why = load(self.port.storage.read("update"), "update")["of"]
         except (DormouseError, ValueError, KeyError):  # flash was damaged
-            self.digest, self.size, self.wake, self.why = "", 0, 0, None
+            self.release, self.size, self.wake, self.why = "", 0, 0, None
         if self.slots.phase == SENDING:
             self._next()
         elif self.slots.phase == BACK and not self.why:
@@ -65,7 +65,7 @@ class Update:
 
     def _save(self, why=None):
         self.why = why
-        self.port.storage.replace("update", encode({"of": [self.digest, self.size, self.wake, why]}))
+        self.port.storage.replace("update", encode({"of": [self.release, self.size, self.wake, why]}))
 
     def _reason(self):
         """Why the release on trial was left."""
@@ -83,17 +83,17 @@ class Update:
         return "no wake of it has ended"
 
     def told(self):
-        """How it stands, for the end record."""
-        phase = self.slots.phase
-        told = {"release": self.digest[:16]}
+        """How it stands, for the end record; None where nothing is under way."""
+        phase = self.slots and self.slots.phase
+        if not phase:
+            return None
+        told = {"release": self.release[:16]}
         if phase == SENDING:
             told["at"] = [self.file, self.at - sum([len(data) for data in self.held])]
         elif phase == BACK:
             told["failed"] = self.why
-        elif phase != IDLE:
-            told["trial" if phase == TRIAL else "kept"] = self.slots.boots
         else:
-            return None
+            told["trial" if phase == TRIAL else "kept"] = self.slots.boots
         return told
 
     def conclude(self, whole):
@@ -109,7 +109,7 @@ class Update:
         try:
             if step == "begin":
                 return self._begin(release, args["of"])
-            if self.slots.phase == IDLE or not self.digest.startswith(release):
+            if self.slots.phase == IDLE or not self.release.startswith(release):
                 raise ConfigError("not this release")
             if step == "commit":
                 return self._commit()
@@ -135,7 +135,7 @@ class Update:
             raise ConfigError("made for .mpy %s, here %s" % (of["mpy"], [mpy & 255, mpy >> 10]))
         if of["port"] not in (None, sys.platform):
             raise ConfigError("made for %s" % of["port"])
-        if self.slots.phase != SENDING or release != self.digest:
+        if self.slots.phase != SENDING or release != self.release:
             needed = of["bytes"] + _SPARE
             for _, size, _ in _files(self._running, "release", of["keep"]):
                 needed += _whole(size)
@@ -145,7 +145,7 @@ class Update:
             if needed > room:
                 raise ConfigError("%d bytes needed, %d free" % (needed, room))
             self._empty()
-            self.digest, self.size = release, of["manifest"]
+            self.release, self.size = release, of["manifest"]
             self._save()
             self.slots.set(self.slots.slot, SENDING)
             self._next()
@@ -168,7 +168,7 @@ class Update:
         if wrong:
             self._fail(wrong + " is damaged")
             raise ConfigError(self.why)
-        lines = [self.digest.encode() + b"\n"]
+        lines = [self.release.encode() + b"\n"]
         lines += [b"%d %s %s\n" % (size, digest.encode(), name.encode()) for name, size, digest in self._wanted()]
         self._idle.replace("release", iter(lines))
         for name in ("skips", "why", "left.piece"):  # a new program gets its try at once
@@ -218,7 +218,7 @@ class Update:
         self.at = idle.size("new")
         if self.at < self.end:
             return
-        if self._wrong(idle, [("new", self.size, self.digest)]):
+        if self._wrong(idle, [("new", self.size, self.release)]):
             self._fail("its manifest is damaged")
         else:
             there = {digest: name for name, _, digest in _files(self._running, "release")}
@@ -241,7 +241,7 @@ class Update:
         if self.slots.phase != SENDING or not payload or len(payload) <= _HEAD or self.file < 0:
             return False
         file, at = unpack_from(">BI", payload, 8)
-        if payload[:8] != unhexlify(self.digest[:16]) or (file, at) != (self.file, self.at):
+        if payload[:8] != unhexlify(self.release[:16]) or (file, at) != (self.file, self.at):
             return False
         self.at = at + len(payload) - _HEAD
         if self.at > self.end:
@@ -284,7 +284,7 @@ def doubt(port, log):
     wrong = u._wrong(u._running, _files(u._running, "release"))
     if not wrong or not port.slots.back():
         return False
-    u.digest = (u._running.read("release") or b"")[:64].decode()
+    u.release = (u._running.read("release") or b"")[:64].decode()
     u.size = 0
     u._save(wrong + " is damaged")
     return True

@@ -27,6 +27,7 @@ from dormouse_host.ledger import (
     rules,
     schema,
     strangers,
+    updates,
 )
 from dormouse_host.ledger.contention import retried
 from dormouse_host.ledger.database import Database, Unstorable
@@ -34,6 +35,8 @@ from dormouse_host.ledger.entry import Order, unknown_device
 from dormouse_host.ledger.outbound import Ack, Outgoing, RelayView
 from dormouse_host.ledger.queries import CommandView, Queries, find_command
 from dormouse_host.ledger.strangers import Strangers
+from dormouse_host.ledger.updates import Terms, UpdateView
+from dormouse_host.release import Release
 
 _SHOWN = 80  # characters of a topic's parts in a line of what is wrong
 _TURN = 0.1  # seconds that others have at most between two slices of a pruning: as long as the slice took
@@ -147,6 +150,36 @@ class Ledger(Queries):
         if found is None:
             raise HostError(f"no command {command}", 2)
         return found
+
+    # ---- updates
+
+    @retried
+    def enter_updates(self, devices: Sequence[str], release: Release, terms: Terms) -> list[str]:
+        """Enter an update of each device to this release. Returns their names, in the same order."""
+        with self._writing() as c:
+            missing = set(devices) - rows.lock_all(c, devices).keys()
+            if missing:
+                raise unknown_device(min(missing))
+            return updates.enter(c, devices, release, terms, self._clock())
+
+    @retried
+    def cancel_update(self, name: str) -> UpdateView:
+        """Cancel an update; what is final stays as it is."""
+        with self._writing() as c:
+            updates.cancel(c, name, self._clock())
+            return updates.view(c, name)
+
+    def update_view(self, name: str) -> UpdateView:
+        """An update as it stands, with its history."""
+        with self._reading() as c:
+            return updates.view(c, name)
+
+    def update_views(self, *, device: str | None = None, final: bool = False) -> list[UpdateView]:
+        """Updates, the newest first, without their history: those that are open, or with `final` all."""
+        columns = schema.updates.c
+        where = [columns.device == device] if device is not None else []
+        with self._reading() as c:
+            return updates.views(c, *where, *([] if final else [columns.open]))
 
     # ---- the ledger itself
 
