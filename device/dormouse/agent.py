@@ -169,7 +169,7 @@ class Agent:
             pieces.end()
             self.damaged = slots.back()
         if self.damaged:  # commands wait for a program that can run them
-            raise LinkError("another release runs from now on", "slot")
+            raise LinkError(declared.refused[0], "slot")
         return "; ".join(declared.refused)[: 2 * protocol.TEXT_LIMIT] or None
 
     def _doubt(self):
