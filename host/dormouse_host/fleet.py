@@ -25,6 +25,8 @@ from dormouse_host.ledger.outbound import RelayView
 from dormouse_host.ledger.queries import COLUMNS, MORE, CommandView, DeviceView, LogLine, Setting
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
+from dormouse_host.ledger.updates import Terms, UpdateView
+from dormouse_host.release import Release
 
 if TYPE_CHECKING:
     from dormouse_host.relay.relay import Relay
@@ -40,6 +42,7 @@ __all__ = [
     "Sent",
     "Setting",
     "Strangers",
+    "UpdateView",
     "log_relays",
     "missing",
 ]
@@ -195,6 +198,49 @@ class Fleet:
         if not 1 <= first <= last < protocol.NUMBER_LIMIT:
             raise HostError("records are counted from 1: write FROM..TO", 2)
         return self.send(device, "resend", {"from": first, "to": last})
+
+    # ---- updates
+
+    def update(
+        self,
+        devices: Sequence[str],
+        release: Release,
+        *,
+        expires: float | None = None,
+        min_battery: float | None = None,
+    ) -> list[str]:
+        """Update devices to a release (flash.releases.build makes one); `expires`: seconds from now; `min_battery`:
+        volts below which nothing is sent. Returns the updates' names, in the same order.
+        """
+        terms = Terms(orders.until(expires, self.clock()), min_battery)
+        return self.ledger.enter_updates([orders.name(device) for device in devices], release, terms)
+
+    def update_result(self, name: str) -> UpdateView:
+        """An update as it stands, with its history."""
+        return self.ledger.update_view(name)
+
+    def updates(self, device: str | None = None, *, final: bool = False) -> list[UpdateView]:
+        """Updates that are open, with `final` all, the newest first; without their history."""
+        return self.ledger.update_views(device=device, final=final)
+
+    def cancel_update(self, name: str) -> UpdateView:
+        """Cancel an update. HostError where the device has it on trial already."""
+        return self.ledger.cancel_update(name)
+
+    def wait_updates(
+        self,
+        names: Sequence[str],
+        seconds: float | None = None,
+        on_look: Callable[[list[UpdateView]], object] = lambda views: None,
+    ) -> list[UpdateView]:
+        """Wait until all of these updates are final, or so long; `on_look` is told how they stand, again and again."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while True:
+            views = [self.ledger.update_view(name) for name in names]
+            on_look(views)
+            if all(view.final for view in views) or (deadline is not None and time.monotonic() >= deadline):
+                return views
+            time.sleep(LOOK * (1 + len(views) / 10))
 
     # ---- devices
 

@@ -1,5 +1,7 @@
 """An update by way of a ledger and a relay: from the order to `succeeded`, or to why not."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -171,3 +173,40 @@ def test_what_does_not_fit_the_board_is_refused_before_the_first_byte(world, cha
     until(lambda: status(fleet, name)[0] == "failed")
     assert why in (status(fleet, name)[1] or "").replace(" ", "").replace("madefor", "made for ").replace(".mpy[", ".mpy [")
     assert not (device.folder / "state" / "update").exists()
+
+
+def dormouse(*words: str, db: str) -> subprocess.CompletedProcess[str]:
+    """The command line."""
+    argv = [sys.executable, "-m", "dormouse_host.cli", *words, "--db", db]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_command_line_updates_shows_and_cancels(world, tmp_path):
+    fleet, device = world
+    db = str(tmp_path / "ledger.db")
+    folder = tmp_path / "program"
+    folder.mkdir()
+    (folder / "app.py").write_text(NEW)
+    (folder / "dormouse.toml").write_text('[app]\nfiles = ["table.csv"]\n')
+    (folder / "table.csv").write_text("1,2,3\n" * 3000)
+    begun = dormouse("update", "dev", "--app", str(folder), "--min-battery", "3.3", db=db)
+    assert begun.returncode == 0, begun.stderr
+    assert "2 files" in begun.stderr
+    name = begun.stdout.strip()
+    until_published(fleet)
+    wake(fleet, device)
+    until(lambda: status(fleet, name)[0] == "sending")
+    assert "sending 0 of 18 KB" in dormouse("update", "list", db=db).stdout
+    until_published(fleet)
+    wake(fleet, device)
+    until(lambda: status(fleet, name)[0] == "on trial")
+    late = dormouse("update", "cancel", name, db=db)
+    assert late.returncode == 1
+    assert late.stderr.startswith("dormouse: release ")
+    wake(fleet, device)
+    until(lambda: status(fleet, name)[0] == "succeeded")
+    assert (device.folder / "b" / "table.csv").read_text() == "1,2,3\n" * 3000
+    assert "succeeded" in dormouse("update", "history", "dev", db=db).stdout
+    assert dormouse("send", "dev", "update", "step=end", "release=x", db=db).returncode == 2
+    again = dormouse("update", "dev", "--app", str(tmp_path / "none"), db=db)
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)

@@ -15,7 +15,7 @@ from dormouse_host import figures
 from dormouse_host.terminal import Console, json_line, line, safe, span, warn, when
 
 if TYPE_CHECKING:
-    from dormouse_host.fleet import CommandView, DeviceView, Setting, Strangers
+    from dormouse_host.fleet import CommandView, DeviceView, Setting, Strangers, UpdateView
 
 _STRANGERS = 5  # ids that are named on a terminal
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a cell a formula in a spreadsheet (OWASP, CSV injection)
@@ -65,6 +65,14 @@ def command(view: "CommandView", *, json: bool, history: bool = True) -> None:
         line(f"  why    {view.why}")
     for at, status, why in view.events:
         line(f"  {when(at)}  {status}" + (f" ({why})" if why else ""))
+
+
+def standing(view: "UpdateView") -> str:
+    """How an update stands: `sending 14 of 37 KB`, `failed: rolled back: …`."""
+    text = view.status
+    if view.status == "sending":
+        text += f" {view.sent // 1024} of {-(-view.total // 1024)} KB"
+    return f"{text}: {view.why}" if view.why else text
 
 
 def devices_json(views: "Sequence[DeviceView]", now: float) -> None:

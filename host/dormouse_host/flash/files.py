@@ -23,6 +23,7 @@ STATE = "state"  # the agent's folder on a board
 MAIN = "main.py"
 MAIN_TEXT = b'import dormouse\n\ndormouse.run("app")\n'  # device/main.py, which the wheel does not contain
 _UMQTT = "umqtt.simple"
+_BOOT = "lib/dormouse/ports/boot.mpy"
 _RESERVED = (MAIN, "boot.py", "config.json", "secrets.json")
 
 
@@ -35,10 +36,10 @@ def collect(project: Project, board: Board, app: Path | None, device: DeviceFile
     for package in project.app.packages:
         files.update(packages.fetch(package, project.folder))
     for name in project.app.files:
-        place = _own_path(name)
-        files[place] = _read(project.folder / name)
+        place = own_path(name)
+        files[place] = read(project.folder / name)
     source = app or project.folder / project.app.main
-    files["app.py"] = _read(source)
+    files["app.py"] = read(source)
     for name in files:
         if name.endswith(".py"):
             mpy.compile_mpy(written.text(Path(name), files[name]), PurePosixPath(name).name)
@@ -76,7 +77,12 @@ def differing(files: Mapping[str, bytes], there: Mapping[str, str | None]) -> li
     return [name for name, data in files.items() if there.get(name) != digest(data)]
 
 
-def _own_path(name: str) -> str:
+def in_slot(port: str) -> dict[str, bytes]:
+    """The agent's files in a slot: all but boot.py, which is outside."""
+    return {name: data for name, data in mpy.agent_files(port).items() if name != _BOOT}
+
+
+def own_path(name: str) -> str:
     """`name` of `[app] files` as a path on the board."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
@@ -86,7 +92,8 @@ def _own_path(name: str) -> str:
     return str(path)
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """The bytes of a file of the project. HostError where it can't be read."""
     try:
         return path.read_bytes()
     except OSError as error:
