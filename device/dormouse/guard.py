@@ -19,8 +19,8 @@ _BOOTS = 3
 class Slots:
     """`root` ends with `/`; `bitten`: the watchdog, or something like it, ended what ran before this boot.
 
-    `slot` is "a" or "b", or "" where there are none; `phase` is one of protocol's numbers; `went_back`: this boot is the
-    first after a trial that failed, so that what the boot before came to says nothing of this slot.
+    `slot` is "a" or "b", or "" where there are none; `phase` is one of protocol's numbers; `went_back`: this boot is
+    the first after a trial that failed, so that what the boot before came to says nothing of this slot.
     """
 
     def __init__(self, root, bitten=False):

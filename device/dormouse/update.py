@@ -311,7 +311,7 @@ def _files(storage, manifest, prefixes=("",)):
         for line in lines:
             if not first:
                 size, digest, name = line.decode().split(" ", 2)
-                if any([name.startswith(prefix) for prefix in prefixes]):
+                if any(name.startswith(prefix) for prefix in prefixes):
                     yield name, int(size), digest
             first = False
 

@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import select
 
 from dormouse_host import Fleet
-from dormouse_host.agent import process
 from dormouse_host.ledger import schema
 from dormouse_host.ledger.updates import Terms
 from support.device_folder import Device, DeviceInterpreter
@@ -41,7 +40,6 @@ def world(request, tmp_path, mosquitto):
 def status(fleet: Fleet, name: str) -> tuple[str, str | None]:
     view = fleet.ledger.update_view(name)
     return view.status, view.why
-
 
 
 def until_published(fleet: Fleet) -> None:
@@ -77,7 +75,12 @@ def test_an_update_succeeds_once_the_device_has_kept_it(world):
     until_published(fleet)
     wake(fleet, device)
     until(lambda: not (device.folder / "state" / "update").exists())
-    assert [event[1] for event in fleet.ledger.update_view(name).events] == ["queued", "sending", "on trial", "succeeded"]
+    assert [event[1] for event in fleet.ledger.update_view(name).events] == [
+        "queued",
+        "sending",
+        "on trial",
+        "succeeded",
+    ]
 
 
 BAD = {
@@ -105,7 +108,7 @@ def test_a_release_that_does_not_run_is_rolled_back_and_the_host_knows_why(world
     assert wake(fleet, device) == ["old b"]
     until(lambda: status(fleet, name)[0] == "failed")
     assert statuses(fleet, sent) == ["succeeded"]
-    why = status(fleet, name)[1]
+    why = status(fleet, name)[1] or ""
     assert why.startswith("rolled back: "), why
     assert expected in why
     until_published(fleet)
@@ -171,7 +174,7 @@ def test_what_does_not_fit_the_board_is_refused_before_the_first_byte(world, cha
     until_published(fleet)
     wake(fleet, device)
     until(lambda: status(fleet, name)[0] == "failed")
-    assert why in (status(fleet, name)[1] or "").replace(" ", "").replace("madefor", "made for ").replace(".mpy[", ".mpy [")
+    assert why in (status(fleet, name)[1] or "").replace(", ", ",")
     assert not (device.folder / "state" / "update").exists()
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 
-from dormouse_host.broker.local import Mosquitto
 from support.device_folder import Device, Host
 from support.updating import Sender, install, marked, program
 
@@ -30,7 +29,8 @@ def started(tmp_path, interpreter, mosquitto):
 
 def verdict(host: Host, wake: int) -> dict | None:
     """How the update stood at the end of that wake."""
-    return host.wait("up/end", wake).get("update")
+    told: dict | None = host.wait("up/end", wake).get("update")
+    return told
 
 
 def test_an_update_takes_two_wakes_and_a_trial(started):

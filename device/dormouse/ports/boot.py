@@ -67,7 +67,7 @@ def _before():
 
 
 def _failed(e, slots):
-    """The agent did not start: count it, wait for its owner, and boot again; from the second time on in the other slot."""
+    """The agent did not start: count it, wait for its owner, and boot again; at the second time in the other slot."""
     sys.print_exception(e)
     count = (_read(_TRIES) or b"\0")[0] + 1
     if slots.slot:

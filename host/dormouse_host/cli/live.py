@@ -142,7 +142,8 @@ def updating(total: int) -> Iterator[Callable[[list[UpdateView]], None]]:
     """
     console = _stderr()
     told: dict[str, str] = {}
-    columns = (BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.description}"), TimeElapsedColumn())
+    percent, text = TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.description}")
+    columns = (BarColumn(), percent, text, TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=None)
 

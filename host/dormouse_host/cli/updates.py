@@ -84,9 +84,7 @@ def update(
     return None
 
 
-def _releases(
-    fleet: "Fleet", targets: list[str], folder: Path, *, agent: bool
-) -> "list[tuple[Release, list[str]]]":
+def _releases(fleet: "Fleet", targets: list[str], folder: Path, *, agent: bool) -> "list[tuple[Release, list[str]]]":
     """A release for each kind of board among the devices, with those that it is for."""
     from dormouse_host.flash import project, releases
 

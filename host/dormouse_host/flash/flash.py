@@ -169,22 +169,26 @@ def _bring(wire: Wire, request: Request, release: Release, say: Say) -> Flashed:
     if there.running:
         theirs = {name: value for name, value in theirs.items() if not name.startswith(("a/", "b/"))}
     mine = owned.persons(wire, theirs, flashed_before=found.hashes[marker] is not None)
+    mine += [] if keeps else slots.edited(wire, there.running)
     kept = owned.keep(wire, mine, request.agree)
     free = found.free
+    copied: set[str] = set()
     if not keeps:
-        slots.prepare(wire, slot, there.running, inside)
+        copied = slots.prepare(wire, slot, there.running, inside)
         free = look(wire, []).free
     old = owned.left(wire, files) if not there.running else []
     last = {name: new.pop(name) for name in (slots.MARK,) if name in new}
     sending = {**settled, **new, **different, **last}  # settings that are replaced go first: see before.replaced
-    say(f"{len(sending)} of {len({*files, *new})} files differ, {sum(map(len, sending.values()))} bytes")
+    done.written = [name.removeprefix(f"{slot}/") for name in sending if name not in copied]
+    done.written = [name for name in done.written if name not in (slots.MARK, slots.MANIFEST)]
+    size = sum(len(data) for name, data in sending.items() if name not in copied)
+    say(f"{len(done.written)} of {len({*files, *new})} files differ, {size} bytes")
     for name, copy in kept.items():
         say(f"keeping your {name} as {copy}")
     written = owned.record({name: digest(data) for name, data in files.items()})
     whole = {**sending, owned.RECORD: written}  # the record last: an interrupted flash leaves that of before
     put(wire, whole, free, kept, wipe=wipe)
     slots.remove(wire, old)
-    done.written = list(sending)
-    if len(sending) <= _NAMED:
-        say(f"sent {', '.join(sending)}")
+    if len(done.written) <= _NAMED:
+        say(f"sent {', '.join(done.written)}")
     return done

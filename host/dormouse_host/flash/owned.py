@@ -64,7 +64,7 @@ def persons(wire: Wire, there: Mapping[str, str | None], *, flashed_before: bool
 
 
 def left(wire: Wire, files: Iterable[str]) -> list[str]:
-    """The files of an earlier flash that are where `files` are not, as they were flashed: nothing uses them any more."""
+    """The files of an earlier flash that are where `files` are not, as they were flashed: nothing uses them now."""
     try:
         known = dict(json.loads(read(wire, RECORD) or "{}"))
     except (ValueError, TypeError):

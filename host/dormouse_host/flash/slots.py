@@ -7,6 +7,7 @@ the root, keeps that until then, too. Files that the board has somewhere already
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from dormouse_host.flash import owned
 from dormouse_host.flash.board import ASIDE, hashes
 from dormouse_host.flash.files import digest
 from dormouse_host.flash.wire import Wire
@@ -115,29 +116,44 @@ def contents(release: Release) -> dict[str, bytes]:
     return {**release.files, MANIFEST: release.digest.encode() + b"\n" + lines}
 
 
+def edited(wire: Wire, slot: str) -> list[str]:
+    """The files of a slot that are not as its manifest has them: somebody has changed them on the board."""
+    if not slot:
+        return []
+    text = owned.read(wire, f"{slot}/{MANIFEST}") or ""
+    listed = {f"{slot}/{name}": digest for _, digest, name in (line.split(" ", 2) for line in text.splitlines()[1:])}
+    there = hashes(wire, listed)
+    return [name for name, wanted in listed.items() if there[name] not in (None, wanted)]
+
+
 def is_whole(wire: Wire, slot: str, files: Mapping[str, bytes]) -> bool:
     """Does the slot hold exactly these files?"""
     there = hashes(wire, [f"{slot}/{name}" for name in files])
     return all(there[f"{slot}/{name}"] == digest(data) for name, data in files.items())
 
 
-def prepare(wire: Wire, slot: str, running: str, files: Mapping[str, bytes]) -> None:
+def prepare(wire: Wire, slot: str, running: str, files: Mapping[str, bytes]) -> set[str]:
     """Clear the slot of what does not belong to the release, and copy what the board has: beside its place, as if it
-    had been sent.
+    had been sent. Returns the paths of those, and of what was there.
     """
     wanted = {f"/{slot}/{name}": digest(data) for name, data in files.items() if name != MANIFEST}
     wire.run(_CLEAR.format(slot=slot, wanted=wanted, aside=ASIDE), _COPY_SECONDS)
     prefix = f"{running}/" if running else ""
     sources = hashes(wire, [prefix + name for name in files])
     there = hashes(wire, [f"{slot}/{name}{end}" for name in files for end in ("", ASIDE)])
-    pairs = []
+    pairs, done = [], set()
     for name, data in files.items():
         target = f"{slot}/{name}"
-        done = digest(data) in (there[target], there[target + ASIDE])
-        if not done and sources[prefix + name] == digest(data):
+        if digest(data) == there[target]:
+            done.add(target)
+        elif digest(data) not in (there[target + ASIDE], sources[prefix + name]):
+            continue
+        elif digest(data) != there[target + ASIDE]:
             pairs.append((f"/{prefix}{name}", f"/{target}{ASIDE}"))
+            done.add(target)
     if pairs:
         wire.run(_COPY.format(pairs=pairs), _COPY_SECONDS)
+    return done
 
 
 def mark(slot: str) -> bytes:

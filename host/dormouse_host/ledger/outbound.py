@@ -33,8 +33,8 @@ relays = schema.relays.c
 
 @dataclass(frozen=True)
 class Outgoing:
-    """One publish. `key` is the command's, 0 that of a chunk of an update; `times` how often it has been published with this one; `lifetime` in
-    seconds is for the broker, None without an expiry.
+    """One publish. `key` is the command's, 0 that of a chunk of an update; `times` how often it has been published with
+    this one; `lifetime` in seconds is for the broker, None without an expiry.
     """
 
     key: int

@@ -85,9 +85,7 @@ class Terms:
     min_battery: float | None = None
 
 
-def enter(
-    connection: Connection, devices: Sequence[str], new: releases.Release, terms: Terms, now: float
-) -> list[str]:
+def enter(connection: Connection, devices: Sequence[str], new: releases.Release, terms: Terms, now: float) -> list[str]:
     """Enter an update of each device, which are registered. Returns their names, in the same order. One that is on its
     way to the same device is cancelled by it; HostError where another release is on trial.
     """
@@ -256,9 +254,7 @@ def _begun(connection: Connection, row: Row, told: dict[str, Any], now: float) -
     return True
 
 
-def _send(
-    connection: Connection, row: Row, device: Device, at: releases.Place, now: float, room: int
-) -> list[bytes]:
+def _send(connection: Connection, row: Row, device: Device, at: releases.Place, now: float, room: int) -> list[bytes]:
     """The device has all up to `at`: the chunks that follow, and after the last the step `commit`."""
     asked = rows.load(connection, commands.name == row.commit) if row.commit else []
     if at[0] < 0:
