@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 from dormouse_host.flash import kinds, project, releases
+from dormouse_host.flash.files import MAIN_TEXT
+from dormouse_host.flash.flash import Request, flash
+from dormouse_host.flash.ports import Place
+from dormouse_host.virtual.board import VirtualBoard
 from dormouse_host.virtual.device import VirtualDevice
+from support.board_device import install
 from support.needs import need_micropython, need_mosquitto
 
 pytestmark = pytest.mark.timeout(500)
@@ -81,3 +86,56 @@ def test_a_release_that_hangs_at_import_is_left_after_the_watchdog(started, tmp_
     assert follow(device, name)[-1] == "failed", device.board.console[-3000:]
     assert device.fleet.update_result(name).why == "rolled back: cut off in import"
     assert device.run("which").value == "old"
+
+
+SPOIL = """from dormouse import command
+
+@command("which")
+def which(wake):
+    return "spoiler"
+
+@command("spoil", name=str)
+def spoil(wake, name):
+    with open(__file__[:3] + name, "w") as file:
+        file.write("gone")
+"""
+
+
+def test_a_slot_that_the_program_has_damaged_is_left_for_the_other(started, tmp_path):
+    """A file of the program is missed at its import, one of the agent by the boot code."""
+    device = started("RPI_PICO_W")
+    assert follow(device, order(device, tmp_path / "new", NEW))[-1] == "succeeded"
+    assert follow(device, order(device, tmp_path / "new", SPOIL))[-1] == "succeeded"
+    assert device.run("spoil", name="app.mpy").status == "succeeded"
+    device.wake()
+    assert device.run("which").value == "new", device.board.console[-3000:]
+    assert follow(device, order(device, tmp_path / "new", SPOIL))[-1] == "succeeded"
+    assert device.run("spoil", name="lib/dormouse/connection.mpy").status == "succeeded"
+    for _ in range(2):
+        device.wake()
+    assert device.run("which").value == "new", device.board.console[-3000:]
+
+
+def test_a_board_of_the_layout_before_slots_becomes_one_with_slots_and_keeps_its_state(tmp_path, mosquitto):
+    """Journal and telemetry stay; the program in the root runs no more."""
+    need_micropython()
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "app.py").write_text(OLD)
+    with VirtualBoard("ESP32_GENERIC", tmp_path / "board", speed=1000) as board:
+        board.wait_boot()
+        install(board, tmp_path / "before", mosquitto.address.url, app=OLD, connect_every=3600)
+        board.wait_console(" asleep ", 90)
+        state = board.read_file("state/cmd")
+        here = project.read(folder)
+        over = {"broker": mosquitto.address.url, "ssid": "virtual", "clock": "none"}
+        kind = kinds.load("ESP32_GENERIC")
+        files = project.device_files(here, kind, "dev", over, {"WIFI_PASSWORD": "virtual-password"})
+        said: list[str] = []
+        done = flash(Request(here, kind, Place(board.port), files, agree=lambda names: True), said.append)
+        assert done.wake
+        assert done.wake.succeeded, said
+        assert done.state is None
+        assert board.read_file("state/cmd")[:40] == state[:40]
+        assert board.read_file("state/slot") == b"a00"
+        assert board.read_file("main.py") == MAIN_TEXT

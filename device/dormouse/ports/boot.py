@@ -19,6 +19,7 @@ from dormouse.protocol import TRIAL
 
 _PROMPT = "prompt"  # b"0": Ctrl-C asked for the prompt; b"1": somebody has had it
 _TRIES = "tries"  # one byte: boots in a row in which the agent could not even start
+_RELEASE = "dormouse"  # the package in the slot that was chosen, of whatever version
 _WHY = "why"  # the last error with which a release in a slot could not start
 _SLEEP = "sleep"  # Pico W: the sleep that this boot begins with, a mark of <II: ms, and time.time() before it
 _WINDOW = 3  # s, after power-on and reset
@@ -37,7 +38,7 @@ def run(app):
             if slots.went_back:
                 cause = "reset"  # what the release that is left has come to is no reason to wait
             try:
-                __import__("dormouse").start(app, cause, _well, slots)
+                __import__(_RELEASE).start(app, cause, _well, slots)
             except (Exception, SystemExit) as e:  # what it can't catch itself: that it can't be loaded or made
                 _failed(e, slots)
     except KeyboardInterrupt:
