@@ -52,7 +52,7 @@ def update(
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Update the program of a device, a group or all, over the air.
+    """Update the program of devices over the air.
 
     The release goes into the slot that does not run, over as many wakes as it takes. It is kept after one wake in which
     all went well; else the device goes back to the one before, and says why.
