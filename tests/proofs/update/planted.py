@@ -1,0 +1,46 @@
+"""Bugs that the sweep must find: each a line of the agent that is changed for the worse."""
+
+import shutil
+from pathlib import Path
+
+from dormouse_host.agent import toolchain
+
+PLANTED = {
+    "the mark before the manifest": (
+        "update.py",
+        '        self._idle.replace("release", iter(lines))\n',
+        '        self.slots.set(self.slots.other(), TRIAL)\n        self._idle.replace("release", iter(lines))\n',
+    ),
+    "files are not compared": (
+        "update.py",
+        "            if storage.size(name) != size or hexlify(sha.digest()).decode() != digest:\n",
+        "            if False:\n",
+    ),
+    "the manifest stays while the slot is cleared": (
+        "update.py",
+        '        self._idle.remove("release")\n        _remove(',
+        "        _remove(",
+    ),
+    "a mark that is written in place": (
+        "guard.py",
+        '            with open(name + "~", "w") as file:\n',
+        '            with open(name, "w"):\n                pass\n            with open(name + "~", "w") as file:\n',
+    ),
+    "a slot is started whatever is in it": (
+        "guard.py",
+        '            os.stat(self.root + slot + "/release")\n',
+        "            os.stat(self.root + slot)\n",
+    ),
+}
+
+
+def plant(name: str, folder: Path) -> Path:
+    """A copy of the agent with that bug. Returns the folder that contains it."""
+    file, good, bad = PLANTED[name]
+    shutil.copytree(toolchain.agent_folder() / "dormouse", folder / "dormouse")
+    path = folder / "dormouse" / file
+    text = path.read_text()
+    if text.count(good) != 1:
+        raise RuntimeError(f"{name}: the line is not in {file} any more")
+    path.write_text(text.replace(good, bad))
+    return folder
