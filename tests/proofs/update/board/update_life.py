@@ -1,9 +1,9 @@
 # mypy: ignore-errors
-# ruff: noqa: SIM115
-"""One boot of a device in the middle of an update: `make IMAGE PROGSIZE FOLDER` or `live IMAGE PROGSIZE FOLDER CUT CHUNKS`.
+# ruff: noqa: SIM115, UP031, B905
+"""One boot of a device in the middle of an update: `make IMAGE PROGSIZE FOLDER`, or `live` and CUT CHUNKS behind it.
 
 FOLDER has the releases `old` and `new`, each a folder with the file `manifest` and its files, numbered. CUT is
-`N:MODE` or `-`; at most CHUNKS chunks are taken in one boot, and what was not flushed by then is lost as in a power cut.
+`N:MODE` or `-`; at most CHUNKS chunks are taken in one boot, and what was not flushed by then is lost as in a cut.
 """
 
 import json
@@ -120,11 +120,8 @@ def live(folder, most):
     """One boot: what it is, then the host's part and the device's, as far as they come."""
     old, new = Release(folder + "/old"), Release(folder + "/new")
     slots = guard.Slots(ROOT)
-    tell(
-        "boots",
-        slots.slot or "-",
-        "new" if new.lies_in(slots.slot) else "old" if old.lies_in(slots.slot) else "neither",
-    )
+    found = "new" if new.lies_in(slots.slot) else "old" if old.lies_in(slots.slot) else "neither"
+    tell("boots", slots.slot or "-", found)
     port = Port(slots)
     telemetry = records.Telemetry(port.storage, 0)
     box = inbox.Inbox(port.storage, lambda n: b"\x5a" * n, 64, lambda name: None)
