@@ -23,6 +23,7 @@ from dormouse_host.errors import HostError
 from dormouse_host.ledger.database import missing
 from dormouse_host.ledger.outbound import RelayView
 from dormouse_host.ledger.queries import COLUMNS, MORE, CommandView, DeviceView, LogLine, Setting
+from dormouse_host.ledger.rollouts import Plan, RolloutView
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
 from dormouse_host.ledger.updates import Terms, UpdateView
@@ -39,6 +40,7 @@ __all__ = [
     "Fleet",
     "LogLine",
     "RelayView",
+    "RolloutView",
     "Sent",
     "Setting",
     "Strangers",
@@ -241,6 +243,48 @@ class Fleet:
             if all(view.final for view in views) or (deadline is not None and time.monotonic() >= deadline):
                 return views
             time.sleep(LOOK * (1 + len(views) / 10))
+
+    # ---- rollouts
+
+    def rollout(
+        self,
+        devices: Sequence[str],
+        waves: Sequence[int],
+        *,
+        releases: Mapping[str, Release] | None = None,
+        command: tuple[str, Mapping[str, Any] | Sequence[str]] | None = None,
+        abort_after: int = 1,
+        missing: float = 0.0,
+        approve: bool = False,
+        expires: float | None = None,
+        min_battery: float | None = None,
+    ) -> str:
+        """Roll out an update (`releases`: device -> release) or a command (its name and arguments), wave after wave:
+        `waves` says how many devices have begun once each wave has. After `abort_after` failures it stops, and where
+        more than the part `missing` of a wave is overdue; with `approve` each wave but the first waits for
+        `change_rollout`. Returns its name.
+        """
+        devices = [orders.name(device) for device in devices]
+        until = orders.until(expires, self.clock())
+        what: dict[str, Any] = {}
+        if command is not None:
+            known = {view.id: view for view in self.ledger.views()}
+            checked, _ = orders.make(devices, known, command[0], command[1], until, None, lambda done: None)
+            if len({order.args for order in checked}) > 1:
+                raise HostError(f"{command[0]}: the devices declare its arguments differently", 2)
+            what = {"do": command[0], "args": checked[0].args}
+        chosen = releases or {}
+        named = {device: release.id for device, release in chosen.items()}
+        plan = Plan(what, devices, waves, named, abort_after, missing, approve, until, min_battery)
+        return self.ledger.start_rollout(plan, list({release.id: release for release in chosen.values()}.values()))
+
+    def rollouts(self, name: str | None = None) -> list[RolloutView]:
+        """Rollouts as they stand, the newest first, or the one of that name."""
+        return self.ledger.rollout_views(name)
+
+    def change_rollout(self, name: str, order: str) -> None:
+        """`approve` the next wave, `resume` after a stop, `abort`, or `retry` where it has failed."""
+        self.ledger.change_rollout(name, order)
 
     # ---- devices
 

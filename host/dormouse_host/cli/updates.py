@@ -75,7 +75,7 @@ def update(
         if not targets:
             raise HostError("no devices yet: dormouse devices add DEVICE", 2)
         names: list[str] = []
-        for release, devices in _releases(fleet, targets, app, agent=agent):
+        for release, devices in releases(fleet, targets, app, agent=agent):
             _explain(release, devices)
             if not dry:
                 names += _enter(fleet, devices, release, life, min_battery, json=json)
@@ -84,9 +84,10 @@ def update(
     return None
 
 
-def _releases(fleet: "Fleet", targets: list[str], folder: Path, *, agent: bool) -> "list[tuple[Release, list[str]]]":
+def releases(fleet: "Fleet", targets: list[str], folder: Path, *, agent: bool) -> "list[tuple[Release, list[str]]]":
     """A release for each kind of board among the devices, with those that it is for."""
-    from dormouse_host.flash import project, releases
+    from dormouse_host.flash import project
+    from dormouse_host.flash.releases import build, kind_of
 
     if not folder.is_dir():
         raise HostError(f"--app {folder}: no such folder", 2)
@@ -96,13 +97,13 @@ def _releases(fleet: "Fleet", targets: list[str], folder: Path, *, agent: bool) 
         report = fleet.status(target)[0].report
         if not report:
             raise HostError(f"{target} has never connected: flash it first", 1)
-        board = releases.kind_of(str(report.get("fw", "")))
+        board = kind_of(str(report.get("fw", "")))
         kinds[board.name if board else ""].append(target)
     from dormouse_host.flash import kinds as boards
 
     found = []
     for name, devices in kinds.items():
-        found.append((releases.build(here, boards.load(name) if name else None, agent=agent), devices))
+        found.append((build(here, boards.load(name) if name else None, agent=agent), devices))
     return found
 
 

@@ -264,3 +264,33 @@ update_events = Table(
     Column("status", Text, nullable=False),
     Column("why", Text),
 )
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("key", _Key, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("what", Text, nullable=False),  # the command, as JSON: do, args; {} for an update
+    Column("waves", Text, nullable=False),  # how many devices have begun once each wave has, as JSON
+    Column("wave", Integer, nullable=False),  # the one that runs, from 0
+    Column("abort_after", Integer, nullable=False),  # failures that stop it
+    Column("forgiven", Integer, nullable=False, server_default="0"),  # failures before the last `resume`
+    Column("missing", Double, nullable=False),  # part of a wave that may be overdue
+    Column("approve", Boolean, nullable=False),  # does each wave but the first wait for somebody?
+    Column("expires", BigInteger),
+    Column("min_battery", Double),
+    Column("entered", Double, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("why", Text),
+    Index(
+        "rollouts_running", "key", sqlite_where=text("status = 'running'"), postgresql_where=text("status = 'running'")
+    ),
+)
+rollout_devices = Table(
+    "rollout_devices",
+    metadata,
+    Column("rollout", BigInteger, primary_key=True),  # rollouts.key
+    Column("device", Text, primary_key=True),
+    Column("at", Integer, nullable=False),  # its place in the order
+    Column("release", Text),
+    Column("item", Text),  # the name of its update or command, once it has begun
+)

@@ -23,6 +23,7 @@ from dormouse_host.ledger import (
     messages,
     outbound,
     pruning,
+    rollouts,
     rows,
     rules,
     schema,
@@ -34,6 +35,7 @@ from dormouse_host.ledger.database import Database, Unstorable
 from dormouse_host.ledger.entry import Order, unknown_device
 from dormouse_host.ledger.outbound import Ack, Outgoing, RelayView
 from dormouse_host.ledger.queries import CommandView, Queries, find_command
+from dormouse_host.ledger.rollouts import Plan, RolloutView
 from dormouse_host.ledger.strangers import Strangers
 from dormouse_host.ledger.updates import Terms, UpdateView
 from dormouse_host.release import Release
@@ -160,7 +162,8 @@ class Ledger(Queries):
             missing = set(devices) - rows.lock_all(c, devices).keys()
             if missing:
                 raise unknown_device(min(missing))
-            return updates.enter(c, devices, release, terms, self._clock())
+            updates.store(c, release, self._clock())
+            return updates.enter(c, devices, release.id, terms, self._clock())
 
     @retried
     def cancel_update(self, name: str) -> UpdateView:
@@ -180,6 +183,36 @@ class Ledger(Queries):
         where = [columns.device == device] if device is not None else []
         with self._reading() as c:
             return updates.views(c, *where, *([] if final else [columns.open]))
+
+    # ---- rollouts
+
+    @retried
+    def start_rollout(self, plan: Plan, releases: Sequence[Release]) -> str:
+        """Enter a rollout, with the releases that it may take. Returns its name."""
+        with self._writing() as c:
+            for release in releases:
+                updates.store(c, release, self._clock())
+            return rollouts.start(c, plan, self._clock())
+
+    @retried
+    def change_rollout(self, name: str, order: str) -> None:
+        """`approve`, `resume`, `abort` or `retry` a rollout. HostError where it does not stand so."""
+        with self._writing() as c:
+            rollouts.change(c, name, order, self._clock())
+
+    def rollout_views(self, name: str | None = None) -> list[RolloutView]:
+        """Rollouts as they stand, the newest first, or the one of that name."""
+        with self._reading() as c:
+            return rollouts.views(c, self._clock(), name)
+
+    @retried
+    def step_rollouts(self) -> None:
+        """Go on with every rollout as far as it may go now."""
+        with self._reading() as c:
+            if not rollouts.running(c):
+                return
+        with self._writing() as c:
+            rollouts.step(c, self._clock())
 
     # ---- the ledger itself
 

@@ -85,23 +85,24 @@ class Terms:
     min_battery: float | None = None
 
 
-def enter(connection: Connection, devices: Sequence[str], new: releases.Release, terms: Terms, now: float) -> list[str]:
-    """Enter an update of each device, which are registered. Returns their names, in the same order. One that is on its
-    way to the same device is cancelled by it; HostError where another release is on trial.
+def enter(connection: Connection, devices: Sequence[str], release: str, terms: Terms, now: float) -> list[str]:
+    """Enter an update of each device, which are locked, to a release that is stored. Returns their names, in the same
+    order. One that is on its way to the same device is cancelled by it; HostError where another release is on trial.
     """
-    _store(connection, new, now)
     for device in devices:
         for row in _load(connection, updates.device == device, updates.open):
             if row.status == ON_TRIAL:
                 raise HostError(f"{device}: release {row.release} is on trial: wait for its verdict", 1)
-            _settle(connection, row, protocol.CANCELLED, f"replaced by {new.id}", now)
-    args = codec.encode({"step": "begin", "release": new.digest, "of": new.terms()}).decode()
+            _settle(connection, row, protocol.CANCELLED, f"replaced by {release}", now)
+    digest = releases.sha256(_manifest(connection, release))
+    of = connection.execute(select(schema.releases.c.terms).where(schema.releases.c.id == release)).scalar_one()
+    args = codec.encode({"step": "begin", "release": digest, "of": json.loads(of)}).decode()
     begun = entry.enter(connection, [entry.Order(device, rows.UPDATE, args, terms.expires) for device in devices], now)
     names = []
     for device, begin in zip(devices, begun, strict=True):
         names.append(entry.command_name())
-        entered = {"name": names[-1], "device": device, "release": new.id, "entered": now, "begin": begin, "due": False}
-        made = insert(schema.updates).values(**entered, **asdict(terms), status=rules.QUEUED, open=True)
+        entered = {"name": names[-1], "device": device, "release": release, "entered": now, "begin": begin}
+        made = insert(schema.updates).values(**entered, **asdict(terms), due=False, status=rules.QUEUED, open=True)
         key = connection.execute(made.returning(updates.key)).scalar_one()
         _tell(connection, key, rules.QUEUED, None, now)
     _mark(connection, devices, updating=True)
@@ -113,15 +114,33 @@ def cancel(connection: Connection, name: str, now: float) -> None:
     found = _load(connection, updates.name == name)
     if not found:
         raise HostError(f"no update {name}", 2)
-    row = found[0]
-    rows.lock(connection, row.device)
+    rows.lock(connection, found[0].device)
+    row = _load(connection, updates.name == name)[0]
     if row.status == ON_TRIAL:
         raise HostError(f"release {row.release} is on trial: the device keeps it or goes back by itself", 1)
     if row.status in OPEN:
         _settle(connection, row, protocol.CANCELLED, None, now)
 
 
-def _store(connection: Connection, new: releases.Release, now: float) -> None:
+def on_trial(connection: Connection, devices: Sequence[str]) -> set[str]:
+    """Those of these devices that have a release on trial."""
+    found: set[str] = set()
+    for names in rows.chunks(devices):
+        open_trials = (updates.device.in_(names), updates.open, updates.status == ON_TRIAL)
+        found.update(connection.execute(select(updates.device).where(*open_trials)).scalars())
+    return found
+
+
+def withdraw(connection: Connection, names: Sequence[str], now: float) -> None:
+    """Cancel those of these updates that are not on trial; their devices are locked."""
+    for some in rows.chunks(names):
+        for row in _load(connection, updates.name.in_(some), updates.open):
+            if row.status != ON_TRIAL:
+                _settle(connection, row, protocol.CANCELLED, None, now)
+
+
+def store(connection: Connection, new: releases.Release, now: float) -> None:
+    """Keep a release and its files."""
     text = json.dumps(new.terms())
     made = {"id": new.id, "manifest": new.manifest.decode(), "terms": text, "at": now}
     rows.insert_once(connection, schema.releases, made)

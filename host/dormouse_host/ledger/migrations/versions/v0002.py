@@ -1,4 +1,4 @@
-"""Updates over the air: releases, their files, and their way to each device."""
+"""Updates over the air: releases, their files, their way to each device, and rollouts."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -70,3 +70,39 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_index(op.f("ix_update_events_update"), "update_events", ["update"], unique=False)
+    op.create_table(
+        "rollouts",
+        sa.Column("key", _KEY, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("waves", sa.Text(), nullable=False),
+        sa.Column("wave", sa.Integer(), nullable=False),
+        sa.Column("abort_after", sa.Integer(), nullable=False),
+        sa.Column("forgiven", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("missing", sa.Double(), nullable=False),
+        sa.Column("approve", sa.Boolean(), nullable=False),
+        sa.Column("expires", sa.BigInteger(), nullable=True),
+        sa.Column("min_battery", sa.Double(), nullable=True),
+        sa.Column("entered", sa.Double(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("key"),
+        sa.UniqueConstraint("name"),
+    )
+    op.create_index(
+        "rollouts_running",
+        "rollouts",
+        ["key"],
+        unique=False,
+        sqlite_where=sa.text("status = 'running'"),
+        postgresql_where=sa.text("status = 'running'"),
+    )
+    op.create_table(
+        "rollout_devices",
+        sa.Column("rollout", sa.BigInteger(), nullable=False),
+        sa.Column("device", sa.Text(), nullable=False),
+        sa.Column("at", sa.Integer(), nullable=False),
+        sa.Column("release", sa.Text(), nullable=True),
+        sa.Column("item", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("rollout", "device"),
+    )
