@@ -26,6 +26,7 @@ BOOTS = 40  # after which a device counts as stuck
 _CHUNKS = 6  # in one boot: several boots for one update, and chunks that are in RAM when one ends
 _BLOCKS, _BLOCK = 96, 4096
 _WITHIN = 60  # seconds for one boot
+_AT_ONCE = 20  # points between two looks at what was wrong
 PROGSIZES = {"ESP32": 32, "Pico W": 256}
 
 _SHARED = bytes(range(256)) * 50
@@ -149,10 +150,13 @@ def sweep(
     sample: int | None = None,
     seed: str = "0",
     say: Callable[[str], object] = lambda _: None,
+    *,
+    first: bool = False,
 ) -> tuple[int, list[str]]:
-    """How many points were cut, and what was wrong after them."""
-    every: Sequence[tuple[int, str]] = list(points(bench, progsize))
-    chosen = every if sample is None else random.Random(seed).sample(every, min(sample, len(every)))
+    """How many points were cut, and what was wrong after them. `first`: only until something is."""
+    chosen: Sequence[tuple[int, str]] = list(points(bench, progsize))
+    if sample is not None or first:
+        chosen = random.Random(seed).sample(chosen, min(sample or len(chosen), len(chosen)))
 
     def one(numbered: tuple[int, tuple[int, str]]) -> list[str]:
         number, (at, cut) = numbered
@@ -161,8 +165,14 @@ def sweep(
             return [f"{at}/{cut}: power did not go there"]
         return [f"{at}/{cut}: {fault}" for fault in life.faults]
 
+    count, found = 0, []
     with ThreadPoolExecutor(2) as pool:
-        found = [fault for faults in pool.map(one, enumerate(chosen)) for fault in faults]
+        for begin in range(0, len(chosen), _AT_ONCE):
+            some = list(enumerate(chosen))[begin : begin + _AT_ONCE]
+            found += [fault for faults in pool.map(one, some) for fault in faults]
+            count += len(some)
+            if first and found:
+                break
     for fault in found:
         say(fault)
-    return len(chosen), found
+    return count, found
