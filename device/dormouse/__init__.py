@@ -10,13 +10,15 @@ import sys
 from dormouse.app import command, telemetry
 
 
-def start(app, cause, on_healthy, slots):
-    """What boot.py starts on a board: one wake, with what the boot has found out. An older boot.py calls it, too."""
-    name = "dormouse.ports." + sys.platform
-    __import__(name)
-    from dormouse.agent import Agent
+def start(app, *boot):
+    """What boot.py starts on a board, one of an older version too: `boot` are cause, on_healthy and slots."""
+    return run(app, _port(sys.platform).Port(*boot))
 
-    return Agent(sys.modules[name].Port(cause, on_healthy, slots)).run(app)
+
+def _port(name):
+    name = "dormouse.ports." + name
+    __import__(name)
+    return sys.modules[name]
 
 
 def run(app="app", port=None):
@@ -26,9 +28,7 @@ def run(app="app", port=None):
             from dormouse.ports.boot import run as boot
 
             return boot(app)
-        name = "dormouse.ports.posix"
-        __import__(name)
-        port = sys.modules[name].Port()
+        port = _port("posix").Port()
     from dormouse.agent import Agent
 
     return Agent(port).run(app)

@@ -48,7 +48,7 @@ class Agent:
                 self._conclude(online[0])
         except Exception as e:  # memory above all: whatever it is, the device must come back
             failure = failure_of(e, "agent")
-            if type(failure) is DormouseError:
+            if type(failure) is DormouseError and not self.damaged:
                 self._doubt()
             self.log("error", kind=type(failure).__name__, stage=failure.stage, why=failure.reason)
         seconds = CAP
@@ -100,9 +100,7 @@ class Agent:
         context = Context(port, self.config, self.log)
         before, state.sampled = state.sampled, self.now()
         self._store(sample(context, self.log, pieces, state.sampled, before))
-        slots = port.slots
-        on_trial = slots and slots.phase == protocol.TRIAL
-        if cause not in _PERSON and self.now() + 1 < state.next_connect and not on_trial:
+        if cause not in _PERSON and self.now() + 1 < state.next_connect:
             state.plan = state.next_connect - self.now()
             state.unfinished = 0
             return None
@@ -132,7 +130,7 @@ class Agent:
 
             finish(self.port.storage, self.config, self.trial)
         if connection.arriving:
-            connection.arriving.conclude(connection.facts[1] is None and (result.drained or state.fence == FENCE_DEAD))
+            connection.arriving.conclude(result.drained or state.fence == FENCE_DEAD)
         self.sleep = self._remember(0)
         connection.finish()
 
@@ -161,24 +159,20 @@ class Agent:
                 declared.refused.append(why)
         except BaseException as e:
             declared.refused.append(raised(e))
-            self._doubt()
         for why in declared.refused:
             self.log("error", kind="app", stage="import", why=why)
-        slots = self.port.slots
-        if declared.refused and slots and slots.phase == protocol.TRIAL:
-            pieces.end()
-            self.damaged = slots.back()
-        if self.damaged:  # commands wait for a program that can run them
-            raise LinkError(declared.refused[0], "slot")
+        if declared.refused:
+            self._doubt(pieces)
         return "; ".join(declared.refused)[: 2 * protocol.TEXT_LIMIT] or None
 
-    def _doubt(self):
-        """What should be there can't be loaded, or does not run: is the slot damaged?"""
-        slots = self.port.slots
-        if slots and slots.slot and slots.phase != protocol.TRIAL:
+    def _doubt(self, pieces=None):
+        """What should be there can't be loaded, or does not run: another release may run from the next boot on."""
+        if self.port.slots:
             from dormouse.update import doubt
 
-            self.damaged = doubt(self.port, self.log)
+            self.damaged = doubt(self.port, self.log, pieces)
+            if pieces and self.damaged:  # commands wait for a program that can run them
+                raise LinkError(declared.refused[0], "slot")
 
     def _store(self, records):
         """Store what a sample has come to."""

@@ -54,7 +54,8 @@ class Connection:
         self.link = Link(port.ms, config["patience"])
         self.budget = self.link.deadline = port.ms() + int(config["budget"] * 1000)
         self.cap = port.ms() + int(config["total"] * 1000)  # and not even handlers go past this
-        self.security = self.session = self.credentials = self.builtins = self.own = self.arriving = None
+        self.security = self.session = self.credentials = self.builtins = self.own = None
+        self.arriving = None  # the Update, while one is under way
         self.inbox = None  # while it is made, it asks `_find`
         self.inbox = Inbox(port.storage, port.random, config["inbox"], self._find)
         self.results = Results(self.inbox)
@@ -77,7 +78,9 @@ class Connection:
         self.staying = False  # … and for all that time, not only until a first command has come
         self.resets = False  # boot at once when the wake is over
         if port.slots and port.slots.phase:
-            self._updating()
+            from dormouse.update import arrive
+
+            arrive(self)
 
     def run(self, context):
         """Connect, and again where the link drops, until everything is confirmed or that can't be done in this wake.
@@ -117,11 +120,8 @@ class Connection:
 
     def finish(self):
         """The end record, in the write of DISCONNECT; then the link is closed."""
-        end = end_record(self.state, self.inbox.state, self.inbox.windows)
-        if self.arriving:
-            end["update"] = self.arriving.told()
         try:
-            self.session.close(protocol.END, codec.encode(end))
+            self.session.close(protocol.END, codec.encode(self._end()))
         except LinkError as e:  # the next report repeats the end record
             self.log("error", kind="LinkError", stage="end", why=e.reason)
         self.link.close()
@@ -337,8 +337,6 @@ class Connection:
         if name not in protocol.STANDARD:
             return app.commands.get(name)
         try:
-            if name == "update":
-                return self._updating().handler
             if not self.builtins:
                 from dormouse.builtins import Builtins
 
@@ -347,23 +345,17 @@ class Connection:
             raise ProtocolError("not enough memory")
         return self.builtins.find(name)
 
-    def _updating(self):
-        """The Update, of which there is one or is going to be."""
-        if not self.arriving:
-            from dormouse.update import Update
-
-            self.arriving = Update(self.port, self.log, self.reset)
-            if self.session:
-                self.arriving.begin(self.session)
-        return self.arriving
-
     def report(self):
         """The wake report, a plain value."""
         inbox, signed = self.inbox, self.admission.signer is not None
-        report = wake_report(self.facts, self.port, self.config, self.state, signed, inbox.state, inbox.windows)
-        if self.arriving and self.state.ended:
-            report["end"]["update"] = self.arriving.told()
-        return report
+        return wake_report(self.facts, self.port, self.config, self.state, signed, inbox.state, self._end())
+
+    def _end(self):
+        """The end record, a plain value."""
+        end = end_record(self.state, self.inbox.state, self.inbox.windows)
+        if self.arriving:
+            end["update"] = self.arriving.told()
+        return end
 
     def stay(self, seconds):
         """Go on for so long though everything is done; new commands run as they come."""

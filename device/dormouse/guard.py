@@ -1,8 +1,8 @@
 """Which of the two slots runs: the only judge of a release on trial, asked at every boot before the agent is loaded.
 
 Must stay true: whatever the power does, the mark names a slot or is absent, and what is started is a slot that has a
-manifest, if there is any; a slot on trial is started three times at most without `set` or `went_back`. On a board this
-is outside the slots, with ports/boot.py, and no update changes it: a release finds its attributes here as they are.
+manifest, if there is any; a slot on trial is started three times at most, if it does not `write` another phase. On a
+board this is outside the slots, with ports/boot.py, and no update changes it: a release finds it as it is here.
 Nothing is imported that is not in the firmware; of protocol.py there are only numbers, which become part of this.
 
 The mark is the file state/slot, three characters: the slot, what is under way, and how often a trial has begun.
@@ -19,8 +19,8 @@ _BOOTS = 3
 class Slots:
     """`root` ends with `/`; `bitten`: the watchdog, or something like it, ended what ran before this boot.
 
-    `slot` is "a" or "b", or "" where there are none; `phase` is one of protocol's numbers; `went_back`: this boot is
-    the first after a trial that failed, so that what the boot before came to says nothing of this slot.
+    `slot` is "a" or "b", or "" where there are none; `phase` is one of protocol's numbers; `boots`: of the trial;
+    `went_back`: this boot is the first after a trial that failed, so that what the boot before came to says nothing.
     """
 
     def __init__(self, root, bitten=False):
@@ -32,13 +32,14 @@ class Slots:
             self.slot, self.phase, self.boots = "ab"["ab".index(mark[0])], int(mark[1]), int(mark[2])
         except (OSError, ValueError, IndexError):
             pass  # none yet; or flash was damaged, and the slot is as good as the other
-        if self.phase == TRIAL and self.has(self.slot):
-            again = self.boots
+        begun = self.boots
+        if not self.has(self.slot):
+            if not self.back():
+                self.slot = ""
+        elif self.phase == TRIAL:
             self.boots += 1
-            if again >= _BOOTS or (again and bitten) or not self._write(self.slot, TRIAL, self.boots):
+            if begun >= _BOOTS or (begun and bitten) or not self.write(self.slot, TRIAL):
                 self.back()
-        elif not self.has(self.slot) and not self.back():
-            self.slot = ""
         if self.slot:
             sys.path[:0] = [root + self.slot, root + self.slot + "/lib"]
 
@@ -59,27 +60,22 @@ class Slots:
         other = self.other()
         if not self.has(other):
             return False
-        self.went_back = True
         for name in ("piece", "skips"):  # they tell of the release that is left
             try:
                 os.rename(self.root + "state/" + name, self.root + "state/left." + name)
             except OSError:
                 pass  # there is none
-        self._write(other, BACK, 0)
-        self.slot, self.phase, self.boots = other, BACK, 0
+        self.boots = 0
+        self.write(other, BACK)
+        self.slot, self.phase, self.went_back = other, BACK, True
         return True
 
-    def set(self, slot, phase):
-        """Start this slot from the next boot on; on flash when this returns. OSError where it can't be written."""
-        if not self._write(slot, phase, 0):
-            raise OSError(5)
-        self.phase = phase
-
-    def _write(self, slot, phase, boots):
+    def write(self, slot, phase):
+        """Start this slot from the next boot on; on flash when this returns True."""
         name = self.root + "state/slot"
         try:
             with open(name + "~", "w") as file:
-                file.write("%s%d%d" % (slot, phase, boots))
+                file.write("%s%d%d" % (slot, phase, self.boots))
             os.rename(name + "~", name)
             return True
         except OSError:

@@ -149,5 +149,4 @@ def standard_specs():
         FORGET: {"ledger": "str"},
         "set_password": {"password": "str"},
         "set_certificate": {"cert": "str", "key": "str"},
-        "update": {"step": "str", "release": "str", "of": ["dict", {}]},
     }

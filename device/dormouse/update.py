@@ -18,12 +18,13 @@ from dormouse.app import Handler
 from dormouse.codec import encode, load
 from dormouse.errors import ConfigError, DormouseError, StorageError
 from dormouse.journal import Mark
-from dormouse.protocol import BACK, FILE, FORMATS, IDLE, KEPT, SENDING, TRIAL, standard_specs
+from dormouse.protocol import BACK, FILE, FORMATS, IDLE, KEPT, SENDING, TRIAL
 
 _BLOCK = 4096  # bytes of flash that one erase frees
 _SPARE = 16384  # bytes that stay free, for the journal's and the telemetry's sake
 _HELD = 4  # chunks in RAM: a block of flash, as the host cuts them
 _LIMIT = 60  # s of one step
+_SPEC = {"step": "str", "release": "str", "of": ["dict", {}]}
 _HEAD = 13  # bytes before a chunk's data: the release, its file, the place in it
 
 
@@ -35,7 +36,7 @@ class Update:
         self.log = log
         self.reset = reset
         self.slots = port.slots
-        self.handler = Handler(self.run, _LIMIT, True, standard_specs()["update"], 2600)
+        self.handler = Handler(self.run, _LIMIT, True, _SPEC, 2600)
         self.session = None
         self.signer = None
         self.held = []  # chunks of the file that comes next …
@@ -96,10 +97,17 @@ class Update:
             told["trial" if phase == TRIAL else "kept"] = self.slots.boots
         return told
 
-    def conclude(self, whole):
-        """The wake is over; `whole`: the program was imported, the queue drained, everything confirmed."""
-        if whole and self.slots.phase == TRIAL and self.slots.boots:
-            self.slots.set(self.slots.slot, KEPT)
+    def conclude(self, drained):
+        """The wake is over and everything confirmed. One with a program that can't be imported does not come so far."""
+        if drained and self.slots.phase == TRIAL and self.slots.boots:
+            self._mark(self.slots.slot, KEPT)
+
+    def _mark(self, slot, phase):
+        """On flash when this returns."""
+        self.slots.boots = 0
+        if not self.slots.write(slot, phase):
+            raise StorageError("the mark of the slots")
+        self.slots.phase = phase
 
     # ---- the command `update`, in its steps
 
@@ -117,7 +125,7 @@ class Update:
                 raise ConfigError("on trial")
             if self.slots.phase == SENDING:
                 self._empty()
-            self.slots.set(self.slots.slot, IDLE)
+            self._mark(self.slots.slot, IDLE)
             self.port.storage.remove("update")
         except OSError as e:
             raise StorageError(str(e))
@@ -147,7 +155,7 @@ class Update:
             self._empty()
             self.release, self.size = release, of["manifest"]
             self._save()
-            self.slots.set(self.slots.slot, SENDING)
+            self._mark(self.slots.slot, SENDING)
             self._next()
         return {"have": "".join([digest[:8] for _, _, digest in _files(self._running, "release")])}
 
@@ -175,7 +183,7 @@ class Update:
             self.port.storage.remove(name)
         self.wake = self.log.wake
         self._save()
-        self.slots.set(self.slots.other(), TRIAL)
+        self._mark(self.slots.other(), TRIAL)
         self.reset()
         return {"on trial": True}
 
@@ -183,7 +191,7 @@ class Update:
         """There is no room for it, or it is not what was ordered: the slot is emptied, and the host is told."""
         self._empty()
         self._save(why)
-        self.slots.set(self.slots.slot, BACK)
+        self._mark(self.slots.slot, BACK)
 
     # ---- its files
 
@@ -276,16 +284,31 @@ class Update:
             self._next()
 
 
-def doubt(port, log):
-    """Something of the slot that runs could not be loaded: where it is damaged, the other one runs from the next boot.
-    True then.
+def arrive(connection):
+    """The connection's Update, of which there is one or is going to be."""
+    if not connection.arriving:
+        connection.arriving = Update(connection.port, connection.log, connection.reset)
+        if connection.session:
+            connection.arriving.begin(connection.session)
+    return connection.arriving
+
+
+def doubt(port, log, pieces):
+    """Something of the slot that runs can't be loaded or does not run, the program where there are `pieces`. The other
+    one runs from the next boot on, True then, if this one is damaged, or on trial with a program that does not run.
     """
+    slots = port.slots
+    if not slots.slot:
+        return False
+    if slots.phase == TRIAL:
+        if pieces:
+            pieces.end()
+        return bool(pieces) and slots.back()
     u = Update(port, log, None)
     wrong = u._wrong(u._running, _files(u._running, "release"))
-    if not wrong or not port.slots.back():
+    if not wrong or not slots.back():
         return False
-    u.release = (u._running.read("release") or b"")[:64].decode()
-    u.size = 0
+    u.release, u.size = (u._running.read("release") or b"")[:64].decode(), 0
     u._save(wrong + " is damaged")
     return True
 

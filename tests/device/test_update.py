@@ -51,7 +51,7 @@ def test_an_update_takes_two_wakes_and_a_trial(started):
     sender.order("say", text="hi")
     ran = device.wake("reset")
     assert ran.said == ["new hi"], ran.output
-    assert verdict(host, 4) == {"release": new.id, "kept": 1}
+    assert verdict(host, 4) == {"release": new.id, "kept": 0}
     ended = sender.step(new, "end")
     device.wake()
     assert host.answers(5)[ended]["status"] == "succeeded"

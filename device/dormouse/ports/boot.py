@@ -35,8 +35,8 @@ def run(app):
         cause = _before()
         if cause:
             slots = Slots(os.getcwd().rstrip("/") + "/", cause == "watchdog")
-            if slots.went_back:
-                cause = "reset"  # what the release that is left has come to is no reason to wait
+            if slots.went_back or slots.phase == TRIAL:
+                cause = "reset"  # what the release that is left has come to is no reason to wait, nor is its plan
             try:
                 __import__(_RELEASE).start(app, cause, _well, slots)
             except (Exception, SystemExit) as e:  # what it can't catch itself: that it can't be loaded or made

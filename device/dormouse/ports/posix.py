@@ -14,6 +14,7 @@ import time
 from dormouse.errors import ConfigError
 from dormouse.guard import Slots
 from dormouse.ports.storage import Storage
+from dormouse.protocol import TRIAL
 
 if sys.implementation.name == "cpython":
     import binascii
@@ -92,7 +93,7 @@ class Port:
         return os.urandom(n)
 
     def cause(self):
-        if self.slots and self.slots.went_back:
+        if self.slots and (self.slots.went_back or self.slots.phase == TRIAL):
             return "reset"
         return _environment("DORMOUSE_CAUSE") or "power"
 
