@@ -2,6 +2,8 @@
 
 import pytest
 
+from dormouse.signing import Signer
+from dormouse_host.release import Release, chunks
 from support.device_folder import Device, Host
 from support.updating import Sender, install, marked, program
 
@@ -58,3 +60,73 @@ def test_an_update_takes_two_wakes_and_a_trial(started):
     assert verdict(host, 5) is None
     assert marked(device) == "b00"
     assert not (device.folder / "state" / "update").exists()
+
+
+def begun(device: Device, host: Host, sender: Sender, release: Release, wake: int) -> None:
+    """The device has agreed to a release."""
+    sender.step(release, "begin")
+    device.wake()
+    assert verdict(host, wake) == {"release": release.id, "at": [0, 0]}
+
+
+def test_chunks_that_come_twice_late_or_damaged_do_no_harm(started):
+    """What is not the next one is dropped; what was damaged on the way is found by its hash."""
+    device, host, sender = started
+    new = program(NEW)
+    begun(device, host, sender, new, 2)
+    payloads, _ = chunks(new.id, new.contents(), [0, 1], (0, 0), 1024, 100)
+    other = b"\0" * 8 + payloads[0][8:]
+    host.send(other, b"", b"short", *payloads[:3], *payloads[:2], *payloads[4:], leaf="down/file")
+    device.wake()
+    assert verdict(host, 3) == {"release": new.id, "at": [1, 2048]}
+    wrong = bytearray(payloads[3])
+    wrong[-1] ^= 1
+    host.send(bytes(wrong), *payloads[4:], leaf="down/file")
+    commit = sender.step(new, "commit")
+    device.wake()
+    assert host.answers(2)[commit]["status"] == "failed"
+    assert verdict(host, 4) == {"release": new.id, "failed": "app.py is damaged"}
+    assert list((device.folder / "b").iterdir()) == []
+    assert marked(device) == "a40"
+
+
+def test_a_commit_that_comes_before_the_last_chunk_is_refused_and_another_works(started):
+    device, host, sender = started
+    new = program(NEW)
+    begun(device, host, sender, new, 2)
+    early = sender.step(new, "commit")
+    device.wake()
+    assert "not all of it has come" in host.answers(2)[early]["why"]
+    sender.chunks(new)
+    late = sender.step(new, "commit")
+    device.wake()
+    assert host.answers(3)[late]["status"] == "succeeded"
+
+
+def test_a_release_that_does_not_fit_is_refused_and_leaves_no_trace(started):
+    device, host, sender = started
+    new = program(NEW)
+    big = sender.step(new, "begin", bytes=1 << 50)
+    other = sender.step(new, "begin", formats=2)
+    device.wake()
+    answers = host.answers(2)
+    assert "bytes needed" in answers[big]["why"]
+    assert "formats 2" in answers[other]["why"]
+    assert not (device.folder / "state" / "update").exists()
+    assert verdict(host, 2) is None
+
+
+def test_with_a_key_a_chunk_without_its_signature_is_dropped(started):
+    device, host, sender = started
+    key = "00112233445566778899aabbccddeeff" * 2
+    new = program(NEW)
+    begun(device, host, sender, new, 2)
+    device.secrets(command_key=key)
+    signer = Signer(key, "dev")
+    payloads, _ = chunks(new.id, new.contents(), [0, 1], (0, 0), 900, 100)
+    host.send(*payloads, *(signer.sign("down/file", payload) for payload in payloads), leaf="down/file")
+    ran = device.wake()
+    assert ran.code == 0
+    assert len(ran.all("refused")) == 0
+    size = sum(path.stat().st_size for path in (device.folder / "b").iterdir())
+    assert size == len(new.manifest) + len(NEW)

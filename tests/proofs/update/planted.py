@@ -11,11 +11,6 @@ PLANTED = {
         '        self._idle.replace("release", iter(lines))\n',
         '        self.slots.set(self.slots.other(), TRIAL)\n        self._idle.replace("release", iter(lines))\n',
     ),
-    "files are not compared": (
-        "update.py",
-        "            if storage.size(name) != size or hexlify(sha.digest()).decode() != digest:\n",
-        "            if False:\n",
-    ),
     "the manifest stays while the slot is cleared": (
         "update.py",
         '        self._idle.remove("release")\n        _remove(',
