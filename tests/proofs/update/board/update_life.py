@@ -59,6 +59,7 @@ class Release:
     def __init__(self, folder):
         self.manifest = open(folder + "/manifest", "rb").read()
         self.digest = hexlify(sha256(self.manifest).digest()).decode()
+        self.spans = json.loads(open(folder + "/spans").read())  # of each file, as the host cuts it
         lines = self.manifest.decode().split("\n")[1:-1]
         self.names = [line.split(" ", 2)[2] for line in lines]
         self.contents = [self.manifest] + [open("%s/%d" % (folder, n), "rb").read() for n in range(1, len(lines) + 1)]
@@ -76,13 +77,12 @@ class Release:
     def chunks(self, at, most):
         """Payloads from a place on."""
         for file in range(at[0], len(self.contents)):
-            data = self.contents[file]
-            begin = at[1] if file == at[0] else 0
-            while begin < len(data) and most:
-                most -= 1
-                head = sha256(self.manifest).digest()[:8] + pack(">BI", file, begin)
-                yield head + data[begin : begin + 1024]
-                begin += 1024
+            for begin, end in self.spans[file]:
+                begin = max(begin, at[1] if file == at[0] else 0)
+                if begin < end and most:
+                    most -= 1
+                    head = sha256(self.manifest).digest()[:8] + pack(">BI", file, begin)
+                    yield head + self.contents[file][begin:end]
 
 
 def mount(image, progsize, cut, fresh=False):
