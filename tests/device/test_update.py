@@ -3,6 +3,7 @@
 import pytest
 
 from dormouse.signing import Signer
+from dormouse_host.lab.bench.proxy import Proxy
 from dormouse_host.release import Release, chunks
 from support.device_folder import Device, Host
 from support.updating import Sender, install, marked, program
@@ -129,3 +130,22 @@ def test_with_a_key_a_chunk_without_its_signature_is_dropped(started):
     ran = device.wake()
     assert ran.code == 0, ran.output
     assert (device.folder / "b" / "app.py").read_text() == NEW
+
+
+def test_20_kb_arrive_in_one_wake_with_at_most_three_more_round_trips(tmp_path, interpreter, mosquitto):
+    """At 200 ms; the chunks leave the broker in one flight, and are acknowledged as they reach the flash."""
+    lines = "".join(f"value_{n} = {n * n}\n" for n in range(2000))
+    new = program(lines[: lines.rfind("\n", 0, 20480) + 1])
+    with Proxy((mosquitto.address.host, mosquitto.address.port), 0.1) as proxy, Host(mosquitto.address) as host:
+        device = Device(tmp_path / "device", interpreter, f"mqtt://127.0.0.1:{proxy.port}", budget=60)
+        (device.folder / "app.py").unlink()
+        install(device.folder, program(OLD))
+        device.wake()
+        sender = Sender(host, host.wait("up/wake")["state"])
+        sender.step(new, "begin")
+        device.wake()
+        bare = device.wake().one("asleep")["turns"]
+        sender.chunks(new)
+        loaded = device.wake().one("asleep")["turns"]
+        assert verdict(host, 4) == {"release": new.id, "at": [-1, len(new.files["app.py"])]}
+    assert loaded <= bare + 3
