@@ -119,7 +119,7 @@ def test_every_command_speaks_json():
 VERBS = {
     *("Add", "Back", "Build", "Cancel", "Copy", "Create", "Delete", "Demonstrate", "Diagnose", "End", "Estimate"),
     *("Export", "Flash", "Follow", "Install", "List", "Measure", "Register", "Remove", "Replace", "Request", "Require"),
-    *("Revoke", "Run", "Send", "Set", "Show", "Test", "Update", "Watch"),
+    *("Revoke", "Roll", "Run", "Send", "Set", "Show", "Start", "Test", "Update", "Watch"),
 }
 
 
