@@ -147,7 +147,7 @@ def test_what_is_not_ours_stays_and_hides_nothing_that_was_flashed(bench, tmp_pa
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "with a file of another version"])
 def test_an_agent_that_lies_in_rom_is_not_sent_unless_it_is_another(bench, whole, tmp_path):
-    """A folder stands for the ROM partition, and boot.py for MicroPython, which searches it: half an agent would hide."""
+    """A folder stands for the ROM partition, boot.py for MicroPython, which searches it; half an agent would hide."""
     here = bench("ESP32_GENERIC")
     agent = mpy.agent_files("esp32")
     rom = tmp_path / "rom"
