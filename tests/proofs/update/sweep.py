@@ -59,7 +59,11 @@ class Life:
     def faults(self) -> list[str]:
         """What is wrong."""
         found = []
+        kept = False
         for boot in self.boots:
+            if kept and boot.told("boots")[1:] == ["old"]:
+                found.append("lies: a release that was kept is left")
+            kept = kept or '"kept":' in boot.told("told")
             if boot.status not in (0, CUT):
                 found.append(f"stuck: ended with {boot.status}: {' / '.join(boot.lines[-3:])}")
             if boot.told("boots")[1:] == ["neither"] or boot.told("boots")[:1] == ["-"]:
