@@ -3,7 +3,7 @@
 What must hold, after every cut, once the device has been started again until it is quiet:
 
     neither  At each boot the guard starts a slot whose files are all those of the old release or all those of the new.
-    lies    A release that the device has told to be kept is never left again.
+    lies     A release that the device has told to be kept is never left again.
     stuck    A few boots later the new release runs, and nothing of the update is left.
     lost     Telemetry records and the commands in the inbox are what they were before.
 
