@@ -116,6 +116,10 @@ test-flash: setup ## flash every kind of virtual board in every way; `make test`
 powercut: setup ## cut the power at every instant, then at every second one too; ARGS="long/3:flash:17:torn" for one
 	@PYTHONPATH=tests $(RUN) -m proofs.powercut $(ARGS)
 
+.PHONY: update-proof
+update-proof: setup ## an update over the air, cut at every operation of the flash, with planted bugs; about ten minutes
+	@PYTHONPATH=tests $(RUN) -m proofs.update
+
 .PHONY: hostile
 hostile: setup ## silent, slow, lying and breaking peers, plain and TLS, as a table; then a cut at every byte; ARGS="fence"
 	@PYTHONPATH=tests $(RUN) -m proofs.hostile $(ARGS)

@@ -10,6 +10,17 @@ import sys
 from dormouse.app import command, telemetry
 
 
+def start(app, *boot):
+    """What boot.py starts on a board, one of an older version too: `boot` are cause, on_healthy and slots."""
+    return run(app, _port(sys.platform).Port(*boot))
+
+
+def _port(name):
+    name = "dormouse.ports." + name
+    __import__(name)
+    return sys.modules[name]
+
+
 def run(app="app", port=None):
     """One wake of the agent with the commands and readings that module `app` declares. Ends in sleep."""
     if port is None:
@@ -17,9 +28,7 @@ def run(app="app", port=None):
             from dormouse.ports.boot import run as boot
 
             return boot(app)
-        name = "dormouse.ports.posix"
-        __import__(name)
-        port = sys.modules[name].Port()
+        port = _port("posix").Port()
     from dormouse.agent import Agent
 
     return Agent(port).run(app)

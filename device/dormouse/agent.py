@@ -11,13 +11,13 @@ import sys
 from dormouse import app as declared
 from dormouse import protocol
 from dormouse.app import Context
-from dormouse.errors import ConfigError, LinkError, StorageError
+from dormouse.errors import ConfigError, DormouseError, LinkError, StorageError
 from dormouse.log import Log, describe, failure_of, raised
 from dormouse.pieces import Pieces
 from dormouse.readings import sample
 from dormouse.records import LOCAL, UNIX, Telemetry
 from dormouse.report import last_wake
-from dormouse.state import CAP, ENDINGS, State, connect_in, sleep_for
+from dormouse.state import CAP, ENDINGS, FENCE_DEAD, State, connect_in, sleep_for
 
 _GARBAGE = 8192  # bytes allocated between two collections: without it, what is kept lies scattered over the whole heap
 _PERSON = ("power", "reset", "pin")  # causes of a boot that somebody waits for
@@ -36,6 +36,7 @@ class Agent:
         self.good = None  # config.json and secrets.json, where their copy on flash is older
         self.result = None  # WakeResult, where this wake went online
         self.sleep = 0  # s, once it is on flash
+        self.damaged = False  # is the slot that runs, and will the other one run?
 
     def run(self, app):
         """From boot to sleep, with the commands and readings of module `app`. Returns the error that kept the wake from
@@ -51,6 +52,8 @@ class Agent:
                 self._conclude(online[0])
         except Exception as e:  # memory above all: whatever it is, the device must come back
             failure = failure_of(e, "agent")
+            if type(failure) is DormouseError and not self.damaged:
+                self._doubt()
             self.log("error", kind=type(failure).__name__, stage=failure.stage, why=failure.reason)
         seconds = CAP
         try:
@@ -63,7 +66,7 @@ class Agent:
             self.log("error", kind=type(e).__name__, stage="end", why=describe(e))
         self.port.blink(5 if failure else 2 if self.result else 0)
         self.log("asleep", **self._summary(seconds))
-        if self.result and self.result.reset:
+        if self.damaged or (self.result and self.result.reset):
             self.port.reset()
         self.port.sleep(seconds * 1000)
         return failure
@@ -150,6 +153,8 @@ class Agent:
             from dormouse.config import finish
 
             finish(self.port.storage, self.config, self.trial)
+        if connection.arriving:
+            connection.arriving.conclude(result.drained or state.fence == FENCE_DEAD)
         self.sleep = self._remember(0)
         connection.finish()
 
@@ -184,7 +189,18 @@ class Agent:
             declared.refused.append(raised(e))
         for why in declared.refused:
             self.log("error", kind="app", stage="import", why=why)
+        if declared.refused:
+            self._doubt(pieces)
         return "; ".join(declared.refused)[: 2 * protocol.TEXT_LIMIT] or None
+
+    def _doubt(self, pieces=None):
+        """What should be there can't be loaded, or does not run: another release may run from the next boot on."""
+        if self.port.slots:
+            from dormouse.update import doubt
+
+            self.damaged = doubt(self.port, self.log, pieces)
+            if pieces and self.damaged:  # commands wait for a program that can run them
+                raise LinkError(declared.refused[0], "slot")
 
     def _store(self, records):
         """Store what a sample has come to."""

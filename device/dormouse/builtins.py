@@ -33,6 +33,10 @@ class Builtins:
 
     def find(self, name):
         """The Handler of one of protocol.STANDARD."""
+        if name == "update":
+            from dormouse.update import arrive
+
+            return arrive(self.control).handler
         most = protocol.VALUE_LIMIT
         if name in ("describe", "report", "log", "config"):
             most = _MOST

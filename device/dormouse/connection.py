@@ -56,6 +56,7 @@ class Connection:
         self.budget = self.link.deadline = port.ms() + int(config["budget"] * 1000)
         self.cap = port.ms() + int(config["total"] * 1000)  # and not even handlers go past this
         self.security = self.session = self.credentials = self.builtins = self.own = None
+        self.arriving = None  # the Update, while one is under way
         self.inbox = None  # while it is made, it asks `_find`
         self.inbox = Inbox(port.storage, port.random, config["inbox"], self._find)
         self.results = Results(self.inbox)
@@ -78,6 +79,10 @@ class Connection:
         self.until = 0  # port.ms() until which the wake goes on though everything is done
         self.staying = False  # … and for all that time, not only until a first command has come
         self.resets = False  # boot at once when the wake is over
+        if port.slots and port.slots.phase:
+            from dormouse.update import arrive
+
+            arrive(self)
 
     def run(self, context):
         """Connect, and again where the link drops, until everything is confirmed or that can't be done in this wake.
@@ -121,9 +126,8 @@ class Connection:
 
     def finish(self):
         """The end record, in the write of DISCONNECT; then the link is closed."""
-        end = end_record(self.state, self.inbox.state, self.inbox.windows)
         try:
-            self.session.close(protocol.END, codec.encode(end))
+            self.session.close(protocol.END, codec.encode(self._end()))
         except LinkError as e:  # the next report repeats the end record
             self.log("error", kind="LinkError", stage="end", why=e.reason)
         self.link.close()
@@ -228,6 +232,8 @@ class Connection:
         prefix = protocol.topic(c["root"], c["id"], "")
         s = self.session = Session(link, prefix, c, self.secrets, self.admission.offer)
         s.signer = self.admission.signer
+        if self.arriving:
+            self.arriving.begin(s)
         s.encode_connect()
         return s
 
@@ -276,6 +282,8 @@ class Connection:
             while not inbox.full and (not results.full or not s.fits(protocol.BATCH)) and link.ready(0):
                 s.take()
                 self.port.feed()  # the watchdog: what has come is progress, waiting is none
+            if self.arriving and self.arriving.held and (s.drained or not link.ready(2 * s.rtt)):
+                self.arriving.flush()
             link.flush()
             if s.back and not told and self.port.ms() - s.heard >= s.quiet:
                 told = True
@@ -362,7 +370,14 @@ class Connection:
     def report(self):
         """The wake report, a plain value."""
         inbox, signed = self.inbox, self.admission.signer is not None
-        return wake_report(self.facts, self.port, self.config, self.state, signed, inbox.state, inbox.windows)
+        return wake_report(self.facts, self.port, self.config, self.state, signed, inbox.state, self._end())
+
+    def _end(self):
+        """The end record, a plain value."""
+        end = end_record(self.state, self.inbox.state, self.inbox.windows)
+        if self.arriving:
+            end["update"] = self.arriving.told()
+        return end
 
     def stay(self, seconds):
         """Go on for so long though everything is done; new commands run as they come."""

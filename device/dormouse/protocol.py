@@ -10,6 +10,7 @@ ROOT = "dormouse"
 
 CMD = "down/cmd"
 FENCE = "down/fence"
+FILE = "down/file"
 WAKE = "up/wake"
 RESULT = "up/result"
 TELEMETRY = "up/telemetry"
@@ -46,7 +47,11 @@ STANDARD = (
     "set_certificate",
     "log",
     "reset",
+    "update",
 )
+# what is under way with the slots of a board, for guard.py: from one boot to the next
+IDLE, SENDING, TRIAL, KEPT, BACK = range(5)
+FORMATS = 1  # of journal, state and settings on flash: two slots share them
 PAYLOAD_LIMIT = 2048  # bytes; a bigger payload is read off in pieces and rejected
 DEPTH_LIMIT = 8  # nested arrays and objects; 1020 of them overflow MicroPython's stack (docs/design.md)
 VALUE_LIMIT = 512  # bytes of JSON that a command's result may carry

@@ -22,11 +22,11 @@ def end_record(state, name, windows):
     }
 
 
-def wake_report(facts, port, config, state, signed, name, windows):
+def wake_report(facts, port, config, state, signed, name, end):
     """The first thing that the host learns of a wake, and of the one before it.
 
     `facts`: cause of the boot, what is wrong with the app, readings that failed, settings that are undone, and what
-    `last_wake` says; each None where there is none. `name` is that of the device's own state.
+    `last_wake` says; each None where there is none. `name` is that of the device's own state; `end` the end record.
     """
     cause, app_error, failed, undone, last = facts
     report = {
@@ -51,7 +51,7 @@ def wake_report(facts, port, config, state, signed, name, windows):
         "undone": undone,
         "settings": config["changed"] or None,
         "last": last,
-        "end": end_record(state, name, windows) if state.ended else None,
+        "end": end if state.ended else None,
     }
     return {key: report[key] for key in report if report[key] is not None}
 

@@ -14,7 +14,7 @@ from binascii import crc32
 from umqtt import simple
 
 from dormouse.errors import ConfigError, LinkError, ProtocolError
-from dormouse.protocol import CMD, FENCE
+from dormouse.protocol import CMD, FENCE, FILE
 
 FIRST_PACKETS = 30  # aedes closes beyond about 42 packets that come before CONNACK (docs/design.md)
 FIRST_BYTES = 3900  # and one flight is one buffer of the link; what is left of it holds the fence
@@ -67,7 +67,8 @@ class _Recorder:
 class Session(simple.MQTTClient):
     """One connection. `on_message(is_command, payload, size, retain, crc)` takes each message but fences; `is_command`
     says that its topic is `down/cmd`; `payload` is cut to its first 128 bytes where `size` is above the limit, and
-    then `crc` is of the whole. `prefix` is `<root>/<id>/`. `unacked` maps the packet id of each publish that awaits its
+    then `crc` is of the whole. `prefix` is `<root>/<id>/`. `files` is the Update that takes chunks, or
+    None: they are dropped. `unacked` maps the packet id of each publish that awaits its
     PUBACK to (function to call then, its arguments…), or None.
     """
 
@@ -88,7 +89,7 @@ class Session(simple.MQTTClient):
         self.prefix = prefix.encode()
         self.limit = config["payload"]
         self.clean = config["clean_session"]
-        self.signer = None
+        self.signer = self.files = None
         self.unacked = {}  # packet id -> tag
         self.packets = 0
         self.hidden = False  # the connection broke so that a refusal in CONNACK may have been lost
@@ -211,7 +212,7 @@ class Session(simple.MQTTClient):
             body = self.link.read(2)
             pid = body[0] << 8 | body[1]
             if kind == 0x60:
-                self._acknowledge(0x70, pid)
+                self.acknowledge(0x70, pid)
             elif pid in self.unacked:
                 confirmed = self.unacked.pop(pid)
                 if confirmed:
@@ -220,7 +221,8 @@ class Session(simple.MQTTClient):
             raise ProtocolError("a packet of type %02x and %d bytes" % (op, size))
         self.heard = self.link.clock()
 
-    def _acknowledge(self, kind, pid):
+    def acknowledge(self, kind, pid):
+        """Put PUBACK (0x40) or its like into the flight."""
         self.link.write(bytes((kind, 2, pid >> 8, pid & 255)))
 
     def _take_publish(self, op, size):
@@ -240,12 +242,15 @@ class Session(simple.MQTTClient):
                 raise ProtocolError("packet id 0")
         payload = self.link.read(size if size <= self.limit else _HEAD)
         crc = self.link.skip(size - len(payload), crc32(payload)) if size > len(payload) else None
-        if topic != self.prefix + FENCE.encode():
+        if topic == self.prefix + FILE.encode():
+            if self.files and qos == 1 and size <= self.limit and self.files.offer(payload, pid):
+                return  # acknowledged once it is on flash
+        elif topic != self.prefix + FENCE.encode():
             self.cb(topic == self.prefix + CMD.encode(), payload, size, bool(op & 1), crc)
         elif payload == self.nonce:
             self.back = "fence" if self.fences == 1 else "second fence"
         if qos:  # PUBREC for QoS 2, so that a broker that sends it against the subscription gets rid of it
-            self._acknowledge(0x40 if qos == 1 else 0x50, pid)
+            self.acknowledge(0x40 if qos == 1 else 0x50, pid)
 
     def close(self, leaf, payload):
         """A last publish at QoS 0 and DISCONNECT, in one write."""

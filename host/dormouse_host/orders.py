@@ -15,6 +15,7 @@ from dormouse_host import near
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.entry import Order, unknown_device
 from dormouse_host.ledger.queries import DeviceView
+from dormouse_host.ledger.rows import UPDATE
 from dormouse_host.ledger.rules import Row, payload
 from dormouse_host.ledger.shown import CREDENTIALS
 
@@ -56,6 +57,8 @@ def make(
     """An order for each device, and a warning or None. `known`: those that may get one; `expires`: Unix seconds."""
     if do in CREDENTIALS:
         raise HostError(f"{do} alone may lock a device out: dormouse rotate DEVICE does it safely", 2)
+    if do == UPDATE:
+        raise HostError("update has steps of its own: dormouse update DEVICE", 2)
     orders, warnings = [], []
     for device in devices:
         if device not in known:
@@ -94,7 +97,7 @@ def known(device: DeviceView) -> dict[str, Spec]:
     said = (device.catalogue or {}).get("commands", ())
     named = [entry for entry in said if isinstance(entry, list) and len(entry) == 4 and isinstance(entry[0], str)]
     own = {entry[0]: _declared(entry[1]) or {} for entry in named}
-    standard = {name: _standard(name) for name in sorted(protocol.STANDARD) if name not in CREDENTIALS}
+    standard = {name: _standard(name) for name in sorted(protocol.STANDARD) if name not in (*CREDENTIALS, UPDATE)}
     return {**own, **standard}
 
 

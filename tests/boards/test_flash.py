@@ -19,7 +19,7 @@ import pytest
 from dormouse_host.agent import mpy, toolchain
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds, project, wire
-from dormouse_host.flash.files import umqtt
+from dormouse_host.flash.files import in_slot, umqtt
 from dormouse_host.flash.first_wake import monitor
 from dormouse_host.flash.flash import Flashed, Request, flash
 from dormouse_host.flash.ports import Place, PortInfo
@@ -108,11 +108,12 @@ def test_a_blank_board_is_flashed_and_reports_its_first_wake(bench, kind):
     assert done.wake.succeeded, here.text()
     assert done.state, "a new device has a new state"
     assert {"main.py", "app.py", "config.json", "secrets.json", "state/cmd"} <= set(done.written)
-    assert here.board.read_file("app.py") == APP.encode()
+    assert here.board.read_file("a/app.py") == APP.encode()
     config = json.loads(here.board.read_file("config.json"))
     assert (config["id"], config.get("battery_pin")) == ("pine", kinds.load(kind).defaults.get("battery_pin"))
-    for name, data in mpy.agent_files(kinds.load(kind).port).items():
-        assert here.board.read_file(name) == data
+    for name, data in in_slot(kinds.load(kind).port).items():
+        assert here.board.read_file(f"a/{name}") == data
+    assert here.board.read_file("guard.mpy") == mpy.guard()
     assert not [name for name in here.board.files() if name.endswith("~")]
     assert "virtual-password" not in here.text()
 
@@ -131,8 +132,8 @@ def test_a_second_flash_of_the_same_sends_nothing_and_keeps_the_state(bench, kin
     assert changed.wake.succeeded, here.text()
 
 
-def test_what_is_not_ours_stays_and_a_source_that_would_hide_what_was_flashed_goes(bench, tmp_path):
-    """MicroPython prefers the .py beside a .mpy, so that an agent once installed by mip would go on running."""
+def test_what_is_not_ours_stays_and_hides_nothing_that_was_flashed(bench, tmp_path):
+    """A slot is searched before the root, so that an agent once installed by mip runs no more."""
     here = bench("ESP32_GENERIC")
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "old.py").write_text("raise SystemExit\n")
@@ -141,14 +142,12 @@ def test_what_is_not_ours_stays_and_a_source_that_would_hide_what_was_flashed_go
     here.board.mpremote("cp", note, ":lib/dormouse/mine.py", "+", "cp", old, ":lib/dormouse/__init__.py")
     assert here.flash().wake.succeeded, here.text()
     assert here.board.read_file("notes.txt") == here.board.read_file("lib/dormouse/mine.py") == b"mine"
-    assert "/lib/dormouse/__init__.py" not in ["/" + name.lstrip("/") for name in here.board.files()]
+    assert here.board.read_file("lib/dormouse/__init__.py") == b"raise SystemExit\n"
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "with a file of another version"])
 def test_an_agent_that_lies_in_rom_is_not_sent_unless_it_is_another(bench, whole, tmp_path):
-    """A virtual board has no ROM partition: a folder stands for it, and boot.py for MicroPython, which searches it.
-    Half an agent in lib would hide the other half.
-    """
+    """A folder stands for the ROM partition, boot.py for MicroPython, which searches it; half an agent would hide."""
     here = bench("ESP32_GENERIC")
     agent = mpy.agent_files("esp32")
     rom = tmp_path / "rom"
@@ -160,7 +159,7 @@ def test_an_agent_that_lies_in_rom_is_not_sent_unless_it_is_another(bench, whole
     done = here.flash(connect_every=3600)
     assert done.wake.succeeded, here.text()
     assert ("the agent is in the board's ROM" in here.said) == whole
-    assert set(agent) & set(done.written) == (set() if whole else set(agent))
+    assert set(agent) & set(done.written) == (set() if whole else set(in_slot("esp32")))
 
 
 def test_an_agent_in_rom_that_a_folder_hides_is_sent(bench, tmp_path):
@@ -172,7 +171,7 @@ def test_an_agent_in_rom_that_a_folder_hides_is_sent(bench, tmp_path):
         (tmp_path / "rom" / name).write_bytes(data)
     here.board.mpremote("cp", "-r", str(tmp_path / "rom"), ":", "+", "mkdir", ":lib", "+", "mkdir", ":lib/dormouse")
     done = here.flash(connect_every=3600)
-    assert set(agent) <= set(done.written)
+    assert set(in_slot("esp32")) <= set(done.written)
     assert done.wake.succeeded, here.text()
 
 
@@ -273,7 +272,7 @@ def test_a_board_that_loses_power_in_the_middle_still_works_and_the_next_flash_f
     cut.join()
     assert found == [True], here.text()
     assert not [line for line in here.said if line.startswith("sent ")]
-    assert here.board.read_file("app.py") == APP.encode(), "untouched"
+    assert here.board.read_file("a/app.py") == APP.encode(), "untouched"
     here.heard = lambda line: None
     after = len(here.board.console)
     here.board.power_on()
@@ -281,7 +280,7 @@ def test_a_board_that_loses_power_in_the_middle_still_works_and_the_next_flash_f
     assert '"drained":true' in here.board.console[after:]
     done = here.flash(connect_every=3600)
     assert done.wake.succeeded, here.text()
-    assert len(here.board.read_file("app.py")) > 10000
+    assert len(here.board.read_file("b/app.py")) > 10000
 
 
 # ---- a first wake that fails, by its stage

@@ -29,7 +29,7 @@ def put(here, tmp_path, files):
 def test_a_person_s_files_are_replaced_only_when_told_to_and_their_copies_stay(bench, tmp_path):
     here = bench("RPI_PICO_W")
     put(here, tmp_path, MINE)
-    with pytest.raises(HostError, match=r"app\.py, config\.json, main\.py; nothing was written: --yes") as caught:
+    with pytest.raises(HostError, match=r"config\.json, main\.py; nothing was written: --yes") as caught:
         here.flash(watch=False)
     assert caught.value.code == 2
     for name, text in MINE.items():
@@ -44,22 +44,22 @@ def test_a_person_s_files_are_replaced_only_when_told_to_and_their_copies_stay(b
     here.more = {"agree": agree}
     done = here.flash()
     assert done.wake.succeeded, here.text()
-    assert sorted(asked[0]) == sorted(MINE)
-    assert "keeping your app.py as kept-1/app.py" in here.said
+    assert sorted(asked[0]) == ["config.json", "main.py"]
+    assert "keeping your main.py as kept-1/main.py" in here.said
     for name, text in MINE.items():
-        assert here.board.read_file(f"kept-1/{name}") == text.encode()
-    assert here.board.read_file("app.py") == APP.encode()
+        assert here.board.read_file(name if name == "app.py" else f"kept-1/{name}") == text.encode()
+    assert here.board.read_file("a/app.py") == APP.encode()
     # what a flash has written is ours from then on, whatever changes in the project
     (here.folder / "app.py").write_text(APP + "\n")
     assert here.flash(connect_every=77).written == ["app.py", "config.json"]
     assert len(asked) == 1
     # … until a person changes it on the board
     with catch(Place(here.board.port), 60, lambda left: None, afresh=False) as wire:
-        wire.write_file("/app.py", b"edited = 1\n")
+        wire.write_file("/b/app.py", b"edited = 1\n")
         hand_back(wire)
     here.flash(watch=False, connect_every=77)
-    assert asked[1:] == [["app.py"]]
-    assert here.board.read_file("kept-2/app.py") == b"edited = 1\n"
+    assert asked[1:] == [["b/app.py"]]
+    assert here.board.read_file("kept-2/b/app.py") == b"edited = 1\n"
 
 
 class Board:

@@ -83,7 +83,7 @@ def test_flashed_files_battery_hold_pin_and_button_on_a_whole_device(virtual_dev
     settings = {"battery_pin": pin, "battery_divider": divider, "hold_pin": 5}
     device = virtual_device(kind, ROOT / "device" / "app.py", settings=settings, battery_pin=pin, divider=divider)
     board = device.board
-    assert board.read_file("/app.py") == (ROOT / "device" / "app.py").read_bytes()
+    assert board.read_file("/a/app.py") == (ROOT / "device" / "app.py").read_bytes()
     assert json.loads(board.read_file("/config.json"))["hold_pin"] == 5
     board.battery = 3.6
     assert device.run("ping").status == "succeeded"

@@ -18,7 +18,7 @@ from support import pages
 
 FORMATS = pages.page("formats")
 AGENT = Path(protocol.__file__).parent
-LEAVES = (protocol.CMD, protocol.FENCE, protocol.WAKE, protocol.RESULT, protocol.TELEMETRY, protocol.END)
+LEAVES = (protocol.CMD, protocol.FENCE, protocol.FILE, protocol.WAKE, protocol.RESULT, protocol.TELEMETRY, protocol.END)
 _TYPES = {"u8": "B", "i8": "b", "u16": "H", "u32": "I"}
 
 

@@ -119,7 +119,8 @@ def test_every_command_speaks_json():
 VERBS = {
     *("Add", "Back", "Build", "Cancel", "Copy", "Create", "Delete", "Demonstrate", "Diagnose", "End", "Estimate"),
     *("Export", "Flash", "Follow", "Import", "Install", "List", "Measure", "Register", "Remove", "Reopen", "Replace"),
-    *("Request", "Require", "Revoke", "Run", "Send", "Set", "Show", "Test", "Watch", "Write"),
+    *("Request", "Require", "Revoke", "Roll", "Run", "Send", "Set", "Show", "Start", "Test", "Update"),
+    *("Watch", "Write"),
 }
 
 
@@ -134,7 +135,7 @@ def test_the_help_groups_every_command_by_area():
     told = typer.testing.CliRunner().invoke(app.app, ["--help"]).stdout
     sections = re.findall(r"^(\w+):\n((?:  \w+ .*\n)+)", told, re.MULTILINE)
     areas = {name: re.findall(r"^  (\w+) ", lines, re.MULTILINE) for name, lines in sections if name != "Options"}
-    assert list(areas) == ["Fleet", "Commands", "Boards", "Broker", "Lab"]
+    assert list(areas) == ["Fleet", "Commands", "Updates", "Boards", "Broker", "Lab"]
     assert sorted(name for names in areas.values() for name in names) == sorted(
         path[0] for path in COMMANDS if not path[1:]
     )

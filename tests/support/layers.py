@@ -15,9 +15,9 @@ Edges = dict[str, set[str]]
 DEVICE = (
     {"errors", "faults", "ports", "ports.cpython_tls", "ports.sntp"},
     {"protocol", "signing", "ports.radio", "ports.storage"},
-    {"codec"},
+    {"codec", "guard"},
     {"app", "config", "credentials", "journal"},
-    {"log", "pieces", "records", "state", "window"},
+    {"log", "pieces", "records", "state", "update", "window"},
     {"ports.board"},
     {"builtins", "inbox", "readings", "report", "ports.esp32", "ports.rp2"},
     {"admit", "results", "runner"},

@@ -5,7 +5,7 @@ here and through nothing else, so that one agent runs on a board, on the virtual
 
 A port is a class `Port`: on a board that of `dormouse.ports.<sys.platform>`, elsewhere that of posix.py, or one that is
 given to run(). On a board boot.py comes first: it lets the owner in, sleeps what is still owed, and makes the port with
-the cause of the boot, and with a function that the port calls once the wake has come as far as its end.
+the cause of the boot, with a function that the port calls once the wake has come as far as its end, and with the slots.
 
     config()                bytes of config.json and of secrets.json, None for one that is missing
     file(name)              bytes of a file beside config.json, None for one that is missing
@@ -33,7 +33,8 @@ the cause of the boot, and with a function that the port calls once the wake has
     reset()                 end the wake and boot at once; does not return on a board
     sleep(ms)               end the wake: radio off, sleep `ms` or until the wake pin, boot again; does not
                             return on a board
-    storage                 the agent's folder on flash, a Storage:
+    slots                   guard.Slots, or None where nothing chooses between two
+    storage                 the agent's folder on flash, a Storage; with `type(storage)(folder)` that of another folder:
 
         read(name)              bytes of the whole file, or None where there is none
         chunks(name, most=256)  iterator over the file in pieces of at most so many bytes (nothing where there is none)

@@ -33,11 +33,12 @@ class Board:
     channels = False  # does connect() take a channel?
     kept = "kept"  # what a clock that was set in an earlier wake is
 
-    def __init__(self, cause, on_healthy, mark, storage):
+    def __init__(self, cause, on_healthy, slots, mark, storage):
         self._boot = time.ticks_ms()
         self._top = os.getcwd()  # as the program may change it
         self._cause = cause
         self._on_healthy = on_healthy  # called when the wake has come as far as its end; None: nobody asks
+        self.slots = slots
         self.storage = storage
         self._mark = mark
         self._config = self._volts = self._led = self.wlan = self._question = self._watchdog = None

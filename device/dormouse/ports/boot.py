@@ -2,7 +2,8 @@
 
 Must stay true: whatever the agent, its configuration or the app do, somebody at the serial port gets the prompt, with
 no watchdog running under it. Nothing is loaded here that the agent's own faults could break; every wait ends by
-itself and ends at once with Ctrl-C. (Why no state locks anybody out: docs/design.md, "Never locked out".)
+itself and ends at once with Ctrl-C. (Why no state locks anybody out: docs/design.md, "Never locked out".) With
+guard.py it is flashed outside the slots, as /guard.mpy, which no update changes.
 """
 
 import os
@@ -13,8 +14,13 @@ from struct import unpack
 
 import machine
 
+from dormouse.guard import Slots
+from dormouse.protocol import TRIAL
+
 _PROMPT = "prompt"  # b"0": Ctrl-C asked for the prompt; b"1": somebody has had it
 _TRIES = "tries"  # one byte: boots in a row in which the agent could not even start
+_RELEASE = "dormouse"  # the package in the slot that was chosen, of whatever version
+_WHY = "why"  # the last error with which a release in a slot could not start
 _SLEEP = "sleep"  # Pico W: the sleep that this boot begins with, a mark of <II: ms, and time.time() before it;
 # with MicroPython 1.29 it is in the chip's registers instead
 _WINDOW = 3  # s, after power-on and reset
@@ -29,10 +35,13 @@ def run(app):
     try:
         cause = _before()
         if cause:
+            slots = Slots(os.getcwd().rstrip("/") + "/", cause == "watchdog")
+            if slots.went_back or slots.phase == TRIAL:
+                cause = "reset"  # what the release that is left has come to is no reason to wait, nor is its plan
             try:
-                _agent(cause).run(app)
+                __import__(_RELEASE).start(app, cause, _well, slots)
             except (Exception, SystemExit) as e:  # what it can't catch itself: that it can't be loaded or made
-                _failed(e)
+                _failed(e, slots)
     except KeyboardInterrupt:
         _write(_PROMPT, b"0")
         machine.reset()  # because nothing else stops a Pico's watchdog; the next boot waits for that person
@@ -59,19 +68,14 @@ def _before():
     return cause if _wait(seconds) else _leave("Ctrl-C")
 
 
-def _agent(cause):
-    """The agent on this board's port."""
-    from dormouse.agent import Agent
-
-    name = "dormouse.ports." + sys.platform
-    __import__(name)
-    return Agent(sys.modules[name].Port(cause, _well))
-
-
-def _failed(e):
-    """The agent did not start: count it, wait for its owner, and boot again."""
+def _failed(e, slots):
+    """The agent did not start: count it, wait for its owner, and boot again; at the second time in the other slot."""
     sys.print_exception(e)
     count = (_read(_TRIES) or b"\0")[0] + 1
+    if slots.slot:
+        _write(_WHY, ("%s: %s" % (type(e).__name__, e))[:120].encode())
+        if count > 1 and slots.phase != TRIAL:
+            slots.back()
     if not _write(_TRIES, bytes((count,))):
         count = _RETRIES  # flash is full or broken: the longest pause, for ever
     if count <= _RETRIES and not _wait(5 << 2 * (count - 1)):

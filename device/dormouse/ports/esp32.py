@@ -30,8 +30,8 @@ class Port(Board):
     failed = network.STAT_IDLE  # what is below is the reason why the radio was disconnected
     passwords = (15, 202, 204)  # 4-way handshake timed out, authentication failed, handshake timed out
 
-    def __init__(self, cause="reset", on_healthy=None):
-        super().__init__(cause, on_healthy, Mark(Retained(), "net"), Storage("state"))
+    def __init__(self, cause="reset", on_healthy=None, slots=None):
+        super().__init__(cause, on_healthy, slots, Mark(Retained(), "net"), Storage("state"))
 
     def arm(self, ms):
         self._watchdog = machine.WDT(timeout=ms)  # once more, with another time: the ESP32 allows it

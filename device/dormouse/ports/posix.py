@@ -12,7 +12,9 @@ import sys
 import time
 
 from dormouse.errors import ConfigError
+from dormouse.guard import Slots
 from dormouse.ports.storage import Storage, absolute
+from dormouse.protocol import TRIAL
 
 if sys.implementation.name == "cpython":
     import binascii
@@ -56,11 +58,14 @@ def _read(path):
 
 
 class Port:
-    """The device whose configuration, app and state lie in `folder`."""
+    """The device whose configuration, app and state lie in `folder`; the program may lie in one of its slots."""
 
-    def __init__(self, folder="."):
+    slots = None
+
+    def __init__(self, folder=".", slots=None):
         self._boot = _now()
         self._folder = absolute(folder)
+        self.slots = slots
         self.storage = Storage(self._folder + "/state")
 
     def config(self):
@@ -88,6 +93,8 @@ class Port:
         return os.urandom(n)
 
     def cause(self):
+        if self.slots and (self.slots.went_back or self.slots.phase == TRIAL):
+            return "reset"
         return _environment("DORMOUSE_CAUSE") or "power"
 
     def start(self, config):
@@ -149,7 +156,8 @@ def main(folder):
     sys.path.insert(0, folder)
     if hasattr(os, "umask"):
         os.umask(0o077)  # the state has a copy of secrets.json
-    failure = Agent(Port(folder)).run("app")
+    slots = Slots(folder + "/", _environment("DORMOUSE_CAUSE") == "watchdog")
+    failure = Agent(Port(folder, slots)).run("app")
     if failure is None:
         return 0
     return 2 if isinstance(failure, ConfigError) else 1

@@ -41,9 +41,9 @@ class Port(Board):
     channels = True
     kept = "estimated"  # from the planned sleep
 
-    def __init__(self, cause="reset", on_healthy=None):
+    def __init__(self, cause="reset", on_healthy=None, slots=None):
         storage = Storage("state")
-        super().__init__(cause, on_healthy, Mark(storage, "net"), storage)
+        super().__init__(cause, on_healthy, slots, Mark(storage, "net"), storage)
         self._allowed = self._until = 0
         self._timer = self._plug = None
         self._garbage = 0

@@ -28,6 +28,7 @@ from dormouse_host.bundle.true_names import TrueNames
 from dormouse_host.errors import HostError
 
 PACKAGE = "dormouse"
+GUARD = "guard"  # the module that a board's main.py starts
 _UNUSED = 7 * 86400  # seconds after which an unused folder is removed
 _COMPILES = 60.0  # seconds for one file at most; an idle machine needs some hundredths
 
@@ -53,6 +54,23 @@ def agent_files(port: str, folder: Path | None = None) -> dict[str, bytes]:
         path = name.replace(".", "/") + ("/__init__" if name in packages else "")
         files[f"lib/{path}.mpy"] = compile_mpy(text, name.rpartition(".")[2])
     return files
+
+
+@cache
+def guard(folder: Path | None = None) -> bytes:
+    """What is flashed as /guard.mpy, outside the slots: boot.py and guard.py in one file, which imports nothing of the
+    agent before a slot is chosen.
+    """
+    every = sources.modules((folder or toolchain.agent_folder()) / PACKAGE, "rp2")
+    wanted = [f"{PACKAGE}.{name}" for name in ("errors", "protocol", "guard", "ports.boot")]
+    modules = {name: every[name] for name in wanted}
+    names = scopes.Names(modules)
+    found = constants.take_out(modules, names)
+    files = merge.merge(modules, names, found, {GUARD: wanted})
+    public = {merge.label(scopes.Symbol(f"{PACKAGE}.ports.boot", "run")): "run"}
+    prune.prune(files, public)
+    shorten.shorten(files, public)
+    return compile_mpy(ast.unparse(files[GUARD]) + "\n", f"{GUARD}.py")
 
 
 def bundled(port: str, folder: Path | None = None) -> dict[str, str]:
@@ -101,7 +119,7 @@ def merged(port: str, folder: Path | None = None) -> Merged:
 def _public(modules: scopes.Modules, names: scopes.Names, port_module: str) -> dict[str, str]:
     """Labels that keep their plain names: what an app imports, the port's class, and errors, which logs name."""
     plain = [scopes.Symbol(port_module, "Port"), scopes.Symbol(port_module, "main")]
-    for name in ("command", "telemetry", "run"):
+    for name in ("command", "telemetry", "run", "start"):
         meaning = names.meaning(PACKAGE, name)
         if not isinstance(meaning, scopes.Symbol):
             raise HostError(f"the agent does not offer {name}")

@@ -11,6 +11,7 @@ _APPS = """
 _PORTS = """
     config file start ms pause time clock pretend random cause join forget rssi battery arm feed free firmware blink
     emit reset shaking sleep storage read chunks size replace append rename remove names erases inline
+    slots slot phase boots went_back root has other back set start
 """
 
 _UMQTT = """

@@ -15,11 +15,23 @@ import typer
 from typer.core import TyperGroup
 
 from dormouse import protocol
-from dormouse_host.cli import boards, broker, commands, completion, credentials, fleet, lab, ledger, service
+from dormouse_host.cli import (
+    boards,
+    broker,
+    commands,
+    completion,
+    credentials,
+    fleet,
+    lab,
+    ledger,
+    rollouts,
+    service,
+    updates,
+)
 from dormouse_host.errors import HostError
 
 _EXIT_CODES = "Exit codes: 0 done, 1 not done, 2 usage error, 130 after Ctrl-C. An error is one line on stderr."
-_AREAS = (fleet, ledger, commands, boards, broker, credentials, service, lab)
+_AREAS = (fleet, ledger, commands, updates, rollouts, boards, broker, credentials, service, lab)
 
 
 class _Grouped(TyperGroup):

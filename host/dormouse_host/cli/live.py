@@ -26,7 +26,7 @@ from dormouse_host.cli import keys, show
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
-    from dormouse_host.fleet import CommandView, DeviceView, Fleet, RelayView
+    from dormouse_host.fleet import CommandView, DeviceView, Fleet, RelayView, UpdateView
 
 _LOOK = 2.0  # seconds between two queries of the device that is waited for
 _COLOURS = {"succeeded": "green", "failed": "red", "rejected": "red", "interrupted": "red", "unknown": "yellow"}
@@ -132,6 +132,34 @@ def settling(total: int) -> Iterator[Callable[[list[CommandView]], None]]:
             counts = Counter(view.status for view in views)
             text = ", ".join(f"{count} {status}" for status, count in counts.most_common())
             progress.update(task, completed=sum(view.final for view in views), description=text)
+
+        yield look
+
+
+@contextmanager
+def updating(total: int) -> Iterator[Callable[[list[UpdateView]], None]]:
+    """A bar on stderr for updates that are waited for, by the bytes that have arrived. The callback takes their views;
+    where stderr is no terminal, each change is a line.
+    """
+    console = _stderr()
+    told: dict[str, str] = {}
+    percent, text = TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.description}")
+    columns = (BarColumn(), percent, text, TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+
+        def look(views: list[UpdateView]) -> None:
+            counts = Counter(view.status for view in views)
+            text = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+            if total == 1 and views:
+                text = show.standing(views[0])
+            all_of_it = sum(view.total for view in views)
+            done = sum(view.total if view.final else view.sent for view in views)
+            progress.update(task, completed=done, total=all_of_it, description=terminal.safe(text))
+            for view in views if not console.is_terminal else ():
+                if told.get(view.name) != show.standing(view):
+                    told[view.name] = show.standing(view)
+                    terminal.warn(f"{view.device}: {told[view.name]}")
 
         yield look
 

@@ -13,7 +13,7 @@ from dormouse_host import figures
 from dormouse_host.terminal import Console, json_line, line, safe, span, warn, when
 
 if TYPE_CHECKING:
-    from dormouse_host.fleet import CommandView, DeviceView, Setting, Strangers
+    from dormouse_host.fleet import CommandView, DeviceView, Setting, Strangers, UpdateView
 
 _STRANGERS = 5  # ids that are named on a terminal
 
@@ -87,6 +87,14 @@ def batch(views: "Sequence[CommandView]", *, json: bool) -> None:
 
 def _outcome(view: "CommandView") -> str:
     return view.why or ("" if view.value is None else _compact(view.value))
+
+
+def standing(view: "UpdateView") -> str:
+    """How an update stands: `sending 14 of 37 KB`, `failed: rolled back: …`."""
+    text = view.status
+    if view.status == "sending":
+        text += f" {view.sent // 1024} of {-(-view.total // 1024)} KB"
+    return f"{text}: {view.why}" if view.why else text
 
 
 def devices_json(views: "Sequence[DeviceView]", now: float) -> None:

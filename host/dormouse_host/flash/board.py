@@ -90,10 +90,11 @@ import os
 for name in os.listdir("/state") if {wipe!r} else ():
     if not name.endswith({aside!r}):
         os.remove("/state/" + name)
-try:
-    os.remove("/state/skips")  # a new program gets its try at once
-except OSError:
-    pass
+for name in ("skips", "update", "why", "left.piece"):  # a new program gets its try at once, and is on no trial
+    try:
+        os.remove("/state/" + name)
+    except OSError:
+        pass
 for name, copy in {kept!r}:
     os.rename("/" + name, "/" + copy)
 for name in {hiding!r}:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from dormouse import protocol
 from dormouse.inbox import Inbox
 from dormouse.ports.storage import Storage
 from dormouse_host import written
@@ -18,34 +19,40 @@ from dormouse_host.errors import HostError
 from dormouse_host.flash import packages
 from dormouse_host.flash.kinds import Board
 from dormouse_host.flash.project import DeviceFiles, Project
+from dormouse_host.release import Release, check
 
 STATE = "state"  # the agent's folder on a board
 MAIN = "main.py"
-MAIN_TEXT = b'import dormouse\n\ndormouse.run("app")\n'  # device/main.py, which the wheel does not contain
+MAIN_TEXT = b'import guard\n\nguard.run("app")\n'
+_GUARD = "guard.mpy"
 _UMQTT = "umqtt.simple"
-_RESERVED = (MAIN, "boot.py", "config.json", "secrets.json")
+_BOOT = "lib/dormouse/ports/boot.mpy"
+_RESERVED = (MAIN, _GUARD, "boot.py", "config.json", "secrets.json", "release", "new")
 
 
-def collect(project: Project, board: Board, app: Path | None, device: DeviceFiles) -> dict[str, bytes]:
-    """Path on the board -> bytes, in the order in which they take effect. HostError naming what is wrong.
+def outside(device: DeviceFiles) -> dict[str, bytes]:
+    """What is in no slot: path on the board -> bytes, in the order in which they take effect."""
+    return {_GUARD: mpy.guard(), **device.contents(), MAIN: MAIN_TEXT}
+
+
+def collect(project: Project, board: Board, app: Path | None) -> Release:
+    """The release that a flash puts into a slot. HostError naming what is wrong.
 
     `app` is the user's program, app.py on the board whatever its name here; None: the one of the project file.
     """
-    files = dict(mpy.agent_files(board.port))
+    files = in_slot(board.port)
     for package in project.app.packages:
         files.update(packages.fetch(package, project.folder))
     for name in project.app.files:
-        place = _own_path(name)
-        files[place] = _read(project.folder / name)
+        place = own_path(name)
+        files[place] = read(project.folder / name)
     source = app or project.folder / project.app.main
-    files["app.py"] = _read(source)
+    files["app.py"] = read(source)
     for name in files:
         if name.endswith(".py"):
             shown = source.name if name == "app.py" else PurePosixPath(name).name
             mpy.compile_mpy(written.text(Path(name), files[name]), shown)
-    files.update(device.contents())
-    files[MAIN] = MAIN_TEXT
-    return files
+    return check(Release(files, agent=protocol.VERSION, port=board.port, mpy=(packages.MPY_VERSION, 0)))
 
 
 def umqtt() -> dict[str, bytes]:
@@ -77,7 +84,12 @@ def differing(files: Mapping[str, bytes], there: Mapping[str, str | None]) -> li
     return [name for name, data in files.items() if there.get(name) != digest(data)]
 
 
-def _own_path(name: str) -> str:
+def in_slot(port: str) -> dict[str, bytes]:
+    """The agent's files in a slot: all but boot.py, which is outside."""
+    return {name: data for name, data in mpy.agent_files(port).items() if name != _BOOT}
+
+
+def own_path(name: str) -> str:
     """`name` of `[app] files` as a path on the board."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
@@ -87,7 +99,8 @@ def _own_path(name: str) -> str:
     return str(path)
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """The bytes of a file of the project. HostError where it can't be read."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -11,13 +11,14 @@ from pathlib import Path
 from dormouse_host import figures
 from dormouse_host.address import is_loopback, lan_addresses
 from dormouse_host.errors import HostError
-from dormouse_host.flash import before, first_wake, owned
+from dormouse_host.flash import before, first_wake, owned, slots
 from dormouse_host.flash.board import Who, hand_back, hashes, hidden_by, identify, look, lying_in_rom, put
-from dormouse_host.flash.files import STATE, collect, differing, digest, new_state, umqtt
+from dormouse_host.flash.files import STATE, collect, differing, digest, new_state, outside, umqtt
 from dormouse_host.flash.kinds import Board
 from dormouse_host.flash.ports import Place, check_free
 from dormouse_host.flash.project import DeviceFiles, Project
 from dormouse_host.flash.wire import LostBoard, Refused, Wire, catch
+from dormouse_host.release import Release
 
 _TRIES = 3  # attempts at a board that vanishes in the middle
 _NAMED = 8  # sent files that are named; more are only counted
@@ -68,8 +69,8 @@ def flash(request: Request, say: Say) -> Flashed:
     before.has_network(request.device)
     check_free(request.place)
     request = replace(request, device=before.anchored(request.device, say, request.broker))
-    files = collect(request.project, request.board, request.app, request.device)
-    done, wire = _copy(request, files, say)
+    release = collect(request.project, request.board, request.app)
+    done, wire = _copy(request, release, say)
     try:
         hand_back(wire)
     except LostBoard:  # it has reset itself, and may have vanished
@@ -99,13 +100,13 @@ def check_broker(place: Place, device: DeviceFiles) -> None:
         raise HostError(f"broker {host}: on a board this is the board itself; {hint}: {do}", 2)
 
 
-def _copy(request: Request, files: dict[str, bytes], say: Say) -> tuple[Flashed, Wire]:
-    """Catch the board and copy `files`, again where it vanishes in the middle. The wire stays open."""
+def _copy(request: Request, release: Release, say: Say) -> tuple[Flashed, Wire]:
+    """Catch the board and copy the release, again where it vanishes in the middle. The wire stays open."""
     trouble = ""
     for again in range(_TRIES):
         wire = _caught(request, say, afresh=again > 0)
         try:
-            return _bring(wire, request, files, say), wire
+            return _bring(wire, request, release, say), wire
         except Refused as error:
             wire.close()
             raise HostError(f"error on the board: {error}") from None
@@ -132,44 +133,64 @@ def _caught(request: Request, say: Say, *, afresh: bool) -> Wire:
         raise HostError(f"{place}: not caught in {request.wait:.0f} s ({error}); run dormouse doctor", 4) from None
 
 
-def _bring(wire: Wire, request: Request, files: dict[str, bytes], say: Say) -> Flashed:
+def _bring(wire: Wire, request: Request, release: Release, say: Say) -> Flashed:
     """Compare the files and send those that differ."""
     done = Flashed(identify(wire, request.board))
     say(f"found {done.who}")
     wipe = before.identity(wire, request.device.full["id"], new_device=request.new_device)
     before.broker(request.device, say, request.broker)
     marker = f"{STATE}/cmd"
-    found = look(wire, [*files, marker])
+    there = slots.look(wire)
+    found = look(wire, [marker])
     settled: dict[str, bytes] = {}
     if not wipe:
         lines, settled = before.replaced(wire, request.device.config, set(request.named))
         for line in lines:
             say(line)
-    in_rom = lying_in_rom(wire, files)
-    if in_rom:
+    if in_rom := lying_in_rom(wire, release.files):
         say("the agent is in the board's ROM")
-        files = {name: data for name, data in files.items() if name not in in_rom}
-    different = {name: files[name] for name in differing(files, found.hashes)}
+        release = replace(release, files={n: data for n, data in release.files.items() if n not in in_rom}, agent=None)
+    inside = slots.contents(release)
+    keeps = there.releases.get(there.running) == release.digest and slots.is_whole(wire, there.running, inside)
+    slot = there.running if keeps else there.idle
+    files = {f"{slot}/{name}": data for name, data in inside.items()} | outside(request.device)
     new: dict[str, bytes] = {}
     if not found.umqtt:
         new.update(umqtt())
     if found.hashes[marker] is None or wipe:
         done.state, state = new_state()
         new.update(state)
+    hashed = hashes(wire, files)
+    if not keeps or wipe:
+        new[slots.MARK] = slots.mark(slot)
+    different = {name: files[name] for name in differing(files, hashed)}
     if not different and not new and not settled:
         say("nothing changed")
         return done
-    there = {name: found.hashes.get(name) for name in different} | hashes(wire, hidden_by(different))
-    mine = owned.persons(wire, there, flashed_before=found.hashes[marker] is not None)
+    theirs = {name: hashed.get(name) for name in different} | hashes(wire, hidden_by(different))
+    if there.running:
+        theirs = {name: value for name, value in theirs.items() if not name.startswith(("a/", "b/"))}
+    mine = owned.persons(wire, theirs, flashed_before=found.hashes[marker] is not None)
+    mine += [] if keeps else slots.edited(wire, there.running)
     kept = owned.keep(wire, mine, request.agree)
-    sending = {**settled, **new, **different}  # settings that are replaced go first: see before.replaced
-    say(f"{len(sending)} of {len({*files, *new})} files differ, {sum(map(len, sending.values()))} bytes")
+    free = found.free
+    copied: set[str] = set()
+    if not keeps:
+        copied = slots.prepare(wire, slot, there.running, inside)
+        free = look(wire, []).free
+    old = owned.left(wire, files) if not there.running else []
+    last = {name: new.pop(name) for name in (slots.MARK,) if name in new}
+    sending = {**settled, **new, **different, **last}  # settings that are replaced go first: see before.replaced
+    done.written = [name.removeprefix(f"{slot}/") for name in sending if name not in copied]
+    done.written = [name for name in done.written if name not in (slots.MARK, slots.MANIFEST)]
+    size = sum(len(data) for name, data in sending.items() if name not in copied)
+    say(f"{len(done.written)} of {len({*files, *new})} files differ, {size} bytes")
     for name, copy in kept.items():
         say(f"keeping your {name} as {copy}")
     written = owned.record({name: digest(data) for name, data in files.items()})
     whole = {**sending, owned.RECORD: written}  # the record last: an interrupted flash leaves that of before
-    put(wire, whole, found.free, kept, wipe=wipe)
-    done.written = list(sending)
-    if len(sending) <= _NAMED:
-        say(f"sent {', '.join(sending)}")
+    put(wire, whole, free, kept, wipe=wipe)
+    slots.remove(wire, old)
+    if len(done.written) <= _NAMED:
+        say(f"sent {', '.join(done.written)}")
     return done

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dormouse_host.errors import HostError
+from dormouse_host.flash.board import hashes
 from dormouse_host.flash.wire import Wire
 
 RECORD = "lib/dormouse.flashed"
@@ -60,6 +61,17 @@ def persons(wire: Wire, there: Mapping[str, str | None], *, flashed_before: bool
         known = {}
     names = [name for name, value in there.items() if value is not None and not name.startswith(_AGENTS)]
     return [name for name in names if known.get(name) != (there[name] or "")[:_DIGITS]]
+
+
+def left(wire: Wire, files: Iterable[str]) -> list[str]:
+    """The files of an earlier flash that are where `files` are not, as they were flashed: nothing uses them now."""
+    try:
+        known = dict(json.loads(read(wire, RECORD) or "{}"))
+    except (ValueError, TypeError):
+        return []
+    gone = [name for name in known if name not in set(files)]
+    there = hashes(wire, gone)
+    return [name for name in gone if (there[name] or "")[:_DIGITS] == known[name]]
 
 
 def keep(wire: Wire, names: Iterable[str], agree: Agree) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from dormouse import protocol
-from dormouse_host.ledger import entry, messages, rows, rules, schema, strangers, telemetry
+from dormouse_host.ledger import entry, messages, rows, rules, schema, strangers, telemetry, updates
 from dormouse_host.ledger.contention import Busy
 from dormouse_host.ledger.rows import Changes, Device, commands, devices
 from dormouse_host.ledger.rules import End, Heard
@@ -278,10 +278,22 @@ def end(
         stored = {"device": device.id, "state": record.state, "wake": record.wake, "at": now, "repeated": repeated}
         connection.execute(_NEW_END, {**stored, "record": _text(record)})
         _judge(connection, device, record, session, now)
+        if device.updating:
+            _tell_update(connection, device, record)
+        elif record.update:
+            updates.late(connection, device.id, record.update, now)
     else:
         connection.execute(update(schema.ends).where(*key).values(repeated=True))
     if repeated:
         telemetry.look_at_tail(connection, device, record.state, record.acked, now)
+
+
+def _tell_update(connection: Connection, device: Device, record: End) -> None:
+    """How the update of a device stood at the end of a wake."""
+    wake = {"device": device.id, "state": record.state, "wake": record.wake}
+    began = connection.execute(_HEARD, wake).scalar() or 0
+    told = {"told": messages.dump(record.update), "told_seq": began, "present": record.present}
+    rows.look_at_updates(connection, [device.id], **told)
 
 
 def _text(record: End) -> str:

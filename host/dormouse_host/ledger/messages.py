@@ -183,12 +183,29 @@ def end(fields: Any) -> End:
         record.get("fence_dead") is True,
         _whole(record.get("acked", 0)),
         {name: _window(name, value) for name, value in _object(record.get("windows")).items()},
+        _update(record.get("update")),
     )
 
 
 def end_of(payload: bytes) -> End:
     """The end record of one `up/end`."""
     return end(_load(payload))
+
+
+def _update(value: Any) -> dict[str, Any] | None:
+    """What a device says of its update: which release, and one of `at`, `trial`, `kept`, `failed`."""
+    if not isinstance(value, dict) or not isinstance(value.get("release"), str):
+        return None
+    told: dict[str, Any] = {"release": _text(value["release"])}
+    at = value.get("at")
+    if isinstance(at, list) and len(at) == 2 and all(isinstance(n, int) and abs(n) < 1 << 31 for n in at):
+        told["at"] = at
+    for key in ("trial", "kept"):
+        if key in value:
+            told[key] = True
+    if "failed" in value:
+        told["failed"] = _text(value["failed"]) or "?"
+    return told
 
 
 def _window(name: str, value: Any) -> Window:

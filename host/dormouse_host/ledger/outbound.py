@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, u
 
 from dormouse import protocol
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import rows, rules, schema
+from dormouse_host.ledger import rows, rules, schema, updates
 from dormouse_host.ledger.keys import Signatures
 from dormouse_host.ledger.rows import Changes, commands, devices
 
@@ -33,8 +33,8 @@ relays = schema.relays.c
 
 @dataclass(frozen=True)
 class Outgoing:
-    """One publish. `key` is the command's, `times` how often it has been published with this one; `lifetime` in
-    seconds is for the broker, None without an expiry.
+    """One publish. `key` is the command's, 0 that of a chunk of an update; `times` how often it has been published with
+    this one; `lifetime` in seconds is for the broker, None without an expiry.
     """
 
     key: int
@@ -42,6 +42,7 @@ class Outgoing:
     device: str
     payload: bytes
     lifetime: int | None
+    leaf: str = protocol.CMD
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,13 @@ def claim(connection: Connection, relay: str, session: str, now: float, room: in
     locked = rows.lock_free(connection, *_due(relay, now), limit=min(room, rows.CHUNK))
     if not locked:
         return []
+    chunks = _chunks(connection, locked, now, room)
     found = _open_commands(connection, locked)
     every = [row for some in found.values() for row in some]
     changes = Changes(every)
     settled = _settled(connection, every)
     signatures = Signatures(connection, found)
-    outgoing: list[Outgoing] = []
+    outgoing = chunks  # before the command that follows the last of them
     done: list[rows.Device] = []
     more: list[rows.Device] = []
     for device in locked:
@@ -123,6 +125,16 @@ def claim(connection: Connection, relay: str, session: str, now: float, room: in
     rows.count_on(connection, done, due=False, **lease)
     rows.count_on(connection, more, **lease)
     return outgoing
+
+
+def _chunks(connection: Connection, locked: Sequence[rows.Device], now: float, room: int) -> list[Outgoing]:
+    """What of updates is to be published."""
+    updating = [device for device in locked if device.updating]
+    if not updating:
+        return []
+    signatures = Signatures(connection, [device.id for device in updating])
+    found = updates.advance(connection, updating, signatures, now, room)
+    return [Outgoing(0, 0, device, payload, None, protocol.FILE) for device, payload in found]
 
 
 def _open_commands(connection: Connection, locked: Sequence[rows.Device]) -> dict[str, list[rules.Row]]:

@@ -47,6 +47,7 @@ from dormouse_host.ledger.rules import FINAL, Row
 T = TypeVar("T")
 
 commands, devices, states_left = schema.commands.c, schema.devices.c, schema.states_left.c
+UPDATE = "update"  # the command by whose steps a device is updated
 CHUNK = 500  # values in one statement
 STATES = 1000  # states that are remembered of those that a device has left
 
@@ -92,6 +93,7 @@ class Device:
     relay_until: float
     catalogue_hash: str | None
     wake: int  # the highest that was heard in this state
+    updating: bool  # is an update of it open?
 
 
 def _insert(dialect: str, table: Table) -> Any:
@@ -130,6 +132,7 @@ _DEVICE = (
     devices.relay_until,
     devices.catalogue_hash,
     devices.wake,
+    devices.updating,
 )
 
 
@@ -228,6 +231,14 @@ def make_due(connection: Connection, *ids: str) -> None:
         connection.execute(_MAKE_DUE, {"names": names})
 
 
+def look_at_updates(connection: Connection, ids: Iterable[str], **told: object) -> None:
+    """The relay is to look at the open updates of these devices; of them the devices have `told` something."""
+    for names in chunks(sorted(ids)):
+        of_those = update(schema.updates).where(schema.updates.c.device.in_(names), schema.updates.c.open)
+        connection.execute(of_those.values(due=True, **told))
+        make_due(connection, *names)
+
+
 def load(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Row]:
     """The commands that `where` selects, in the order of their entry; with `limit` so many of the first."""
     if limit is None:
@@ -287,6 +298,8 @@ class Changes:
         if told:
             connection.execute(_TELL, told)
         self._wake_followers(connection, woken)
+        if stepped := {row.device for row in changed if row.do == UPDATE and row.final}:
+            look_at_updates(connection, stepped)
         return changed
 
     def _wake_followers(self, connection: Connection, settled: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ and no answer settled is never called cancelled or expired by the host alone.
 from binascii import crc32
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from dormouse import codec, protocol
 
@@ -81,6 +82,7 @@ class End:
     fence_dead: bool
     acked: int
     windows: dict[str, Window] = field(default_factory=dict)
+    update: dict[str, Any] | None = None  # how the update of this device stands
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Double,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -18,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0002"  # the newest step of migrations/versions
+HEAD = "0003"  # the newest step of migrations/versions
 VERSION_TABLE = "dormouse_schema"
 metadata = MetaData()
 _Key = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts by itself in SQLite
@@ -49,6 +50,7 @@ devices = Table(
     Column("relay", Text),  # who has it on lease, and until when
     Column("relay_until", Double, nullable=False, server_default="0"),
     Column("revoked", Double),  # when its credential was revoked, where `dormouse revoke` had this ledger at hand
+    Column("updating", Boolean, nullable=False, server_default=text("false")),  # is an update of it open?
     Index(
         "devices_due",
         "id",
@@ -225,4 +227,84 @@ moved = Table(
     metadata,
     Column("at", Double, primary_key=True),
     Column("target", Text, nullable=False),
+)
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("manifest", Text, nullable=False),
+    Column("terms", Text, nullable=False),  # what a device must agree to before the first byte, as JSON
+    Column("at", Double, nullable=False),
+)
+release_files = Table(
+    "release_files",
+    metadata,
+    Column("digest", Text, primary_key=True),  # SHA-256 in hex
+    Column("data", LargeBinary, nullable=False),
+)
+updates = Table(
+    "updates",
+    metadata,
+    Column("key", _Key, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("device", Text, nullable=False),
+    Column("release", Text, nullable=False),
+    Column("entered", Double, nullable=False),
+    Column("expires", BigInteger),
+    Column("min_battery", Double),  # volts below which nothing is sent
+    Column("status", Text, nullable=False),
+    Column("open", Boolean, nullable=False),
+    Column("due", Boolean, nullable=False),  # the relay has something to look at
+    Column("begin", Text, nullable=False),  # the command's name; the same for `commit`
+    Column("commit", Text),
+    Column("wanted", Text),  # numbers of the files that are sent, as JSON
+    Column("told", Text),  # what the device's last end record said of it, as JSON
+    Column("told_seq", BigInteger, nullable=False, server_default="0"),  # seq of the report of that wake
+    Column("present", Boolean, nullable=False, server_default=text("true")),  # had the broker kept its session?
+    Column("sent_file", Integer, nullable=False, server_default="0"),  # up to where chunks were published
+    Column("sent_at", Integer, nullable=False, server_default="0"),
+    Column("sent_seq", BigInteger, nullable=False, server_default="0"),  # seq of the first of those on their way
+    Column("sent_count", Integer, nullable=False, server_default="0"),  # how many are
+    Column("why", Text),
+    Column("settled", Double),
+    Index("updates_open", "device", sqlite_where=text("open = 1"), postgresql_where=text("open")),
+)
+update_events = Table(
+    "update_events",
+    metadata,
+    Column("key", _Key, primary_key=True),
+    Column("update", BigInteger, nullable=False, index=True),  # updates.key
+    Column("at", Double, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("why", Text),
+)
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("key", _Key, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("what", Text, nullable=False),  # the command, as JSON: do, args; {} for an update
+    Column("waves", Text, nullable=False),  # how many devices have begun once each wave has, as JSON
+    Column("wave", Integer, nullable=False),  # the one that runs, from 0
+    Column("abort_after", Integer, nullable=False),  # failures that stop it
+    Column("forgiven", Integer, nullable=False, server_default="0"),  # failures before the last `resume`
+    Column("missing", Double, nullable=False),  # part of a wave that may be overdue
+    Column("approve", Boolean, nullable=False),  # does each wave but the first wait for somebody?
+    Column("expires", BigInteger),
+    Column("min_battery", Double),
+    Column("entered", Double, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("why", Text),
+    Index(
+        "rollouts_running", "key", sqlite_where=text("status = 'running'"), postgresql_where=text("status = 'running'")
+    ),
+)
+rollout_devices = Table(
+    "rollout_devices",
+    metadata,
+    Column("rollout", BigInteger, primary_key=True),  # rollouts.key
+    Column("device", Text, primary_key=True),
+    Column("at", Integer, nullable=False),  # its place in the order
+    Column("release", Text),
+    Column("item", Text),  # the name of its update or command, once it has begun
 )

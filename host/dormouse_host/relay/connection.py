@@ -153,7 +153,7 @@ class Connection:
 
     def _on_publish(self, _client: object, _data: object, mid: int, reason: ReasonCode, _more: object) -> None:
         sent = self._flying.pop(mid, None)
-        if sent is not None:
+        if sent is not None and sent.key:  # whether a chunk came, the device's end record tells
             self._acks.append(Ack(sent.key, sent.times, not reason.is_failure))
 
     def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: ReasonCode, _more: object) -> None:
@@ -204,7 +204,7 @@ class Connection:
             if self.mqtt5 and one.lifetime is not None:
                 expiry = Properties(PacketTypes.PUBLISH)
                 expiry.MessageExpiryInterval = min(one.lifetime, 0xFFFFFFFF)
-            topic = protocol.topic(self._root, one.device, protocol.CMD)
+            topic = protocol.topic(self._root, one.device, one.leaf)
             sent = self._client.publish(topic, one.payload, 1, properties=expiry)
             self._flying[sent.mid] = one
 

@@ -32,6 +32,7 @@ _SHORTEST, _LONGEST = 0.5, 30.0  # seconds before connecting again
 _CATCH_UP = 5.0  # seconds that a new connection takes in at most before it publishes
 _FIRST, _ROUNDS = 1.0, 4  # seconds, and times the connection's making, that the first message of those may take
 _HELD, _HELD_COUNT = 4 << 20, 5000  # bytes and messages that wait for a busy ledger; the broker keeps the others
+_ROLL = 1.0  # seconds between two looks at the rollouts
 _NAMED = 20  # messages of one batch that are named in the log
 _LAST_ACKS = 5.0  # seconds that an orderly end waits for PUBACKs
 
@@ -82,6 +83,7 @@ class Relay:
         self._rival = Rival(address)
         self._connected = math.inf  # time.monotonic() at which the connection was made
         self._signed = 0.0  # and of the last sign of life
+        self._rolled = 0.0  # … and of the last look at the rollouts
 
     @property
     def connected(self) -> bool:
@@ -188,7 +190,14 @@ class Relay:
         with self._unless_busy(work):
             self._stay_alive(instance)
             self._store(connection, work)
+            self._roll_out()
             self._publish(connection, work)
+
+    def _roll_out(self) -> None:
+        """Go on with rollouts, now and then: they wait for devices that sleep."""
+        if time.monotonic() - self._rolled >= _ROLL:
+            self._rolled = time.monotonic()
+            self._ledger.step_rollouts()
 
     @contextmanager
     def _unless_busy(self, work: _Work) -> Iterator[None]:

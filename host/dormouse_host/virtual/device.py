@@ -19,7 +19,7 @@ from dormouse_host.agent.log import Event, parse
 from dormouse_host.broker.local import Mosquitto
 from dormouse_host.errors import HostError
 from dormouse_host.flash import first_wake, kinds, project
-from dormouse_host.flash.files import collect
+from dormouse_host.flash.files import collect, outside
 from dormouse_host.flash.flash import Flashed, Request
 from dormouse_host.flash.flash import flash as flash_board
 from dormouse_host.flash.ports import Place
@@ -182,7 +182,8 @@ class VirtualDevice(processes.Started):
         def prepare(place: Place) -> Request:
             return Request(here, board, place, files, self.app, watch=False, broker=at)
 
-        images.put(kind, self.board.image, collect(here, board, self.app, files), prepare, self._say)
+        flashed = {**collect(here, board, self.app).files, **outside(files)}
+        images.put(kind, self.board.image, flashed, prepare, self._say)
         return files.full
 
     def _first_wake(self, full: Mapping[str, Any]) -> None:

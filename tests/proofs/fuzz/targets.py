@@ -243,7 +243,7 @@ def retained(data):
 
     found = []
     for content in (data, pack("<I", crc32(data, 77)) + data):
-        board = Board("timer", None, Mark(Retained(content), "net"), None)
+        board = Board("timer", None, None, Mark(Retained(content), "net"), None)
         found.append((board.net, board.bssid, board.channel, board.lan, board.leased))
     return shown(found)
 

@@ -51,7 +51,7 @@ def boot(world, kind="esp32", agent=None):
                 agent()
 
     fake = type("Module", (), {})()
-    fake.Agent, fake.Port = Agent, lambda cause, on_healthy: cause
+    fake.Agent, fake.Port = Agent, lambda cause, on_healthy, slots: cause
     before = sys.modules.get("dormouse.agent")
     sys.modules["dormouse.agent"] = sys.modules["dormouse.ports." + sys.platform] = fake
     try:

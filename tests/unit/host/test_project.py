@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from dormouse_host.agent import mpy
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds, project
-from dormouse_host.flash.files import MAIN_TEXT, collect, new_state
+from dormouse_host.flash.files import MAIN_TEXT, collect, new_state, outside
 from support.certificates import Authority
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -143,7 +144,7 @@ def test_a_file_of_the_app_that_cannot_be_flashed_is_named(write, tmp_path, name
     here = write(f"broker = 'mqtt://a'\n[app]\nfiles = ['{name}']")
     (tmp_path / "broken.py").write_text("def f(:\n")
     with pytest.raises(HostError, match=message) as caught:
-        collect(here, POSIX, None, files(here))
+        collect(here, POSIX, None)
     assert name.rpartition("/")[2] in str(caught.value)
 
 
@@ -151,13 +152,12 @@ def test_main_takes_effect_last_and_configuration_just_before_it(write, tmp_path
     here = write("broker = 'mqtt://a'\n[app]\nfiles = ['lib/sensor.py']")
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "sensor.py").write_text("x = 1\n")
-    names = list(collect(here, POSIX, None, files(here)))
-    assert names[-3:] == ["config.json", "secrets.json", "main.py"]
-    assert "lib/sensor.py" in names
+    assert list(outside(files(here))) == ["guard.mpy", "config.json", "secrets.json", "main.py"]
+    assert "lib/sensor.py" in collect(here, POSIX, None).files
 
 
-def test_main_is_what_lies_in_the_repository():
-    assert (ROOT / "device" / "main.py").read_bytes() == MAIN_TEXT
+def test_main_starts_the_guard_that_is_flashed_beside_it():
+    assert f"import {mpy.GUARD}\n".encode() in MAIN_TEXT
 
 
 def test_a_board_s_battery_pin_is_its_default_and_the_led_stays_off(write):
@@ -178,16 +178,16 @@ def test_a_package_is_found_by_mpremote_s_mip_and_kept_for_a_flash_without_it(wr
     (package / "bme.py").write_text("y = 2\n")
     (package / "package.json").write_text(json.dumps({"urls": [["bme/driver.py", "bme.py"]]}))
     here = write(f"broker = 'mqtt://a'\n[app]\npackages = ['{package}/package.json']")
-    found = collect(here, POSIX, None, files(here))
+    found = collect(here, POSIX, None).files
     assert found["lib/bme/driver.py"] == b"y = 2\n"
     (package / "bme.py").unlink()
-    assert collect(here, POSIX, None, files(here))["lib/bme/driver.py"] == b"y = 2\n"
+    assert collect(here, POSIX, None).files["lib/bme/driver.py"] == b"y = 2\n"
 
 
 def test_a_package_that_is_nowhere_is_named(write):
     here = write("broker = 'mqtt://a'\n[app]\npackages = ['./nowhere/package.json']")
     with pytest.raises(HostError, match=r"package ./nowhere/package.json: "):
-        collect(here, POSIX, None, files(here))
+        collect(here, POSIX, None)
 
 
 def test_a_new_state_is_one_that_the_agent_finds(tmp_path):

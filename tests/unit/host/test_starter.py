@@ -24,8 +24,7 @@ def test_what_init_makes_can_be_flashed_and_is_the_example_in_git(tmp_path):
     here = project.read(tmp_path / "pine")
     assert stat.S_IMODE((here.folder / "dormouse.toml").stat().st_mode) == 0o600, "passwords go there"
     posix = kinds.load("POSIX")
-    files = project.device_files(here, posix, "pine", {}, {})
-    assert collect(here, posix, None, files)["app.py"] == starter.APP.encode()
+    assert collect(here, posix, None).files["app.py"] == starter.APP.encode()
     said = settings.read(None, None, {}, here.folder)
     assert (said.broker, said.db) == ("mqtt://127.0.0.1", "ledger.db"), "the fleet's commands read it too"
     assert (ROOT / "dormouse.example.toml").read_text() == starter.SETTINGS

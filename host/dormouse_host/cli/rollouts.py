@@ -1,0 +1,178 @@
+"""CLI commands for rollouts: an update or a command for many devices, wave after wave.
+
+A relay carries a rollout on; none of these commands waits for it.
+"""
+
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dormouse_host import terminal
+from dormouse_host.cli.options import Db, Json, opened, seconds_until
+from dormouse_host.errors import HostError
+
+if TYPE_CHECKING:
+    from dormouse_host.fleet import RolloutView
+
+PANEL = "Updates"
+_MARKS = {"succeeded": "█", None: "·", "failed": "✗", "cancelled": "-", "expired": "-"}
+_WIDTH = 60  # devices on one line of the picture
+rollout = typer.Typer(no_args_is_help=True, help="Roll out an update or a command in waves.")
+Name = Annotated[str, typer.Argument(metavar="ID", help="The id that `dormouse rollout start` printed.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.add_typer(rollout, name="rollout", rich_help_panel=PANEL)
+
+
+@rollout.command("start")
+def start(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[COMMAND [KEY=VALUE]...]", help="A command, if not --app."),
+    ] = None,
+    app: Annotated[Path | None, typer.Option("--app", metavar="DIR", help="Update to the program in a folder.")] = None,
+    agent: Annotated[bool, typer.Option("--agent", help="With --app: the agent, too.")] = False,
+    group: Annotated[str | None, typer.Option(help="The devices of a group.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every device.")] = False,
+    waves: Annotated[str, typer.Option(help="Devices once each wave has begun, as numbers or parts.")] = "1,10%,100%",
+    abort_after: Annotated[int, typer.Option(help="Stop after so many failures.")] = 1,
+    missing: Annotated[str, typer.Option(help="The part of a wave that may be overdue when the next begins.")] = "0%",
+    approve: Annotated[bool, typer.Option("--approve", help="Let each further wave wait for `approve`.")] = False,
+    min_battery: Annotated[float | None, typer.Option(metavar="V", help="Send nothing below so many volts.")] = None,
+    expires: Annotated[str | None, typer.Option(help="Give up after 30s, 5m, 2h, 1d, or at a date.")] = None,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Start a rollout.
+
+    The first wave begins at once. Failures stop it, and what has not begun on a device is withdrawn then.
+    """
+    from dormouse_host.cli import updates
+
+    said = words or []
+    if bool(said) == (app is not None):
+        raise HostError("expected --app DIR, or a command", 2)
+    if every == (group is not None):
+        raise HostError("expected --group or --all", 2)
+    if abort_after < 1:
+        raise HostError("--abort-after: 1 or more", 2)
+    life = None if expires is None else seconds_until(expires, time.time())
+    with opened(db) as fleet:
+        targets = fleet.members(group)
+        if not targets:
+            raise HostError("no devices yet: dormouse devices add DEVICE", 2)
+        releases = {}
+        for release, devices in updates.releases(fleet, targets, app, agent=agent) if app else ():
+            releases.update(dict.fromkeys(devices, release))
+        name = fleet.rollout(
+            targets,
+            counts(waves, len(targets)),
+            releases=releases or None,
+            command=(said[0], said[1:]) if said else None,
+            abort_after=abort_after,
+            missing=part(missing),
+            approve=approve,
+            expires=life,
+            min_battery=min_battery,
+        )
+        terminal.told({"id": name, "devices": len(targets)}, name, json=json)
+
+
+@rollout.command("status")
+def status(
+    name: Annotated[str | None, typer.Argument(metavar="[ID]", help="One rollout; else all.")] = None,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Show rollouts, or one with its devices."""
+    with opened(db) as fleet:
+        for view in fleet.rollouts(name):
+            if json:
+                terminal.json_line(asdict(view))
+                continue
+            terminal.line(sentence(view))
+            if name is not None:
+                for line in picture(view):
+                    terminal.line(line)
+
+
+@rollout.command("approve")
+def approve(name: Name, db: Db = None, json: Json = False) -> None:
+    """Run the next wave of a rollout."""
+    _change(name, "approve", db, json=json)
+
+
+@rollout.command("resume")
+def resume(name: Name, db: Db = None, json: Json = False) -> None:
+    """Run a rollout that has stopped."""
+    _change(name, "resume", db, json=json)
+
+
+@rollout.command("abort")
+def abort(name: Name, db: Db = None, json: Json = False) -> None:
+    """End a rollout."""
+    _change(name, "abort", db, json=json)
+
+
+@rollout.command("retry")
+def retry(name: Name, db: Db = None, json: Json = False) -> None:
+    """Send again where a rollout has failed."""
+    _change(name, "retry", db, json=json)
+
+
+def _change(name: str, order: str, db: str | None, *, json: bool) -> None:
+    with opened(db) as fleet:
+        fleet.change_rollout(name, order)
+        view = fleet.rollouts(name)[0]
+        terminal.told({"id": name, "status": view.status}, sentence(view), json=json)
+
+
+def part(text: str) -> float:
+    """`20%` as 0.2. HostError for what is none."""
+    number = text.removesuffix("%")
+    if not (text.endswith("%") and number.isascii() and number.isdigit() and int(number) <= 100):
+        raise HostError(f"{text}: expected 0% to 100%", 2)
+    return int(number) / 100
+
+
+def counts(text: str, total: int) -> list[int]:
+    """`1,10%,100%` as numbers of devices, each wave's with those before; the last wave is all."""
+    found: list[int] = []
+    for word in text.split(","):
+        if word.endswith("%"):
+            count = max(1, round(part(word) * total))
+        elif word.isascii() and word.isdigit() and int(word) > 0:
+            count = int(word)
+        else:
+            raise HostError(f"--waves {text}: expected numbers and parts, as 1,10%,100%", 2)
+        if not found or min(count, total) > found[-1]:
+            found.append(min(count, total))
+    return found if found[-1] == total else [*found, total]
+
+
+def sentence(view: "RolloutView") -> str:
+    """One line for a rollout."""
+    told = ", ".join(f"{count} {status}" for status, count in view.counts.most_common())
+    why = f": {view.why}" if view.why else ""
+    return f"{view.name} {view.what}, wave {view.wave} of {view.waves}, {view.status}{why}; {told}"
+
+
+def picture(view: "RolloutView") -> list[str]:
+    """A mark for each device, wave by wave; then each that has failed, with why."""
+    lines = []
+    for wave in range(1, view.waves + 1):
+        its = [member for member in view.members if member.wave == wave]
+        marks = "".join("?" if member.overdue else _MARKS.get(member.status, "▒") for member in its)
+        for at in range(0, len(marks), _WIDTH):
+            lines.append(f"  {f'wave {wave}' if at == 0 else '':8} {marks[at : at + _WIDTH]}")
+    kinds = Counter(mark for line in lines for mark in line[11:])
+    legend = {"█": "done", "▒": "under way", "✗": "failed", "?": "overdue", "-": "withdrawn", "·": "to come"}
+    lines.append("  " + "  ".join(f"{mark} {text}" for mark, text in legend.items() if kinds[mark]))
+    lines += [f"  {m.device}: {m.status}: {m.why or ''}" for m in view.members if m.status in ("failed", "rejected")]
+    return lines

@@ -1,0 +1,25 @@
+"""A sample of the proof of updates; `make update-proof` runs all of it."""
+
+import pytest
+
+from proofs.update.planted import PLANTED, plant
+from proofs.update.sweep import PROGSIZES, Bench, sweep
+from support import sampling
+from support.needs import need_micropython
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.mark.parametrize("kind", PROGSIZES)
+def test_an_update_survives_a_sample_of_cuts(kind):
+    need_micropython()
+    with Bench() as bench:
+        count, faults = sweep(bench, PROGSIZES[kind], 24, sampling.seed())
+    assert faults == []
+    assert count == 24
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_the_line_of_each_planted_bug_is_in_the_agent(name, tmp_path):
+    """That the sweep finds them, `make update-proof` shows."""
+    plant(name, tmp_path)

@@ -1,0 +1,36 @@
+"""Bugs that the sweep must find: each a line of the agent that is changed for the worse."""
+
+import shutil
+from pathlib import Path
+
+from dormouse_host.agent import toolchain
+
+PLANTED = {
+    "the mark before the manifest": (
+        "update.py",
+        '        self._idle.replace("release", iter(lines))\n',
+        '        self.slots.set(self.slots.other(), TRIAL)\n        self._idle.replace("release", iter(lines))\n',
+    ),
+    "a mark that is written in place": (
+        "guard.py",
+        '            with open(name + "~", "w") as file:\n',
+        '            with open(name, "w"):\n                pass\n            with open(name + "~", "w") as file:\n',
+    ),
+    "a slot is started whatever is in it": (
+        "guard.py",
+        '            os.stat(self.root + slot + "/release")\n',
+        "            os.stat(self.root + slot)\n",
+    ),
+}
+
+
+def plant(name: str, folder: Path) -> Path:
+    """A copy of the agent with that bug. Returns the folder that contains it."""
+    file, good, bad = PLANTED[name]
+    shutil.copytree(toolchain.agent_folder() / "dormouse", folder / "dormouse")
+    path = folder / "dormouse" / file
+    text = path.read_text()
+    if text.count(good) != 1:
+        raise RuntimeError(f"{name}: the line is not in {file} any more")
+    path.write_text(text.replace(good, bad))
+    return folder
