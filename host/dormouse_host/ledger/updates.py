@@ -186,8 +186,7 @@ def late(connection: Connection, device: str, told: dict[str, Any], now: float) 
     """A device tells of a release for which no update is open: its verdict wins, and the device is told to clear it."""
     ours = (updates.device == device, updates.release == told["release"])
     found = _load(connection, *ours)
-    clearing = (commands.device == device, commands.do == rows.UPDATE, commands.open)
-    if not found or "trial" in told or rows.load(connection, *clearing, limit=1):
+    if not found or "trial" in told:
         return
     row = found[-1]
     status = protocol.SUCCEEDED if "kept" in told else protocol.FAILED if "failed" in told else row.status
@@ -195,7 +194,9 @@ def late(connection: Connection, device: str, told: dict[str, Any], now: float) 
         values = {"status": status, "why": told.get("failed")}
         connection.execute(update(schema.updates).where(updates.key == row.key).values(values))
         _tell(connection, row.key, status, told.get("failed"), now)
-    entry.enter(connection, [_step(row, "end")], now)
+    clearing = (commands.device == device, commands.do == rows.UPDATE, commands.open)
+    if not rows.load(connection, *clearing, limit=1):
+        entry.enter(connection, [_step(row, "end")], now)
 
 
 # ---- the relay's part
