@@ -35,7 +35,8 @@ def world():
 @pytest.fixture(scope="module")
 def rows(world, request) -> dict[str, Row]:
     """Every row that this session asks for, many at a time."""
-    wanted = {params["job"] for item in request.session.items if (params := _params(item)).get("job") in JOBS}
+    jobs = (str(_params(item).get("job")) for item in request.session.items)
+    wanted = {job for job in jobs if job in JOBS}
     with ThreadPoolExecutor(WORKERS) as pool:
         return dict(zip(wanted, pool.map(lambda job: run(world, *JOBS[job]), wanted), strict=True))
 
