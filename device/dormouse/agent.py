@@ -196,7 +196,10 @@ class Agent:
     def _doubt(self, pieces=None):
         """What should be there can't be loaded, or does not run: another release may run from the next boot on."""
         if self.port.slots:
-            from dormouse.update import doubt
+            try:
+                from dormouse.update import doubt
+            except Exception:
+                return  # it is gone, too, or memory is: three boots like this, and the guard goes back
 
             self.damaged = doubt(self.port, self.log, pieces)
             if pieces and self.damaged:  # commands wait for a program that can run them

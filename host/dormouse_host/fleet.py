@@ -25,12 +25,12 @@ from dormouse_host.ledger.exports import COLUMNS, MORE, TIMES, VALUES
 from dormouse_host.ledger.history import LogLine
 from dormouse_host.ledger.outbound import RelayView
 from dormouse_host.ledger.queries import GRACE, CommandView, DeviceView, Setting
-from dormouse_host.ledger.rollouts import Plan, RolloutView
+from dormouse_host.ledger.rollouts import RolloutView
 from dormouse_host.ledger.rows import CHUNK
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
-from dormouse_host.ledger.updates import Terms, UpdateView
-from dormouse_host.release import Release
+from dormouse_host.ledger.updates import UpdateView
+from dormouse_host.releases import Releases
 from dormouse_host.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def log_relays(*, as_json: bool) -> None:
     log.set_up(as_json=as_json)
 
 
-class Fleet(Upkeep):
+class Fleet(Releases, Upkeep):
     """A ledger and the devices in it. A context manager; its methods may be called from any thread."""
 
     def __init__(
@@ -238,91 +238,6 @@ class Fleet(Upkeep):
         if not 1 <= first <= last < protocol.NUMBER_LIMIT:
             raise HostError("records are counted from 1: write FROM..TO", 2)
         return self.send(device, "resend", {"from": first, "to": last})
-
-    # ---- updates
-
-    def update(
-        self,
-        devices: Sequence[str],
-        release: Release,
-        *,
-        expires: float | None = None,
-        min_battery: float | None = None,
-    ) -> list[str]:
-        """Update devices to a release (flash.releases.build makes one); `expires`: seconds from now; `min_battery`:
-        volts below which nothing is sent. Returns the updates' names, in the same order.
-        """
-        terms = Terms(orders.until(expires, self.clock()), min_battery)
-        return self.ledger.enter_updates([orders.name(device) for device in devices], release, terms)
-
-    def update_result(self, name: str) -> UpdateView:
-        """An update as it stands, with its history."""
-        return self.ledger.update_view(name)
-
-    def updates(self, device: str | None = None, *, final: bool = False) -> list[UpdateView]:
-        """Updates that are open, with `final` all, the newest first; without their history."""
-        return self.ledger.update_views(device=device, final=final)
-
-    def cancel_update(self, name: str) -> UpdateView:
-        """Cancel an update. HostError where the device has it on trial already."""
-        return self.ledger.cancel_update(name)
-
-    def wait_updates(
-        self,
-        names: Sequence[str],
-        seconds: float | None = None,
-        on_look: Callable[[list[UpdateView]], object] = lambda views: None,
-    ) -> list[UpdateView]:
-        """Wait until all of these updates are final, or so long; `on_look` is told how they stand, again and again."""
-        deadline = None if seconds is None else time.monotonic() + seconds
-        while True:
-            views = [self.ledger.update_view(name) for name in names]
-            on_look(views)
-            if all(view.final for view in views) or (deadline is not None and time.monotonic() >= deadline):
-                return views
-            time.sleep(LOOK * (1 + len(views) / 10))
-
-    # ---- rollouts
-
-    def rollout(
-        self,
-        devices: Sequence[str],
-        waves: Sequence[int],
-        *,
-        releases: Mapping[str, Release] | None = None,
-        command: tuple[str, Mapping[str, Any] | Sequence[str]] | None = None,
-        abort_after: int = 1,
-        missing: float = 0.0,
-        approve: bool = False,
-        expires: float | None = None,
-        min_battery: float | None = None,
-    ) -> str:
-        """Roll out an update (`releases`: device -> release) or a command (its name and arguments), wave after wave:
-        `waves` says how many devices have begun once each wave has. After `abort_after` failures it stops, and where
-        more than the part `missing` of a wave is overdue; with `approve` each wave but the first waits for
-        `change_rollout`. Returns its name.
-        """
-        devices = [orders.name(device) for device in devices]
-        until = orders.until(expires, self.clock())
-        what: dict[str, Any] = {}
-        if command is not None:
-            known = {view.id: view for view in self.ledger.views()}
-            checked, _ = orders.make(devices, known, command[0], command[1], until, None, lambda done: None)
-            if len({order.args for order in checked}) > 1:
-                raise HostError(f"{command[0]}: the devices declare its arguments differently", 2)
-            what = {"do": command[0], "args": checked[0].args}
-        chosen = releases or {}
-        named = {device: release.id for device, release in chosen.items()}
-        plan = Plan(what, devices, waves, named, abort_after, missing, approve, until, min_battery)
-        return self.ledger.start_rollout(plan, list({release.id: release for release in chosen.values()}.values()))
-
-    def rollouts(self, name: str | None = None) -> list[RolloutView]:
-        """Rollouts as they stand, the newest first, or the one of that name."""
-        return self.ledger.rollout_views(name)
-
-    def change_rollout(self, name: str, order: str) -> None:
-        """`approve` the next wave, `resume` after a stop, `abort`, or `retry` where it has failed."""
-        self.ledger.change_rollout(name, order)
 
     # ---- devices
 

@@ -23,23 +23,19 @@ from dormouse_host.ledger import (
     messages,
     outbound,
     pruning,
-    rollouts,
     rows,
     rules,
     schema,
     strangers,
     transfer,
-    updates,
 )
 from dormouse_host.ledger.contention import retried
 from dormouse_host.ledger.database import Database, Unstorable
 from dormouse_host.ledger.entry import Order, all_devices, unknown_device
 from dormouse_host.ledger.outbound import Ack, Outgoing, RelayView
 from dormouse_host.ledger.queries import CommandView, Queries, find_command
-from dormouse_host.ledger.rollouts import Plan, RolloutView
+from dormouse_host.ledger.sending import Sending
 from dormouse_host.ledger.strangers import Strangers
-from dormouse_host.ledger.updates import Terms, UpdateView
-from dormouse_host.release import Release
 
 _SHOWN = 80  # characters of a topic's parts in a line of what is wrong
 _TURN = 0.1  # seconds that others have at most between two slices of a pruning: as long as the slice took
@@ -56,7 +52,7 @@ class Incoming:
     retained: bool = False
 
 
-class Ledger(Queries):
+class Ledger(Sending, Queries):
     """An open ledger. A context manager."""
 
     def __init__(self, where: str | None = None, clock: Callable[[], float] = time.time) -> None:
@@ -165,67 +161,6 @@ class Ledger(Queries):
         if found is None:
             raise HostError(f"no command {command}", 2)
         return found
-
-    # ---- updates
-
-    @retried
-    def enter_updates(self, devices: Sequence[str], release: Release, terms: Terms) -> list[str]:
-        """Enter an update of each device to this release. Returns their names, in the same order."""
-        with self._writing() as c:
-            missing = set(devices) - rows.lock_all(c, devices).keys()
-            if missing:
-                raise unknown_device(min(missing), all_devices(c))
-            updates.store(c, release, self._clock())
-            return updates.enter(c, devices, release.id, terms, self._clock())
-
-    @retried
-    def cancel_update(self, name: str) -> UpdateView:
-        """Cancel an update; what is final stays as it is."""
-        with self._writing() as c:
-            updates.cancel(c, name, self._clock())
-            return updates.view(c, name)
-
-    def update_view(self, name: str) -> UpdateView:
-        """An update as it stands, with its history."""
-        with self._reading() as c:
-            return updates.view(c, name)
-
-    def update_views(self, *, device: str | None = None, final: bool = False) -> list[UpdateView]:
-        """Updates, the newest first, without their history: those that are open, or with `final` all."""
-        columns = schema.updates.c
-        where = [columns.device == device] if device is not None else []
-        with self._reading() as c:
-            return updates.views(c, *where, *([] if final else [columns.open]))
-
-    # ---- rollouts
-
-    @retried
-    def start_rollout(self, plan: Plan, releases: Sequence[Release]) -> str:
-        """Enter a rollout, with the releases that it may take. Returns its name."""
-        with self._writing() as c:
-            for release in releases:
-                updates.store(c, release, self._clock())
-            return rollouts.start(c, plan, self._clock())
-
-    @retried
-    def change_rollout(self, name: str, order: str) -> None:
-        """`approve`, `resume`, `abort` or `retry` a rollout. HostError where it does not stand so."""
-        with self._writing() as c:
-            rollouts.change(c, name, order, self._clock())
-
-    def rollout_views(self, name: str | None = None) -> list[RolloutView]:
-        """Rollouts as they stand, the newest first, or the one of that name."""
-        with self._reading() as c:
-            return rollouts.views(c, self._clock(), name)
-
-    @retried
-    def step_rollouts(self) -> None:
-        """Go on with every rollout as far as it may go now."""
-        with self._reading() as c:
-            if not rollouts.running(c):
-                return
-        with self._writing() as c:
-            rollouts.step(c, self._clock())
 
     # ---- the ledger itself
 
