@@ -56,7 +56,7 @@ _SECRETS = ("user", "password", "wifi_password", "command_key")  # of secrets.js
 
 def check_secrets(values):
     """Raise ConfigError, which tells no value, for the first wrong key of secrets.json."""
-    for key in values:
+    for key in sorted(values):  # the two interpreters order a dict differently
         if key not in _SECRETS:
             raise ConfigError("secrets.json: unknown key %s: expected one of %s" % (key[:40], ", ".join(_SECRETS)))
         if not isinstance(values[key], str):
@@ -68,7 +68,7 @@ def check(values, over=None):
     first wrong key.
     """
     full = dict(over) if over else {key: KEYS[key][0] for key in KEYS}
-    for key in values:
+    for key in sorted(values):  # the two interpreters order a dict differently
         if key not in KEYS:
             raise ConfigError("config: unknown key %s" % str(key)[:40])
         default, least, most = KEYS[key]

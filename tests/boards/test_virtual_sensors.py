@@ -145,7 +145,7 @@ def test_an_app_with_sensors_is_tried_on_a_virtual_device(virtual_device, tmp_pa
     device.board.i2c(0x48, None)
     device.wake()
     assert len(device.telemetry()) == 2, "a reading that raises is none"
-    assert "EIO" in device.board.console
+    device.board.wait_console("EIO", 30)
 
 
 # ---- without a board

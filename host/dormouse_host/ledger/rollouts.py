@@ -234,7 +234,7 @@ def _begin(connection: Connection, row: _Row, found: Sequence[Member], now: floa
     what = json.loads(row.what)
     by_release: dict[str | None, list[str]] = {}
     of_device = select(members.device, members.release).where(members.rollout == row.key)
-    release_of: dict[str, str | None] = dict(connection.execute(of_device).tuples().all())
+    release_of: dict[str, str | None] = dict(map(tuple, connection.execute(of_device)))
     for name in names:
         if name in known:
             by_release.setdefault(release_of[name], []).append(name)

@@ -168,6 +168,7 @@ class Ledger(Sending, Queries):
         """A consistent copy in a new file."""
         self.database.back_up(target)
 
+    @retried
     def write_out(self, target: Path) -> Counter[str]:
         """Write all of it to a new file; this ledger takes nothing more. Returns the rows of each table."""
         return transfer.write_out(self.database, target, self._clock())

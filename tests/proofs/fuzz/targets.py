@@ -42,6 +42,7 @@ except NameError:
 
 MOST = 2048  # bytes of a payload that is read whole
 SETTINGS = {"id": "dev", "host": "h", "port": 1883, "total": 600, "payload": MOST, "clean_session": False}
+SETTINGS.update(drain="fence", quiet=500)
 
 
 class Memory:
