@@ -138,10 +138,16 @@ class World(processes.Started):
             self.enter(order)
 
     def enter(self, order: Order, fleet: Fleet | None = None) -> None:
-        """One command into the ledger."""
-        sent = (fleet or self.fleet).send(
-            order.device, order.do, {"k": order.k}, expires=order.expires, after=order.after
-        )
+        """One command into the ledger, unless that has heard that the device goes without its program for now."""
+        try:
+            sent = (fleet or self.fleet).send(
+                order.device, order.do, {"k": order.k}, expires=order.expires, after=order.after
+            )
+        except HostError as error:
+            if "has no command" not in str(error):
+                raise
+            self.fault("not entered")
+            return
         self.orders[sent.name] = order
 
     def cancel(self, share: float) -> None:
