@@ -21,7 +21,8 @@ from dormouse.journal import Mark
 from dormouse.protocol import BACK, FILE, FORMATS, IDLE, KEPT, SENDING, TRIAL
 
 _BLOCK = 4096  # bytes of flash that one erase frees
-_SPARE = 16384  # bytes that stay free, for the journal's and the telemetry's sake
+_SPARE = 16384  # bytes that stay free, for the journal's and the telemetry's sake; and what a manifest may have
+_LINE = 512  # bytes of a manifest's line
 _HELD = 4  # chunks in RAM: a block of flash, as the host cuts them
 _LIMIT = 60  # s of one step
 _SPEC = {"step": "str", "release": "str", "of": ["dict", {}]}
@@ -56,7 +57,9 @@ class Update:
     def _load(self):
         try:
             self.release, self.size, self.wake, self.why = load(self.port.storage.read("update"), "update")["of"]
-        except (DormouseError, ValueError, KeyError):  # flash was damaged
+            unhexlify(self.release)
+            self.size + self.wake
+        except (DormouseError, ValueError, TypeError, KeyError):  # flash was damaged
             self.release, self.size, self.wake, self.why = "", 0, 0, None
         if self.slots.phase == SENDING:
             self._next()
@@ -79,7 +82,7 @@ class Update:
         for line in reversed(self.log.kept().split("\n")):
             wake, _, rest = line.partition(" ")
             at = rest.find('"why":"')
-            if at >= 0 and int(wake) > self.wake:
+            if at >= 0 and wake.isdigit() and int(wake) > self.wake:
                 return rest[at + 7 :].partition('"')[0]
         return "no wake of it has ended"
 
@@ -143,6 +146,9 @@ class Update:
             raise ConfigError("made for .mpy %s, here %s" % (of["mpy"], [mpy & 255, mpy >> 10]))
         if of["port"] not in (None, sys.platform):
             raise ConfigError("made for %s" % of["port"])
+        size = int(of["manifest"])  # whatever is wrong with these is told before anything of it is kept
+        if len(unhexlify(release)) != 32 or not 0 < size <= _SPARE:
+            raise ConfigError("no release of a manifest of at most %d bytes" % _SPARE)
         if self.slots.phase != SENDING or release != self.release:
             needed = of["bytes"] + _SPARE
             for _, size, _ in _files(self._running, "release", of["keep"]):
@@ -153,7 +159,7 @@ class Update:
             if needed > room:
                 raise ConfigError("%d bytes needed, %d free" % (needed, room))
             self._empty()
-            self.release, self.size = release, of["manifest"]
+            self.release, self.size = release, size
             self._save()
             self._mark(self.slots.slot, SENDING)
             self._next()
@@ -217,8 +223,10 @@ class Update:
         """Find the first file that is not there yet; what the running slot has is copied. -1: all have come."""
         try:
             self._find()
-        except StorageError as e:  # flash is full
+        except DormouseError as e:  # flash is full, or the manifest is none
             self._fail(e.reason)
+        except (ValueError, TypeError, AttributeError):
+            self._fail("its manifest is damaged")
 
     def _find(self):
         idle = self._idle
@@ -231,6 +239,8 @@ class Update:
         else:
             there = {digest: name for name, _, digest in _files(self._running, "release")}
             for name, size, digest in self._wanted():
+                if ".." in name.split("/") or name in ("release", "new"):
+                    raise ValueError(name)  # what is outside a slot no release may touch
                 self.file += 1
                 self.name, self.end, self.at = name, size, idle.size(name)
                 if self.at >= size > 0:
@@ -268,7 +278,7 @@ class Update:
                 self._idle.append(self.name, self.held)
                 self.held = []
                 if self.at == self.end:
-                    self._find()
+                    self._next()
             except StorageError as e:
                 self._fail(e.reason)
         for pid in self.pids:
@@ -331,6 +341,8 @@ def _files(storage, manifest, prefixes=("",)):
     for data in storage.chunks(manifest, 256):
         lines = (rest + data).split(b"\n")
         rest = lines.pop()
+        if len(rest) > _LINE:
+            raise ValueError("no line")
         for line in lines:
             if not first:
                 size, digest, name = line.decode().split(" ", 2)

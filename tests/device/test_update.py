@@ -1,5 +1,7 @@
 """An update over the air, on both interpreters and a real broker: from the order to the verdict."""
 
+from hashlib import sha256
+
 import pytest
 
 from dormouse.signing import Signer
@@ -149,3 +151,75 @@ def test_20_kb_arrive_in_one_wake_with_at_most_three_more_round_trips(tmp_path, 
         loaded = device.wake().one("asleep")["turns"]
         assert verdict(host, 4) == {"release": new.id, "at": [-1, len(new.files["app.py"])]}
     assert loaded <= bare + 3
+
+
+HEADER = b'{"keep":[]}\n'
+OUTSIDE = HEADER + b"4 " + b"0" * 64 + b" %s\n"
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        pytest.param(b"\xff no manifest\n" * 9, id="no manifest"),
+        pytest.param(HEADER + b"x" * 9000, id="a line without end"),
+        pytest.param(HEADER + b"four " + b"0" * 64 + b" app.py\n", id="a size that is none"),
+        pytest.param(b'{"keep":5}\n', id="a header of another kind"),
+        pytest.param(OUTSIDE % b"../main.py", id="outside the slot"),
+        pytest.param(OUTSIDE % b"lib/../../state/slot", id="outside by a detour"),
+        pytest.param(OUTSIDE % b"release", id="the slot's own"),
+    ],
+)
+def test_a_manifest_that_is_none_costs_the_update_and_no_wake(started, manifest):
+    """Its digest is right: whoever sent it sent rubbish, and the device stays within reach."""
+    device, host, sender = started
+    digest = sha256(manifest).hexdigest()
+    terms = {**program(NEW).terms(), "manifest": len(manifest)}
+    begun = sender.order("update", step="begin", release=digest, of=terms)
+    assert device.wake().code == 0
+    assert host.answers(1)[begun]["status"] == "succeeded"
+    payloads, _ = chunks(digest[:16], [manifest], [0], (0, 0), 1024, 100)
+    host.send(*payloads, leaf="down/file")
+    assert device.wake().code == 0
+    told = verdict(host, 3)
+    assert told
+    assert told["release"] == digest[:16]
+    assert told["failed"]
+    assert list((device.folder / "b").iterdir()) == []
+    pinged = sender.order("ping")
+    assert device.wake().code == 0
+    assert host.answers(2)[pinged]["status"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("release", "of"),
+    [
+        ("no digest", {}),
+        ("ab" * 31, {}),
+        ("ab" * 32, {"manifest": "long"}),
+        ("ab" * 32, {"manifest": 1 << 40}),
+        ("ab" * 32, {"manifest": 0}),
+        ("ab" * 32, {"bytes": "many"}),
+        ("ab" * 32, {"mpy": 6}),
+        ("ab" * 32, {"keep": 5}),
+    ],
+)
+def test_an_order_that_is_none_leaves_no_trace(started, release, of):
+    device, host, sender = started
+    order = sender.order("update", step="begin", release=release, of={**program(NEW).terms(), **of})
+    assert device.wake().code == 0
+    assert host.answers(1)[order]["status"] == "failed"
+    assert verdict(host, 2) is None
+    assert not (device.folder / "state" / "update").exists()
+    host.send(b"\xab" * 200, leaf="down/file")
+    assert device.wake().code == 0
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"", b'{"of":5}', b'{"of":[null,0,0,null]}', b'{"of":["zz",1,1,null]}', b'{"of":["",[],{},0]}']
+)
+def test_state_of_an_update_that_was_damaged_costs_the_update_alone(started, damaged):
+    device, host, sender = started
+    begun(device, host, sender, program(NEW), 2)
+    (device.folder / "state" / "update").write_bytes(damaged)
+    assert device.wake().code == 0
+    assert verdict(host, 3) == {"release": "", "failed": "its manifest is damaged"}

@@ -44,8 +44,8 @@ except ImportError:
 print(json.dumps(r))
 """
 
-_HASHES = """
-import hashlib, json
+DIGEST = """
+import hashlib
 def _hash(name):
     try:
         f = open(name, "rb")
@@ -59,6 +59,10 @@ def _hash(name):
         h.update(b)
     f.close()
     return "".join("%02x" % b for b in h.digest())
+"""
+
+_HASHES = f"""{DIGEST}
+import json
 def _hashes(names):
     for name in names:
         print(json.dumps([name, _hash("/" + name)]))

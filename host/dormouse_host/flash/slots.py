@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dormouse_host.flash import owned
-from dormouse_host.flash.board import ASIDE, hashes
+from dormouse_host.flash.board import ASIDE, DIGEST, hashes
 from dormouse_host.flash.files import digest
 from dormouse_host.flash.wire import Wire
 from dormouse_host.release import Release
@@ -31,18 +31,10 @@ print(json.dumps([_read({mark!r}, 3), _read("a/release", 64), _read("b/release",
 """
 
 # Nothing of the slot counts any more once its manifest is gone.
-_CLEAR = """
-import os, hashlib
-def _hash(name):
-    h = hashlib.sha256()
-    f = open(name, "rb")
-    while True:
-        b = f.read(1024)
-        if not b:
-            break
-        h.update(b)
-    f.close()
-    return "".join("%02x" % b for b in h.digest())
+_CLEAR = (
+    DIGEST
+    + """
+import os
 def _clear(path, wanted):
     for entry in list(os.ilistdir(path)):
         name = path + "/" + entry[0]
@@ -63,6 +55,7 @@ try:
 except OSError:
     pass
 """
+)
 
 _COPY = """
 import os
