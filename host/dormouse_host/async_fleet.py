@@ -21,11 +21,12 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from dormouse import protocol
 from dormouse_host.address import BrokerAddress
-from dormouse_host.fleet import GRACE, LOOK, CommandView, DeviceView, Fleet, LogLine, RelayView, Sent, Setting
+from dormouse_host.fleet import GRACE, CommandView, DeviceView, Fleet, LogLine, RelayView, Sent, Setting
 from dormouse_host.ledger.rollouts import RolloutView
 from dormouse_host.ledger.strangers import Strangers
 from dormouse_host.ledger.updates import UpdateView
 from dormouse_host.release import Release
+from dormouse_host.releases import LOOK
 
 _THREADS = 4  # each may hold a connection to the database
 _TOGETHER = 1000  # rows of an export that a thread fetches at once

@@ -30,7 +30,7 @@ from dormouse_host.ledger.rows import CHUNK
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
 from dormouse_host.ledger.updates import UpdateView
-from dormouse_host.releases import Releases
+from dormouse_host.releases import LOOK, Releases
 from dormouse_host.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-LOOK = 0.1  # seconds between two looks of `wait`
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.updates import Terms, UpdateView
 from dormouse_host.release import Release
 
-_LOOK = 0.1  # seconds between two looks of `wait_updates`
+LOOK = 0.1  # seconds between two looks of a wait
 
 
 class Releases:
@@ -64,7 +64,7 @@ class Releases:
             on_look(views)
             if all(view.final for view in views) or (deadline is not None and time.monotonic() >= deadline):
                 return views
-            time.sleep(_LOOK * (1 + len(views) / 10))
+            time.sleep(LOOK * (1 + len(views) / 10))
 
     # ---- rollouts
 

@@ -31,9 +31,10 @@ from dormouse_host import files, orders
 from dormouse_host.broker import credentials, folder
 from dormouse_host.broker.folder import BrokerFolder
 from dormouse_host.errors import HostError
-from dormouse_host.fleet import LOOK, Fleet
+from dormouse_host.fleet import Fleet
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.queries import CommandView
+from dormouse_host.releases import LOOK
 
 _HELD, _USED = "on trial", "in use"  # what the device answers: it holds the new one; it has connected with it
 _AT_ONCE = 200  # devices that are rotated together: each has a lock file open

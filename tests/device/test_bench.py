@@ -79,7 +79,7 @@ def test_a_heap_of_64_kib_is_enough_with_the_agent_in_romfs(case):
 class Gathering(Proxy):
     """What the broker sends within 50 ms arrives together, however busy the machine is."""
 
-    split = False  # in two parts, 60 ms apart, where it is long
+    split = False  # in two parts, 250 ms apart, where it is long: a busy machine has done the first by then
 
     def _forward(self, late, sink):
         together: queue.Queue = queue.Queue()
@@ -95,7 +95,7 @@ class Gathering(Proxy):
                 data += following.data if following else b""
             at = between_packets(data) if self.split and not chunk.up and len(data) > 500 else len(data)
             for n, part in enumerate(filter(None, (data[:at], data[at:]))):
-                together.put(replace(chunk, data=part, went=time.monotonic() + cases.DELAY + 0.06 * n))
+                together.put(replace(chunk, data=part, went=time.monotonic() + cases.DELAY + 0.25 * n))
             chunk = following and late.get()
         together.put(None)
 
@@ -132,10 +132,9 @@ def test_tls_costs_the_handshake_and_one_record_a_flight(monkeypatch):
 
 
 def test_commands_that_arrive_in_two_parts_cost_a_second_write_of_pubacks_and_no_round_trip(monkeypatch):
-    """What a busy broker does: a fifth write, unless we are busier. Waiting for the rest would be a guessed pause."""
+    """What a busy broker does: the fifth write. Waiting for the rest would be a guessed pause."""
     row = wake(monkeypatch, Splitting, "ours")
-    assert row.writes in (4, 5)
-    assert row.causal == 3
+    assert (row.writes, row.causal) == (5, 3)
 
 
 def test_picture_has_a_lane_for_each_and_a_mark_for_every_chunk(measured):

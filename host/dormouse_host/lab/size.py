@@ -7,7 +7,8 @@ from dormouse_host.agent.toolchain import agent_folder
 from dormouse_host.bundle import sources
 from dormouse_host.flash import kinds
 
-LIMIT = 58 * 1024  # bytes of the whole agent with its port as flashed, on any board; the aim is 52 (docs/results.md)
+AIM = 52 * 1024  # bytes of the whole agent with its port as flashed, on any board; missed since updates came
+LIMIT = 59_000  # what it has come to: more than this fails, and what is saved is taken off here (docs/results.md)
 
 
 def sizes(port: str) -> tuple[dict[str, int], dict[str, int]]:
@@ -33,6 +34,8 @@ def main() -> None:
             for name, size in sorted(table.items(), key=lambda item: -item[1]):
                 sys.stdout.write(f"  {size:6d}  {name}\n")
             sys.stdout.write(f"  {sum(table.values()):6d}  in all\n")
+    if worst > AIM:
+        sys.stdout.write(f"\nmissed: {worst - AIM} bytes above the aim of {AIM}\n")
     sys.exit(worst > LIMIT)
 
 

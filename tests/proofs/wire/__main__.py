@@ -16,17 +16,12 @@ from dormouse_host.errors import HostError
 from dormouse_host.lab import wire
 from proofs.__main__ import NOT_RUN
 from proofs.wire.cases import BUDGET, CASES, DELAY, PATIENCE, Case
-from support.device_folder import Device, DeviceInterpreter, Host, Ran, command
+from support.device_folder import APP, Device, DeviceInterpreter, Host, Ran, command
 
 COMMANDS, RECORDS = 10, 12
 LOSS, LOSSY_WAKES = 0.3, 100
-APP = """
-from dormouse import command, telemetry
-
-@command("say", text=str)
-def say(wake, text):
-    wake.log("say", text=text)
-    return {"said": text}
+READING = """
+from dormouse import telemetry
 
 @telemetry()
 def climate(wake):
@@ -55,7 +50,7 @@ class Station:
             folder / "device",
             DeviceInterpreter(interpreter),
             f"mqtt://{address.host}:{address.port}",
-            app=APP,
+            app=APP + READING,
             patience=PATIENCE,
             budget=BUDGET,
             sample_every=60,
