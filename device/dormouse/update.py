@@ -120,7 +120,7 @@ class Update:
         try:
             if step == "begin":
                 return self._begin(release, args["of"])
-            if self.slots.phase == IDLE or not self.release.startswith(release):
+            if self.slots.phase == IDLE or not (self.release or release).startswith(release):
                 raise ConfigError("not this release")
             if step == "commit":
                 return self._commit()

@@ -20,6 +20,7 @@ CHUNK = 1024  # bytes of a file in one publish, at most
 BLOCK = 4096  # bytes of flash that one erase frees
 MANIFEST = 0  # the manifest's number; its files are counted from 1
 MOST_FILES = 250
+MOST_MANIFEST = 16384  # bytes; a device takes no longer one
 MOST_BYTES = 4 << 20  # of all files: no board has room for more
 AGENT = ("lib/dormouse/", "lib/umqtt/")  # what is the agent's in a slot
 _ID = 16  # hex digits of the manifest's SHA-256 that name a release
@@ -78,6 +79,10 @@ def check(release: Release) -> Release:
     """The release, or HostError with what is wrong with its files."""
     if len(release.files) > MOST_FILES:
         raise HostError(f"{len(release.files)} files: a release has {MOST_FILES} at most", 2)
+    if len(release.manifest) > MOST_MANIFEST:
+        raise HostError(
+            f"a manifest of {len(release.manifest)} bytes: {MOST_MANIFEST} at most; pack some files together", 2
+        )
     if sum(map(len, release.files.values())) > MOST_BYTES:
         raise HostError(f"a release has {MOST_BYTES >> 20} MB at most", 2)
     for name in release.files:

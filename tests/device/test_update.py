@@ -223,3 +223,7 @@ def test_state_of_an_update_that_was_damaged_costs_the_update_alone(started, dam
     (device.folder / "state" / "update").write_bytes(damaged)
     assert device.wake().code == 0
     assert verdict(host, 3) == {"release": "", "failed": "its manifest is damaged"}
+    ended = sender.step(program(NEW), "end")
+    assert device.wake().code == 0
+    assert host.answers(2)[ended]["status"] == "succeeded"
+    assert verdict(host, 4) is None
