@@ -80,9 +80,12 @@ class Connection:
         self.staying = False  # … and for all that time, not only until a first command has come
         self.resets = False  # boot at once when the wake is over
         if port.slots and port.slots.phase:
-            from dormouse.update import arrive
+            try:
+                from dormouse.update import arrive
 
-            arrive(self)
+                arrive(self)
+            except Exception as e:  # whatever has become of its files, it costs itself and not the wake
+                log("error", kind="update", stage="update", why=failure_of(e, "update").reason)
 
     def run(self, context):
         """Connect, and again where the link drops, until everything is confirmed or that can't be done in this wake.

@@ -227,3 +227,18 @@ def test_state_of_an_update_that_was_damaged_costs_the_update_alone(started, dam
     assert device.wake().code == 0
     assert host.answers(2)[ended]["status"] == "succeeded"
     assert verdict(host, 4) is None
+
+
+def test_files_of_an_update_that_nobody_can_read_cost_no_wake(started):
+    """As a program leaves them that writes into all of the agent's files."""
+    device, host, sender = started
+    state = device.folder / "state"
+    (state / "slot").write_text("a40")
+    (state / "update").write_text('{"of":["' + "ab" * 32 + '",10,1,null]}')
+    (state / "why").write_bytes(b"\xff\xfe")
+    pinged = sender.order("ping")
+    ran = device.wake()
+    assert ran.code == 0, ran.output
+    assert ran.one("error")["kind"] == "update"
+    assert host.answers(1)[pinged]["status"] == "succeeded"
+    assert verdict(host, 2) is None
