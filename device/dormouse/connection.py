@@ -179,12 +179,8 @@ class Connection:
                 self.state.cutoffs += 1
                 self.bare = self.state.cutoffs > _CUTS
             again = self.pause > _REJOIN_PAUSE and (e.silent or e.stage == "confirm")  # silent once more
-            if (
-                not (self.was_up or e.silent)
-                or again
-                or e.stage == "subscribe"
-                or self.port.ms() + self.pause >= self.link.deadline
-            ):
+            over = self.port.ms() + self.pause >= self.link.deadline
+            if again or over or e.stage == "subscribe" or not (self.was_up or e.silent):
                 return e
             self.log("rejoin", stage=e.stage, why=e.reason)
             self.port.pause(self.pause)

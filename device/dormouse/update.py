@@ -150,12 +150,8 @@ class Update:
         if len(unhexlify(release)) != 32 or not 0 < size <= _SPARE:
             raise ConfigError("no release of a manifest of at most %d bytes" % _SPARE)
         if self.slots.phase != SENDING or release != self.release:
-            needed = of["bytes"] + _SPARE
-            for _, size, _ in _files(self._running, "release", of["keep"]):
-                needed += _whole(size)
-            room = self.port.storage.free()
-            for _, size, _ in _files(self._idle, "release"):
-                room += _whole(size)
+            needed = of["bytes"] + _SPARE + _whole(_files(self._running, "release", of["keep"]))
+            room = self.port.storage.free() + _whole(_files(self._idle, "release"))
             if needed > room:
                 raise ConfigError("%d bytes needed, %d free" % (needed, room))
             self._empty()
@@ -323,8 +319,9 @@ def doubt(port, log, pieces):
     return True
 
 
-def _whole(size):
-    return size + _BLOCK - 1 & -_BLOCK
+def _whole(files):
+    """Bytes of flash that they take, in whole blocks."""
+    return sum([size + _BLOCK - 1 & -_BLOCK for _, size, _ in files])
 
 
 def _line(storage):
