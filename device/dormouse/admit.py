@@ -22,6 +22,7 @@ class Admission:
         self.signer = None  # with one, nothing counts that it has not signed
         self.taken = 0  # payloads that came in in this wake
         self.refused = 0  # … of them, without a right signature
+        self.left_out = False  # the program is not there, or not all of it: it could not be imported
 
     def offer(self, is_command, payload, size, retain, crc):
         """One message as it came. `payload` is cut where `size` is above the limit; `crc` is then of all."""
@@ -76,6 +77,8 @@ class Admission:
             w.owe(number)
         elif command.void is not None:
             inbox.seen(w, number, command.void, command.crc)
+        elif why is not None and self.left_out and command.do not in protocol.STANDARD:
+            self._refuse(command, protocol.REJECTED, why, False)  # it comes again, and the program may be there then
         elif why is not None:
             self.log("rejected", id=command.id, why=why)
             inbox.seen(w, number, protocol.REJECTED, command.crc, codec.why_detail(why))

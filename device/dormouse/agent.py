@@ -36,6 +36,7 @@ class Agent:
         self.good = None  # config.json and secrets.json, where their copy on flash is older
         self.result = None  # WakeResult, where this wake went online
         self.sleep = 0  # s, once it is on flash
+        self.left_out = True  # until the program has been imported to its end
         self.damaged = False  # is the slot that runs, and will the other one run?
 
     def run(self, app):
@@ -130,6 +131,7 @@ class Agent:
         gc.collect()  # the biggest imports and buffers come now
         facts = cause, app_error, self.log.failed_readings(state.ended), undone, last
         connection = Connection(port, self.config, secrets, state, self.log, self.telemetry, facts)
+        connection.admission.left_out = self.left_out
         if connection.inbox.started:  # a handler has broken the wake before, and nothing else
             pieces.forgive(("import",))
         if connection.inbox.is_new and state.ended:  # the program has taken away what was on flash
@@ -179,6 +181,7 @@ class Agent:
             why = why or pieces.skipped("import")
             if not why:
                 module = __import__(app)
+                self.left_out = False
                 if hasattr(module, "safe_state"):
                     why = pieces.skipped("safe_state")
                     if not why:

@@ -138,7 +138,7 @@ class Update:
         if (self._running.read("release") or b"")[:64].decode() == release:
             return {"running": True}
         if self.slots.phase == TRIAL:
-            raise ConfigError("another is on trial")
+            raise ConfigError("on trial")
         mpy = getattr(sys.implementation, "_mpy", 0)
         if of["formats"] != FORMATS:
             raise ConfigError("formats %s, here %d" % (of["formats"], FORMATS))
@@ -231,21 +231,20 @@ class Update:
         if self.at < self.end:
             return
         if self._wrong(idle, [("new", self.size, self.release)]):
-            self._fail("its manifest is damaged")
-        else:
-            there = {digest: name for name, _, digest in _files(self._running, "release")}
-            for name, size, digest in self._wanted():
-                if ".." in name.split("/") or name in ("release", "new"):
-                    raise ValueError(name)  # what is outside a slot no release may touch
-                self.file += 1
-                self.name, self.end, self.at = name, size, idle.size(name)
-                if self.at >= size > 0:
-                    continue
-                self.port.feed()
-                _folders(self.slots.root + self.slots.other(), name)
-                if size and digest not in there:
-                    return
-                idle.replace(name, self._running.chunks(there[digest], 1024) if size else b"")
+            raise ValueError("new")
+        there = {digest: name for name, _, digest in _files(self._running, "release")}
+        for name, size, digest in self._wanted():
+            if ".." in name.split("/") or name in ("release", "new"):
+                raise ValueError(name)  # what is outside a slot no release may touch
+            self.file += 1
+            self.name, self.end, self.at = name, size, idle.size(name)
+            if self.at >= size > 0:
+                continue
+            self.port.feed()
+            _folders(self.slots.root + self.slots.other(), name)
+            if size and digest not in there:
+                return
+            idle.replace(name, self._running.chunks(there[digest], 1024) if size else b"")
         self.file = -1
 
     def offer(self, payload, pid):

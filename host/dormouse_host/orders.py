@@ -17,7 +17,7 @@ from dormouse_host.ledger.entry import Order, unknown_device
 from dormouse_host.ledger.queries import DeviceView
 from dormouse_host.ledger.rows import UPDATE
 from dormouse_host.ledger.rules import Row, payload
-from dormouse_host.ledger.shown import CREDENTIALS
+from dormouse_host.ledger.shown import CREDENTIALS, left_out
 
 _LONGEST_WAIT = 10 * 366 * 86400  # seconds that a command may wait
 _LONGEST_STATE = "x" * 12  # of a device that has not yet said its own
@@ -79,7 +79,9 @@ def _given(view: DeviceView, do: str, args: Mapping[str, Any] | Sequence[str]) -
 
 
 def spec_of(device: DeviceView, do: str) -> Spec | None:
-    """The arguments of a command as declared, or None where nobody knows; HostError where the device has no such."""
+    """The arguments of a command as declared, or None where nobody knows: a device that runs without its program may
+    understand it again. HostError where the device has no such.
+    """
     if do in protocol.STANDARD:
         return _standard(do)
     if device.catalogue is None:
@@ -87,6 +89,8 @@ def spec_of(device: DeviceView, do: str) -> Spec | None:
     for entry in device.catalogue.get("commands", ()):
         if isinstance(entry, list) and len(entry) == 4 and entry[0] == do:
             return _declared(entry[1])
+    if left_out(device.report):
+        return None
     raise HostError(f"device {device.id} has no command {do}{near.question(do, known(device))}", 2)
 
 
@@ -163,9 +167,13 @@ def check(device: DeviceView, do: str, args: dict[str, Any], expires: int | None
     limit = (device.limit or protocol.PAYLOAD_LIMIT) - (SIZE if device.report.get("signed") else 0)
     if size > limit:
         raise HostError(f"{do}: {size} bytes, and device {device.id} takes {limit}", 2)
-    unknown = f"what {device.id} understands is not known yet: {do} is sent unchecked"
     if spec is None:
+        unknown = f"what {device.id} understands is not known yet: {do} is sent unchecked"
+        if device.catalogue is not None:
+            why = left_out(device.report)
+            unknown = f"{device.id} runs without its program, {do} waits until it is back, unchecked; app.py: {why}"
         unknown += near.question(do, known(device)).replace(":", ";", 1)
         if said := [value for value in args.values() if isinstance(value, str) and value.lower() in _BOOLS]:
             unknown += f"; {said[0]} is sent as text: a bool is true or false until then"
-    return text, unknown if spec is None else None
+        return text, unknown
+    return text, None

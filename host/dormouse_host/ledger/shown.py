@@ -1,8 +1,10 @@
 """What people are shown of commands and wake reports, wherever these are read."""
 
 import json
+import re
 from typing import Any
 
+_DECLARATION = re.compile(r"(command|telemetry) |.*: its copy is used$")  # what leaves the rest of the program
 CREDENTIALS = ("set_password", "set_certificate")  # the commands whose arguments nobody is shown
 
 
@@ -17,3 +19,11 @@ def faults(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     found = [("app", "app.py", str(report["app"]))] if report.get("app") else []
     lost = report.get("readings")
     return found + [("reading", name, str(why)) for name, why in (lost.items() if isinstance(lost, dict) else ())]
+
+
+def left_out(report: dict[str, Any]) -> str:
+    """Why a device runs without its program, or without what follows the line that failed; empty where it has all of it
+    but single declarations.
+    """
+    said = str(report.get("app") or "")
+    return "" if all(_DECLARATION.match(part) for part in said.split("; ")) else said

@@ -130,6 +130,8 @@ class Device:
         elif p["void"]:
             self.mark(p["id"], p["void"], p["crc"])
             f.owed.append(p["id"])
+        elif self.world.app_out and p["do"] == "do":
+            answer("rejected", final=not on("absent_open"))
         elif p["version"] > self.world.app_version:
             if on("reject_marked"):
                 self.mark(p["id"], "rejected", p["crc"])

@@ -33,6 +33,7 @@ RULES = {
     "lease": "each device is leased to one relay at a time",
     "not_final": "refusal of a fifth ledger is not final",
     "refusal_unknown": "refusals for another state, a forgotten ledger or a stale number settle as unknown",
+    "absent_open": "a command that came while the program was left out is neither marked nor answered for good",
     "reject_marked": "a rejected command is marked seen",
     "void_started": "a tombstone for a command ever started: `running`, then its true status",
     "forgotten_refused": "a forgotten name stays refused",

@@ -34,6 +34,7 @@ FAULTS: dict[str, list[Any]] = {
     "roff": [("roff", 1.5)],
     "restore": [("backup", 1), ("restore", 0.8)],
     "app": [("app", 0.7)],
+    "out": [("out", 1.5)],
     "forget": [("forget", 1)],
     "lease": [("lease", 2)],
 }

@@ -32,7 +32,7 @@ class World:
         self.now, self.t, self.uids, self.renames, self.restores, self.quiet = 1, 0, 0, 0, 0, False
         self.foreign, self.lies, self.hearing = 0, 0, ME
         self.stat, self.published, self.ran, self.effects = (Counter() for _ in range(4))
-        self.app_version, self.conns, self.records = 0, [], {}
+        self.app_version, self.app_out, self.conns, self.records = 0, False, [], {}
         self.inject, self.steps, self.length = {}, 0, 0
         self.broker, self.dev = Broker(self), Device(self)
         self.dbs = [Ledger(self, "A")] + ([Ledger(self, "B")] if cfg["two_ledgers"] else [])
@@ -183,6 +183,8 @@ class World:
             d.wipe()
         elif kind == "app":
             self.app_version = 1
+        elif kind == "out":
+            self.app_out = not self.app_out
         elif kind == "net" and d.conn:
             d.conn.open = False
             d.conn.down.clear()
@@ -273,7 +275,7 @@ class World:
         return last
 
     def finish(self):
-        self.quiet = True
+        self.quiet, self.app_out = True, False
         if self.cfg["relay_dies"]:
             self.relays = [r for r in self.relays if r.cid != "r1"]
         for r in self.relays:

@@ -146,6 +146,24 @@ def test_a_rejected_command_does_not_run_when_the_app_has_learned_it():
     assert desk.waiting() == [("l", 2)]
 
 
+def test_a_command_of_a_program_that_is_left_out_is_refused_only_for_now():
+    """Nothing of it is kept: it comes again, and runs once the program is there. A tombstone ends it all the same."""
+    desk = Desk()
+    desk.admission.left_out = True
+    for _ in range(2):
+        only(desk.offer(payload(1, "nope")), status="rejected", why="unknown command nope", final=False)
+        desk.reboot()
+        desk.admission.left_out = True
+    assert (desk.status(1), desk.owed(), desk.waiting()) == (None, [], [])
+    desk.offer(tombstone(2))
+    assert desk.status(2) == "cancelled"
+    desk.offer(payload(3, "describe", more=',"args":{"no":1}'))
+    assert desk.status(3) == "rejected"
+    desk.handlers["nope"] = Handler(None, 5, False, {})
+    assert desk.offer(payload(1, "nope")) == []
+    assert desk.waiting() == [("l", 1)]
+
+
 def test_wrong_arguments_are_rejected_with_their_names():
     """Before anything runs, and for good."""
     desk = Desk()

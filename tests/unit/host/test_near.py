@@ -56,6 +56,21 @@ def test_a_command_and_an_argument_of_a_device_are_asked_back():
         checked("water", "volume=1")
 
 
+def test_a_command_of_a_program_that_is_left_out_waits_for_it():
+    """Its catalogue lacks what follows the line that failed; a single declaration that is refused changes nothing."""
+    catalogue = {"commands": [["water", [["s", "int"]], 5, False]]}
+    gone = DeviceView("pump", catalogue=catalogue, report={"app": "import left out: cut off 2 times"})
+    assert orders.check(gone, "water", {"s": 1}, None) == ('{"s":1}', None)
+    said = "pump runs without its program, watr waits until it is back, unchecked"
+    assert orders.check(gone, "watr", {}, None) == (
+        None,
+        f"{said}; app.py: import left out: cut off 2 times; did you mean water?",
+    )
+    refused = DeviceView("pump", catalogue=catalogue, report={"app": "command watr: a coroutine; telemetry t: no"})
+    with pytest.raises(HostError, match="pump has no command watr: did you mean water"):
+        orders.check(refused, "watr", {}, None)
+
+
 def test_a_command_that_is_sent_unchecked_is_asked_back_too():
     _, warning = orders.check(DeviceView("new"), "pign", {}, None)
     assert warning == "what new understands is not known yet: pign is sent unchecked; did you mean ping?"
