@@ -11,6 +11,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ _TOO_LONG = {"54000"}  # SQLSTATE of PostgreSQL: an index takes no text of thous
 _ONE_MOMENT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _MOVED = select(moved.c.target)
 _BACK = "dormouse ledger reopen if nobody has imported it"
+_MIGRATES = threading.Lock()  # alembic has state that all threads share
 _LOCK = 0x646F726D  # of PostgreSQL's advisory locks, the one under which the format is changed
 
 
@@ -217,7 +219,8 @@ class Database:
         if version is not None and version not in known:
             raise HostError(f"database {self.name}: made by a newer dormouse (format {version}); update this one", 2)
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        with _MIGRATES:
+            command.upgrade(config, "head")
 
     def back_up(self, target: Path) -> None:
         """Write a consistent copy of a SQLite ledger to a new file."""

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,17 @@ def _send_many(where: str, device: str, times: int) -> None:
     with Ledger(where) as mine:
         for _ in range(times):
             mine.enter([Order(device, "ping"), Order("shared", "ping")])
+
+
+def test_several_threads_may_each_make_a_ledger_of_their_own(tmp_path):
+    """The migrations' library has state that all threads share."""
+
+    def make(number: int) -> int:
+        with Ledger(str(tmp_path / f"{number}.db")) as mine:
+            return mine.add_devices(["dev"])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(make, range(12))) == [1] * 12
 
 
 def test_several_processes_give_no_number_twice(where):
