@@ -36,7 +36,8 @@ _COMPILES = 60.0  # seconds for one file at most; an idle machine needs some hun
 _JOINED = {
     f"{PACKAGE}.credentials": f"{PACKAGE}.builtins",
     f"{PACKAGE}.faults": f"{PACKAGE}.builtins",
-    f"{PACKAGE}.ports.sntp": f"{PACKAGE}.ports.radio",
+    f"{PACKAGE}.ports.sntp": f"{PACKAGE}.connection",
+    f"{PACKAGE}.ports.radio": f"{PACKAGE}.connection",
 }
 Sources = list[tuple[Path, Path]]  # where a file is, and its name in the digest
 

@@ -30,7 +30,7 @@ class Kind(Enum):
 @dataclass
 class Place:
     """The name in `field` of `node` (in a list there: number `at`). `owner`: of an attribute the class, where it is
-    one of `self`; of a local the outermost function, as a number.
+    one of `self`; of any other the outermost function, as a number; 0: outside of functions. `file`: that of a TOP.
     """
 
     node: ast.AST
@@ -38,6 +38,7 @@ class Place:
     kind: Kind
     owner: str | int | None = None
     at: int | None = None
+    file: str = ""
 
     @property
     def name(self) -> str:
@@ -59,6 +60,7 @@ class Found:
 
     places: list[Place] = field(default_factory=list)
     own: set[str] = field(default_factory=set)
+    members: dict[str, set[str]] = field(default_factory=dict)  # what each class defines or uses of itself
     in_classes: set[str] = field(default_factory=set)  # of TOP, those that a class's body reads
     bases: dict[str, list[str]] = field(default_factory=dict)
     fixed: set[str] = field(default_factory=lambda: {*keyword.kwlist, *dir(builtins)})
@@ -88,7 +90,7 @@ def find(files: Modules, kept: dict[str, str], spoken: Iterable[str]) -> Found:
     for function in functions:
         found.fixed.update(a.arg for a in _arguments(function.args))
     walker = _Walker(found, kept)
-    for tree in files.values():
+    for walker.file, tree in files.items():
         walker.visit(tree)
     return found
 
@@ -121,6 +123,7 @@ class _Walker(ast.NodeVisitor):
     def __init__(self, found: Found, kept: dict[str, str]) -> None:
         self.found = found
         self.kept = kept
+        self.file = ""
         self.owner: str | None = None  # the class that this is in
         self.me = ""  # what its method calls `self`
         self.members: set[str] = set()  # its attributes, where this is in its body and in no method
@@ -134,7 +137,7 @@ class _Walker(ast.NodeVisitor):
                 raise Refused(f"a local hides {self.kept[name]}")
             if self.members:
                 self.found.in_classes.add(name)
-            self.found.places.append(Place(node, field, Kind.TOP, at=at))
+            self.found.places.append(Place(node, field, Kind.TOP, self.function, at, self.file))
         elif name in self.names and name not in self.found.fixed:
             self.found.places.append(Place(node, field, Kind.LOCAL, self.function, at))
         elif name in self.members:
@@ -152,6 +155,7 @@ class _Walker(ast.NodeVisitor):
             self.visit(base)
         self.owner, self.members = node.name, bound(node.body)
         self.found.own |= self.members
+        self.found.members[node.name] = set(self.members)
         for statement in node.body:
             self.visit(statement)
         self.owner, self.members = None, set()
@@ -198,6 +202,8 @@ class _Walker(ast.NodeVisitor):
         mine = self.owner is not None and isinstance(node.value, ast.Name) and node.value.id == self.me
         if mine and isinstance(node.ctx, ast.Store):
             self.found.own.add(node.attr)
+        if mine:
+            self.found.members[str(self.owner)].add(node.attr)
         self._attribute(node, "attr", self.owner if mine else None)
         self.visit(node.value)
 

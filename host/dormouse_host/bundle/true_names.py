@@ -10,13 +10,15 @@ _SAID = re.compile(r"'(\w+)'(?: object)? has no attribute '(\w+)'|\bname '(\w+)'
 
 @dataclass(frozen=True)
 class TrueNames:
-    """Short name -> true name. `symbols`: of the top level; `attributes`: by the true name of their class; `shared`:
+    """Short name -> true name, or the true names: what is in different files or classes may have the same short name.
+    `symbols`: of the top level, `classes` among them; `attributes`: by the true name of their class; `shared`:
     attributes of several classes.
     """
 
-    symbols: Mapping[str, str]
+    symbols: Mapping[str, tuple[str, ...]]
+    classes: Mapping[str, str]
     attributes: Mapping[str, Mapping[str, str]]
-    shared: Mapping[str, str]
+    shared: Mapping[str, tuple[str, ...]]
 
     def explained(self, text: str) -> str:
         """The text, with the true name in brackets behind each short one of the agent's that it names."""
@@ -24,11 +26,9 @@ class TrueNames:
 
     def _add(self, said: re.Match[str]) -> str:
         owner, attribute, symbol = said.groups()
-        if symbol:
-            true = self.symbols.get(symbol)
-        else:
-            own = self.symbols.get(owner)
-            true = (
-                own and f"{own}.{self.attributes.get(own, {}).get(attribute) or self.shared.get(attribute, attribute)}"
-            )
-        return f"{said[0]} [{true}]" if true else said[0]
+        true = self.symbols.get(symbol, ())
+        if owner in self.classes:
+            name = self.classes[owner]
+            own = self.attributes.get(name, {}).get(attribute)
+            true = tuple(f"{name}.{each}" for each in ([own] if own else self.shared.get(attribute, [attribute])))
+        return f"{said[0]} [{' or '.join(true)}]" if true else said[0]

@@ -7,6 +7,7 @@ over is refused. That the agent's own bundle works is tested wherever MicroPytho
 import ast
 import binascii
 import io
+import itertools
 import json
 import os
 import re
@@ -119,12 +120,21 @@ TRICKY = [
     pytest.param("return [f(1) for f in Many.table], Many().m7()", id="functions in a class's body"),
     pytest.param("return Thing.of(Base(3)), Thing.none(), Thing.adopted(Base(4))", id="a static method"),
     pytest.param("return '{0.count}'.format(Base(9)), '%s' % Base(2).count", id="an attribute in a format"),
+    pytest.param(
+        "base, thing, child = Base(1), Thing(), Child(2)\n    base.count, thing._same, child._extra = 3, 4, 5\n"
+        "    return base.count, base._total, thing._same, thing.other, child.count, child._extra, child.both",
+        id="attributes of three classes at once",
+    ),
+    pytest.param(
+        "a, b, c, d, e, f = 1, 2, 3, 4, 5, 6\n    return both(a), name(b), Base(c).count, _same(d), closure(e)(f), LIMIT",
+        id="locals beside what they could hide",
+    ),
     pytest.param("return Child(1).both, Child.limit, Child(2).limited()", id="a property and a class's constant"),
 ]
 
 MAIN = """
 from dormouse import helpers
-from dormouse.helpers import C, both, name
+from dormouse.helpers import C, LIMIT, both, name
 
 def _same(x):
     return "main"
@@ -264,6 +274,17 @@ def test_names_are_short_wherever_nobody_else_says_them(tmp_path):
     assert {"first", "second", "total"} <= said
 
 
+def test_one_short_name_serves_attributes_that_no_class_has_both_of(tmp_path):
+    one = "class One:\n    def __init__(self):\n        self.first = 1\n"
+    two = "class Two:\n    def __init__(self):\n        self.second = 2\n"
+    ask = "def answer():\n    one, two = One(), Two()\n    return one.first, two.second\n"
+    files = merged(package(tmp_path / "apart", main=f"{one}\n{two}\n{ask}"), "dormouse.main")
+    assert len(set(re.findall(r"^ {8}\w+\.(\w+) =", files["dormouse.main"], re.M))) == 1
+    ask = ask.replace("return", "two.first = 3\n    return")
+    files = merged(package(tmp_path / "met", main=f"{one}\n{two}\n{ask}"), "dormouse.main")
+    assert len(set(re.findall(r"^ {8}\w+\.(\w+) =", files["dormouse.main"], re.M))) == 2, "a Two may have both"
+
+
 def test_what_nothing_asks_for_is_left_out(tmp_path):
     files = merged(package(tmp_path, helpers=HELPERS, main=main("return name(1)")), "dormouse.main")
     assert "helpers.name" in files["dormouse.main"]
@@ -306,7 +327,10 @@ def foreign(port):
 def test_no_name_is_renamed_that_is_not_the_agent_s_alone(port):
     """What an attribute belongs to can't be told from the source: `x.read()` may be ours, or a file's."""
     names = mpy.true_names(port)
-    renamed = {*names.shared.values(), *(true for own in names.attributes.values() for true in own.values())}
+    renamed = {
+        *itertools.chain(*names.shared.values()),
+        *(true for own in names.attributes.values() for true in own.values()),
+    }
     assert len(renamed) > 200
     assert sorted(renamed & foreign(port)) == []
 

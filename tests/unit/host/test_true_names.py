@@ -72,7 +72,7 @@ def answer():
 def test_a_fault_of_the_agent_s_own_is_told_with_its_true_names():
     """In the log of a first wake and of `dormouse monitor`; the words are MicroPython's, the names the bundle's."""
     names = mpy.true_names("esp32")
-    short = {true: name for name, true in names.symbols.items()}
+    short = {true: name for name, true in names.classes.items()}
     attribute = {true: name for name, true in names.attributes["Inbox"].items()}
     said = f"'{short['Inbox']}' object has no attribute '{attribute['indexes']}'"
     error = f'dormouse 9 error {{"kind":"AttributeError","stage":"agent","why":"{said}"}}'
