@@ -117,8 +117,8 @@ powercut: setup ## cut the power at every instant, then at every second one too;
 	@PYTHONPATH=tests $(RUN) -m proofs.powercut $(ARGS)
 
 .PHONY: update-proof
-update-proof: setup ## an update over the air, cut at every operation of the flash, with planted bugs; about ten minutes
-	@PYTHONPATH=tests $(RUN) -m proofs.update
+update-proof: setup ## an update over the air cut at every operation of the flash, planted bugs, releases that are no good; ARGS="resets"
+	@PYTHONPATH=tests $(RUN) -m proofs.update $(ARGS)
 
 .PHONY: hostile
 hostile: setup ## silent, slow, lying and breaking peers, plain and TLS, as a table; then a cut at every byte; ARGS="fence"

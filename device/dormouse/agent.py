@@ -105,6 +105,8 @@ class Agent:
         doubt = None  # whether it is the program, one wake without it shows
         if (connects and state.failures & _DOUBT == _DOUBT) or (cut and state.unfinished > _CUTS):
             doubt = "import left out: %d wakes have failed" % (state.failures + state.unfinished - 1)
+        elif cut and port.slots and port.slots.phase == protocol.TRIAL:
+            doubt = "cut off on trial"
         app_error = self._load_app(app, pieces, wrong, doubt)
         self._plan()
         if broken and cause not in _PERSON and not doubt:

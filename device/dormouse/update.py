@@ -24,7 +24,7 @@ _BLOCK = 4096  # bytes of flash that one erase frees
 _SPARE = 16384  # bytes that stay free, for the journal's and the telemetry's sake; and what a manifest may have
 _LINE = 512  # bytes of a manifest's line
 _HELD = 4  # chunks in RAM: a block of flash, as the host cuts them
-_LIMIT = 60  # s of one step
+_LIMIT = 60  # s of one step, where the wake has them
 _SPEC = {"step": "str", "release": "str", "of": ["dict", {}]}
 _HEAD = 13  # bytes before a chunk's data: the release, its file, the place in it
 
@@ -37,7 +37,7 @@ class Update:
         self.log = log
         self.reset = reset
         self.slots = port.slots
-        self.handler = Handler(self.run, _LIMIT, True, _SPEC, 2600)
+        self.handler = Handler(self.run, 0, True, _SPEC, 2600)
         self.session = None
         self.signer = None
         self.held = []  # chunks of the file that comes next …
@@ -292,7 +292,8 @@ class Update:
 def arrive(connection):
     """The connection's Update, of which there is one or is going to be."""
     if not connection.arriving:
-        connection.arriving = Update(connection.port, connection.log, connection.reset)
+        u = connection.arriving = Update(connection.port, connection.log, connection.reset)
+        u.handler.limit = min(_LIMIT, connection.runner.longest)
         if connection.session:
             connection.arriving.begin(connection.session)
     return connection.arriving
