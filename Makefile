@@ -38,7 +38,7 @@ define install
 endef
 need_mosquitto = $(call need,mosquitto mosquitto_sub mosquitto_passwd,mosquitto mosquitto-clients)
 need_postgresql = $(call need,initdb,postgresql)
-need_tools = $(call need,openssl ps,openssl procps)
+need_tools = $(call need,openssl ps systemd-analyze,openssl procps systemd)
 need_brokers = $(call need,nats-server rabbitmq-server,nats-server rabbitmq-server)
 need_all = $(need_mosquitto); $(need_postgresql); $(need_brokers); $(need_tools)
 

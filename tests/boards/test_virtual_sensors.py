@@ -114,7 +114,7 @@ def bus():
     from machine import I2C, Pin
     return I2C(0, scl=Pin(5), sda=Pin(4))
 
-@telemetry(every=60)
+@telemetry(every=30)
 def air(wake):
     import dht
     from machine import ADC, Pin

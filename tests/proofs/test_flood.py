@@ -25,7 +25,7 @@ def test_relay_stays_below_the_ceiling(kind, tmp_path):
     with Fleet(str(tmp_path / "ledger.db"), make=True) as fleet:
         fleet.add("dev")
     with Flood(kind) as flood:
-        most, said = highest(dormouse("relay", "--name", "x"), SECONDS, env=environment(flood, tmp_path))
+        most, said = highest(dormouse("relay", "--name", "x"), SECONDS, " connected ", env=environment(flood, tmp_path))
     assert " connected " in said, said[-400:]
     assert most < CEILING, f"{most >> 20} MB"
     assert "Traceback" not in said

@@ -215,7 +215,7 @@ class Host:
     def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
         with self._changed:
             leaf = message.topic.removeprefix(self._prefix)
-            self.messages.append((leaf, json.loads(message.payload), message.retain))
+            self.messages.append((leaf, json.loads(message.payload.partition(b"\n")[0]), message.retain))
             self._changed.notify_all()
 
     def send(self, *payloads: bytes, leaf: str = "down/cmd", qos: int = 1, retain: bool = False) -> None:

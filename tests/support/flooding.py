@@ -19,6 +19,7 @@ from dormouse_host.broker.local import HOST
 from support.peer import packet, publish
 
 CEILING = 256 << 20  # bytes that a process of the host may take, whatever a broker does
+_STARTS = 30.0  # s that a process may take to say its first word
 _TOPIC = "dormouse/dev/up/telemetry"
 _LISTS = b'{"wake":1,"state":"s","x":[' + b"[]," * 21_000 + b"0]}"  # 63 KB that are 1.4 MB in Python
 
@@ -135,12 +136,12 @@ def peak(pid: int) -> int:
     return 0
 
 
-def highest(argv: list[str], seconds: float, **how: object) -> tuple[int, str]:
-    """Run a command so long; the bytes that it had resident at most, and what it said."""
+def highest(argv: list[str], seconds: float, says: str = "", **how: object) -> tuple[int, str]:
+    """Run a command so long, from when it `says` that on: the most bytes that it had resident, and what it said."""
     reader, writer = os.pipe()
     child = subprocess.Popen(argv, stdout=writer, stderr=writer, stdin=subprocess.DEVNULL, **how)  # type: ignore[call-overload]
     os.close(writer)
-    most, until, said = 0, time.monotonic() + seconds, b""
+    most, until, said = 0, time.monotonic() + seconds + (_STARTS if says else 0), b""
     with os.fdopen(reader, "rb", 0) as pipe:
         os.set_blocking(reader, False)
         while time.monotonic() < until and child.poll() is None:
@@ -149,6 +150,8 @@ def highest(argv: list[str], seconds: float, **how: object) -> tuple[int, str]:
                 break
             time.sleep(0.02)
             said += pipe.read(1 << 20) or b""
+            if says and says.encode() in said:
+                until, says = time.monotonic() + seconds, ""
         child.send_signal(signal.SIGKILL)
         child.wait()
         said += pipe.read(1 << 20) or b""
