@@ -21,6 +21,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from dormouse import protocol
 from dormouse_host.address import BrokerAddress
+from dormouse_host.async_events import AsyncFollowing
 from dormouse_host.fleet import GRACE, CommandView, DeviceView, Fleet, LogLine, RelayView, Sent, Setting
 from dormouse_host.ledger.rollouts import RolloutView
 from dormouse_host.ledger.strangers import Strangers
@@ -160,6 +161,18 @@ class AsyncFleet:
     async def resend(self, device: str, first: int, last: int) -> Sent:
         """Ask a device for telemetry records again: Fleet.resend."""
         return await self._run(self.fleet.resend, device, first, last)
+
+    def on(
+        self,
+        *kinds: str,
+        device: str | None = None,
+        group: str | None = None,
+        after: str | None = None,
+        timeout: float | None = None,
+    ) -> AsyncFollowing:
+        """What happens, one event after the other: Fleet.on. From now on is from `async with`, or the first event."""
+        make = partial(self.fleet.on, *kinds, device=device, group=group, after=after, timeout=timeout)
+        return AsyncFollowing(make, self._run)
 
     # ---- updates and rollouts
 

@@ -21,7 +21,9 @@ from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import entry
 from dormouse_host.ledger.database import default_url, missing
+from dormouse_host.ledger.events import KINDS, START, Event, Wanted
 from dormouse_host.ledger.exports import COLUMNS, MORE, TIMES, VALUES
+from dormouse_host.ledger.following import Following
 from dormouse_host.ledger.history import LogLine
 from dormouse_host.ledger.outbound import RelayView
 from dormouse_host.ledger.queries import GRACE, CommandView, DeviceView, Setting
@@ -39,12 +41,16 @@ if TYPE_CHECKING:
 __all__ = [
     "COLUMNS",
     "GRACE",
+    "KINDS",
     "MORE",
+    "START",
     "TIMES",
     "VALUES",
     "CommandView",
     "DeviceView",
+    "Event",
     "Fleet",
+    "Following",
     "LogLine",
     "RelayView",
     "RolloutView",
@@ -237,6 +243,27 @@ class Fleet(Releases, Upkeep):
         if not 1 <= first <= last < protocol.NUMBER_LIMIT:
             raise HostError("records are counted from 1: write FROM..TO", 2)
         return self.send(device, "resend", {"from": first, "to": last})
+
+    # ---- events
+
+    def on(
+        self,
+        *kinds: str,
+        device: str | None = None,
+        group: str | None = None,
+        after: str | None = None,
+        timeout: float | None = None,
+    ) -> Following:
+        """What happens from now on, one event after the other, each once: of these KINDS or of all, of a device or a
+        group. `after`: from an event's cursor on, or START; `timeout`: it ends after so many seconds without an event.
+        """
+        if wrong := sorted(set(kinds) - set(KINDS)):
+            raise HostError(f"no events called {wrong[0]}: there are {', '.join(KINDS)}", 2)
+        if device is not None:
+            self.ledger.devices(device)
+        if group is not None:
+            self.members(group)
+        return Following(self.ledger.database, Wanted(frozenset(kinds), device, group), after, timeout)
 
     # ---- devices
 

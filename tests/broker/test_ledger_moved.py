@@ -193,7 +193,7 @@ def test_a_file_that_is_cut_off_or_changed_is_not_read(where, other, tmp_path):
     bad += [whole[: len(whole) * n // 40] for n in range(1, 40)]
     bad += [whole.replace(b"ping", b"pong"), whole.replace(b'"dev"', b'"dew"', 1), b"[" * 100_000, b"\xff\n", b"5\n"]
     bad += [b"".join(lines[: n + 1] + lines[n:]) for n in range(len(lines))]
-    bad.append(whole.replace(b'"0003"', b'"0009"'))
+    bad.append(whole.replace(schema.HEAD.encode(), b"9999"))
     with Fleet(other) as fleet:
         for data in bad:
             (tmp_path / "bad").write_bytes(data)

@@ -1,6 +1,7 @@
 """README and docs/ hold: length, links, settings, exit codes, examples, and the page that is made from the help."""
 
 import ast
+import json
 import re
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 from dormouse import app, config, protocol
 from dormouse_host.flash import project
 from dormouse_host.fleet import Fleet
+from dormouse_host.ledger.store import Incoming
 from project import cli_page
 from support import pages
 
@@ -132,6 +134,35 @@ def test_the_example_of_the_library_runs(tmp_path, monkeypatch, capsys, holds):
     exec(compile(example, "library", "exec"), {})
     canceller.join()
     assert capsys.readouterr().out == "cancelled\n"
+
+
+@pytest.mark.parametrize(
+    "holds", ['with Fleet("ledger.db") as fleet, fleet.on', "async for"], ids=["Fleet", "AsyncFleet"]
+)
+def test_the_example_of_events_runs(tmp_path, monkeypatch, capsys, holds):
+    """With a shorter timeout; what it waits for comes from elsewhere meanwhile."""
+    monkeypatch.chdir(tmp_path)
+    with Fleet("ledger.db") as fleet:
+        fleet.add("greenhouse")
+    example = code("library", holds).replace("timeout=60", "timeout=2.5")
+    if "async" in holds:
+        body = "".join(f"    {line}\n" for line in example.splitlines())
+        example = f"import asyncio\nasync def main():\n{body}asyncio.run(main())\n"
+    writer = threading.Thread(target=wake_up, args=(tmp_path / "ledger.db",))
+    writer.start()
+    exec(compile(example, "library", "exec"), {})
+    writer.join()
+    name, _, last = capsys.readouterr().out.rstrip("\n").partition(" ")
+    assert last == "queued" and len(name) == 10 if "async" in holds else (name, last) == ("wake", "greenhouse")
+
+
+def wake_up(ledger: Path) -> None:
+    """A command and a wake, once somebody listens."""
+    time.sleep(1)
+    with Fleet(str(ledger)) as fleet:
+        fleet.send("greenhouse", "ping")
+        report = json.dumps({"wake": 1, "state": "s1"}).encode()
+        fleet.ledger.take([Incoming("greenhouse", "up/wake", report)], None)
 
 
 def cancel_all(ledger: Path) -> None:

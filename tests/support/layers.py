@@ -46,7 +46,7 @@ HOST: dict[str, set[str]] = {
     "lab": {"base", "bundle", "agent", "broker", "ledger", "fleet", "flash", "virtual"},
     "cli": {"base", "agent", "broker", "fleet", "broker_check", "flash", "virtual", "emulated", "lab"},
 }
-FLEET = {"__init__", "async_fleet", "fleet", "orders", "releases", "rotation", "upkeep"}
+FLEET = {"__init__", "async_events", "async_fleet", "fleet", "orders", "releases", "rotation", "upkeep"}
 
 
 def sources(folder: Path) -> dict[str, str]:

@@ -44,6 +44,12 @@ _LIMITS = {  # of a connection to PostgreSQL, where its URL says nothing else
 _TOO_LONG = {"54000"}  # SQLSTATE of PostgreSQL: an index takes no text of thousands of characters
 _ONE_MOMENT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _MOVED = select(moved.c.target)
+CHANNEL = "dormouse_ledger"  # of PostgreSQL's NOTIFY: something was written
+LISTENERS = 0x646F726E  # of its advisory locks, the one that everybody has who listens: without them nobody is told
+_MOVED_OR_TELL = text(
+    f"SELECT (SELECT target FROM moved LIMIT 1) AS target, CASE WHEN pg_try_advisory_lock({LISTENERS})"
+    f" THEN pg_advisory_unlock({LISTENERS}) ELSE pg_notify('{CHANNEL}', '') IS NULL END"
+)
 _BACK = "dormouse ledger reopen if nobody has imported it"
 _MIGRATES = threading.Lock()  # alembic has state that all threads share
 _LOCK = 0x646F726D  # of PostgreSQL's advisory locks, the one under which the format is changed
@@ -147,11 +153,13 @@ class Database:
     def writing(self, *, even_moved: bool = False) -> Iterator[Connection]:
         """A transaction that may write. It commits nothing to a file that is not there any more, nor, without
         `even_moved`, to a ledger that was moved: who wrote it out has had the tables locked, so the end sees that.
+        Whoever listens on PostgreSQL is told with the commit.
         """
         self.check_file()
-        with self._errors(), self.engine.begin() as connection:
+        with self.errors(), self.engine.begin() as connection:
             yield connection
-            if not even_moved and (at := connection.execute(_MOVED).first()):
+            at = connection.execute(_MOVED if self.is_file else _MOVED_OR_TELL).first()
+            if not even_moved and at and at.target:
                 raise HostError(f"database {self.name} was moved to {at.target}: use it there, or {_BACK}", 2)
             self.check_file()
 
@@ -162,13 +170,14 @@ class Database:
         """
         self.check_file()
         how = {"reading": True} if self.is_file else _ONE_MOMENT
-        with self._errors(), self.engine.connect().execution_options(**how) as connection, connection.begin():
+        with self.errors(), self.engine.connect().execution_options(**how) as connection, connection.begin():
             if slowly and not self.is_file:
                 connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             yield connection
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
+        """What the database says of an error, as a HostError of one line."""
         try:
             yield
         except DBAPIError as error:

@@ -2,8 +2,9 @@
 
 Only what no rule can ask for any more is deleted. What stays: open commands; of each ledger's name the 256 numbers
 below the highest that the device has shown, because the device may still answer those; the last wakes of each device,
-because a broker that went back in time delivers them again; and telemetry above the mark up to which every record is
-accounted for. The numbers given and that mark are never deleted: no number is given twice, no record stored twice.
+because a broker that went back in time delivers them again; telemetry above the mark up to which every record is
+accounted for; and the newest row of each table, whose key is then not given again (following.py). The numbers given and
+that mark are never deleted: no number is given twice, no record stored twice.
 
 Each table is walked through in the order of an index, a slice at a time: deletable rows are found without a lock, and
 deleted in a transaction of their own that locks the slice's devices. What is deletable once stays so, so nothing is
@@ -63,9 +64,11 @@ _OF_RECORD = (telemetry.at, telemetry.device, telemetry.state, telemetry.number)
 _KINDS = (
     _Kind("commands", schema.commands, commands.entered, (commands.key,), _OF_COMMAND),
     _Kind("results", schema.results, results.at, (results.at, results.key), (results.device, results.id)),
-    _Kind("telemetry", schema.telemetry, telemetry.at, _OF_RECORD, ()),
+    _Kind("telemetry", schema.telemetry, telemetry.at, _OF_RECORD, (telemetry.key,)),
     _Kind("ends", schema.ends, ends.at, (ends.at, ends.device, ends.state, ends.wake), ()),
-    _Kind("wakes", schema.reports, reports.at, (reports.at, reports.device, reports.state, reports.wake), ()),
+    _Kind(
+        "wakes", schema.reports, reports.at, (reports.at, reports.device, reports.state, reports.wake), (reports.key,)
+    ),
 )
 COUNTED = ("commands", "results", "telemetry", "wakes")
 STEPS = 100 * len(_KINDS)  # of `Pruning.done`
@@ -102,7 +105,8 @@ class Pruning:
         self.done = STEPS - 100 * len(self._kinds) + int(100 * min(1.0, reached))
         known = self._devices(connection, {row.device for row in old})
         choose: Callable[..., list[Any]] = getattr(self, f"_{kind.name}")
-        return choose(connection, old, known)
+        newest = _newest(connection, kind.table)
+        return [row for row in choose(connection, old, known) if not newest or row.key not in newest]
 
     def step(self) -> None:
         """On to the next slice."""
@@ -132,7 +136,7 @@ class Pruning:
             ).rowcount
         if kind.name == "telemetry":
             self._account_for(connection, chosen)
-        primary = list(kind.table.primary_key)  # row by row: SQLite reads the whole table for a list of such keys
+        primary = kind.key[1:]  # row by row: SQLite reads the whole table for a list of such keys
         one = and_(*(column == bindparam(f"its_{column.name}") for column in primary))
         keys = [{f"its_{column.name}": getattr(row, column.name) for column in primary} for row in chosen]
         connection.execute(delete(kind.table).where(one), keys)
@@ -216,6 +220,18 @@ class Pruning:
             shown = json.loads(records[name]).get("windows", {}) if name in records else {}
             self._known[name] = _Device(name, there[name], given[name], shown)
         return {name: self._known[name] for name in there}
+
+
+def _newest(connection: Connection, table: Table) -> set[int]:
+    """The keys of a followed table's rows that stay: the newest, and the command that the newest event is of."""
+    if "key" not in table.c:
+        return set()
+    kept = [select(func.max(table.c.key))]
+    if table is schema.commands:
+        events = schema.command_events.c
+        last = select(func.max(events.key)).scalar_subquery()
+        kept.append(select(events.command).where(events.key == last))
+    return {key for query in kept if (key := connection.execute(query).scalar()) is not None}
 
 
 def _next(kind: _Kind, before: float, after: tuple[Any, ...] | None) -> Select[Any]:

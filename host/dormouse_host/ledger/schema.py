@@ -1,7 +1,8 @@
 """The tables of a ledger, as SQLAlchemy Core sees them; a test compares them with what the migration makes.
 
 Times are Unix seconds. JSON is text, exactly as it was sent or came. `seq` counts within one device and orders what
-happened to it.
+happened to it. Of a table whose rows are followed (following.py) `key` rises, and the row with the highest one is never
+deleted: SQLite would give that key again.
 """
 
 from sqlalchemy import (
@@ -19,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0003"  # the newest step of migrations/versions
+HEAD = "0004"  # the newest step of migrations/versions
 VERSION_TABLE = "dormouse_schema"
 metadata = MetaData()
 _Key = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts by itself in SQLite
@@ -169,12 +170,14 @@ results = Table(
 telemetry = Table(
     "telemetry",
     metadata,
-    Column("device", Text, primary_key=True),
-    Column("state", Text, primary_key=True),
-    Column("number", BigInteger, primary_key=True),
+    Column("key", _Key, primary_key=True),
+    Column("device", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("number", BigInteger, nullable=False),
     Column("time", Double, nullable=False),
     Column("at", Double, nullable=False),  # when it came
     Column("record", Text, nullable=False),
+    UniqueConstraint("device", "state", "number", name="telemetry_once"),
     Index("telemetry_at", "at"),
 )
 telemetry_streams = Table(
@@ -196,12 +199,14 @@ telemetry_gone = Table(
 reports = Table(
     "reports",
     metadata,
-    Column("device", Text, primary_key=True),
-    Column("state", Text, primary_key=True),
-    Column("wake", BigInteger, primary_key=True),
+    Column("key", _Key, primary_key=True),
+    Column("device", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("wake", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("at", Double, nullable=False),
     Column("report", Text, nullable=False),
+    UniqueConstraint("device", "state", "wake", name="reports_once"),
     Index("reports_at", "at"),
 )
 ends = Table(

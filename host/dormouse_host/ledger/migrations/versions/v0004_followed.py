@@ -1,0 +1,35 @@
+"""Telemetry and wake reports get a key that rises, by which they can be followed."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+_FOLLOWED = {"telemetry": "number", "reports": "wake"}  # table -> what counts within a device's state
+
+
+def upgrade() -> None:
+    """Number the rows of two tables in the order of their coming. PostgreSQL writes them anew, SQLite copies them."""
+    for table, count in _FOLLOWED.items():
+        unique = ("device", "state", count)
+        if op.get_bind().dialect.name == "postgresql":
+            op.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey")
+            op.execute(f"ALTER TABLE {table} ADD COLUMN key BIGSERIAL PRIMARY KEY")
+            op.create_unique_constraint(f"{table}_once", table, unique)
+        else:
+            _copy(table, unique)
+
+
+def _copy(table: str, unique: tuple[str, ...]) -> None:
+    """SQLite changes no primary key. Its rowid becomes the key, which takes no more room."""
+    there = sa.inspect(op.get_bind()).get_columns(table)
+    columns = [sa.Column(column["name"], column["type"], nullable=False) for column in there]
+    names = ", ".join(column.name for column in columns)
+    op.drop_index(f"{table}_at", table)
+    op.rename_table(table, "before")
+    key = sa.Column("key", sa.Integer(), nullable=False)
+    once = sa.UniqueConstraint(*unique, name=f"{table}_once")
+    op.create_table(table, key, *columns, sa.PrimaryKeyConstraint("key"), once)
+    op.execute(f"INSERT INTO {table} (key, {names}) SELECT rowid, {names} FROM before ORDER BY rowid")
+    op.drop_table("before")
+    op.create_index(f"{table}_at", table, ["at"], unique=False)
