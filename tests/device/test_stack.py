@@ -14,8 +14,9 @@ import pytest
 from dormouse_host.agent import process, toolchain
 from support import stack
 from support.certificates import Authority, server_context
-from support.device_folder import Device, DeviceInterpreter, command
+from support.device_folder import Device, DeviceInterpreter, Host, command
 from support.peer import Peer, honest
+from support.updating import Sender, install, marked, program
 
 APP = """
 from dormouse import command, telemetry
@@ -139,3 +140,27 @@ def test_failing_wake_leaves_stack(device, app, config, why):
         assert (worst["failure"] or "").find(why or "") >= 0
         assert bool(worst["failure"]) == bool(why)
     within(worst)
+
+
+def test_an_update_leaves_stack(device, mosquitto):
+    """Begin, chunks with files that are copied, commit, the trial that keeps it, and one that is left."""
+    old = program(APP, lib__data=b"1,2\n" * 400)
+    dev = device(mosquitto.address.url)
+    (dev.folder / "app.py").unlink()
+    install(dev.folder, old)
+    with Host(mosquitto.address) as host:
+        within(measured(dev))
+        sender = Sender(host, host.wait("up/wake")["state"])
+        wanted = program(APP + "\n# new\n" * 900, lib__data=old.files["lib/data"])
+        for release, mark in ((wanted, "b00"), (program("import nothing_of_that_name"), "b40")):
+            sender.step(release, "begin")
+            within(measured(dev))
+            sender.chunks(release)
+            sender.step(release, "commit")
+            within(measured(dev))
+            assert marked(dev)[1] == "2"
+            within(measured(dev, wakes=2))
+            if mark[1] == "0":
+                sender.step(release, "end")
+                within(measured(dev))
+            assert marked(dev) == mark

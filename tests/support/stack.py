@@ -76,6 +76,7 @@ def main(folder: str) -> None:
     """One wake, measured."""
 
     import dormouse
+    from dormouse.guard import Slots
     from dormouse.ports.posix import Port
 
     class Quiet(Port):
@@ -83,11 +84,12 @@ def main(folder: str) -> None:
             pass
 
     sys.path.insert(0, folder)
+    slots = Slots(f"{folder}/") if Path(folder, "a").is_dir() else None
     paths = [find_spec(name) for name in ("dormouse", "umqtt")]
     folders = [place for spec in paths if spec for place in spec.submodule_search_locations or ()]
     meter = Meter("app.py", *folders, folder)
     sys.setprofile(meter)
-    failure = dormouse.run("app", Quiet(folder))
+    failure = dormouse.run("app", Quiet(folder, slots))
     sys.setprofile(None)
     print(json.dumps({"deepest": meter.deepest, "handler": meter.handler, "failure": failure and failure.reason}))
 

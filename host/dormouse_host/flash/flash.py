@@ -33,8 +33,8 @@ class Request:
 
     `wait`: seconds to wait for a sleeping or busy board; `watch`: wait for the first wake; `agree`: asked before a
     person's files are replaced; `named`: settings of the command line; `new_device`: the board may become another.
-    `patience`: times as long as a board may take for that wake. `broker`: host and port at which this machine reaches
-    the device's broker, where that is not its own address.
+    `patience`: times as long as a board may take for its answers and for that wake. `broker`: host and port at which
+    this machine reaches the device's broker, where that is not its own address.
     """
 
     project: Project
@@ -128,7 +128,7 @@ def _caught(request: Request, say: Say, *, afresh: bool) -> Wire:
         say(f"waiting for {place}: {asleep}; {left:.0f} s left, or press its reset button now")
 
     try:
-        return catch(place, request.wait, waiting, afresh=afresh)
+        return catch(place, request.wait, waiting, afresh=afresh, patience=request.patience)
     except LostBoard as error:
         raise HostError(f"{place}: not caught in {request.wait:.0f} s ({error}); run dormouse doctor", 4) from None
 

@@ -24,6 +24,7 @@ _POLL = 0.05
 _LONGEST = 10  # times the patience between two bytes: all that a command on the board may take
 _ANSWER = 128 << 10  # bytes: the hashes of a thousand files
 _ENTER, _CHATTER = 20.0, 1 << 20  # seconds and bytes of output while a board is stopped
+_RAW = 3.0  # seconds in which its raw prompt is there
 _WRITE, _SLOWEST = 60.0, 1000  # seconds for a file, and bytes a second of it, at 115200 baud and in base64
 _BREAK = b"\r\x03\x02"  # Ctrl-C ends the program, Ctrl-B a raw REPL that an earlier connection left
 _PROMPT = b">>> "
@@ -93,14 +94,15 @@ class Guard:
 class Wire:
     """An open port. As a context manager it is closed at the end, whatever happened."""
 
-    def __init__(self, device: str) -> None:
-        """Open `device`. LostBoard where that is impossible."""
+    def __init__(self, device: str, patience: float = 1) -> None:
+        """Open `device`. `patience`: times as long as a board may take. LostBoard where that is impossible."""
+        self._patience, self._byte = patience, _BYTE * patience
         with _quiet():
-            self._transport = SerialTransport(device, timeout=_BYTE)
+            self._transport = SerialTransport(device, timeout=self._byte)
         self._guard = self._transport.serial = Guard(self._transport.serial)
         try:
             with _quiet():
-                self._transport.serial.write_timeout = _BYTE
+                self._transport.serial.write_timeout = self._byte
         except LostBoard:  # just vanished
             self.close()
             raise
@@ -124,12 +126,12 @@ class Wire:
         """Read what comes within `seconds`; b"" for nothing."""
         serial = self._transport.serial
         with _quiet():
-            serial.timeout = min(seconds, _BYTE)
+            serial.timeout = min(seconds, self._byte)
             try:
                 first: bytes = serial.read(1)
                 return first + serial.read(serial.in_waiting) if first else b""
             finally:
-                serial.timeout = _BYTE
+                serial.timeout = self._byte
 
     def interrupt(self, seconds: float) -> bool:
         """Send Ctrl-C until the prompt appears. False when it has not after `seconds`.
@@ -151,13 +153,14 @@ class Wire:
         """Enter the raw REPL. `afresh`: by a soft reset, which runs no main.py, for an interpreter that was
         interrupted at a bad moment; without it, nothing starts anew.
         """
-        with _quiet(), self._guard.allow(_ENTER, _CHATTER):
-            self._transport.enter_raw_repl(soft_reset=afresh, timeout_overall=3)
+        with _quiet(), self._guard.allow(_ENTER * self._patience, _CHATTER):
+            self._transport.enter_raw_repl(soft_reset=afresh, timeout_overall=_RAW * self._patience)
 
     def run(self, code: str, seconds: float = 20) -> str:
         """Run `code` on the board and return its output. The limits: `seconds` between two bytes, _LONGEST times that
         in all, and _ANSWER bytes.
         """
+        seconds *= self._patience
         with _quiet(), self._guard.allow(_LONGEST * seconds, _ANSWER):
             out, error = self._transport.exec_raw(code, timeout=seconds)
             if error:
@@ -175,12 +178,12 @@ class Wire:
 
     def write_file(self, path: str, data: bytes) -> None:
         """Write a file; it is on flash when this returns. Its folder must exist."""
-        with _quiet(), self._guard.allow(_WRITE + len(data) / _SLOWEST, _ANSWER + len(data)):
+        with _quiet(), self._guard.allow(self._patience * (_WRITE + len(data) / _SLOWEST), _ANSWER + len(data)):
             self._transport.fs_writefile(path, data, chunk_size=_CHUNK)
 
     def start(self, code: str) -> None:
         """Run `code`, which ends in a reset; later output is read by `read`."""
-        with _quiet(), self._guard.allow(_WRITE, _CHATTER):
+        with _quiet(), self._guard.allow(_WRITE * self._patience, _CHATTER):
             self._transport.exec_raw_no_follow(code)
             self._transport.in_raw_repl = False
 
@@ -201,11 +204,13 @@ def _quiet() -> Iterator[None]:
         raise LostBoard(f"{type(error).__name__}: {error}") from error
 
 
-def catch(place: Place, seconds: float, tell: Callable[[float], None], *, afresh: bool = False) -> Wire:
+def catch(
+    place: Place, seconds: float, tell: Callable[[float], None], *, afresh: bool = False, patience: float = 1
+) -> Wire:
     """The wire to the board at `place` with its prompt, now or at its next wake within `seconds`.
 
     `tell(left)` is called after some seconds, and once a minute from then on.
-    `afresh`: see Wire.take_over.
+    `afresh`: see Wire.take_over; `patience`: see Wire.
     LostBoard after `seconds`.
     """
     deadline = time.monotonic() + seconds
@@ -216,7 +221,7 @@ def catch(place: Place, seconds: float, tell: Callable[[float], None], *, afresh
         if device is not None:
             wire = None
             try:
-                wire = Wire(device)
+                wire = Wire(device, patience)
                 if wire.interrupt(min(3, max(0.5, deadline - time.monotonic()))):
                     wire.take_over(afresh=afresh)
                     return wire

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dormouse_host import processes
 from dormouse_host.emulated.board import EmulatedBoard
@@ -22,6 +22,7 @@ from dormouse_host.virtual.wifi import Wifi
 KIND = "RPI_PICO_W"
 BROKER = "mqtt://10.0.0.1"  # the row's own broker, wherever it listens
 WAIT = 900.0  # seconds of this machine for a wake: a watchdog's eight seconds of computing take three minutes
+MODES = ("before", "half", "torn", "after")  # of a power cut
 PINS = 23  # GPIO 0 to 22, which a Pico W leaves to the program
 
 APP = """
@@ -263,3 +264,23 @@ class Bench(processes.Started):
         if "awake" in at and run[-1].name == "reset":
             found["wake"] = end - awake
         return found
+
+
+class Context(NamedTuple):
+    """`firmware`: the file; `folder`: the row's own; `flashed`: the folder of a device that is flashed."""
+
+    firmware: Path
+    folder: Path
+    flashed: Path
+
+    def bench(self) -> Bench:
+        """A flashed device, at its first boot."""
+        return Bench(self.firmware, self.folder, self.flashed)
+
+
+class Result(NamedTuple):
+    """A row of the table."""
+
+    name: str
+    note: str
+    figures: Figures

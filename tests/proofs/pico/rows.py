@@ -12,8 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from dormouse_host.broker.authority import Authority
 from dormouse_host.broker.local import free_port
@@ -21,32 +20,12 @@ from dormouse_host.flash.board import hand_back
 from dormouse_host.flash.ports import Place
 from dormouse_host.flash.project import PROVISIONED
 from dormouse_host.flash.wire import catch
-from proofs.pico.bench import WAIT, Bench, Figures
+from proofs.pico import updates
+from proofs.pico.bench import MODES, WAIT, Bench, Context, Figures, Result
 from support import pages
 
-_MODES = ("before", "half", "torn", "after")
 CUTS = 50
 _INBOX = 64  # commands that a device holds at once
-
-
-class Context(NamedTuple):
-    """`firmware`: the file; `folder`: the row's own; `flashed`: the folder of a device that is flashed."""
-
-    firmware: Path
-    folder: Path
-    flashed: Path
-
-    def bench(self) -> Bench:
-        """A flashed device, at its first boot."""
-        return Bench(self.firmware, self.folder, self.flashed)
-
-
-class Result(NamedTuple):
-    """A row of the table."""
-
-    name: str
-    note: str
-    figures: Figures
 
 
 def flash(context: Context) -> list[Result]:
@@ -206,7 +185,8 @@ def rescue(context: Context) -> list[Result]:
         bench.board.speed = 1000
         bench.board.wait_console("connecting", WAIT, after=said)
         bench.board.speed = 1
-        with catch(Place(bench.board.port), 120, lambda left: None) as wire:
+        place, patience = Place(bench.board.port), bench.board.patience
+        with catch(place, 120, lambda left: None, patience=patience) as wire:
             assert wire.ask("import json; print(json.dumps(6 * 7))") == 42
             before = len(bench.board.events)
             hand_back(wire)
@@ -228,7 +208,7 @@ def cuts(context: Context) -> list[Result]:
         for _ in range(CUTS):
             bench.pulse()
             before = len(bench.board.events)
-            bench.board.cut_at(f"{chance.randint(1, last)}:{chance.choice(_MODES)}")
+            bench.board.cut_at(f"{chance.randint(1, last)}:{chance.choice(MODES)}")
             if bench.board.state == "off":
                 bench.board.power_on()
             else:
@@ -264,6 +244,8 @@ ROWS: dict[str, Callable[[Context], list[Result]]] = {
     "watchdog": watchdog,
     "drop": wifi_drop,
     "cuts": cuts,
+    "update": updates.update,
+    "updatecuts": updates.update_cuts,
     "ap": no_access_point,
     "password": wrong_password,
     "rescue": rescue,

@@ -96,3 +96,15 @@ def test_a_first_wake_with_a_log_without_end_has_one():
         seen = watch(Place(board.device), Wire(board.device), 60, lambda line: None)
     assert seen.stage == "unfinished"
     assert len(seen.events) == 5000
+
+
+def test_a_port_that_may_be_slow_is_waited_for(monkeypatch):
+    """An emulated board takes ten times as long for a byte."""
+    monkeypatch.setattr(flash_link, "_BYTE", 0.3)
+    waited = []
+    for patience in (1, 10):
+        with Chatter(b"") as board, Wire(board.device, patience) as wire:
+            began = time.monotonic()
+            assert wire.read(60) == b""
+            waited.append(time.monotonic() - began)
+    assert waited[0] < 2.9 < waited[1]
