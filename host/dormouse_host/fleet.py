@@ -25,8 +25,9 @@ from dormouse_host.ledger.events import KINDS, START, Event, Wanted
 from dormouse_host.ledger.exports import COLUMNS, MORE, TIMES, VALUES
 from dormouse_host.ledger.following import Following
 from dormouse_host.ledger.history import LogLine
+from dormouse_host.ledger.lateness import GRACE
 from dormouse_host.ledger.outbound import RelayView
-from dormouse_host.ledger.queries import GRACE, CommandView, DeviceView, Setting
+from dormouse_host.ledger.queries import CommandView, DeviceView, Setting
 from dormouse_host.ledger.rollouts import RolloutView
 from dormouse_host.ledger.rows import CHUNK
 from dormouse_host.ledger.store import Ledger

@@ -11,14 +11,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from dormouse.state import CAP, JITTER
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import entry, exports, history, rows, rules, schema, twins
+from dormouse_host.ledger import entry, exports, history, lateness, rows, rules, schema, twins
 from dormouse_host.ledger.rows import commands, devices
 from dormouse_host.ledger.shown import faults, shown
 
-GRACE = 2  # wakes that a device may miss before it counts as overdue
-_AWAKE = 30  # seconds after the boot of a wake by which it has come: Wi-Fi, TLS, and what the relay takes
 events, groups, streams = schema.command_events.c, schema.groups.c, schema.telemetry_streams.c
 
 
@@ -70,20 +67,8 @@ class DeviceView:
         return max(0.0, now - self.next_due) if self.next_due and not self.revoked else 0.0
 
     def missed(self, now: float) -> int:
-        """Wakes that it has missed since it was last heard. After each of them it backs off, as dormouse/state.py says:
-        its interval is doubled, up to 6 h or to the interval where that is longer.
-        """
-        if self.next_due is None or self.seen is None or self.revoked:
-            return 0
-        every = max(1.0, self.next_due - self.seen)
-        at, count, pause = self.next_due + _AWAKE, 0, every
-        while now > at:
-            count += 1
-            pause = min(2 * pause, max(every, CAP))
-            if pause >= max(every, CAP):  # from here on it does not grow
-                return count + int((now - at) / (pause * (1 + JITTER)))
-            at += pause * (1 + JITTER)
-        return count
+        """Wakes that it has missed since it was last heard; 0 for a revoked one."""
+        return 0 if self.revoked else lateness.missed(self.seen, self.next_due, now)
 
     @property
     def faults(self) -> list[tuple[str, str, str]]:

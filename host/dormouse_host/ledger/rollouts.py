@@ -15,12 +15,10 @@ from sqlalchemy import Connection, insert, select, update
 
 from dormouse import protocol
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import entry, rows, rules, schema, updates
+from dormouse_host.ledger import entry, lateness, rows, rules, schema, updates
 from dormouse_host.ledger.rows import commands, devices
 
 RUNNING, WAITING, STOPPED, DONE, ABORTED = "running", "waiting for approval", "stopped", "done", "aborted"
-_OVERDUE = 0.25  # of the time that a device said it would sleep, beyond which it counts as overdue
-_SLACK = 60.0  # seconds beside that
 _GONE = "-"  # the item of a device that is no more
 rollouts, members = schema.rollouts.c, schema.rollout_devices.c
 
@@ -194,7 +192,7 @@ def _members(connection: Connection, row: _Row, now: float) -> list[Member]:
     for device, at, item, status, why, is_open, seen, next_due in connection.execute(query):
         if item == _GONE:
             status, why = protocol.CANCELLED, "the device was removed"
-        late = bool(is_open) and next_due is not None and now > next_due + _SLACK + _OVERDUE * (next_due - (seen or 0))
+        late = bool(is_open) and lateness.missed(seen, next_due, now) > lateness.GRACE
         wave = next(number for number, count in enumerate(waves, 1) if at < count)
         found.append(Member(device, wave, item, status, why, late))
     return found

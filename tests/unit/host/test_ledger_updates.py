@@ -1,11 +1,17 @@
 """Updates and rollouts in a ledger, on both databases, with end records as a device sends them."""
 
 import json
+from binascii import crc32
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from dormouse import protocol
-from dormouse_host.fleet import Fleet
+from dormouse_host.errors import HostError
+from dormouse_host.fleet import Fleet, RolloutView
+from dormouse_host.ledger import schema
 from dormouse_host.ledger.store import Incoming
 from dormouse_host.ledger.updates import BATCH, Terms
 from dormouse_host.release import Release, chunks, missing, spans
@@ -52,8 +58,6 @@ class Desk:
             sql = f"SELECT name FROM commands WHERE name = '{command['u']}'"
             assert connection.exec_driver_sql(sql).first()
         payload = json.dumps(command, separators=(",", ":")).encode()
-        from binascii import crc32
-
         result = {"status": "succeeded", "crc": crc32(payload), "id": command["id"], "value": value}
         self.say(protocol.RESULT, [result])
 
@@ -154,6 +158,117 @@ def test_a_rollout_goes_wave_by_wave(desk):
     assert desk.fleet.rollouts(name)[0].counts == {"succeeded": 1, "queued": 2}
     desk.fleet.change_rollout(name, "abort")
     assert desk.fleet.rollouts(name)[0].counts == {"succeeded": 1, "cancelled": 2}
+
+
+class Waves:
+    """A rollout of the command `ping` to twelve devices in waves of 2, 6 and 12, on a clock that the test turns."""
+
+    def __init__(self, where: str, **plan: Any) -> None:
+        self.now = 1_000_000.0
+        self.fleet = Fleet(where, clock=lambda: self.now)
+        self.devices = [f"d{number:02}" for number in range(12)]
+        self.fleet.add(*self.devices)
+        for device in self.devices:
+            self.say(device, protocol.WAKE, {"wake": 1, "state": "abc", "next": 900, "limit": 2048})
+            self.end(device)
+        self.name = self.fleet.rollout(self.devices, [2, 6, 12], command=("ping", {}), **plan)
+        self.step()
+
+    def say(self, device: str, leaf: str, value: object) -> None:
+        assert self.fleet.ledger.take([Incoming(device, leaf, json.dumps(value).encode())], "s") == []
+
+    def end(self, device: str) -> None:
+        record = {"wake": 1, "state": "abc", "present": True, "drained": True, "acked": 0, "windows": {}}
+        self.say(device, protocol.END, record)
+
+    def step(self) -> RolloutView:
+        """What any relay does, until nothing of it changes any more."""
+        for _ in range(4):
+            self.fleet.ledger.step_rollouts()
+        (view,) = self.fleet.rollouts(self.name)
+        return view
+
+    def answer(self, status: str, *devices: str) -> None:
+        """These devices answer what they were sent."""
+        while found := self.fleet.ledger.claim("relay", "s", 100):
+            self.out = {**getattr(self, "out", {}), **{one.device: one.payload for one in found}}
+        for device in devices:
+            payload = self.out[device]
+            result = {"status": status, "crc": crc32(payload), "id": json.loads(payload)["id"]}
+            self.say(device, protocol.RESULT, [result])
+
+
+@pytest.fixture
+def waves(where):
+    opened = []
+
+    def start(**plan):
+        opened.append(Waves(where, **plan))
+        return opened[-1]
+
+    yield start
+    for each in opened:
+        each.fleet.close()
+
+
+def test_a_rollout_waits_for_who_is_late_until_it_is_overdue_and_then_for_as_few_as_were_named(waves):
+    """Overdue is what `status --overdue` calls so: more than two missed wakes, the device's own backoff counted in."""
+    rollout = waves(missing=0.5)
+    rollout.answer("succeeded", "d00")
+    rollout.now += 2000
+    assert rollout.step().wave == 1, "one missed wake is none of its business"
+    rollout.now += 8000
+    for device in rollout.devices[2:]:
+        rollout.say(device, protocol.WAKE, {"wake": 2, "state": "abc", "next": 900, "limit": 2048})
+    assert [view.id for view in rollout.fleet.overdue()] == ["d00", "d01"]
+    view = rollout.step()
+    assert (view.wave, view.status) == (2, "running")
+    assert view.counts == {"succeeded": 1, "publishing": 1, "queued": 4, "to come": 6}
+
+
+def test_a_rollout_stops_where_too_many_are_overdue_and_resumes(waves):
+    rollout = waves()
+    rollout.answer("succeeded", "d00")
+    rollout.now += 10_000
+    view = rollout.step()
+    assert (view.status, view.why) == ("stopped", "1 of 2 are overdue")
+    with pytest.raises(HostError, match="is stopped: it can't approve"):
+        rollout.fleet.change_rollout(rollout.name, "approve")
+    rollout.answer("succeeded", "d01")
+    rollout.fleet.change_rollout(rollout.name, "resume")
+    assert rollout.step().wave == 2
+
+
+def test_failures_up_to_the_limit_stop_it_withdraw_the_rest_and_are_tried_again(waves):
+    rollout = waves(abort_after=2)
+    rollout.answer("succeeded", "d00")
+    rollout.answer("failed", "d01")
+    view = rollout.step()
+    assert (view.wave, view.status) == (2, "running"), "one failure is below the limit"
+    rollout.fleet.ledger.step_rollouts()
+    rollout.answer("failed", "d02")
+    view = rollout.step()
+    assert view.status == "stopped"
+    assert view.why.startswith("2 failed, the last on d02")
+    assert view.counts["to come"] == 6, "the third wave never begins"
+    rollout.fleet.change_rollout(rollout.name, "resume")
+    assert rollout.step().status == "running", "what failed before is counted no more"
+    rollout.fleet.change_rollout(rollout.name, "retry")
+    view = rollout.step()
+    assert [member.status for member in view.members if member.device in ("d01", "d02")] == ["queued", "queued"]
+
+
+def test_two_relays_and_a_crash_between_two_steps_enter_nothing_twice(waves, where):
+    """Each step is one transaction under one lock: the next relay finds it whole, or not there at all."""
+    rollout = waves()
+    rollout.answer("succeeded", "d00", "d01")
+    with Fleet(where, clock=lambda: rollout.now) as second, ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: (rollout.fleet, second)[number % 2].ledger.step_rollouts(), range(24)))
+    with rollout.fleet.ledger.database.reading() as connection:
+        asked = select(schema.commands.c.device).where(schema.commands.c.do == "ping")
+        pings = connection.execute(asked).scalars().all()
+    assert sorted(pings) == rollout.devices[:6]
+    assert rollout.step().wave == 2
 
 
 def test_chunks_end_where_blocks_of_littlefs_do():
