@@ -51,6 +51,10 @@ class Releases:
         """Cancel an update. HostError where the device has it on trial already."""
         return self.ledger.cancel_update(name)
 
+    def running_manifest(self, device: str) -> str | None:
+        """The manifest of the last release that a device has kept, None where no update of this ledger brought one."""
+        return self.ledger.running_manifest(orders.name(device))
+
     def wait_updates(
         self,
         names: Sequence[str],

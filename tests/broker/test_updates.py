@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -213,3 +215,40 @@ def test_the_command_line_updates_shows_and_cancels(world, tmp_path):
     assert dormouse("send", "dev", "update", "step=end", "release=x", db=db).returncode == 2
     again = dormouse("update", "dev", "--app", str(tmp_path / "none"), db=db)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("world", ["cpython"], indirect=True)
+def test_the_command_line_waits_for_a_group_with_a_bar_and_gives_up_in_time(world, tmp_path):
+    """`--wait` ends with the verdict, `--within` without; `--expires` withdraws what the device has not agreed to."""
+    fleet, device = world
+    db = str(tmp_path / "ledger.db")
+    folder = tmp_path / "program"
+    folder.mkdir()
+    (folder / "app.py").write_text(NEW)
+    fleet.group("field", ["dev"])
+    words = ("update", "--group", "field", "--app", str(folder), "--wait")
+
+    def waited(*more: str) -> subprocess.CompletedProcess[str]:
+        with ThreadPoolExecutor(1) as pool:
+            waits = pool.submit(dormouse, *words, *more, db=db)
+            until(lambda: fleet.updates())
+            while not waits.done():
+                time.sleep(1.5)
+                until_published(fleet)
+                wake(fleet, device)
+            return waits.result()
+
+    late = waited("--expires", "1s")
+    assert (late.returncode, " dev expired" in late.stdout) == (1, True), late.stdout + late.stderr
+    gave_up = dormouse(*words, "--within", "1s", db=db)
+    assert (gave_up.returncode, " dev " in gave_up.stdout) == (1, True)
+    done = waited()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " dev succeeded" in done.stdout
+    assert "changed" not in done.stderr, "nobody knows what was flashed"
+    again = dormouse("update", "dev", "--app", str(folder), "--dry-run", db=db)
+    assert "app.py" in again.stderr
+    assert "same" in again.stderr
+    for wrong in (("--within", "1s"), ("--wait", "--within", "soon"), ("--all", "--group", "field")):
+        refused = dormouse("update", *(() if "--all" in wrong else ("dev",)), "--app", str(folder), *wrong, db=db)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr

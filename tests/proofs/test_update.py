@@ -3,9 +3,10 @@
 import pytest
 
 from proofs.update.planted import PLANTED, plant
+from proofs.update.releases import ROWS, run
 from proofs.update.sweep import PROGSIZES, Bench, sweep
 from support import sampling
-from support.needs import need_micropython
+from support.needs import need_micropython, need_mosquitto
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -17,6 +18,14 @@ def test_an_update_survives_a_sample_of_cuts(kind):
         count, faults = sweep(bench, PROGSIZES[kind], 24, sampling.seed())
     assert faults == []
     assert count == 24
+
+
+@pytest.mark.parametrize("row", sampling.some(ROWS, 2, "bad releases"), ids=" on ".join)
+def test_a_sample_of_bad_releases_is_left_for_the_program_of_before(row, tmp_path):
+    need_micropython()
+    need_mosquitto()
+    done = run(tmp_path, row)
+    assert done.faults == [], done.console[-3000:]
 
 
 @pytest.mark.parametrize("name", PLANTED)

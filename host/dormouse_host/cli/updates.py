@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dormouse_host.release import Release
 
 PANEL = "Updates"
-_CHUNKS = 64  # that a device takes in one wake
+_SHOWN = 12  # files that are listed
 _HEAD = ("id", "device", "release", "status", "since")
 
 
@@ -76,7 +76,7 @@ def update(
             raise HostError("no devices yet: dormouse devices add DEVICE", 2)
         names: list[str] = []
         for release, devices in releases(fleet, targets, app, agent=agent):
-            _explain(release, devices)
+            _explain(fleet, release, devices)
             if not dry:
                 names += _enter(fleet, devices, release, life, min_battery, json=json)
         if wait and names:
@@ -107,15 +107,24 @@ def releases(fleet: "Fleet", targets: list[str], folder: Path, *, agent: bool) -
     return found
 
 
-def _explain(release: "Release", devices: list[str]) -> None:
-    """What will be sent, at most: what a device has already is not."""
-    size = sum(map(len, release.contents()))
-    wakes = -(-size // (1024 * _CHUNKS))
-    who = devices[0] if len(devices) == 1 else f"{len(devices)} devices"
+def _explain(fleet: "Fleet", release: "Release", devices: list[str]) -> None:
+    """What changes on the first of these devices, and what that takes."""
+    from dormouse_host.flash.releases import kind_of
+    from dormouse_host.lab import update_cost
+
+    report = fleet.status(devices[0])[0].report
+    board = kind_of(str(report.get("fw", "")))
+    cost = update_cost.of(release, fleet.running_manifest(devices[0]), board, [report])
+    who = devices[0] if len(devices) == 1 else f"{devices[0]} and {len(devices) - 1} more"
+    mah = f"; some {cost.mah:.3f} mAh" if cost.mah is not None else ""
     terminal.warn(
-        f"release {release.id} for {who}: {len(release.files)} files, at most {size} bytes to send;"
-        f" {wakes + 2} wakes and the trial"
+        f"release {release.id} for {who}: {len(release.files)} files, at most {cost.size} bytes to send;"
+        f" {cost.wakes} wakes and the trial{mah}"
     )
+    for name, size, mark in cost.files[:_SHOWN]:
+        terminal.warn(f"  {name}  {f'{size} bytes ' if size else ''}{mark}".rstrip())
+    if len(cost.files) > _SHOWN:
+        terminal.warn(f"  and {len(cost.files) - _SHOWN} more")
 
 
 def _enter(

@@ -54,6 +54,11 @@ class Sending:
         with self._reading() as c:
             return updates.views(c, *where, *([] if final else [columns.open]))
 
+    def running_manifest(self, device: str) -> str | None:
+        """The manifest of the last release that a device has kept, None where no update of this ledger brought one."""
+        with self._reading() as c:
+            return updates.running_manifest(c, device)
+
     # ---- rollouts
 
     @retried

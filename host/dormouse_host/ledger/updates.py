@@ -312,6 +312,16 @@ def _of_device(connection: Connection, device: str, column: ColumnElement[Any]) 
     return connection.execute(select(column).where(schema.devices.c.id == device)).scalar()
 
 
+def running_manifest(connection: Connection, device: str) -> str | None:
+    """The manifest of the last release that a device has kept."""
+    kept = select(updates.release).where(updates.device == device, updates.status == protocol.SUCCEEDED)
+    last = kept.order_by(updates.settled.desc()).limit(1).scalar_subquery()
+    found: str | None = connection.execute(
+        select(schema.releases.c.manifest).where(schema.releases.c.id == last)
+    ).scalar()
+    return found
+
+
 def _manifest(connection: Connection, release: str) -> bytes:
     text: str = connection.execute(
         select(schema.releases.c.manifest).where(schema.releases.c.id == release)
