@@ -12,13 +12,19 @@ from dormouse.app import command, telemetry
 
 def start(app, *boot):
     """What boot.py starts on a board, one of an older version too: `boot` are cause, on_healthy and slots."""
-    return run(app, _port(sys.platform).Port(*boot))
+    return run(app, _port()(*boot))
 
 
-def _port(name):
-    name = "dormouse.ports." + name
-    __import__(name)
-    return sys.modules[name]
+def _port():
+    """This platform's Port."""
+    if sys.platform == "esp32":
+        from dormouse.ports.esp32 import Port as port
+    elif sys.platform == "rp2":
+        from dormouse.ports.rp2 import Port as port
+    else:
+        from dormouse.ports.posix import Port as port
+
+    return port
 
 
 def run(app="app", port=None):
@@ -28,7 +34,7 @@ def run(app="app", port=None):
             from dormouse.ports.boot import run as boot
 
             return boot(app)
-        port = _port("posix").Port()
+        port = _port()()
     from dormouse.agent import Agent
 
     return Agent(port).run(app)

@@ -36,6 +36,10 @@ KEYS: dict = {
     "payload": (PAYLOAD_LIMIT, 64, 4000),  # bytes of one payload that is read as a whole
     "linger": (0, 0, 3600),  # s to stay for a first command after an empty drain
     "ssid": ("", None, None),  # the Wi-Fi's name; its password is `wifi_password` in secrets.json
+    "lan": ("", None, None),  # Ethernet in the place of Wi-Fi: the arguments of MicroPython's network.LAN
+    "address": ("", None, None),  # a fixed one in the network `ssid`, with its bits: 192.168.1.50/24
+    "gateway": ("", None, None),  # with `address`
+    "dns": ("", None, None),  # whom to ask for names, in the place of whom the network says
     "battery_pin": (-1, -1, 48),  # of ADC1 on an ESP32; 29 is VSYS on a Pico W; -1: none
     "battery_divider": (1, 0.1, 100),  # volts of the battery for each volt at the pin
     "led": ("", None, None),  # number or name of the pin that blinks once: woke, twice: confirmed, five times: error
@@ -51,7 +55,8 @@ KEYS: dict = {
     "clean_session": (False, None, None),  # True only to show what is lost then
 }
 _WHOLE = ("battery_pin", "hold_pin", "wake_pin", "wake_level", "inbox", "payload")
-_SECRETS = ("user", "password", "wifi_password", "command_key")  # of secrets.json
+_SECRETS = ("user", "password", "wifi_password", "wifi", "command_key")  # of secrets.json
+_NETWORKS = 8  # at most, beside `ssid`
 
 
 def check_secrets(values):
@@ -59,8 +64,21 @@ def check_secrets(values):
     for key in sorted(values):  # the two interpreters order a dict differently
         if key not in _SECRETS:
             raise ConfigError("secrets.json: unknown key %s: expected one of %s" % (key[:40], ", ".join(_SECRETS)))
-        if not isinstance(values[key], str):
+        if key == "wifi":
+            _networks(values[key])
+        elif not isinstance(values[key], str):
             raise ConfigError('secrets.json: %s is text in "' % key)
+
+
+def _networks(pairs):
+    """The pairs of a Wi-Fi's name and password, in bytes."""
+    try:
+        found = [(_network(name), key.encode()) for name, key in pairs]
+    except (AttributeError, TypeError, ValueError):
+        found = [(b"", b"")]
+    if isinstance(pairs, list) and len(found) <= _NETWORKS and all(0 < len(name) <= 32 for name, _ in found):
+        return found
+    raise ConfigError("secrets.json: wifi is at most %d pairs [name, password]" % _NETWORKS)
 
 
 def check(values, over=None):
@@ -90,6 +108,7 @@ def check(values, over=None):
     full["network"] = _network(full["ssid"])
     if len(full["network"]) > 32:
         raise ConfigError("config: ssid is at most 32 bytes")
+    full["static"] = _static(full)
     if full["clock"] not in ("ntp", "first", "none"):
         raise ConfigError("config: clock is ntp, first or none")
     if full["drain"] not in ("fence", "quiet"):
@@ -113,6 +132,24 @@ def _network(name):
         return unhexlify(name[2:]) if name[:2] == "0x" else name.encode()
     except ValueError:
         return name.encode()
+
+
+def _static(full):
+    """What `ifconfig` takes, or None where the network gives an address."""
+    address, _, digits = full["address"].partition("/")
+    texts = {"address": address, "gateway": full["gateway"], "dns": full["dns"]}
+    for key in sorted(texts):
+        try:
+            bits = int(digits or 24)
+            if texts[key] and (len(bytes([int(part) for part in texts[key].split(".")])) != 4 or not 0 < bits < 33):
+                raise ValueError
+        except ValueError:
+            raise ConfigError("config: %s is an IPv4 address" % key)
+    if not address:
+        return None
+    gateway = full["gateway"] or "0.0.0.0"
+    mask = ".".join([str((-1 << 32 - bits) >> n & 255) for n in (24, 16, 8, 0)])
+    return address, mask, gateway, full["dns"] or gateway
 
 
 def split_broker(url):
@@ -153,15 +190,17 @@ def read(texts, storage):
             texts = [text or None for text in (good + b"\0").split(b"\0")]
 
 
-def in_force(base, storage, secrets=()):
+def in_force(base, storage, secrets=None):
     """`base` (the object in config.json) with what commands changed of it. Returns the full configuration, the keys
     that this wake is to try (an empty dict: none), and those of a trial that no wake could finish with, or None.
     Checks `secrets` (the object in secrets.json) too.
 
-    In the configuration, `flashed` is `base`, and `changed` what commands changed: key -> [value, what config.json said
-    then]. Once config.json says otherwise, the newer word is its own, and the change is gone for good.
+    In the configuration, `networks` are pairs of a Wi-Fi's name and key in bytes, the preferred one first; `flashed` is
+    `base`, and `changed` what commands changed: key -> [value, what config.json said then]. Once config.json says
+    otherwise, the newer word is its own, and the change is gone for good.
     """
     _let_go()
+    secrets = secrets or {}
     check_secrets(secrets)
     values = dict(base)
     undone = None
@@ -181,6 +220,8 @@ def in_force(base, storage, secrets=()):
         kept, trial, undone = {}, {}, [e.reason]
         storage.remove("kept")
         storage.remove("trial")
+    first = full["network"], secrets.get("wifi_password", "").encode()
+    full["networks"] = [first] + _networks(secrets.get("wifi", []))
     full["flashed"], full["changed"] = base, kept
     return full, trial, undone
 

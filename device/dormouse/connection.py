@@ -226,10 +226,11 @@ class Connection:
                 link.open(family, address, self.security)
                 break
             except LinkError as e:
+                if type(address) is tuple and address[0] != c["host"]:
+                    e.reason += " at %s" % address[0]
                 if e.silent or not addresses:  # nobody listens at one of them, as at ::1 of localhost: try the next
                     raise
-        prefix = protocol.topic(c["root"], c["id"], "")
-        s = self.session = Session(link, prefix, c, self.secrets, self.admission.offer)
+        s = self.session = Session(link, protocol.topic(c["root"], c["id"], ""), c, self.secrets, self.admission.offer)
         s.signer = self.admission.signer
         if self.arriving:
             self.arriving.begin(s)

@@ -15,7 +15,12 @@ from dormouse.errors import LinkError
 OUT_LIMIT = 4096  # bytes of one flight (docs/design.md); beyond it, writing flushes
 _PIECE = 1200  # bytes of it at once: with the heads of TLS, TCP and IP a packet that gets through wherever IPv6 must
 _IN_SIZE = 512
-_WHAT = {errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset by the peer", 32: "closed by the peer"}  # 32: EPIPE
+_WHAT = {
+    errno.ECONNREFUSED: "refused",
+    errno.ECONNRESET: "reset by the peer",
+    32: "closed by the peer",  # EPIPE
+    29184: "the answer is no TLS",  # mbedTLS: invalid record
+}
 _WAITS = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY)
 
 

@@ -133,7 +133,8 @@ class Session(simple.MQTTClient):
             e.reason, e.stage = e.reason + " before CONNACK", "connack"
             raise
         if len(connack) < 4 or connack[1] != 2 or connack[2] > 1 or (failed and not connack[3]):
-            raise ProtocolError("not an MQTT broker", "connack")
+            why = "an HTTP answer: a captive portal, or another server" if connack[:1] == b"H" else "not an MQTT broker"
+            raise ProtocolError(why, "connack")
         link.ahead = True
         self.heard = self.connected = link.clock()
         self.rtt = link.rtt = self.heard - link.flew

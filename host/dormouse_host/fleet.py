@@ -345,7 +345,7 @@ class Fleet(Releases, Upkeep):
         automatic: bool = False,
     ) -> list[LogLine]:
         """What happened with a device, the oldest first: the newest `limit` lines from `since` to before `until` (Unix
-        seconds). `automatic`: also `describe` and `report`, which the ledger asks by itself.
+        seconds). `automatic`: also `describe`, `report` and `log`, which the ledger asks by itself.
         """
         self.ledger.devices(device)
         return self.ledger.timeline(device, limit, since=since, until=until, automatic=automatic)

@@ -30,6 +30,10 @@ _BEYOND = {
     "network.WLAN.connect(auth=)": "extmod/network_cyw43.c",
     "network.WLAN.connect(channel=)": "extmod/network_cyw43.c",
     "network.WLAN.connect(security=)": "extmod/network_cyw43.c",
+    **{
+        f"network.LAN.__init__({name}=)": "MicroPython's documentation, Quick reference for the ESP32, LAN"
+        for name in ("mdc", "mdio", "reset", "power", "ref_clk")
+    },
 }
 _LIST = """
 import json

@@ -116,7 +116,7 @@ def test_wrong_password_is_named_and_no_secret_is_told(interpreter, tmp_path):
     [
         (peers.closes_at_once, "LinkError", "before CONNACK"),
         (peers.closes_after_connect, "LinkError", "before CONNACK"),
-        (peers.speaks_http, "ProtocolError", "not an MQTT broker"),
+        (peers.speaks_http, "ProtocolError", "captive portal"),
         (peers.speaks_ssh, "ProtocolError", "not an MQTT broker"),
         (peers.stays_silent, "LinkError", "silent for 600 ms"),
         (peers.dies_after_connack, "LinkError", ""),

@@ -16,6 +16,7 @@ import pytest
 
 from dormouse_host.broker.local import Mosquitto, free_port
 from dormouse_host.lab.bench.proxy import Proxy
+from support import peers
 from support.certificates import NOW, Authority, Pair, listener, server_context
 from support.device_folder import APP, Device, Host, Ran, say
 from support.needs import need_mosquitto
@@ -201,6 +202,13 @@ def test_server_without_tls_is_refused(interpreter, tmp_path, ca):
         device.secrets(user="ann", password="hunter2")
         failed(device.wake())
         assert b"hunter2" not in b"".join(peer.settled().last.chunks)
+
+
+def test_web_server_in_clear_at_the_tls_port_is_told(interpreter, tmp_path, ca):
+    """A captive portal, say, which answers for the broker's address."""
+    with peers.serving(peers.speaks_http) as port:
+        why = failed(secure(tmp_path, interpreter, ca, f"mqtts://localhost:{port}").wake())
+    assert ("wrong version number" if interpreter.kind == "cpython" else "the answer is no TLS") in why
 
 
 def test_server_that_speaks_tls_and_no_mqtt_ends_within_patience(interpreter, tmp_path, ca):

@@ -20,11 +20,11 @@ def test_an_update_survives_a_sample_of_cuts(kind):
     assert count == 24
 
 
-@pytest.mark.parametrize("row", sampling.some(ROWS, 2, "bad releases"), ids=" on ".join)
-def test_a_sample_of_bad_releases_is_left_for_the_program_of_before(row, tmp_path):
+@pytest.mark.parametrize(("name", "kind"), sampling.some(ROWS, 2, "bad releases"))
+def test_a_bad_release_is_left_for_the_program_of_before(name, kind, tmp_path):
     need_micropython()
     need_mosquitto()
-    done = run(tmp_path, row)
+    done = run(tmp_path, (name, kind))
     assert done.faults == [], done.console[-3000:]
 
 

@@ -30,8 +30,19 @@ def work(wake, s):
 MAIN = "import dormouse\ndormouse.run('app')\n"
 
 
-def install(board: VirtualBoard, folder: Path, broker: str, app: str = APP, main: str = MAIN, **config: object) -> int:
-    """Put agent, app and configuration on the board and reset it. Returns how much its console had said by then."""
+def install(
+    board: VirtualBoard,
+    folder: Path,
+    broker: str,
+    app: str = APP,
+    main: str = MAIN,
+    also: tuple[tuple[str, str], ...] = (),
+    **config: object,
+) -> int:
+    """Put agent, app and configuration on the board and reset it. Returns how much its console had said by then.
+
+    `also`: further Wi-Fis with their passwords.
+    """
     folder.mkdir(exist_ok=True)
     for name, data in mpy.agent_files(board.kind.port).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +52,7 @@ def install(board: VirtualBoard, folder: Path, broker: str, app: str = APP, main
     (folder / "main.py").write_text(main)
     values = {"id": "dev", "broker": broker, "ssid": "virtual", "clock": "none", "connect_every": 60, **config}
     (folder / "config.json").write_text(json.dumps(values))
-    (folder / "secrets.json").write_text(json.dumps({"wifi_password": "virtual-password"}))
+    (folder / "secrets.json").write_text(json.dumps({"wifi_password": "virtual-password", "wifi": also}))
     names = [str(path) for path in sorted(folder.iterdir())]
     said = len(board.console)
     board.mpremote("cp", "-r", *names, ":", "+", "reset")

@@ -14,7 +14,7 @@ Edges = dict[str, set[str]]
 # A new module says here where it belongs.
 DEVICE = (
     {"errors", "faults", "ports", "ports.cpython_tls", "ports.sntp"},
-    {"protocol", "signing", "ports.radio", "ports.storage"},
+    {"protocol", "signing", "ports.lan", "ports.radio", "ports.storage"},
     {"codec", "guard"},
     {"app", "config", "credentials", "journal"},
     {"log", "pieces", "records", "state", "update", "window"},

@@ -9,7 +9,7 @@ from dormouse_host.virtual.board import VirtualBoard
 
 KINDS = [
     *("ESP32_GENERIC", "ESP32_GENERIC_C3", "ESP32_GENERIC_C5", "ESP32_GENERIC_C6", "ESP32_GENERIC_S3"),
-    *("RPI_PICO2_W", "RPI_PICO_W"),
+    *("OLIMEX_ESP32_POE", "RPI_PICO2_W", "RPI_PICO_W"),
 ]
 TWO = pytest.mark.parametrize("kind", ["ESP32_GENERIC", "RPI_PICO_W"])
 Maker = Callable[..., VirtualBoard]

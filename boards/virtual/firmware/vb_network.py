@@ -30,7 +30,8 @@ def country(code=None):
 
 
 def ipconfig(*args, **keys):
-    return None
+    if keys.get("dns"):
+        _link.ask("wifi", "resolver", keys["dns"])
 
 
 class _Station:
@@ -55,13 +56,14 @@ class _Station:
             _m.facts["loaded"] = True
             _clock._busy(_m.facts["times"].get("radio", 0))
 
-    def _connect(self, ssid, key, bssid, channel):
+    def _connect(self, ssid, key, bssid, channel, security=None):
         if not _link.ask("wifi", "active"):
             if _m.facts["port"] == "esp32":
                 raise OSError("Wifi Not Started")
             raise OSError(1)
         bssid = ":".join("%02x" % byte for byte in bssid) if bssid else None
-        _link.ask("wifi", "connect", ssid, key, bssid, channel)
+        ssid, key = [text.decode() if isinstance(text, bytes) else text for text in (ssid, key)]
+        _link.ask("wifi", "connect", ssid, key, bssid, channel, security)
 
     def disconnect(self):
         _link.ask("wifi", "disconnect")
@@ -104,8 +106,8 @@ class _Station:
         found = []
         ms, points = _link.ask("wifi", "scan")
         _clock.sleep_ms(ms)
-        for ssid, bssid, channel, rssi in points:
-            found.append((ssid.encode(), bytes(int(x, 16) for x in bssid.split(":")), channel, rssi, 3, False))
+        for ssid, bssid, channel, rssi, security in points:
+            found.append((ssid.encode(), bytes(int(x, 16) for x in bssid.split(":")), channel, rssi, security, False))
         return found
 
     def config(self, *names, **values):

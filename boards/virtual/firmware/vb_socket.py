@@ -120,7 +120,7 @@ def _address(pair):
     host, port = pair[:2]
     if _link.ask("wifi", "state") != "up":
         raise OSError(_errno.EHOSTUNREACH)
-    return _socket.getaddrinfo(getaddrinfo(host, port)[0][-1][0], port)[0][-1]
+    return _socket.getaddrinfo(*getaddrinfo(host, port)[0][-1])[0][-1]
 
 
 def _pair_of(raw):

@@ -11,7 +11,6 @@ import time
 from struct import calcsize, pack, unpack
 
 import machine
-import network
 
 from dormouse.errors import ConfigError, LinkError, StorageError
 
@@ -30,7 +29,8 @@ class Board:
 
     failed = 0  # a status below it tells why joining has failed
     passwords: tuple = ()  # those that a wrong password may have caused
-    channels = False  # does connect() take a channel?
+    channels = False  # does connect() take a channel, and have to be told of WPA3?
+    enterprise: tuple = ()  # what a scan says of networks that want a user's name
     kept = "kept"  # what a clock that was set in an earlier wake is
 
     def __init__(self, cause, on_healthy, slots, mark, storage):
@@ -144,17 +144,20 @@ class Board:
     # ---- the network
 
     def join(self, config, secrets, deadline):
-        from dormouse.ports.radio import join
-
         if not self.wlan or not self.wlan.isconnected():  # what the program has joined is none of ours
-            self.wlan = network.WLAN(network.STA_IF)
             try:
-                join(self, config, secrets, deadline)
+                self.way(config)(self, config, deadline)
             except (OSError, RuntimeError) as e:
                 raise LinkError(str(e), "join")
             finally:
                 self._save()
             self._ask(config)
+
+    def way(self, config):
+        """What joins the network, and sets `wlan`."""
+        from dormouse.ports.radio import join
+
+        return join
 
     def off(self):
         """Switch the radio off."""

@@ -29,6 +29,7 @@ class Port(Board):
 
     failed = network.STAT_IDLE  # what is below is the reason why the radio was disconnected
     passwords = (15, 202, 204)  # 4-way handshake timed out, authentication failed, handshake timed out
+    enterprise = (5, 10, 14, 15, 16)  # of ESP-IDF's wifi_auth_mode_t
 
     def __init__(self, cause="reset", on_healthy=None, slots=None):
         super().__init__(cause, on_healthy, slots, Mark(Retained(), "net"), Storage("state"))
@@ -49,6 +50,14 @@ class Port(Board):
             elif hasattr(esp32, "wake_on_gpio"):  # ESP32-C3, whose older MicroPython wakes by no pin
                 getattr(esp32, "wake_on_gpio")((source,), level)  # noqa: B009
         machine.deepsleep(ms)
+
+    def way(self, config):
+        """What joins the network, and sets `wlan`."""
+        if config["lan"]:
+            from dormouse.ports.lan import join
+
+            return join
+        return super().way(config)
 
     def tune(self):
         """Set the radio to what a short wake wants."""

@@ -111,7 +111,9 @@ def merged(port: str, folder: Path | None = None) -> Merged:
     names = scopes.Names(modules)
     public = _public(modules, names, port_module)
     found = constants.take_out(modules, names)
-    joined = _JOINED if port == "posix" else {**_JOINED, f"{PACKAGE}.agent": port_module}
+    joined = _JOINED
+    if port != "posix":  # whose wakes load these together
+        joined = {**_JOINED, port_module: PACKAGE, f"{PACKAGE}.agent": PACKAGE}
     files = merge.merge(modules, names, found, merge.plan(modules, (PACKAGE, port_module), joined))
     prune.prune(files, public)
     return Merged(files, public, told)

@@ -247,6 +247,7 @@ class _Renamer(ast.NodeTransformer):
         if not self.scopes:
             return None  # at the top level: a name's meaning says it
         kept: list[ast.stmt] = []
+        same: list[ast.stmt] = []
         for alias in node.names:
             meaning = imported(node.module or "", alias.name, dict.fromkeys(self.file.home, ast.Module([], [])))
             if isinstance(meaning, Foreign):
@@ -257,7 +258,9 @@ class _Renamer(ast.NodeTransformer):
             if not isinstance(found, Symbol) or found in self.file.constants:
                 raise self._refuse(node, "not a symbol of that module")
             if self.file.home[found.module] == self.file.name:
-                raise self._refuse(node, "imported in a function though it is in the same file")
+                target = ast.Name(alias.asname or alias.name, ast.Store())
+                same.append(ast.Assign([target], ast.Name(label(found), ast.Load())))
+                continue
             alias = ast.alias(label(found), alias.asname or alias.name)
             kept.append(ast.ImportFrom(self.file.home[found.module], [alias], 0))
-        return kept
+        return kept + same

@@ -6,6 +6,7 @@ A tree does on MicroPython what its source does; only docstrings, annotations an
 import ast
 from pathlib import Path
 
+_BOARDS = ("esp32", "rp2")  # ports whose name is `sys.platform`, which the agent compares with these alone
 _CPYTHON = "sys.implementation.name == 'cpython'"
 _MICROPYTHON = "sys.implementation.name == 'micropython'"
 
@@ -16,7 +17,7 @@ def modules(folder: Path, port: str) -> dict[str, ast.Module]:
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder.parent).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        found[name] = _Strip(name).visit(ast.parse(path.read_text(), str(path)))
+        found[name] = _Strip(name, port).visit(ast.parse(path.read_text(), str(path)))
     ports = {name for name in found if name.startswith(f"{folder.name}.ports")}
     wanted: set[str] = set()
     for name in (folder.name, f"{folder.name}.ports.{port}"):
@@ -36,10 +37,11 @@ def _reach(found: dict[str, ast.Module], name: str, wanted: set[str]) -> None:
 
 
 class _Strip(ast.NodeTransformer):
-    """Drops docstrings, annotations, `__all__` and the branches for CPython; imports become absolute."""
+    """Drops docstrings, annotations, `__all__`, branches for CPython or another port; imports become absolute."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, port: str) -> None:
         self.module = module
+        self.port = port
         self.flags: dict[str, bool] = {}  # module-level names that stand for "this is MicroPython"
 
     def _block(self, body: list[ast.stmt]) -> list[ast.stmt]:
@@ -95,7 +97,20 @@ class _Strip(ast.NodeTransformer):
             return None if inner is None else not inner
         if isinstance(test, ast.Name) and test.id in self.flags:
             return True
+        match test:
+            case ast.Compare(left=ast.Attribute(value=ast.Name(id="sys"), attr="platform"), ops=[ast.Eq() | ast.In()]):
+                named = ast.literal_eval(test.comparators[0])
+                named = {named} if isinstance(named, str) else {*named}
+                return self.port in named if named <= {*_BOARDS} else None
+            case ast.BoolOp(op=ast.And(), values=values) if False in map(self._known, values):
+                return False
         return {_CPYTHON: False, _MICROPYTHON: True}.get(ast.unparse(test))
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.expr:
+        self.generic_visit(node)
+        if isinstance(node.op, ast.And):
+            node.values = [value for value in node.values if self._known(value) is not True] or node.values[:1]
+        return node if len(node.values) > 1 else node.values[0]
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
         self.generic_visit(node)

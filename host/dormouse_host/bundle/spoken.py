@@ -20,8 +20,8 @@ _UMQTT = """
 """
 
 _MICROPYTHON = """
-    _socket accept add append close commit context feed find flush get high index link load off pending poll prefix
-    reason remove rename replace run send size sleep start stop
+    _socket accept active add append close commit context feed find flush get high index isconnected link load off
+    pending poll prefix reason remove rename replace run send size sleep start stop
 """
 
 APPS = frozenset(_APPS.split())

@@ -95,12 +95,12 @@ def flash(
     files = project.device_files(here, kind, device, over, os.environ)
     if kind.firmware.tool == "none":
         raise HostError("this machine is not flashed: use dormouse agent run app.py", 2)
-    if not files.full["network"] and sys.stdin.isatty():
+    if not before.has_network(files) and sys.stdin.isatty():
         over["ssid"], password = _ask_wifi()
         files = project.device_files(here, kind, device, over, {**os.environ, "WIFI_PASSWORD": password})
         if remember_wifi(here.folder, over["ssid"], password):
             _echo("kept in dormouse.toml", err=True)
-    before.has_network(files)
+    before.check_network(files)
     place = Place(port or said.get("port") or choose(kind, attached()).device)
     sleep = max(files.full["connect_every"], files.full["sample_every"])
     wait = sleep * 1.25 + 60 if wait is None else wait

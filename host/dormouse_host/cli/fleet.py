@@ -112,14 +112,15 @@ def log(
         int | None, typer.Option(min=1, max=_LONGEST, help="The newest lines; default: 50, or all with --since.")
     ] = None,
     automatic: Annotated[
-        bool, typer.Option("--all", help="Also describe and report, which the ledger asks by itself.")
+        bool, typer.Option("--all", help="Also describe, report and log, which the ledger asks by itself.")
     ] = False,
     db: Db = None,
     json: Json = False,
 ) -> None:
     """Show a device's history.
 
-    Wakes, wakes that failed and why, commands, results and telemetry in order of time, the newest last. Times are of
+    Wakes, wakes that failed and why, commands, results, telemetry and, once something has gone wrong, the lines of the
+    device's own log (wake, milliseconds since boot, event), in order of time, the newest last. Times are of
     this machine's time zone (TZ), as are dates of --since and --until.
     """
     from dormouse_host.flash.explain import explained

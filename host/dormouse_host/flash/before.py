@@ -38,9 +38,14 @@ except OSError:
 """
 
 
-def has_network(device: DeviceFiles) -> None:
-    """HostError where the network's name is missing."""
-    if not device.full["network"]:
+def has_network(device: DeviceFiles) -> bool:
+    """Has the device's configuration a Wi-Fi, or Ethernet?"""
+    return bool(device.full["network"] or device.full["lan"])
+
+
+def check_network(device: DeviceFiles) -> None:
+    """HostError where it has neither."""
+    if not has_network(device):
         raise HostError("ssid is missing: --ssid, or ssid in [wifi] of dormouse.toml", 2)
 
 

@@ -18,8 +18,8 @@ from dormouse_host.flash.wire import LostBoard, Wire
 STAGES = {
     "ap": "no access point {ssid} found: check its name, that it is on 2.4 GHz, and the distance",
     "password": "the access point {ssid} refuses the Wi-Fi password",
-    "address": "Wi-Fi is up, but DHCP gave no address",
-    "join": "the Wi-Fi connection failed",
+    "address": "the network is joined, but DHCP gave no address: `address`, `gateway` and `dns` set a fixed one",
+    "join": "the network is not joined",
     "clock": "no answer from the time server: see `ntp` and `clock` in config.json",
     "dns": "{host} cannot be resolved: try the broker's IP address",
     "connect": "no connection to {host}:{port}: does the broker run, and listen on more than localhost?",

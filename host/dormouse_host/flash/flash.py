@@ -66,7 +66,7 @@ def flash(request: Request, say: Say) -> Flashed:
     check_broker(request.place, request.device)
     for doubt in figures.settings(request.device.full):
         say(doubt)
-    before.has_network(request.device)
+    before.check_network(request.device)
     check_free(request.place)
     request = replace(request, device=before.anchored(request.device, say, request.broker))
     release = collect(request.project, request.board, request.app)

@@ -5,6 +5,7 @@ line override each other in this order. The device's own rules check the result 
 comes from a file or the environment, goes to secrets.json, and is in no message.
 """
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,13 +29,14 @@ ENVIRONMENT = {"WIFI_PASSWORD": "wifi_password", "MQTT_USERNAME": "user", "MQTT_
 _SHARED = {"broker": "DORMOUSE_BROKER", "root": "DORMOUSE_ROOT"}  # shared with ledger and relay: settings.py
 _TABLES: dict[str, dict[str, type] | None] = {
     "broker": profile.TYPES,
-    "wifi": {"ssid": str, "password": str},
+    "wifi": {"ssid": str, "password": str, "also": list},
     "mqtt": {"user": str, "password": str},
     "app": {"main": str, "files": list, "packages": list},
     "device": None,
     "devices": None,
 }
 PROVISIONED = "devices"  # folder of `dormouse provision`, with a folder per device
+_ALSO = ("ssid", "password")  # of each network in `also`
 _OWN = ("board", "port", "wifi", "mqtt")  # keys of `[devices.ID]` beside those of config.json
 _TOP = ("db", "broker", "root")
 _WANTED = {str: "text", list: "a list of texts", bool: "true or false", int: "a whole number"}
@@ -79,7 +81,7 @@ class DeviceFiles:
     """A device's configuration, checked; `config` has only values that are not the agent's defaults."""
 
     config: dict[str, Any]
-    secrets: dict[str, str] = field(repr=False)
+    secrets: dict[str, Any] = field(repr=False)  # texts, and in `wifi` pairs of them
     full: dict[str, Any]  # the configuration with all defaults, `host` and `port` of the broker apart
     keys: dict[str, bytes] = field(default_factory=dict, repr=False)  # certificates and keys by file name
     trusted: tuple[x509.Certificate, ...] = ()  # CAs of which a board is to have one: see before.anchored
@@ -135,8 +137,21 @@ def _check_table(here: Project, table: str, path: str, values: dict[str, Any]) -
             raise here.wrong(f"{path}.{key}", f"expected one of {', '.join(known)}", "unknown key ")
         if type(value) is not known[key]:
             raise here.wrong(f"{path}.{key}", f"expected {_WANTED[known[key]]}")
-        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+        if (table, key) == ("wifi", "also"):
+            _check_networks(here, f"{path}.{key}", values[key])
+        elif isinstance(value, list) and not all(isinstance(item, str) for item in value):
             raise here.wrong(f"{path}.{key}", "expected a list of texts")
+
+
+def _check_networks(here: Project, path: str, networks: list[Any]) -> None:
+    """Check the networks behind the first. No message tells a password."""
+    for network in networks:
+        if not isinstance(network, dict) or not all(isinstance(value, str) for value in network.values()):
+            raise here.wrong(path, 'expected tables of texts: {ssid = "barn", password = "…"}')
+        if not network.get("ssid") or set(network) - {*_ALSO}:
+            raise here.wrong(path, f"expected {' and '.join(_ALSO)} of each network")
+        if why := _wrong_password(network.get("password", "")):
+            raise here.wrong(path, f"{network['ssid']}: {why}")
 
 
 def device_files(
@@ -149,10 +164,12 @@ def device_files(
     for key, variable in _SHARED.items():
         if said := environment.get(variable) or profile.url(project.values.get(key)):
             config[key] = said
-    secrets: dict[str, str] = {}
+    secrets: dict[str, Any] = {}
     for values in (project.values, mine):
         if values.get("wifi", {}).get("ssid") and board.port != "posix":
             config["ssid"] = values["wifi"]["ssid"]
+        if (also := values.get("wifi", {}).get("also")) and board.port != "posix":
+            secrets["wifi"] = [[network["ssid"], network.get("password", "")] for network in also]
         for table, keys in SECRETS.items():
             secrets.update({keys[key]: value for key, value in values.get(table, {}).items() if key in keys})
     secrets.update(written.json(given / "secrets.json"))
@@ -175,6 +192,7 @@ def device_files(
     except HostError as error:
         raise _with_origin(str(error), project, device, over) from None
     _check_secrets(secrets)
+    _check_way(board, full)
     if full["cert"] in der and full["key"] in der:
         _check_pair(device, der[full["cert"]], der[full["key"]])
     return DeviceFiles(config, secrets, full, der, trusted, ca)
@@ -276,10 +294,25 @@ def _check_secrets(secrets: Mapping[str, Any]) -> None:
     except ConfigError as error:
         raise HostError(error.reason, 2) from None
     for key, value in secrets.items():
-        _check_text(key, value)
-    size = len(secrets.get("wifi_password", "").encode())
-    if size not in (0, 5, *range(8, 65)):  # 5: WEP
-        raise HostError(f"wifi password: expected 8 to 63 characters, or 64 hex digits; it has {size} bytes", 2)
+        for text in [value] if isinstance(value, str) else itertools.chain(*value):
+            _check_text(key, text)
+    if why := _wrong_password(secrets.get("wifi_password", "")):
+        raise HostError(f"wifi password: {why}", 2)
+
+
+def _wrong_password(password: str) -> str | None:
+    size = len(password.encode(errors="surrogateescape"))
+    if size in (0, 5, *range(8, 65)):  # 5: WEP
+        return None
+    return f"expected 8 to 63 characters, or 64 hex digits; it has {size} bytes"
+
+
+def _check_way(board: Board, full: Mapping[str, Any]) -> None:
+    """Check what of the network depends on the board or on another key. HostError naming the key."""
+    if full["lan"] and board.firmware.chip != "esp32":  # the one chip with an Ethernet MAC
+        raise HostError(f"lan: a {board.title} has no Ethernet", 2)
+    if full["gateway"] and not full["address"]:
+        raise HostError("gateway: expected address, too: without it the network gives both", 2)
 
 
 def settings(pairs: Sequence[str]) -> dict[str, Any]:

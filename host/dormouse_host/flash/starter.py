@@ -45,6 +45,7 @@ db = "ledger.db"        # the ledger, this project's database of devices and com
 [wifi]                  # of the boards; `dormouse flash` asks for it while it is empty
 ssid = ""
 # password = ""         # or WIFI_PASSWORD in the environment
+# also = [{ssid = "barn", password = ""}]  # others, in the order in which they are preferred
 
 # [mqtt]                # what the devices log in with
 # user = ""
@@ -63,6 +64,8 @@ connect_every = 900     # s between two wakes that connect
 # board = "RPI_PICO_W"
 # port = "/dev/ttyACM0"
 # connect_every = 3600
+# address = "192.168.1.50/24"
+# gateway = "192.168.1.1"
 """
 
 TEST = '''"""The program on a virtual board: real MicroPython, broker and ledger. Run `pytest` in this project."""

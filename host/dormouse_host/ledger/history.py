@@ -1,4 +1,4 @@
-"""A device's history as lines: its wakes and those that failed, its commands, results and telemetry, by time.
+"""A device's history as lines: its wakes and those that failed, its commands, results, telemetry and own log, by time.
 
 Each kind is read newest first, by an index of the device, and no more of it than lines are wanted.
 """
@@ -10,13 +10,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, or_, select
 
-from dormouse_host.ledger import schema
+from dormouse_host.ledger import device_log, schema
 from dormouse_host.ledger.exports import RESULTS, told
 from dormouse_host.ledger.rows import commands
 from dormouse_host.ledger.shown import CREDENTIALS, faults, shown
 
-AUTOMATIC = ("describe", "report")  # the commands with which the ledger asks by itself
+AUTOMATIC = ("describe", "report", "log")  # the commands with which the ledger asks by itself
 _FINISHED = "finished"
+lines = schema.log_lines.c
 events, reports, results, telemetry = schema.command_events.c, schema.reports.c, schema.results.c, schema.telemetry.c
 
 
@@ -79,6 +80,12 @@ def timeline(connection: Connection, device: str, span: Span) -> list[LogLine]:
     for at, number, values in newest(stored, telemetry.time, telemetry.time, telemetry.number):
         fields = {"number": number, "values": json.loads(values)}
         found.append(LogLine(at, "telemetry", f"{number} {values}", fields))
+    kept = select(lines.time, lines.wake, lines.ms, lines.line).where(lines.device == device)
+    for at, wake, ms, text in newest(kept, lines.time, lines.time, lines.wake, lines.ms, lines.key):
+        event, more = device_log.parts(text)
+        found.append(
+            LogLine(at, "log", f"{wake} {ms} {text}", {"wake": wake, "ms": ms, "event": event, "fields": more})
+        )
     return sorted(found, key=lambda line: line.at)[-span.limit :]
 
 

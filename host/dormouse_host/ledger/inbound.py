@@ -4,7 +4,8 @@ Storing anything twice changes nothing. A command is settled by an answer to its
 device says touches no other device. A report counts only where it is newer than all that was heard: the first of a
 state, or a higher wake of the present one; what may be a repetition makes the ledger ask, and the device's own answer
 decides. A report also shows the hash of the device's catalogue: one that is not stored costs the device one `describe`,
-whatever its answer, unless nobody will ever learn the answer (unknown).
+whatever its answer, unless nobody will ever learn the answer (unknown). A new error in a report
+makes the ledger ask for the log (device_log.py).
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from dormouse import protocol
-from dormouse_host.ledger import entry, messages, rows, rules, schema, strangers, telemetry, updates
+from dormouse_host.ledger import device_log, entry, messages, rows, rules, schema, strangers, telemetry, updates
 from dormouse_host.ledger.contention import Busy
 from dormouse_host.ledger.rows import Changes, Device, commands, devices
 from dormouse_host.ledger.rules import End, Heard
@@ -154,7 +155,7 @@ def _hear(connection: Connection, device: Device, row: rules.Row | None, answer:
         if not row.final and row.claimed and answer.status == protocol.RUNNING:
             row.status = rules.DELIVERED
     elif rules.ours(row, answer.state, answer.crc):
-        _take(connection, device, row, answer)
+        _take(connection, device, row, answer, now)
     else:
         if answer.ledger == entry.name(connection, device.id):
             entry.rename(connection, device.id, now, f"{answer.id} is known as another command")
@@ -162,7 +163,7 @@ def _hear(connection: Connection, device: Device, row: rules.Row | None, answer:
             row.why = "its number was taken by another command: is this ledger a copy?"
 
 
-def _take(connection: Connection, device: Device, row: rules.Row, answer: messages.Result) -> None:
+def _take(connection: Connection, device: Device, row: rules.Row, answer: messages.Result, now: float) -> None:
     """An answer to our own bytes."""
     if rules.settle(row, answer.status, provisional=answer.status == protocol.UNKNOWN):
         row.why = answer.why
@@ -172,6 +173,8 @@ def _take(connection: Connection, device: Device, row: rules.Row, answer: messag
     value = answer.value if isinstance(answer.value, dict) else {}
     if row.do == DESCRIBE:
         _learn_catalogue(connection, device, value, row.value)
+    if row.do == device_log.LOG:
+        device_log.store(connection, device.id, answer.state, answer.value, now)
     if row.do == telemetry.RESEND:
         asked, dropped = json.loads(row.args or "{}"), value.get("dropped")
         if isinstance(dropped, int):
@@ -250,6 +253,7 @@ def _obey(
     if said.end:
         end(connection, device, said.end, session, now, repeated=True)
     _ask_catalogue(connection, device, messages.catalogue_hash(said.fields), now)
+    device_log.ask(connection, device, said.fields, now)
 
 
 def _leave(connection: Connection, device: Device, state: str, now: float) -> None:

@@ -25,6 +25,7 @@ from dormouse_host.ledger.rows import commands, devices
 WAKES = 100  # of each device that stay: a day of them at the default interval
 SLICE = 500  # rows that are looked at in one transaction, and deleted at most in one
 results, telemetry, streams = schema.results.c, schema.telemetry.c, schema.telemetry_streams.c
+lines = schema.log_lines.c
 reports, ends, numbers = schema.reports.c, schema.ends.c, schema.numbers.c
 
 
@@ -69,6 +70,7 @@ _KINDS = (
     _Kind(
         "wakes", schema.reports, reports.at, (reports.at, reports.device, reports.state, reports.wake), (reports.key,)
     ),
+    _Kind("lines", schema.log_lines, lines.at, (lines.at, lines.key), (lines.device,)),
 )
 COUNTED = ("commands", "results", "telemetry", "wakes")
 STEPS = 100 * len(_KINDS)  # of `Pruning.done`
@@ -194,6 +196,9 @@ class Pruning:
 
     def _wakes(self, connection: Connection, old: Sequence[Any], _known: dict[str, _Device]) -> list[Any]:
         return self._above_the_newest(connection, schema.reports, old)
+
+    def _lines(self, _connection: Connection, old: Sequence[Any], _known: dict[str, _Device]) -> list[Any]:
+        return list(old)
 
     def _above_the_newest(self, connection: Connection, table: Table, old: Sequence[Any]) -> list[Any]:
         for device in {row.device for row in old}:

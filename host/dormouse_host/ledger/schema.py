@@ -52,6 +52,8 @@ devices = Table(
     Column("relay_until", Double, nullable=False, server_default="0"),
     Column("revoked", Double),  # when its credential was revoked, where `dormouse revoke` had this ledger at hand
     Column("updating", Boolean, nullable=False, server_default=text("false")),  # is an update of it open?
+    Column("log_error", Text),  # the error for which its log was last asked for
+    Column("log_asked", Double),
     Index(
         "devices_due",
         "id",
@@ -208,6 +210,22 @@ reports = Table(
     Column("report", Text, nullable=False),
     UniqueConstraint("device", "state", "wake", name="reports_once"),
     Index("reports_at", "at"),
+)
+log_lines = Table(
+    "log_lines",  # what a device keeps of its log
+    metadata,
+    Column("key", _Key, primary_key=True),
+    Column("device", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("wake", BigInteger, nullable=False),
+    Column("ms", BigInteger, nullable=False),  # since its boot
+    Column("time", Double, nullable=False),  # of that wake's report, or of the next that came
+    Column("at", Double, nullable=False),  # when it came
+    Column("line", Text, nullable=False),  # `<event> <fields as JSON>`
+    Column("digest", Text, nullable=False),
+    UniqueConstraint("device", "digest", name="log_lines_once"),
+    Index("log_lines_at", "at"),
+    Index("log_lines_device", "device", "time"),
 )
 ends = Table(
     "ends",

@@ -1,4 +1,5 @@
-"""The access point of a virtual board, by a script: how long joining takes, whether it succeeds, when it ends.
+"""What a virtual board is connected by, as a script says: access points, or a cable. How long joining takes, whether it
+succeeds, when it ends, and what becomes of names.
 
 A state depends only on the script and the time that has passed, which is real and never accelerated. The script may be
 changed while the board runs.
@@ -16,7 +17,7 @@ _FAST = 4  # a scan for a known BSSID takes so many times less than one for all
 
 @dataclass
 class Wifi:
-    """The access point. Times in milliseconds; None means never."""
+    """The access point, with what is behind it. Times in milliseconds; None means never."""
 
     ssid: str = "virtual"
     password: str = "virtual-password"
@@ -31,7 +32,16 @@ class Wifi:
     drops: list[int] = field(
         default_factory=list
     )  # each connection that comes up lasts the next of these; then for ever
-    dns: str = "works"  # or "fails", or "never": no answer, and no end of waiting
+    dns: str = (
+        "works"  # or "fails", or "never": no answer, and no end of waiting; or "lies": all names are the portal's
+    )
+    portal: str = "10.9.9.9"
+    honest: str = "9.9.9.9"  # a resolver that works all the same, where the board asks it
+    hidden: bool = False  # its name is in no scan
+    security: str = "wpa2"  # or "wpa3", and nothing else, or "enterprise"
+    also: list["Wifi"] = field(default_factory=list)  # other access points: of these only what comes before `scan_ms`
+    cable: bool = True  # of a board with Ethernet
+    link_ms: int = 40  # until the two ends of the cable have found each other
     names: dict[str, tuple[str, int]] = field(default_factory=dict)  # "host" or "host:port" to where it really is
     address: str = "192.168.4.20"
 
@@ -45,6 +55,9 @@ class Wifi:
         self._dropped = True
 
     _dropped: bool = field(default=False, init=False, repr=False)
+
+
+_SCANNED = {"esp32": {"wpa2": 3, "wpa3": 6, "enterprise": 5}, "rp2": {"wpa2": 5, "wpa3": 5, "enterprise": 5}}
 
 
 class Station:
@@ -67,28 +80,47 @@ class Station:
         self._was_up = self._left = False
         self._drop_at: float | None = None
         self._static: list[str] | None = None
-        self._asked: tuple[Any, ...] = (None, None, None, None)  # ssid, password, BSSID, channel
+        self._asked: tuple[Any, ...] = (None, None, None, None, None)  # ssid, password, BSSID, channel, security
+        self._wired = False  # Ethernet is on, and Wi-Fi is not asked for
+        self._resolver: str | None = None  # the one that the board has set
 
     def state(self) -> str:
         """idle, connecting, no address, up, no access point, wrong password, failed."""
         if self._began is None:
             return self._lost
-        wifi, (ssid, key, bssid, channel) = self.wifi, self._asked
         passed = (time.monotonic() - self._began) * 1000
+        if self._wired:
+            return self._over_cable(passed)
+        wifi, (ssid, key, bssid, channel, security) = self.wifi, self._asked
         known = bssid is not None
         scan = 0 if known and channel is not None else wifi.scan_ms // (_FAST if known else 1)
         if passed < scan:
             return "connecting"
-        wrong = (known and bssid != wifi.bssid) or (channel is not None and channel != wifi.channel)
-        if not wifi.present or ssid != wifi.ssid or wrong:
+        point = next((each for each in self._points() if self._is(each, ssid, bssid, channel)), None)
+        wpa3 = self._port == "esp32" or security is not None
+        if point is None or (point.security == "wpa3" and not wpa3):
             return "no access point"
         if passed < scan + wifi.join_ms:
             return "connecting"
-        if wifi.refuses or key != wifi.password:
+        if point.refuses or key != point.password or point.security == "enterprise":
             return "wrong password"
-        if self._static is None and (wifi.dhcp_ms is None or passed < scan + wifi.join_ms + wifi.dhcp_ms):
-            return "no address"
-        return "up"
+        return self._addressed(passed - scan - wifi.join_ms)
+
+    def _over_cable(self, passed: float) -> str:
+        if not self.wifi.cable:
+            return "no access point"
+        return "connecting" if passed < self.wifi.link_ms else self._addressed(passed - self.wifi.link_ms)
+
+    def _addressed(self, passed: float) -> str:
+        """The state so many milliseconds after all but the address was there."""
+        wait = 0 if self._static is not None else self.wifi.dhcp_ms
+        return "no address" if wait is None or passed < wait else "up"
+
+    def _points(self) -> list[Wifi]:
+        return [each for each in (self.wifi, *self.wifi.also) if each.present]
+
+    def _is(self, point: Wifi, ssid: str, bssid: str | None, channel: int | None) -> bool:
+        return ssid == point.ssid and bssid in (None, point.bssid) and channel in (None, point.channel)
 
     def turn(self) -> bool:
         """Advance the script. Was the connection lost or left just now?"""
@@ -128,6 +160,14 @@ class Station:
                 self._left = left
             self.active = bool(arguments[0])
             return None
+        if what == "cable":
+            self._wired, self.active = bool(arguments[0]), False
+            self._began = time.monotonic() if self._wired else None
+            self._left, self._was_up, self._lost = self._was_up, False, "idle"
+            return None
+        if what == "resolver":
+            self._resolver = arguments[0]
+            return None
         if what == "connect":
             self._asked, self._began, self._lost = arguments, time.monotonic(), "idle"
             self._left, self._was_up = self._was_up, False
@@ -148,7 +188,9 @@ class Station:
         wifi = self.wifi
         up = self.state() == "up"
         if what == "config":
-            return {"channel": wifi.channel, "ssid": self._asked[0] or "", "bssid": wifi.bssid}[arguments[0]]
+            ssid, _, bssid, channel, _ = self._asked
+            joined = next((each for each in self._points() if self._is(each, ssid, bssid, channel)), wifi)
+            return {"channel": joined.channel, "ssid": ssid or "", "bssid": joined.bssid}[arguments[0]]
         if what == "address":
             gateway = wifi.address.rsplit(".", 1)[0] + ".1"
             given = self._static or [wifi.address, "255.255.255.0", gateway, gateway]
@@ -161,8 +203,12 @@ class Station:
             "state": state,
             "rssi": wifi.rssi if self.state() in ("up", "no address") else None,
             "dhcp": self._static is None,
-            "scan": [wifi.scan_ms, [[wifi.ssid, wifi.bssid, wifi.channel, wifi.rssi]] if wifi.present else []],
+            "scan": [wifi.scan_ms, [self._seen(each) for each in self._points()]],
         }[what]
+
+    def _seen(self, point: Wifi) -> list[Any]:
+        name = "" if point.hidden else point.ssid
+        return [name, point.bssid, point.channel, point.rssi, _SCANNED[self._port][point.security]]
 
     def resolve(self, host: str, port: int) -> Any:
         """[address, port]; None: never an answer; a number: the error that getaddrinfo raises."""
@@ -172,11 +218,13 @@ class Station:
         if not up:
             literal = _is_literal(host)
             return [host, port] if literal else None if self._port == "rp2" else failure
+        if wifi.dns == "lies" and self._resolver != wifi.honest and not _is_literal(host):
+            return [wifi.portal, port]
         if known:
             return [known[0], known[1] or port]
         if _is_literal(host):
             return [host, port]
-        if wifi.dns != "works":
+        if wifi.dns not in ("works", "lies") and self._resolver != wifi.honest:
             return None if wifi.dns == "never" else failure
         try:
             found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)

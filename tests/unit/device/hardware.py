@@ -11,8 +11,10 @@ from array import array
 from runner import folder
 
 CONFIG = {
-    "ssid": "home",
-    "network": b"home",
+    "networks": [(b"home", b"abc")],
+    "static": None,
+    "lan": "",
+    "dns": "",
     "battery_pin": -1,
     "battery_divider": 1,
     "led": "",
@@ -21,7 +23,7 @@ CONFIG = {
     "clock": "none",
     "ntp": "time.example",
 }
-SECRETS = {"wifi_password": "abc"}
+SECRETS = {"wifi_password": "abc"}  # which CONFIG has in `networks`
 
 
 class Reset(Exception):
@@ -46,7 +48,7 @@ class World:
         self.levels: dict = {}
         self.volts = 1.4
         self.points = [(b"home", b"\x01" * 6, 6, -70, 3, False), (b"home", b"\x02" * 6, 11, -50, 3, False)]
-        self.answers = ["ok"]  # of connect(): "ok", "slow" (no address), or a status; the last one stays
+        self.answers: list = ["ok"]  # of connect(): "ok", "slow" (no address), or a status; the last one stays
         self.address = ("192.168.1.7", "255.255.255.0", "192.168.1.1", "192.168.1.1")
         os.chdir(self.place)
 
@@ -223,7 +225,7 @@ class Stations:
 class Network:
     """The module network and its one station."""
 
-    STA_IF, PM_NONE = 0, 0
+    STA_IF, PM_NONE, SEC_WPA2_WPA3 = 0, 0, 20971524
 
     def __init__(self, world, kind):
         self.world = world
@@ -273,7 +275,8 @@ class Network:
         self.world.tell("static", tuple(parts))
 
     def ipconfig(self, **settings):
-        self.world.tell("dhcp", settings["dhcp4"])
+        for name in settings:
+            self.world.tell("dhcp" if name == "dhcp4" else name, settings[name])
 
 
 def boot(world, kind):

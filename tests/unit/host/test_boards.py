@@ -18,6 +18,7 @@ from support.needs import need_micropython
 
 ISSUE = {
     *("ESP32_GENERIC", "ESP32_GENERIC_C3", "ESP32_GENERIC_C5", "ESP32_GENERIC_C6", "ESP32_GENERIC_S3"),
+    "OLIMEX_ESP32_POE",
     *("RPI_PICO_W", "RPI_PICO2_W", "POSIX"),
 }
 

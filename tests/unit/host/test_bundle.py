@@ -126,8 +126,7 @@ TRICKY = [
         id="attributes of three classes at once",
     ),
     pytest.param(
-        "a, b, c, d, e, f = 1, 2, 3, 4, 5, 6\n"
-        "    return both(a), name(b), Base(c).count, _same(d), closure(e)(f), LIMIT",
+        "a, b, c, d, e = 1, 2, 3, 4, 5\n    return both(a), name(b), Base(c).count, _same(d), closure(e)(a), LIMIT",
         id="locals beside what they could hide",
     ),
     pytest.param("return Child(1).both, Child.limit, Child(2).limited()", id="a property and a class's constant"),

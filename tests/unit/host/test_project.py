@@ -8,7 +8,7 @@ import pytest
 
 from dormouse_host.agent import mpy
 from dormouse_host.errors import HostError
-from dormouse_host.flash import kinds, project
+from dormouse_host.flash import before, kinds, project
 from dormouse_host.flash.files import MAIN_TEXT, collect, new_state, outside
 from support.certificates import Authority
 
@@ -82,6 +82,63 @@ def test_secrets_are_in_their_own_file_and_in_no_message(write):
     assert json.loads(contents["secrets.json"]) == {"wifi_password": "hushhush", "user": "u", "password": "hushhush2"}
     assert b"hushhush" not in contents["config.json"]
     assert "hushhush" not in repr(mine)
+
+
+def test_further_networks_are_secrets_in_their_order(write):
+    text = 'broker = "mqtt://a"\n[wifi]\nssid = "home"\n'
+    text += 'also = [{ssid = "barn", password = "hushhush"}, {ssid = "hall"}]\n'
+    mine = files(write(text))
+    contents = mine.contents()
+    assert json.loads(contents["secrets.json"])["wifi"] == [["barn", "hushhush"], ["hall", ""]]
+    assert (json.loads(contents["config.json"])["ssid"], b"barn" in contents["config.json"]) == ("home", False)
+    assert "hushhush" not in repr(mine)
+    text += '[devices.pine.wifi]\nalso = [{ssid = "shed", password = "hushhush"}]\n'
+    assert json.loads(files(write(text)).contents()["secrets.json"])["wifi"] == [["shed", "hushhush"]]
+
+
+@pytest.mark.parametrize(
+    "also, message",
+    [
+        ("'barn'", "expected a list"),
+        ("['barn']", "expected tables of texts"),
+        ("[{ssid = 'barn', password = 5}]", "expected tables of texts"),
+        ("[{password = 'hushhush'}]", "expected ssid and password of each network"),
+        ("[{ssid = 'barn', key = 'hushhush'}]", "expected ssid and password of each network"),
+        ("[{ssid = 'barn', password = 'hush'}]", "barn: expected 8 to 63 characters, or 64 hex digits; it has 4 bytes"),
+        ("[{ssid = '" + 33 * "x" + "'}]", "wifi is at most 8 pairs [name, password]"),
+        ("[" + 9 * "{ssid = 'barn'}, " + "]", "wifi is at most 8 pairs [name, password]"),
+    ],
+)
+def test_further_networks_that_are_none_are_refused_and_no_password_is_told(write, also, message):
+    with pytest.raises(HostError, match=re.escape(message)) as caught:
+        files(write(f"broker = 'mqtt://a'\n[wifi]\nssid = 'home'\nalso = {also}\n"))
+    assert caught.value.code == 2
+    assert "hush" not in str(caught.value).replace("hushhush", "")
+    assert "hushhush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("lan = 'phy_type=LAN8720'", "lan: a Raspberry Pi Pico W has no Ethernet"),
+        ("gateway = '10.0.0.1'", "gateway: expected address, too"),
+        ("address = '10.0.0.300/24'", "address is an IPv4 address"),
+        ("dns = 'router'", "dns is an IPv4 address"),
+    ],
+)
+def test_a_network_that_the_board_cannot_have_is_refused(write, text, message):
+    with pytest.raises(HostError, match=re.escape(message)) as caught:
+        files(write(f"broker = 'mqtt://a'\n[device]\n{text}\n"))
+    assert caught.value.code == 2
+
+
+def test_a_board_with_ethernet_needs_no_wifi(write):
+    board = kinds.load("OLIMEX_ESP32_POE")
+    mine = project.device_files(write('broker = "mqtt://a"\n'), board, "pine", {}, {})
+    assert "power=12" in mine.config["lan"]
+    before.check_network(mine)
+    with pytest.raises(HostError, match="ssid is missing"):
+        before.check_network(project.device_files(write('broker = "mqtt://a"\n'), board, "pine", {"lan": ""}, {}))
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,18 @@
-"""Telemetry and wake reports get a key that rises, by which they can be followed."""
+"""Telemetry and wake reports get a key that rises, by which they can be followed; lines of the devices' logs."""
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
 down_revision = "0003"
+_KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _FOLLOWED = {"telemetry": "number", "reports": "wake"}  # table -> what counts within a device's state
 
 
 def upgrade() -> None:
-    """Number the rows of two tables in the order of their coming. PostgreSQL writes them anew, SQLite copies them."""
+    """Number the rows of two tables in the order of their coming: PostgreSQL writes them anew, SQLite copies them. Then
+    add what is new.
+    """
     for table, count in _FOLLOWED.items():
         unique = ("device", "state", count)
         if op.get_bind().dialect.name == "postgresql":
@@ -18,6 +21,24 @@ def upgrade() -> None:
             op.create_unique_constraint(f"{table}_once", table, unique)
         else:
             _copy(table, unique)
+    op.add_column("devices", sa.Column("log_error", sa.Text(), nullable=True))
+    op.add_column("devices", sa.Column("log_asked", sa.Double(), nullable=True))
+    op.create_table(
+        "log_lines",
+        sa.Column("key", _KEY, nullable=False),
+        sa.Column("device", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("wake", sa.BigInteger(), nullable=False),
+        sa.Column("ms", sa.BigInteger(), nullable=False),
+        sa.Column("time", sa.Double(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("line", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("key"),
+        sa.UniqueConstraint("device", "digest", name="log_lines_once"),
+    )
+    op.create_index("log_lines_at", "log_lines", ["at"], unique=False)
+    op.create_index("log_lines_device", "log_lines", ["device", "time"], unique=False)
 
 
 def _copy(table: str, unique: tuple[str, ...]) -> None:
