@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dormouse import protocol
 from support import layout
 
 HOST = Path(__file__).resolve().parents[3] / "host" / "dormouse_host"
@@ -55,3 +56,14 @@ def test_the_line_loads_no_database_before_a_command_asks_for_it():
     code = f"import sys, dormouse_host.cli.app; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_version_is_told_without_loading_the_commands():
+    code = (
+        "import atexit, runpy, sys\n"
+        "sys.argv = ['dormouse', '--version']\n"
+        "atexit.register(lambda: print([name for name in ('typer', 'ssl') if name in sys.modules]))\n"
+        "runpy.run_module('dormouse_host.cli', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == f"dormouse {protocol.VERSION}\n[]\n"
