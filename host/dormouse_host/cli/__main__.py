@@ -1,4 +1,4 @@
-"""Where `dormouse` begins; `python -m dormouse_host.cli` is the same. The version is told without loading the commands."""
+"""Where `dormouse` begins; `python -m dormouse_host.cli` is the same. The version needs none of the commands."""
 
 import sys
 from typing import NoReturn
