@@ -142,9 +142,9 @@ def bench(
                 row = measure.fastest(ground, style, each, runs if style in cases.OURS else 1)
                 if style == "ours":
                     row.erases, row.flash_ms, row.peak = measure.flash_and_memory(ground, each)
-                if heap and style in cases.STYLES:  # this interpreter keeps TLS outside of its heap, a board does not
+                if heap:
                     row.smallest = measure.smallest_heap(ground, style, each)
-                if heap and style == "ours":
+                if heap and style in cases.OURS:
                     row.in_place = measure.smallest_heap(ground, style, each, rom=True)
                 rows.append(row)
     if as_json:

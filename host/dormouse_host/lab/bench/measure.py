@@ -20,6 +20,7 @@ from dormouse_host.lab.bench.cases import DELAY, Row, Style
 from dormouse_host.lab.bench.proxy import Conversation, Proxy
 from dormouse_host.lab.bench.subject import Collector, Subject
 
+TLS_HEAP = 23_408  # bytes of MicroPython's heap that an open connection keeps where mbedtls has its memory there: rp2
 _LEAST, _MOST = 8, 512  # KiB of heap between which the smallest is looked for
 _AMPLE = "2048k"  # for the time that a wake takes where a board's heap is not enough
 _numbers = itertools.count(1)
@@ -175,8 +176,9 @@ def _flash_and_memory(bench: Bench, case: tuple[int, int]) -> tuple[int, float, 
 
 
 def smallest_heap(bench: Bench, style: Style, case: tuple[int, int], *, rom: bool = False) -> int | None:
-    """KiB of heap with which a wake gets all of it done, with `rom` run from ROMFS; None where half a MiB is not
-    enough.
+    """KiB of heap with which a wake gets all of it done, with `rom` run from ROMFS; None where half a MiB is not enough.
+
+    Over TLS with the memory of TLS taken from it for the whole wake, as on a Pico W while the connection is open.
     """
     least, most = _LEAST, _MOST
     if not passes(bench, style, case, most, rom):
@@ -198,8 +200,10 @@ def _passes(bench: Bench, style: Style, case: tuple[int, int], heap: int, rom: b
         subject.prime(bench.address, case[1])
         collector.publish(subject.id, case[0])
         subject.heap, subject.rom = f"{heap}k", rom
+        if style == "ours, TLS":
+            subject.ca, subject.held = bench.ca, TLS_HEAP
         try:
-            subject.wake(bench.address)
+            subject.wake(bench.secure if subject.ca else bench.address)
             collector.wait(case[0], case[1] + subject.ours)
         except HostError:
             return False

@@ -95,6 +95,7 @@ class Subject:
         self.folder, self.style, self.id = folder, style, device
         self.heap = process.BOARD_HEAP
         self.rom = False  # is the agent run from a ROMFS image?
+        self.held = 0  # bytes of its heap that are taken before the wake begins
         self._records = 0
         folder.mkdir(parents=True)
         self.ours = style in OURS
@@ -139,7 +140,7 @@ class Subject:
 
     def _ours(self, cause: str) -> str:
         argv, environment = process.command("micropython", self.folder, self.heap, rom=self.rom)
-        return run(argv, {**environment, "DORMOUSE_CAUSE": cause})
+        return run(argv, {**environment, "DORMOUSE_CAUSE": cause, "BENCH_HELD": str(self.held)})
 
     def _script(self, address: BrokerAddress, records: int) -> str:
         arguments = [str(_HERE / "plain.py"), self.id, str(address.port), self.style, str(records)]
