@@ -176,7 +176,7 @@ def _flash_and_memory(bench: Bench, case: tuple[int, int]) -> tuple[int, float, 
 
 
 def smallest_heap(bench: Bench, style: Style, case: tuple[int, int], *, rom: bool = False) -> int | None:
-    """KiB of heap with which a wake gets all of it done, with `rom` run from ROMFS; None where half a MiB is not enough.
+    """KiB of heap with which a wake gets all of it done, with `rom` from ROMFS; None where half a MiB is not enough.
 
     Over TLS with the memory of TLS taken from it for the whole wake, as on a Pico W while the connection is open.
     """
