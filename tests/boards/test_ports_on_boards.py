@@ -16,7 +16,7 @@ from typing import Self
 import pytest
 
 from dormouse_host.virtual.board import VirtualBoard, Wifi
-from support.board_device import APP, fields, install, prompt_answers, put
+from support.board_device import APP, GUARDED, fields, install, prompt_answers, put
 from support.device_folder import Host, command, say
 from support.needs import need_micropython
 from support.sampling import each_board, seed
@@ -158,12 +158,12 @@ def test_hold_pin_keeps_the_board_awake_for_its_owner(kind, make):
 @each_board
 def test_agent_that_does_not_start_leaves_the_prompt_in_reach(kind, make, tmp_path):
     """A file of the agent's is damaged: pauses that Ctrl-C ends, counted on flash, and no sixth try."""
-    board, said = make(kind)
+    board, said = make(kind, main=GUARDED)
     end = wake(board, said)
     board.power_cycle()
     board.wait_console('window {"s":3}', 60, after=end)
     ctrl_c(board)
-    put(board, tmp_path, f"{board.kind.port}.mpy", "damaged", "lib/dormouse/ports/")
+    put(board, tmp_path, "__init__.mpy", "damaged", "lib/dormouse/")
     at = len(board.console)
     board.mpremote("resume", "reset")
     board.wait_console("ValueError", 60, after=at)

@@ -64,7 +64,7 @@ def test_every_setting_of_a_device_is_in_the_table_with_its_default():
 
 def test_every_secret_is_in_the_table():
     rows = pages.table(pages.page("devices").partition("## Secrets")[2], "key")
-    named = {key for table in project.SECRETS.values() for key in table.values()} | {"command_key"}
+    named = {key for table in project.SECRETS.values() for key in table.values()} | {"command_key", "wifi"}
     assert pages.quoted([row[0] for row in rows]) == named
 
 

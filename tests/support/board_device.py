@@ -28,6 +28,7 @@ def work(wake, s):
     time.sleep(s)  # and not wake.hold: nothing feeds but what the limit allows
 """
 MAIN = "import dormouse\ndormouse.run('app')\n"
+GUARDED = "import guard\nguard.run('app')\n"  # as a flash has it, so that a damaged agent is still started
 
 
 def install(
@@ -48,6 +49,7 @@ def install(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     compile_file(toolchain.umqtt_folder() / "umqtt" / "simple.py", folder / "lib" / "umqtt" / "simple.mpy")
+    (folder / "guard.mpy").write_bytes(mpy.guard())
     (folder / "app.py").write_text(app)
     (folder / "main.py").write_text(main)
     values = {"id": "dev", "broker": broker, "ssid": "virtual", "clock": "none", "connect_every": 60, **config}

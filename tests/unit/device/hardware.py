@@ -10,6 +10,8 @@ from array import array
 
 from runner import folder
 
+from dormouse.errors import ConfigError, LinkError
+
 CONFIG = {
     "networks": [(b"home", b"abc")],
     "static": None,
@@ -295,3 +297,29 @@ def boot(world, kind):
         modules[name].network = network  # type: ignore[attr-defined]
         modules[name].time = time  # type: ignore[attr-defined]
     return modules[kind].Port, modules["boot"], machine
+
+
+def wake(world, kind, config=CONFIG, end="sleep", deadline=20000):
+    """One wake that joins. Returns the stage at which it failed, None where it did not."""
+    port_class, _, _ = boot(world, kind)
+    port = port_class("timer")
+    port.start(config)
+    stage = None
+    try:
+        port.join(config, SECRETS, deadline)
+    except (ConfigError, LinkError) as error:
+        stage = error.stage
+        port.forget()
+    took = port.ms()
+    assert took <= deadline + 20, took
+    try:
+        getattr(port, end)(60000)
+    except Reset:
+        pass
+    return stage
+
+
+def both(check):
+    """Run the check for each kind of board in a world of its own."""
+    for kind in ("esp32", "rp2"):
+        check(World(), kind)

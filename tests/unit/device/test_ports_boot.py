@@ -52,19 +52,20 @@ def boot(world, kind="esp32", agent=None):
 
     fake = type("Module", (), {})()
     fake.Agent, fake.Port = Agent, lambda cause, on_healthy, slots: cause
-    before = sys.modules.get("dormouse.agent")
-    sys.modules["dormouse.agent"] = sys.modules["dormouse.ports." + sys.platform] = fake
+    names = ("dormouse.agent", "dormouse.ports.posix")
+    before = [sys.modules.get(name) for name in names]
+    for name in names:
+        sys.modules[name] = fake
     try:
         guard.run("app")
         ended = "prompt"
     except hardware.Reset:
         ended = "reset"
     finally:
-        del sys.modules["dormouse.ports." + sys.platform]
-        if before is None:
-            del sys.modules["dormouse.agent"]
-        else:
-            sys.modules["dormouse.agent"] = before
+        for name, module in zip(names, before):
+            del sys.modules[name]
+            if module is not None:
+                sys.modules[name] = module
     return causes, ended
 
 
