@@ -4,9 +4,9 @@ Reading changes nothing. A question about one device, a group or the overdue rea
 """
 
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
@@ -112,7 +112,7 @@ class Queries:
             found: dict[str, CommandView] = {}
             for some in rows.chunks(names):
                 there = connection.execute(select(schema.commands).where(commands.name.in_(some)))
-                found.update({row.name: _command(row) for row in there})
+                found.update({row.name: as_command(row) for row in there})
             return found
 
     def twins(self, device: str | None = None) -> dict[str, list[str]]:
@@ -191,7 +191,7 @@ class Queries:
         """The commands of a batch without their history, in the order of their devices; none where there is no such."""
         with self._reading() as connection:
             ordered = select(schema.commands).where(commands.batch == name).order_by(commands.key)
-            return [_command(row) for row in connection.execute(ordered)]
+            return [as_command(row) for row in connection.execute(ordered)]
 
     def members(self, group: str | None) -> list[str]:
         """The devices of a group, or all."""
@@ -254,7 +254,9 @@ class Queries:
             yield from exports.EXPORTS[what](connection.execution_options(yield_per=1000), wanted)
 
 
-def _command(found: Any) -> CommandView:
+def as_command(found: Any, changes: Iterable[tuple[float, str, str | None]] | None = None) -> CommandView:
+    """A command as its row has it; `changes` of its status make its history, None: without."""
+    history = () if changes is None else ((found.entered, rules.QUEUED, None), *changes)
     return CommandView(
         found.name,
         found.device,
@@ -273,6 +275,7 @@ def _command(found: Any) -> CommandView:
         found.settled,
         found.published,
         found.batch,
+        history,
     )
 
 
@@ -282,8 +285,7 @@ def find_command(connection: Connection, name: str) -> CommandView | None:
     if found is None:
         return None
     changes = select(events.at, events.status, events.why).where(events.command == found.key).order_by(events.key)
-    later = tuple(map(tuple, connection.execute(changes)))
-    return replace(_command(found), events=((found.entered, rules.QUEUED, None), *later))
+    return as_command(found, [(at, status, why) for at, status, why in connection.execute(changes)])
 
 
 def _device(

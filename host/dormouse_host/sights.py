@@ -1,0 +1,42 @@
+"""What a Fleet knows of devices over time, for whoever draws it: the page, the report, and programs.
+
+A part of fleet.py's Fleet, which alone is used; the errors are its own.
+"""
+
+from collections.abc import Callable, Sequence
+
+from dormouse_host.ledger import lives
+from dormouse_host.ledger.lives import Life
+from dormouse_host.ledger.store import Ledger
+
+
+class Sights:
+    """The part of Fleet that looks back."""
+
+    clock: Callable[[], float]
+    ledger: Ledger
+
+    def life(self, device: str, since: float, until: float) -> Life:
+        """What happened with a device from `since` to before `until` (Unix seconds); HostError for an unknown one."""
+        self.ledger.devices(device)
+        with self.ledger.database.reading() as connection:
+            return lives.life(connection, device, since, until)
+
+    def newest(self) -> float:
+        """The last moment (Unix seconds) that the ledger knows of: of its newest entry, or of its relay's last sign of
+        life; 0 for an empty one.
+        """
+        with self.ledger.database.reading() as connection:
+            return lives.newest(connection)
+
+    def oldest(self, device: str | None = None) -> float | None:
+        """When the ledger's first wake report or command came, of a device or of all; None where there is none."""
+        with self.ledger.database.reading() as connection:
+            return lives.oldest(connection, device)
+
+    def batteries(self, devices: Sequence[str], points: int = 40) -> dict[str, list[float]]:
+        """The battery's volts in the newest `points` wakes of each of these devices, the oldest first; those that have
+        told none are left out.
+        """
+        with self.ledger.database.reading() as connection:
+            return lives.batteries(connection, devices, points)
