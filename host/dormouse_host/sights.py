@@ -3,10 +3,12 @@
 A part of fleet.py's Fleet, which alone is used; the errors are its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from dormouse_host.ledger import lives
+from dormouse_host.ledger import lives, overview
 from dormouse_host.ledger.lives import Life
+from dormouse_host.ledger.overview import Glance
+from dormouse_host.ledger.queries import CommandView
 from dormouse_host.ledger.store import Ledger
 
 
@@ -40,3 +42,18 @@ class Sights:
         """
         with self.ledger.database.reading() as connection:
             return lives.batteries(connection, devices, points)
+
+    def glances(self, before: Iterable[Glance] = ()) -> list[Glance]:
+        """All devices as a table shows them; `before`: what was read last, which makes the next reading cheap."""
+        with self.ledger.database.reading() as connection:
+            return overview.read(connection, before)
+
+    def latest(self, device: str, limit: int = 50) -> list[CommandView]:
+        """The newest commands of a device with their history, the newest first; not what the ledger asks."""
+        with self.ledger.database.reading() as connection:
+            return lives.latest_commands(connection, device, limit)
+
+    def mark(self) -> tuple[float, ...]:
+        """Something that changes whenever the ledger has news: cheap enough to be read once a second."""
+        with self.ledger.database.reading() as connection:
+            return lives.mark(connection)

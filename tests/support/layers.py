@@ -45,7 +45,10 @@ HOST: dict[str, set[str]] = {
     "emulated": {"base", "flash", "virtual"},
     "lab": {"base", "bundle", "agent", "broker", "ledger", "fleet", "flash", "virtual"},
     "desk": {"base", "ledger", "fleet", "flash", "lab"},
-    "cli": {"base", "agent", "broker", "fleet", "broker_check", "flash", "virtual", "emulated", "lab", "desk"},
+    "web": {"base", "ledger", "fleet", "desk"},
+    "cli": {
+        *("base", "agent", "broker", "fleet", "broker_check", "flash", "virtual", "emulated", "lab", "desk", "web")
+    },
 }
 FLEET = {
     *("__init__", "async_events", "async_fleet", "fleet", "orders", "releases", "rotation", "sights", "upkeep"),

@@ -1,5 +1,7 @@
 """CLI commands for the desk: the report, and the page."""
 
+import os
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -8,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
-from dormouse_host.cli.options import Db, Group, moment, opened
+from dormouse_host.cli.options import Db, Group, Json, moment, opened
 from dormouse_host.errors import HostError
 
 PANEL = "Desk"
@@ -16,7 +18,43 @@ PANEL = "Desk"
 
 def register(app: typer.Typer) -> None:
     """Register the commands."""
+    app.command("web", rich_help_panel=PANEL)(web)
     app.command("report", rich_help_panel=PANEL)(report)
+
+
+def web(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any that is free.")] = 8420,
+    lan: Annotated[
+        bool, typer.Option("--lan", help="On the network, too; with DORMOUSE_WEB_PASSWORD, or a new token.")
+    ] = False,
+    cert: Annotated[Path | None, typer.Option(help="HTTPS: the certificate with its chain, as PEM.")] = None,
+    key: Annotated[Path | None, typer.Option(help="HTTPS: its key, as PEM.")] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Nothing can be sent or changed on the page.")] = False,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Show the fleet in a browser, live.
+
+    The fleet, each device's life, commands, groups, rollouts. On this machine alone unless --lan is given. A password
+    in DORMOUSE_WEB_PASSWORD is asked for in both cases. Runs until SIGTERM or Ctrl-C; needs dormouse-mqtt[web].
+    """
+    from dormouse_host import terminal
+    from dormouse_host.web.server import Asked, serve
+
+    given = os.environ.get("DORMOUSE_WEB_PASSWORD")
+    if given is not None and not 8 <= len(given) <= 256:
+        raise HostError("DORMOUSE_WEB_PASSWORD: expected 8 to 256 characters", 2)
+    token = secrets.token_urlsafe(18) if lan and given is None else None
+
+    def told(urls: list[str]) -> None:
+        for url in urls:
+            place = f"{url}?token={token}" if token else url
+            terminal.told({"url": place}, place, json=json)
+        if lan and cert is None:
+            terminal.warn("without --cert and --key the password crosses the network in clear")
+
+    with opened(db) as fleet:
+        serve(fleet, Asked(port, lan, given or token, cert, key, read_only), told)
 
 
 def report(

@@ -12,7 +12,7 @@ from html import escape
 
 from dormouse_host.terminal import safe
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 150, 52, 12, 10, 22
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 520, 140, 52, 12, 10, 22
 MINUTE, HOUR, DAY = 60, 3600, 86400
 _STEPS = (1, 5, 15, 30, *(MINUTE * n for n in (1, 5, 15, 30)), *(HOUR * n for n in (1, 3, 6, 12)))
 _DAYS = (1, 2, 7, 14, 28, 56, 112, 224, 448)
@@ -44,8 +44,8 @@ class Scale:
         return int((self.x(at) - self.left) / wide)
 
 
-def axis(scale: Scale, bottom: float, zone: tzinfo, top: float = TOP) -> str:
-    """Lines and labels of the time axis, at round times of that time zone."""
+def axis(scale: Scale, bottom: float, zone: tzinfo | None, top: float = TOP) -> str:
+    """Lines and labels of the time axis, at round times of that time zone; None: this machine's."""
     seconds = max(scale.until - scale.since, 1.0)
     least = seconds * _FEWEST_PIXELS / scale.width
     step = next((step for step in (*_STEPS, *(DAY * n for n in _DAYS)) if step >= least), DAY * _DAYS[-1])
@@ -106,7 +106,9 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
     return [step * n for n in range(first, last + 1)]
 
 
-def line(points: Points, scale: Scale, zone: tzinfo, title: str, *, level: tuple[float, str] | None = None) -> str:
+def line(
+    points: Points, scale: Scale, zone: tzinfo | None, title: str, *, level: tuple[float, str] | None = None
+) -> str:
     """A line chart of (Unix seconds, value); `level`: a value that is drawn across, with its name."""
     if not points:
         return ""
@@ -156,7 +158,7 @@ def bars(counts: Mapping[str, int], title: str) -> str:
     parts = []
     for n, (name, count) in enumerate(counts.items()):
         y = 4 + n * row
-        width = max(2.0, (WIDTH - 220) * count / most)
+        width = max(2.0, (WIDTH - 180) * count / most)
         parts.append(f'<text class="label" x="104" y="{y + 13}" text-anchor="end">{shown(name)}</text>')
         parts.append(f'<rect class="{tone(name)}" x="112" y="{y + 2}" width="{width:.1f}" height="15" rx="2"/>')
         parts.append(f'<text class="label" x="{118 + width:.1f}" y="{y + 13}">{count}</text>')

@@ -67,7 +67,7 @@ def _wake(report: dict[str, object], awake: float | None) -> str:
     return f"wake {report.get('wake')}{cause}" + (f", {duration(awake)} awake" if awake is not None else "")
 
 
-def picture(life: Life, zone: tzinfo, width: int = WIDTH) -> str:
+def picture(life: Life, zone: tzinfo | None, width: int = WIDTH) -> str:
     """The swim-lane of a life; lanes in which nothing happened are left out, but for the wakes and the commands."""
     scale = Scale(life.since, life.until, _NAMES, width - _NAMES - RIGHT)
     parts: list[str] = []
@@ -86,7 +86,7 @@ def picture(life: Life, zone: tzinfo, width: int = WIDTH) -> str:
     return svg(width, top + 22, axis(scale, top, zone, 6) + "".join(parts), told, "lanes")
 
 
-def _lane(name: str, marks: Sequence[Mark], scale: Scale, top: float, zone: tzinfo) -> tuple[str, float]:
+def _lane(name: str, marks: Sequence[Mark], scale: Scale, top: float, zone: tzinfo | None) -> tuple[str, float]:
     """The marks of a lane, and its height."""
     if len(marks) > _MANY:
         return _dense(marks, scale, top, zone), ROW
@@ -105,7 +105,7 @@ def _lane(name: str, marks: Sequence[Mark], scale: Scale, top: float, zone: tzin
     return "".join(parts), max(ROW, 8 + 9 * len(rows))
 
 
-def _drawn(mark: Mark, scale: Scale, y: float, height: float, zone: tzinfo) -> str:
+def _drawn(mark: Mark, scale: Scale, y: float, height: float, zone: tzinfo | None) -> str:
     x = scale.x(mark.at)
     width = max(2.5, scale.x(mark.end) - x)
     text = f"{_when(mark.at, zone)} {mark.text}"
@@ -116,7 +116,7 @@ def _drawn(mark: Mark, scale: Scale, y: float, height: float, zone: tzinfo) -> s
     )
 
 
-def _dense(marks: Sequence[Mark], scale: Scale, top: float, zone: tzinfo) -> str:
+def _dense(marks: Sequence[Mark], scale: Scale, top: float, zone: tzinfo | None) -> str:
     """A bar for each column in which something is, as high as there is much of it."""
     columns = int(scale.width / _COLUMN) + 1
     begun, ended, wrong = Counter[int](), Counter[int](), set[int]()
@@ -144,5 +144,5 @@ def _dense(marks: Sequence[Mark], scale: Scale, top: float, zone: tzinfo) -> str
     return "".join(parts)
 
 
-def _when(at: float, zone: tzinfo) -> str:
+def _when(at: float, zone: tzinfo | None) -> str:
     return datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d %H:%M:%S")

@@ -72,7 +72,7 @@ class _Page:
 
     def lines(self) -> Iterator[str]:
         title = f"Fleet report: {safe(self.asked.group)}" if self.asked.group else "Fleet report"
-        style = files("dormouse_host.desk").joinpath("report.css").read_text()
+        style = "".join(files("dormouse_host.desk").joinpath(name).read_text() for name in ("report.css", "charts.css"))
         zone = getattr(self.zone, "key", None) or str(self.zone)
         yield "<!doctype html>"
         yield '<html lang="en"><head><meta charset="utf-8">'

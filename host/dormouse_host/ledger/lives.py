@@ -164,6 +164,23 @@ def newest(connection: Connection) -> float:
     return max(connection.execute(query).scalar() or 0.0 for query in looked)
 
 
+def mark(connection: Connection) -> tuple[float, ...]:
+    """Changes with whatever a device says and whatever becomes of a command, an update, a rollout or a group."""
+    newest_keys = [select(func.max(table.c.key)) for table in (schema.commands, schema.command_events, schema.results)]
+    newest_keys.append(select(func.max(update_events.key)))
+    looked = [
+        *newest_keys,
+        select(func.max(reports.at)),
+        select(func.max(telemetry.at)),
+        select(func.max(schema.ends.c.at)),
+        select(func.count()).select_from(schema.groups),
+        select(func.sum(schema.rollouts.c.wave)),
+        select(func.count()).select_from(schema.rollouts).where(schema.rollouts.c.status == "running"),
+        select(func.count()).select_from(schema.devices),
+    ]
+    return tuple(float(connection.execute(query).scalar() or 0) for query in looked)
+
+
 def oldest(connection: Connection, device: str | None = None) -> float | None:
     """The time of the first wake report or command of a device or of all; None where there is none."""
     first = [select(func.min(reports.at)), select(func.min(commands.entered))]
@@ -255,13 +272,24 @@ def _commands(connection: Connection, device: str, since: float, until: float) -
     chosen = select(schema.commands).where(
         commands.device == device, commands.entered < until, open_then, commands.do.not_in(AUTOMATIC)
     )
-    rows = connection.execute(chosen.order_by(commands.key.desc()).limit(LONGEST)).all()[::-1]
+    return _with_history(
+        connection, connection.execute(chosen.order_by(commands.key.desc()).limit(LONGEST)).all()[::-1]
+    )
+
+
+def _with_history(connection: Connection, rows: Sequence[Any]) -> list[CommandView]:
     changed: dict[int, list[tuple[float, str, str | None]]] = {}
     for keys in chunks([row.key for row in rows]):
         query = select(events.command, events.at, events.status, events.why).where(events.command.in_(keys))
         for key, *change in connection.execute(query.order_by(events.key)):
             changed.setdefault(key, []).append((change[0], change[1], change[2]))
     return [as_command(row, changed.get(row.key, ())) for row in rows]
+
+
+def latest_commands(connection: Connection, device: str, limit: int) -> list[CommandView]:
+    """The newest commands of a device with their history, the newest first, without what the ledger asks by itself."""
+    chosen = select(schema.commands).where(commands.device == device, commands.do.not_in(AUTOMATIC))
+    return _with_history(connection, connection.execute(chosen.order_by(commands.key.desc()).limit(limit)).all())
 
 
 def _updates(connection: Connection, device: str, since: float, until: float) -> list[UpdateView]:

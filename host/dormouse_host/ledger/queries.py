@@ -169,7 +169,8 @@ class Queries:
             for device, name in connection.execute(members.order_by(rows.in_order(connection, groups.name))):
                 of_device.setdefault(device, []).append(name)
             found = select(schema.devices).where(*chosen).order_by(rows.in_order(connection, devices.id))
-            return [_device(row, counted, lost, of_device, row.id in keys) for row in connection.execute(found)]
+            told: dict[str, Any] = {}  # many devices have the same catalogue
+            return [_device(row, counted, lost, of_device, row.id in keys, told) for row in connection.execute(found)]
 
     def uncounted(self, group: str | None) -> tuple[list[str], list[str]]:
         """Of a group or of all: the devices that were revoked, and of the others those that were never heard."""
@@ -289,10 +290,17 @@ def find_command(connection: Connection, name: str) -> CommandView | None:
 
 
 def _device(
-    row: Any, pending: dict[str, int], dropped: dict[str, int], groups: dict[str, list[str]], key: bool
+    row: Any,
+    pending: dict[str, int],
+    dropped: dict[str, int],
+    groups: dict[str, list[str]],
+    key: bool,
+    catalogues: dict[str, Any],
 ) -> DeviceView:
     report = json.loads(row.report) if row.report else {}
     known = row.catalogue and row.catalogue_hash == report.get("catalogue")
+    if known and row.catalogue not in catalogues:
+        catalogues[row.catalogue] = json.loads(row.catalogue)
     return DeviceView(
         row.id,
         row.state,
@@ -301,7 +309,7 @@ def _device(
         pending.get(row.id, 0),
         report,
         row.payload_limit,
-        json.loads(row.catalogue) if known else None,
+        catalogues[row.catalogue] if known else None,
         tuple(groups.get(row.id, ())),
         dropped.get(row.id, 0),
         key,
