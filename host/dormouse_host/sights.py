@@ -53,7 +53,9 @@ class Sights:
         with self.ledger.database.reading() as connection:
             return lives.latest_commands(connection, device, limit)
 
-    def mark(self) -> tuple[float, ...]:
-        """Something that changes whenever the ledger has news: cheap enough to be read once a second."""
+    def mark(self, device: str | None = None) -> tuple[int, ...]:
+        """Something that changes whenever the ledger has news, of a device or of any: cheap enough to be read once a
+        second.
+        """
         with self.ledger.database.reading() as connection:
-            return lives.mark(connection)
+            return lives.mark(connection) if device is None else (lives.device_mark(connection, device),)

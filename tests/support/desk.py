@@ -27,8 +27,8 @@ CATALOGUE = {
 class Time:
     """A clock that is moved by hand."""
 
-    def __init__(self) -> None:
-        self.now = BEGIN
+    def __init__(self, begin: float) -> None:
+        self.now = begin
 
     def __call__(self) -> float:
         return self.now
@@ -37,8 +37,8 @@ class Time:
 class Desk:
     """A fleet whose hours pass with `hour`. A context manager."""
 
-    def __init__(self, where: str, devices: int = 4) -> None:
-        self.time = Time()
+    def __init__(self, where: str, devices: int = 4, begin: float = BEGIN) -> None:
+        self.time = Time(begin)
         self.fleet = Fleet(where, clock=self.time)
         self.names = [f"bed-{n + 1:02}" for n in range(devices)]
         self.wakes = dict.fromkeys([*self.names, EVIL], 0)
@@ -104,11 +104,11 @@ class Desk:
         return Incoming(name, protocol.TELEMETRY, json.dumps({"state": "s1", "records": lines}).encode())
 
 
-def lived(where: str, hours: int = 60, devices: int = 4) -> Desk:
+def lived(where: str, hours: int = 60, devices: int = 4, begin: float = BEGIN) -> Desk:
     """A fleet after some hours: `bed-02` is silent from the 20th to the 32nd, the last `bed` in the last twelve; there
     are commands of each outcome.
     """
-    desk = Desk(where, devices)
+    desk = Desk(where, devices, begin)
     for n in range(hours):
         if n % 9 == 3:
             desk.fleet.send_many(desk.names, "water", {"s": 30})

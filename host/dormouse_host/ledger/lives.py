@@ -164,21 +164,27 @@ def newest(connection: Connection) -> float:
     return max(connection.execute(query).scalar() or 0.0 for query in looked)
 
 
-def mark(connection: Connection) -> tuple[float, ...]:
-    """Changes with whatever a device says and whatever becomes of a command, an update, a rollout or a group."""
-    newest_keys = [select(func.max(table.c.key)) for table in (schema.commands, schema.command_events, schema.results)]
-    newest_keys.append(select(func.max(update_events.key)))
+def mark(connection: Connection) -> tuple[int, ...]:
+    """Changes with whatever a device says and whatever becomes of a command, an update, a rollout or a group. No clock
+    is in it, for those of two relays differ.
+    """
+    waves, running = schema.rollouts.c.wave, schema.rollouts.c.status == "running"
     looked = [
-        *newest_keys,
-        select(func.max(reports.at)),
-        select(func.max(telemetry.at)),
-        select(func.max(schema.ends.c.at)),
-        select(func.count()).select_from(schema.groups),
-        select(func.sum(schema.rollouts.c.wave)),
-        select(func.count()).select_from(schema.rollouts).where(schema.rollouts.c.status == "running"),
+        select(func.sum(devices.seq)),
         select(func.count()).select_from(schema.devices),
+        select(func.max(commands.key)),
+        select(func.max(events.key)),
+        select(func.max(update_events.key)),
+        select(func.count()).select_from(schema.groups),
+        select(func.sum(waves)),
+        select(func.count()).select_from(schema.rollouts).where(running),
     ]
-    return tuple(float(connection.execute(query).scalar() or 0) for query in looked)
+    return tuple(int(connection.execute(query).scalar() or 0) for query in looked)
+
+
+def device_mark(connection: Connection, device: str) -> int:
+    """Changes with whatever happens with a device."""
+    return connection.execute(select(devices.seq).where(devices.id == device)).scalar() or 0
 
 
 def oldest(connection: Connection, device: str | None = None) -> float | None:

@@ -19,6 +19,7 @@ from dormouse_host.web.send_form import SendForm
 
 SPANS = {"1 min": MINUTE, "1 h": HOUR, "6 h": 6 * HOUR, "1 d": DAY, "1 w": 7 * DAY, "1 mo": 30 * DAY, "1 y": 365 * DAY}
 _FINAL, _LINES, _ALL = 30, 60, 10 * 365 * DAY
+_FINE = 200  # of a span: it is drawn anew once the present has gone on by so small a part
 _STEP = 0.5  # of the span, that an arrow moves
 
 
@@ -31,6 +32,8 @@ class DevicePage:
         self.span = float(DAY)
         self.end: float | None = None  # None: it follows the present
         self._open: list[Any] = []
+        self._mark: Any = None
+        self._drawn = 0.0  # up to when; 0: draw it anew, whether there is news or not
         with frame.content():
             with ui.element("div").classes("card"):
                 with ui.element("h1"):
@@ -41,13 +44,13 @@ class DevicePage:
             with ui.element("div").classes("two"):
                 with ui.element("div").classes("card"):
                     self._heading("Commands")
-                    self.open = ui.element("div").classes("form").props('aria-live="polite"')
+                    self.open = ui.element("div").classes("form waiting").props('aria-live="polite"')
                     self.final = show()
                 with ui.element("div"):
                     if not self.hub.actions.read_only:
                         with ui.element("div").classes("card"):
                             self._heading("Send a command")
-                            self.form: SendForm | None = SendForm(frame, lambda: [device], frame.again)
+                            self.form: SendForm | None = SendForm(frame, lambda: [device], self._again)
                     else:
                         self.form = None
             with ui.element("div").classes("card"):
@@ -58,7 +61,7 @@ class DevicePage:
                     with ui.element("div").classes("card"):
                         self._heading({"settings": "Settings and updates", "log": "What happened last"}[name])
                         setattr(self, name, show())
-        frame.live(self.draw)
+        frame.live(self.draw, always=True)
 
     settings: ui.html
     log: ui.html
@@ -100,44 +103,52 @@ class DevicePage:
             "down": lambda: self._zoom(2.0),
         }
 
+    async def _again(self) -> None:
+        self._drawn = 0.0
+        await self.frame.again()
+
     # ---- the span
 
     async def _show(self, span: float) -> None:
         self.span = float(span)
-        await self.frame.again()
+        await self._again()
 
     async def _show_all(self) -> None:
         first = await asyncio.to_thread(self.hub.fleet.oldest, self.device)
         now = self.hub.fleet.clock()
         self.span, self.end = max(float(MINUTE), (now - (first or now)) * 1.02), None
-        await self.frame.again()
+        await self._again()
 
     async def _follow(self) -> None:
         self.end = None
-        await self.frame.again()
+        await self._again()
 
     async def _move(self, part: float) -> None:
         now = self.hub.fleet.clock()
         end = (self.end or now) + part * self.span
         self.end = None if end >= now else end
-        await self.frame.again()
+        await self._again()
 
     async def _zoom(self, times: float) -> None:
         span = min(max(self.span * times, float(MINUTE)), float(_ALL))
         if self.end is not None:  # around the middle
             self.end += (span - self.span) / 2
         self.span = span
-        await self.frame.again()
+        await self._again()
 
     # ---- what is drawn
 
     async def draw(self) -> None:
         """All of it, as it is now."""
         until = self.end or self.hub.fleet.clock()
+        mark, _ = await asked(self.hub.fleet.mark, self.device)
+        if self._drawn and mark == self._mark and abs(until - self._drawn) < self.span / _FINE:
+            return
         found, wrong = await asked(self._read, until - self.span, until)
         if wrong is not None:
             self.facts.set_content(f'<p class="word-bad">{shown(wrong)}</p>')
             return
+        self._mark, self._drawn = mark, until
         view, understood, life, commands, settings, updates, log = found
         now = self.hub.fleet.clock()
         self.facts.set_content(parts.facts(view, life, now))
@@ -194,4 +205,4 @@ class DevicePage:
             tell(f"{name} is to be cancelled at the next wake")
         else:
             tell(wrong, good=False)
-        await self.frame.again()
+        await self._again()

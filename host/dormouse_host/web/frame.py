@@ -27,7 +27,7 @@ def _text(name: str) -> str:
 
 
 class Frame:
-    """A page under way. `on_news` is called at once and whenever there is news."""
+    """A page under way."""
 
     def __init__(self, hub: Hub, here: str, title: str, dark: str, *, guarded: bool) -> None:
         """`dark`: what the cookie says; `guarded`: one signs in to this page."""
@@ -53,18 +53,18 @@ class Frame:
                 with ui.element("form").props(f'method="post" action="{SIGN_OUT}"').classes("plain"):
                     show('<button class="plain">Sign out</button>')
         self._seen = -1
-        self._busy = False
+        self._busy = self._always = False
         self._draw: Callable[[], Awaitable[None]] | None = None
 
     @contextmanager
     def content(self) -> Iterator[None]:
         """The page's own part."""
-        with ui.element("main").classes("desk"):
+        with ui.element("div").classes("page"):
             yield
 
-    def live(self, draw: Callable[[], Awaitable[None]]) -> None:
-        """Draw it now, and anew whenever there is news."""
-        self._draw = draw
+    def live(self, draw: Callable[[], Awaitable[None]], *, always: bool = False) -> None:
+        """Draw it now, and anew whenever there is news; `always`: at each look, and it is for `draw` to find out."""
+        self._draw, self._always = draw, always
         ui.timer(LOOK, self._look)
 
     async def again(self) -> None:
@@ -73,7 +73,7 @@ class Frame:
         await self._look()
 
     async def _look(self) -> None:
-        if self._busy or self._draw is None or self._seen == self.hub.version:
+        if self._busy or self._draw is None or (self._seen == self.hub.version and not self._always):
             return
         self._busy = True
         try:

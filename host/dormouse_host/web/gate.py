@@ -39,7 +39,7 @@ _HEADERS = [
     (b"content-security-policy", _POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),  # without any, a form of ours would come with the Origin `null`
     (b"cross-origin-opener-policy", b"same-origin"),
 ]
 _FORM = Template(files("dormouse_host.web").joinpath("sign_in.html").read_text())

@@ -64,7 +64,7 @@ class Hub:
         self.glances: list[Glance] = []
         self.wrong: str | None = None  # why the ledger cannot be read, while it cannot
         self.relays = 0
-        self._mark: tuple[float, ...] | None = None
+        self._mark: tuple[int, ...] | None = None
         self._batteries: dict[str, tuple[float | None, Sequence[float]]] = {}
 
     async def run(self) -> None:

@@ -44,8 +44,9 @@ def fill(where: str, devices: int = DEVICES, records: int = RECORDS) -> None:
             for n, name in enumerate(names):
                 seen = now - n % _EVERY
                 of_it = schema.devices.update().where(schema.devices.c.id == name)
-                said = {"state": "s1", "wake": WAKES, "seen": seen, "next_due": seen + _EVERY, "report": _report(n, WAKES)}
-                connection.execute(of_it.values(**said, catalogue=_CATALOGUE, catalogue_hash="5d1f9a07"))
+                said = {"state": "s1", "wake": WAKES, "seen": seen, "next_due": seen + _EVERY}
+                known = {"report": _report(n, WAKES), "catalogue": _CATALOGUE, "catalogue_hash": "5d1f9a07"}
+                connection.execute(of_it.values(**said, **known))
         for n in range(20):
             fleet.group(f"house-{n:02}", names[n::20])
 
@@ -62,8 +63,15 @@ def _put(fleet: Fleet, table: str, rows: list[dict[str, Any]]) -> None:
 def _report(n: int, wake: int) -> str:
     phases = {"boot": 300, "join": 600, "connect": 60, "drain": 90, "confirm": 40}
     last = {"ended": "finished", "ms": 1400, "phases": phases, "flights": 3, "up": 700, "down": 90, "erases": 2}
-    said = {"wake": wake, "state": "s1", "cause": "timer", "next": _EVERY, "battery": 4.1 - wake * 0.002, "rssi": -50 - n % 40}
-    more = {"free": 90000, "agent": "0.1.0", "fw": "RPI_PICO_W 1.25.0", "limit": 2048, "catalogue": "5d1f9a07"}
+    said = {"wake": wake, "state": "s1", "cause": "timer", "next": _EVERY, "battery": 4.1 - wake * 0.002}
+    more = {
+        "rssi": -50 - n % 40,
+        "free": 90000,
+        "agent": "0.1.0",
+        "fw": "RPI_PICO_W 1.25.0",
+        "limit": 2048,
+        "catalogue": "5d1f9a07",
+    }
     return json.dumps({**said, **more, "last": last})
 
 
