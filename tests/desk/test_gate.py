@@ -148,7 +148,7 @@ def test_the_password_makes_a_session_that_ends_when_it_is_signed_out(inside):
 def test_an_open_connection_ends_with_its_session(inside):
     app = Gate(inside, password=PASSWORD)
     mine = sign_in(app).headers["set-cookie"].partition(";")[0]
-    app._sessions = {name: 0.0 for name in app._sessions}
+    app._sessions = dict.fromkeys(app._sessions, 0.0)
     assert ask(app, kind="websocket", host=LAN, origin=f"http://{LAN}", cookie=mine).types == ["websocket.close"]
 
     async def ended_meanwhile():
