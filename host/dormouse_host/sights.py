@@ -5,11 +5,12 @@ A part of fleet.py's Fleet, which alone is used; the errors are its own.
 
 from collections.abc import Callable, Iterable, Sequence
 
-from dormouse_host.ledger import lives, overview
+from dormouse_host.ledger import lives, overview, watch
 from dormouse_host.ledger.lives import Life
 from dormouse_host.ledger.overview import Glance
 from dormouse_host.ledger.queries import CommandView
 from dormouse_host.ledger.store import Ledger
+from dormouse_host.ledger.watch import Watch
 
 
 class Sights:
@@ -54,8 +55,10 @@ class Sights:
             return lives.latest_commands(connection, device, limit)
 
     def mark(self, device: str | None = None) -> tuple[int, ...]:
-        """Something that changes whenever the ledger has news, of a device or of any: cheap enough to be read once a
-        second.
-        """
+        """Changes whenever there is news of a device, or of any: cheap enough to be read once a second."""
         with self.ledger.database.reading() as connection:
-            return lives.mark(connection) if device is None else (lives.device_mark(connection, device),)
+            return lives.mark(connection, device)
+
+    def watch(self) -> Watch:
+        """A watch of the ledger: it says whether anything may have changed. Close it in the end."""
+        return watch.watch(self.ledger.database)

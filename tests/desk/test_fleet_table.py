@@ -64,6 +64,12 @@ def test_a_row_has_no_markup_of_a_device_s():
     assert "onerror=&quot;" in html
 
 
+def news(hub: Hub) -> bool:
+    """What the hub does in a second."""
+    hub.wait()
+    return hub.look()
+
+
 @pytest.fixture
 def lived(where):
     with desk.lived(where, hours=6) as made:
@@ -91,7 +97,7 @@ def test_devices_as_the_page_reads_them_on_both_databases(lived):
 
 def test_news_are_seen_whatever_they_are_on_both_databases(lived, monkeypatch):
     hub = Hub(lived.fleet, Actions(lived.fleet, read_only=False))
-    assert hub.look()
+    assert news(hub)
     asked: list[list[str]] = []
     read = overview._reports
 
@@ -108,9 +114,10 @@ def test_news_are_seen_whatever_they_are_on_both_databases(lived, monkeypatch):
         lambda: lived.fleet.group("new", ["bed-03"]),
         lambda: lived.fleet.add("bed-09"),
     ):
-        assert not hub.look()
+        assert not news(hub)
         act()
-        assert hub.look()
+        assert news(hub)
+    hub.close()
     assert asked == [["bed-01"], [], [], [], ["bed-09"]], "only reports that are new are read again"
     assert hub.glances == lived.fleet.glances()
     assert lived.fleet.mark("bed-01") != marks[0]
@@ -143,15 +150,17 @@ def test_a_page_that_is_read_only_changes_nothing(small):
 
 def test_a_ledger_that_cannot_be_read_is_said_and_read_again(small, monkeypatch):
     hub = Hub(small, Actions(small, read_only=False))
-    hub.look()
+    assert news(hub)
     with monkeypatch.context() as patched:
 
         def broken():
             raise HostError("the ledger is busy: try again")
 
         patched.setattr(small, "mark", broken)
-        assert hub.look()
+        small.add("bed-03")
+        assert news(hub)
         assert hub.wrong == "the ledger is busy: try again"
-        assert not hub.look()
-    assert hub.look()
+        assert not news(hub)
+    assert news(hub)
     assert hub.wrong is None
+    hub.close()

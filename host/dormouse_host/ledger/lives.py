@@ -13,11 +13,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, or_, select
 
-from dormouse_host.ledger import schema, updates
+from dormouse_host.ledger import lateness, schema, updates
 from dormouse_host.ledger.exports import RESULTS, told
 from dormouse_host.ledger.history import AUTOMATIC
 from dormouse_host.ledger.outbound import ALIVE
-from dormouse_host.ledger.queries import GRACE, CommandView, DeviceView, as_command, events
+from dormouse_host.ledger.queries import CommandView, as_command, events
 from dormouse_host.ledger.rows import chunks, commands, devices
 from dormouse_host.ledger.shown import faults
 from dormouse_host.ledger.updates import UpdateView
@@ -100,7 +100,7 @@ class Life:
     """What happened with a device from `since` to before `until` (Unix seconds), each kind in order of time.
 
     `commands` are those that were open in that time, with their history, without what the ledger asks by itself.
-    `silences` are (from when it was due, until it was heard) of more than queries.GRACE missed wakes; `gaps` are
+    `silences` are (from when it was due, until it was heard) of more than lateness.GRACE missed wakes; `gaps` are
     (from, until, records missing in between); `dropped` counts what the device gave up, of all time; `whole`: no kind
     had more than LONGEST rows.
     """
@@ -164,27 +164,23 @@ def newest(connection: Connection) -> float:
     return max(connection.execute(query).scalar() or 0.0 for query in looked)
 
 
-def mark(connection: Connection) -> tuple[int, ...]:
-    """Changes with whatever a device says and whatever becomes of a command, an update, a rollout or a group. No clock
-    is in it, for those of two relays differ.
+def mark(connection: Connection, device: str | None = None) -> tuple[int, ...]:
+    """Changes with whatever a device says, of one or of any, and with whatever becomes of a command, an update, a
+    rollout or a group. No clock is in it, for those of two relays differ.
     """
-    waves, running = schema.rollouts.c.wave, schema.rollouts.c.status == "running"
-    looked = [
-        select(func.sum(devices.seq)),
-        select(func.count()).select_from(schema.devices),
-        select(func.max(commands.key)),
-        select(func.max(events.key)),
-        select(func.max(update_events.key)),
-        select(func.count()).select_from(schema.groups),
-        select(func.sum(waves)),
-        select(func.count()).select_from(schema.rollouts).where(running),
-    ]
+    if device is not None:
+        looked: list[Select[Any]] = [select(devices.seq).where(devices.id == device)]
+    else:
+        looked = [
+            select(func.sum(devices.seq)),
+            select(func.count()).select_from(schema.devices),
+            select(func.max(commands.key)),
+            select(func.max(events.key)),
+            select(func.max(update_events.key)),
+            select(func.sum(schema.rollouts.c.wave)),
+            select(func.count()).select_from(schema.rollouts).where(schema.rollouts.c.status == "running"),
+        ]
     return tuple(int(connection.execute(query).scalar() or 0) for query in looked)
-
-
-def device_mark(connection: Connection, device: str) -> int:
-    """Changes with whatever happens with a device."""
-    return connection.execute(select(devices.seq).where(devices.id == device)).scalar() or 0
 
 
 def oldest(connection: Connection, device: str | None = None) -> float | None:
@@ -249,7 +245,7 @@ def _wakes(rows: Sequence[Any]) -> list[Wake]:
 
 
 def silences(wakes: Sequence[Wake], since: float, until: float, heard: float) -> list[tuple[float, float]]:
-    """(from when it was due, until it was heard or to the end) wherever more than GRACE wakes were missed. `wakes`
+    """(from when it was due, until it was heard or to the end) where more than lateness.GRACE wakes were missed. `wakes`
     begin with the last one before `since`, where there is any; after the last one the device was `heard` again, or it
     is `until` where it was not.
     """
@@ -258,7 +254,7 @@ def silences(wakes: Sequence[Wake], since: float, until: float, heard: float) ->
         due = wake.due
         if due is None or not since < again or not due < until:
             continue
-        if DeviceView("", seen=wake.at, next_due=due).missed(again) > GRACE:
+        if lateness.missed(wake.at, due, again) > lateness.GRACE:
             found.append((max(due, since), min(again, until)))
     return found
 

@@ -11,9 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from dormouse import protocol
-from dormouse_host.ledger import schema
+from dormouse_host.ledger import lateness, schema
 from dormouse_host.ledger.lives import number
-from dormouse_host.ledger.queries import DeviceView
 from dormouse_host.ledger.rows import chunks, commands, devices
 from dormouse_host.ledger.shown import faults
 
@@ -42,9 +41,7 @@ class Glance:
 
     def missed(self, now: float) -> int:
         """Wakes that it has missed, as DeviceView counts them."""
-        if self.next_due is None or now <= self.next_due:
-            return 0
-        return DeviceView(self.id, seen=self.seen, next_due=self.next_due, revoked=self.revoked).missed(now)
+        return 0 if self.revoked else lateness.missed(self.seen, self.next_due, now)
 
 
 def read(connection: Connection, before: Iterable[Glance] = ()) -> list[Glance]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from dormouse_host.errors import HostError
 from dormouse_host.fleet import CommandView, Fleet, Sent
+from dormouse_host.ledger import watch
 from dormouse_host.ledger.overview import Glance
 
 LOOK = 1.0  # seconds between two looks
@@ -64,35 +65,61 @@ class Hub:
         self.glances: list[Glance] = []
         self.wrong: str | None = None  # why the ledger cannot be read, while it cannot
         self.relays = 0
-        self._mark: tuple[int, ...] | None = None
+        self._watch: watch.Watch | None = None
+        self._changed = True
+        self._mark: tuple[int, ...] = ()
         self._batteries: dict[str, tuple[float | None, Sequence[float]]] = {}
 
     async def run(self) -> None:
-        """Look at the ledger until cancelled."""
+        """Look at the ledger whenever it has changed, until cancelled."""
         drawn = 0.0
-        while True:
-            began = time.monotonic()
-            news = await asyncio.to_thread(self.look)
-            if news or began - drawn > _SILENT:
-                drawn = began
-                self.version += 1
-            took = time.monotonic() - began
-            await asyncio.sleep(max(LOOK, _SHARE * took))
+        try:
+            while True:
+                await asyncio.to_thread(self.wait)
+                began = time.monotonic()
+                news = await asyncio.to_thread(self.look)
+                if news or began - drawn > _SILENT:
+                    drawn = began
+                    self.version += 1
+                took = time.monotonic() - began
+                await asyncio.sleep(max(LOOK, _SHARE * took))
+        finally:
+            self.close()
+
+    def wait(self) -> None:
+        """Until the ledger may have changed, at most for LOOK."""
+        try:
+            if self._watch is None:
+                self._watch = self.fleet.watch()
+                self._changed = True
+            else:
+                watch.wait(self._watch, LOOK)
+            self._changed |= self._watch.changed()
+        except HostError:  # `look` says why; then another connection is tried
+            self.close()
+            self._changed = True
+
+    def close(self) -> None:
+        """Give up the connection with which it waits."""
+        if self._watch:
+            self._watch.close()
+        self._watch = None
 
     def look(self) -> bool:
         """Read what is new. Is anything?"""
+        if not self._changed:
+            return False
         try:
-            mark = self.fleet.mark()
-            alive = sum(relay.alive for relay in self.fleet.relays())
-            if mark == self._mark and alive == self.relays and self.wrong is None:
-                return False
-            self.glances = self.fleet.glances(self.glances)
+            mark = *self.fleet.mark(), sum(relay.alive for relay in self.fleet.relays())
+            if mark != self._mark:
+                self.glances = self.fleet.glances(self.glances)
         except HostError as error:
             news = self.wrong != str(error)
             self.wrong = str(error)
             return news
-        self._mark, self.relays, self.wrong = mark, alive, None
-        return True
+        news = mark != self._mark or self.wrong is not None
+        self._changed, self._mark, self.relays, self.wrong = False, mark, mark[-1], None
+        return news
 
     def batteries(self, rows: Sequence[Glance]) -> Mapping[str, Sequence[float]]:
         """The battery's volts of these devices; only those that were heard since are read."""
@@ -102,10 +129,6 @@ class Hub:
         told = self.fleet.batteries([each.id for each in new if each.battery is not None]) if new else {}
         self._batteries.update({each.id: (each.seen, told.get(each.id, ())) for each in new})
         return {each.id: self._batteries.get(each.id, (None, ()))[1] for each in rows}
-
-    def forget(self) -> None:
-        """The ledger was changed in a way that shows in no mark: read it again at the next look."""
-        self._mark = None
 
     @property
     def groups(self) -> list[str]:

@@ -84,8 +84,6 @@ class GroupsPage:
         _, wrong = await asked(self.hub.actions.set_group, str(self.name.value or "").strip(), ids)
         done = f"{self.name.value} has {len(set(ids))} devices" if ids else f"{self.name.value} is dissolved"
         tell(wrong or done, good=wrong is None)
-        if wrong is None:
-            self.hub.forget()
         await self.frame.again()
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, tzinfo
 from dormouse_host.desk import charts
 from dormouse_host.desk.charts import Scale, duration, figure, shown
 from dormouse_host.fleet import CommandView, DeviceView, Life, LogLine, Setting, UpdateView
-from dormouse_host.ledger.queries import GRACE
+from dormouse_host.ledger.lateness import GRACE
 from dormouse_host.web.table import moment
 
 _OF_WAKES = {"battery": "Battery, V", "awake": "Awake, s", "rssi": "Signal, dBm", "erases": "Erases of flash"}

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 from dormouse_host.desk.charts import figure, shown, spark
+from dormouse_host.ledger.lateness import GRACE
 from dormouse_host.ledger.overview import Glance
-from dormouse_host.ledger.queries import GRACE
 
 ROWS = 50  # of a page
 COLUMNS = {  # key: heading
