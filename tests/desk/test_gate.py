@@ -160,7 +160,10 @@ def test_an_open_connection_ends_with_its_session(inside):
             app._sessions = {}
             return {"type": "websocket.receive", "text": "send a command"}
 
-        await app(scope, receive, None)
+        async def send(message):
+            raise AssertionError(message)
+
+        await app(scope, receive, send)
 
     asyncio.run(ended_meanwhile())
     assert inside.received == ["websocket.disconnect"]
@@ -184,7 +187,7 @@ def test_guesses_are_counted(inside, monkeypatch):
     async def at_once(_):
         return None
 
-    monkeypatch.setattr(gate.asyncio, "sleep", at_once)
+    monkeypatch.setattr(asyncio, "sleep", at_once)
     app = Gate(inside, password=PASSWORD)
     assert [sign_in(app, f"guess {n}").status for n in range(10)] == [401] * 10
     assert sign_in(app).status == 429, "the right one, too"

@@ -27,7 +27,6 @@ def lived(tmp_path_factory) -> Iterator[Desk]:
     where = tmp_path_factory.mktemp("web") / "ledger.db"
     with desk.lived(str(where), HOURS, begin=time.time() - HOURS * HOUR - 300) as made:
         made.fleet.rollout(made.names, [1, 4], command=("water", {"s": 3}), approve=True)
-        made.where = str(where)
         yield made
 
 
@@ -49,7 +48,7 @@ def page(browser):
 
 
 def devices(page) -> list[str]:
-    return page.locator(ROWS).all_inner_texts()
+    return list(page.locator(ROWS).all_inner_texts())
 
 
 def wait(page, expression: str) -> None:

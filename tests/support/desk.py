@@ -38,6 +38,7 @@ class Desk:
     """A fleet whose hours pass with `hour`. A context manager."""
 
     def __init__(self, where: str, devices: int = 4, begin: float = BEGIN) -> None:
+        self.where = where
         self.time = Time(begin)
         self.fleet = Fleet(where, clock=self.time)
         self.names = [f"bed-{n + 1:02}" for n in range(devices)]

@@ -245,9 +245,9 @@ def _wakes(rows: Sequence[Any]) -> list[Wake]:
 
 
 def silences(wakes: Sequence[Wake], since: float, until: float, heard: float) -> list[tuple[float, float]]:
-    """(from when it was due, until it was heard or to the end) where more than lateness.GRACE wakes were missed. `wakes`
-    begin with the last one before `since`, where there is any; after the last one the device was `heard` again, or it
-    is `until` where it was not.
+    """(from when it was due, until it was heard or to the end) where more than lateness.GRACE wakes were missed.
+    `wakes` begin with the last one before `since`, if there is any; after the last one the device was `heard` again, or
+    it is `until` where it was not.
     """
     found = []
     for wake, again in zip(wakes, [*(later.at for later in wakes[1:]), heard], strict=True):
