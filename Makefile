@@ -40,6 +40,7 @@ need_mosquitto = $(call need,mosquitto mosquitto_sub mosquitto_passwd,mosquitto 
 need_postgresql = $(call need,initdb,postgresql)
 need_tools = $(call need,openssl ps systemd-analyze,openssl procps systemd)
 need_brokers = $(call need,nats-server rabbitmq-server,nats-server rabbitmq-server)
+need_chromium = $(call need,chromium,chromium)
 need_all = $(need_mosquitto); $(need_postgresql); $(need_brokers); $(need_tools)
 
 .PHONY: help
@@ -63,6 +64,7 @@ demo: setup ## the three phases with a real broker and a sleeping device; ARGS="
 .PHONY: test
 test: setup $(STUBS) ## the tests that take about six minutes together, on CPython and on MicroPython; ARGS="-k drain"
 	@$(need_all)
+	@( $(need_chromium) ) || true  # without it the page's tests are left out, and say so
 	@$(RUN) -m pytest -n 6 --dist loadgroup $(ARGS)
 
 .PHONY: proof
@@ -145,6 +147,11 @@ model: $(STAMP) ## play seeded schedules of a model of the protocol, faults betw
 bench-host: setup ## what ledger, relay and broker do in a second, and how it grows with the devices; ARGS="100 1000"
 	@PYTHONPATH=tests $(RUN) -m proofs.scale $(ARGS)
 
+.PHONY: bench-desk
+bench-desk: setup ## seconds of `dormouse status` and of the page with 10,000 devices and 2 million records
+	@$(need_chromium)
+	@PYTHONPATH=tests $(RUN) -m proofs.scale.desk
+
 .PHONY: flash-cost
 flash-cost: setup ## what a wake costs: erases, bytes and milliseconds of flash, its life in years, and memory
 	@PYTHONPATH=tests $(RUN) -m proofs.powercut.bounds
@@ -207,7 +214,7 @@ endef
 
 .PHONY: lock
 lock: $(SUPPLY)/.stamp ## write the locks anew from pyproject.toml, supply.in and docs.in; ARGS=--upgrade for the newest of what is not pinned
-	@$(call locked,requirements.lock,pyproject.toml,embedded-broker emulator dev)
+	@$(call locked,requirements.lock,pyproject.toml,embedded-broker emulator web dev)
 	@$(call locked,supply.lock,supply.in)
 	@$(call locked,docs.lock,docs.in)
 

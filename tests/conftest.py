@@ -29,7 +29,7 @@ LONG = (
 
 # Whose tests share what takes long to make: each file runs in one worker. (xdist's own `xdist_group` has no effect with
 # pytest 9.2: a test's id can't be changed any more.) A file of device tests runs in one worker for each interpreter.
-TOGETHER = ("hostile", "attack", "bench", "rotate", "rotate_certificate")
+TOGETHER = ("hostile", "attack", "bench", "report", "rotate", "rotate_certificate", "web")
 
 
 class Together(LoadGroupScheduling):

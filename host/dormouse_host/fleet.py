@@ -26,6 +26,7 @@ from dormouse_host.ledger.exports import COLUMNS, MORE, TIMES, VALUES
 from dormouse_host.ledger.following import Following
 from dormouse_host.ledger.history import LogLine
 from dormouse_host.ledger.lateness import GRACE
+from dormouse_host.ledger.lives import Life
 from dormouse_host.ledger.outbound import RelayView
 from dormouse_host.ledger.queries import CommandView, DeviceView, Setting
 from dormouse_host.ledger.rollouts import RolloutView
@@ -34,6 +35,7 @@ from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
 from dormouse_host.ledger.updates import UpdateView
 from dormouse_host.releases import LOOK, Releases
+from dormouse_host.sights import Sights
 from dormouse_host.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ __all__ = [
     "Event",
     "Fleet",
     "Following",
+    "Life",
     "LogLine",
     "RelayView",
     "RolloutView",
@@ -91,7 +94,7 @@ def log_relays(*, as_json: bool) -> None:
     log.set_up(as_json=as_json)
 
 
-class Fleet(Releases, Upkeep):
+class Fleet(Releases, Upkeep, Sights):
     """A ledger and the devices in it. A context manager; its methods may be called from any thread."""
 
     def __init__(

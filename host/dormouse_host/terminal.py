@@ -96,7 +96,10 @@ class Console:
         lines = [head, *rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         lines.insert(1, ["─" * width for width in widths])
-        for line in lines:
-            self._rich.print(
-                "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            )
+        texts = (
+            "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        )
+        if not self._rich.quiet:
+            self._rich.file.write("".join(f"{text}\n" for text in texts))  # Rich takes seconds for a large fleet
+            self._rich.file.flush()

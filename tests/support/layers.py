@@ -44,9 +44,15 @@ HOST: dict[str, set[str]] = {
     "virtual": {"base", "agent", "broker", "ledger", "fleet", "flash"},
     "emulated": {"base", "flash", "virtual"},
     "lab": {"base", "bundle", "agent", "broker", "ledger", "fleet", "flash", "virtual"},
-    "cli": {"base", "agent", "broker", "fleet", "broker_check", "flash", "virtual", "emulated", "lab"},
+    "desk": {"base", "ledger", "fleet", "flash", "lab"},
+    "web": {"base", "ledger", "fleet", "desk"},
+    "cli": {
+        *("base", "agent", "broker", "fleet", "broker_check", "flash", "virtual", "emulated", "lab", "desk", "web")
+    },
 }
-FLEET = {"__init__", "async_events", "async_fleet", "fleet", "orders", "releases", "rotation", "upkeep"}
+FLEET = {
+    *("__init__", "async_events", "async_fleet", "fleet", "orders", "releases", "rotation", "sights", "upkeep"),
+}
 
 
 def sources(folder: Path) -> dict[str, str]:

@@ -4,9 +4,9 @@ Reading changes nothing. A question about one device, a group or the overdue rea
 """
 
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
@@ -112,7 +112,7 @@ class Queries:
             found: dict[str, CommandView] = {}
             for some in rows.chunks(names):
                 there = connection.execute(select(schema.commands).where(commands.name.in_(some)))
-                found.update({row.name: _command(row) for row in there})
+                found.update({row.name: as_command(row) for row in there})
             return found
 
     def twins(self, device: str | None = None) -> dict[str, list[str]]:
@@ -169,7 +169,8 @@ class Queries:
             for device, name in connection.execute(members.order_by(rows.in_order(connection, groups.name))):
                 of_device.setdefault(device, []).append(name)
             found = select(schema.devices).where(*chosen).order_by(rows.in_order(connection, devices.id))
-            return [_device(row, counted, lost, of_device, row.id in keys) for row in connection.execute(found)]
+            told: dict[str, Any] = {}  # many devices have the same catalogue
+            return [_device(row, counted, lost, of_device, row.id in keys, told) for row in connection.execute(found)]
 
     def uncounted(self, group: str | None) -> tuple[list[str], list[str]]:
         """Of a group or of all: the devices that were revoked, and of the others those that were never heard."""
@@ -191,7 +192,7 @@ class Queries:
         """The commands of a batch without their history, in the order of their devices; none where there is no such."""
         with self._reading() as connection:
             ordered = select(schema.commands).where(commands.batch == name).order_by(commands.key)
-            return [_command(row) for row in connection.execute(ordered)]
+            return [as_command(row) for row in connection.execute(ordered)]
 
     def members(self, group: str | None) -> list[str]:
         """The devices of a group, or all."""
@@ -254,7 +255,9 @@ class Queries:
             yield from exports.EXPORTS[what](connection.execution_options(yield_per=1000), wanted)
 
 
-def _command(found: Any) -> CommandView:
+def as_command(found: Any, changes: Iterable[tuple[float, str, str | None]] | None = None) -> CommandView:
+    """A command as its row has it; `changes` of its status make its history, None: without."""
+    history = () if changes is None else ((found.entered, rules.QUEUED, None), *changes)
     return CommandView(
         found.name,
         found.device,
@@ -273,6 +276,7 @@ def _command(found: Any) -> CommandView:
         found.settled,
         found.published,
         found.batch,
+        history,
     )
 
 
@@ -282,15 +286,21 @@ def find_command(connection: Connection, name: str) -> CommandView | None:
     if found is None:
         return None
     changes = select(events.at, events.status, events.why).where(events.command == found.key).order_by(events.key)
-    later = tuple(map(tuple, connection.execute(changes)))
-    return replace(_command(found), events=((found.entered, rules.QUEUED, None), *later))
+    return as_command(found, [(at, status, why) for at, status, why in connection.execute(changes)])
 
 
 def _device(
-    row: Any, pending: dict[str, int], dropped: dict[str, int], groups: dict[str, list[str]], key: bool
+    row: Any,
+    pending: dict[str, int],
+    dropped: dict[str, int],
+    groups: dict[str, list[str]],
+    key: bool,
+    catalogues: dict[str, Any],
 ) -> DeviceView:
     report = json.loads(row.report) if row.report else {}
     known = row.catalogue and row.catalogue_hash == report.get("catalogue")
+    if known and row.catalogue not in catalogues:
+        catalogues[row.catalogue] = json.loads(row.catalogue)
     return DeviceView(
         row.id,
         row.state,
@@ -299,7 +309,7 @@ def _device(
         pending.get(row.id, 0),
         report,
         row.payload_limit,
-        json.loads(row.catalogue) if known else None,
+        catalogues[row.catalogue] if known else None,
         tuple(groups.get(row.id, ())),
         dropped.get(row.id, 0),
         key,

@@ -1,0 +1,177 @@
+"""What people look at, with many devices: `dormouse status`, the page's first page, and one device's page.
+
+Must stay true: the ledger is filled by its own tables' inserts, the program and Chromium are the real ones, each in a
+process of its own; a figure is the best of RUNS, after one that warms this machine's caches.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import insert
+
+from dormouse_host.fleet import Fleet
+from dormouse_host.ledger import schema
+from support.pages_in_browser import Browser, Web
+
+DEVICES, RECORDS, WAKES, COMMANDS = 10_000, 2_000_000, 40, 10
+AIM = 1.0  # seconds
+RUNS = 3
+_MANY = 20_000  # rows in one insert
+_EVERY = 900  # seconds
+
+
+def fill(where: str, devices: int = DEVICES, records: int = RECORDS) -> None:
+    """A ledger in which so many devices have lived for some hours."""
+    now = time.time()
+    with Fleet(where) as fleet:
+        names = [f"sensor-{n:05}" for n in range(devices)]
+        fleet.add(*names)
+        for table, found in _tables(names, records // devices, now).items():
+            rows: list[dict[str, Any]] = []
+            for row in found:
+                rows.append(row)
+                if len(rows) == _MANY:
+                    _put(fleet, table, rows)
+                    rows = []
+            _put(fleet, table, rows)
+        with fleet.ledger.database.writing() as connection:
+            for n, name in enumerate(names):
+                seen = now - n % _EVERY
+                of_it = schema.devices.update().where(schema.devices.c.id == name)
+                said = {"state": "s1", "wake": WAKES, "seen": seen, "next_due": seen + _EVERY}
+                known = {"report": _report(n, WAKES), "catalogue": _CATALOGUE, "catalogue_hash": "5d1f9a07"}
+                connection.execute(of_it.values(**said, **known))
+        for n in range(20):
+            fleet.group(f"house-{n:02}", names[n::20])
+
+
+_CATALOGUE = json.dumps({"commands": [["water", [["s", "int"], ["note", ["str", ""]]], 60, False]], "telemetry": []})
+
+
+def _put(fleet: Fleet, table: str, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        with fleet.ledger.database.writing() as connection:
+            connection.execute(insert(schema.metadata.tables[table]), rows)
+
+
+def _report(n: int, wake: int) -> str:
+    phases = {"boot": 300, "join": 600, "connect": 60, "drain": 90, "confirm": 40}
+    last = {"ended": "finished", "ms": 1400, "phases": phases, "flights": 3, "up": 700, "down": 90, "erases": 2}
+    said = {"wake": wake, "state": "s1", "cause": "timer", "next": _EVERY, "battery": 4.1 - wake * 0.002}
+    more = {
+        "rssi": -50 - n % 40,
+        "free": 90000,
+        "agent": "0.1.0",
+        "fw": "RPI_PICO_W 1.25.0",
+        "limit": 2048,
+        "catalogue": "5d1f9a07",
+    }
+    return json.dumps({**said, **more, "last": last})
+
+
+def _tables(names: list[str], each: int, now: float) -> dict[str, Iterator[dict[str, Any]]]:
+    begun = now - WAKES * _EVERY
+
+    def telemetry() -> Iterator[dict[str, Any]]:
+        for n, name in enumerate(names):
+            for number in range(1, each + 1):
+                at = begun + number * WAKES * _EVERY / each
+                record = f'{{"temp":{18 + (n + number) % 9},"moist":{number % 40}}}'
+                head = {"device": name, "state": "s1", "number": number}
+                yield {**head, "time": at, "at": at + 60, "record": record}
+
+    def reports() -> Iterator[dict[str, Any]]:
+        for n, name in enumerate(names):
+            for wake in range(1, WAKES + 1):
+                head = {"device": name, "state": "s1", "wake": wake, "seq": wake}
+                yield {**head, "at": begun + wake * _EVERY - n % _EVERY, "report": _report(n, wake)}
+
+    def commands() -> Iterator[dict[str, Any]]:
+        for n, name in enumerate(names):
+            for number in range(1, COMMANDS + 1):
+                still = number == COMMANDS and n % 10 == 0
+                status = {"status": "sent", "open": True} if still else {"status": "succeeded", "open": False}
+                head = {"name": f"c{n}x{number}", "device": name, "ledger": "k9fe", "number": number, "state": "s1"}
+                times = {"entered": begun + number * 60, "settled": None if still else begun + number * 60 + 900}
+                yield {**head, "do": "water", "args": '{"s":30}', **status, **times}
+
+    def streams() -> Iterator[dict[str, Any]]:
+        yield from ({"device": name, "state": "s1", "whole": each, "dropped": 0} for name in names)
+
+    return {"telemetry": telemetry(), "reports": reports(), "commands": commands(), "telemetry_streams": streams()}
+
+
+def best(run: Callable[[], float]) -> float:
+    """Seconds, the least of RUNS."""
+    run()
+    return min(run() for _ in range(RUNS))
+
+
+def status(where: str) -> float:
+    """Seconds that `dormouse status` takes, from the start of its process to its end."""
+    began = time.monotonic()
+    argv = [sys.executable, "-m", "dormouse_host.cli", "status", "--db", where]
+    subprocess.run(argv, check=True, capture_output=True, timeout=120)
+    return time.monotonic() - began
+
+
+def measure(devices: int = DEVICES, records: int = RECORDS) -> dict[str, float]:
+    """Seconds of each."""
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="dormouse-desk-") as folder:
+        where = str(Path(folder) / "ledger.db")
+        fill(where, devices, records)
+        found["dormouse status"] = best(lambda: status(where))
+        found["dormouse status DEVICE"] = best(lambda: status_of(where))
+        with Web(where) as web, Browser() as browser:
+
+            def shown(path: str, what: str) -> float:
+                began = time.monotonic()
+                browser.page.goto(web.url + path)
+                browser.page.wait_for_selector(what)
+                return time.monotonic() - began
+
+            found["the first page, to its rows"] = best(lambda: shown("", "td.c-device a"))
+            found["a device's page, to its life"] = best(lambda: shown("device/sensor-00042", "svg.lanes"))
+            browser.page.goto(web.url)
+            browser.page.wait_for_selector("td.c-device a")
+
+            def sorted_by(name: str) -> float:
+                before = browser.page.locator("td.c-device").first.inner_text()
+                began = time.monotonic()
+                browser.page.get_by_role("button", name=name, exact=True).click()
+                browser.page.wait_for_function(
+                    "before => document.querySelector('td.c-device').innerText !== before", arg=before
+                )
+                return time.monotonic() - began
+
+            found["sorting the table"] = best(lambda: sorted_by("Device"))
+            found["the page's memory, MB"] = web.memory()
+    return found
+
+
+def status_of(where: str) -> float:
+    """The same for one device."""
+    began = time.monotonic()
+    argv = [sys.executable, "-m", "dormouse_host.cli", "status", "sensor-00042", "--db", where]
+    subprocess.run(argv, check=True, capture_output=True, timeout=120)
+    return time.monotonic() - began
+
+
+def main() -> int:
+    """The exit code: 1 where status or the first page takes longer than the aim."""
+    print(f"{DEVICES} devices, {RECORDS} records, {DEVICES * WAKES} wakes, {DEVICES * COMMANDS} commands", flush=True)
+    found = measure()
+    for what, seconds in found.items():
+        print(f"  {what:<30} {seconds:7.2f}", flush=True)
+    return int(max(found["dormouse status"], found["the first page, to its rows"]) > AIM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
