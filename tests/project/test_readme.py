@@ -135,7 +135,7 @@ def test_the_help_groups_every_command_by_area():
     told = typer.testing.CliRunner().invoke(app.app, ["--help"]).stdout
     sections = re.findall(r"^(\w+):\n((?:  \w+ .*\n)+)", told, re.MULTILINE)
     areas = {name: re.findall(r"^  (\w+) ", lines, re.MULTILINE) for name, lines in sections if name != "Options"}
-    assert list(areas) == ["Fleet", "Commands", "Updates", "Boards", "Broker", "Lab"]
+    assert list(areas) == ["Fleet", "Desk", "Commands", "Updates", "Boards", "Broker", "Lab"]
     assert sorted(name for names in areas.values() for name in names) == sorted(
         path[0] for path in COMMANDS if not path[1:]
     )

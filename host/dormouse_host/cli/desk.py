@@ -71,6 +71,7 @@ def report(
         float, typer.Option("--empty-at", min=0.5, max=60, metavar="VOLTS", help="A battery is empty below this.")
     ] = 3.3,
     db: Db = None,
+    json: Json = False,
 ) -> None:
     """Write a report for others: one HTML or PDF file.
 
@@ -108,4 +109,5 @@ def report(
             print_pdf(page, out)
     else:
         files.write(out, text, files.PUBLIC)
-    terminal.line(f"{out}: {out.stat().st_size / 1024:.0f} KB")
+    size = out.stat().st_size
+    terminal.told({"file": str(out), "bytes": size}, f"{out}: {size / 1024:.0f} KB", json=json)
