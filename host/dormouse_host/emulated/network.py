@@ -118,6 +118,8 @@ class Network(nat.NatBridge):
         return head + b"\0\0\0\0" + question + record
 
     async def _address(self, name: str) -> bytes | None:
+        if self._wifi.dns == "lies":
+            return socket.inet_aton(self._wifi.portal)
         if name in self._wifi.names or any(known.startswith(name + ":") for known in self._wifi.names):
             return nat.GATEWAY_IP
         if self._wifi.dns != "works":

@@ -20,7 +20,8 @@ reset                  press the reset button
 wifi off | noap | on   access point off (both words) | on, with the password it had
 wifi badpw | drop      refuse every password until "on" | drop the connection
 wifi password TEXT     set the access point's password
-dns works | fails | never
+cable in | out         the cable of a board with Ethernet
+dns works | fails | never | lies   lies: every name is a portal's
 battery VOLTS
 pin PIN 0 | 1 | free   drive a pin from outside, or release it
 adc PIN VOLTS | free   put a voltage at an ADC pin
@@ -52,7 +53,9 @@ def obey(board: RunningBoard, line: str) -> str | None:
             board.wifi.drop()
         case ["wifi", "password", text]:
             board.wifi.password = text
-        case ["dns", ("works" | "fails" | "never") as word]:
+        case ["cable", ("in" | "out") as word]:
+            board.wifi.cable = word == "in"
+        case ["dns", ("works" | "fails" | "never" | "lies") as word]:
             board.wifi.dns = word
         case ["battery", volts] if _is_number(volts):
             board.battery = float(volts)

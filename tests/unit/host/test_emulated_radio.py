@@ -180,6 +180,7 @@ def question(name: str) -> bytes:
         ({"names": {"broker.example:1883": ("127.0.0.1", 1)}}, "broker.example", bytes([10, 0, 0, 1])),
         ({}, "localhost", bytes([10, 0, 0, 1])),  # what is this machine is never the board's own loopback
         ({"dns": "fails"}, "localhost", None),
+        ({"dns": "lies", "names": {"broker.example": ("127.0.0.1", 1)}}, "broker.example", bytes([10, 9, 9, 9])),
     ],
 )
 def test_a_name_is_answered_as_the_access_point_says(wifi, name, answer):
