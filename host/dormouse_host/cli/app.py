@@ -24,6 +24,7 @@ from dormouse_host.cli import (
     fleet,
     lab,
     ledger,
+    metrics,
     rollouts,
     service,
     updates,
@@ -31,7 +32,7 @@ from dormouse_host.cli import (
 from dormouse_host.errors import HostError
 
 _EXIT_CODES = "Exit codes: 0 done, 1 not done, 2 usage error, 130 after Ctrl-C. An error is one line on stderr."
-_AREAS = (fleet, ledger, commands, updates, rollouts, boards, broker, credentials, service, lab)
+_AREAS = (fleet, metrics, ledger, commands, updates, rollouts, boards, broker, credentials, service, lab)
 
 
 class _Grouped(TyperGroup):
