@@ -28,6 +28,10 @@ class AsyncFollowing:
             raise RuntimeError("it is opened by `async with`, or by the first event")
         return self._following.cursor
 
+    async def keep(self) -> None:
+        """Store the cursor in the ledger: Following.keep."""
+        await self._run((await self._open()).keep)
+
     async def close(self) -> None:
         """Give up the connection with which it waits."""
         if self._following:

@@ -169,10 +169,11 @@ class AsyncFleet:
         group: str | None = None,
         after: str | None = None,
         timeout: float | None = None,
+        name: str | None = None,
     ) -> AsyncFollowing:
         """What happens, one event after the other: Fleet.on. From now on is from `async with`, or the first event."""
-        make = partial(self.fleet.on, *kinds, device=device, group=group, after=after, timeout=timeout)
-        return AsyncFollowing(make, self._run)
+        how = partial(self.fleet.on, *kinds, device=device, group=group, after=after, timeout=timeout, name=name)
+        return AsyncFollowing(how, self._run)
 
     # ---- updates and rollouts
 

@@ -21,7 +21,17 @@ from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import entry
 from dormouse_host.ledger.database import default_url, missing
-from dormouse_host.ledger.events import KINDS, START, Event, Wanted
+from dormouse_host.ledger.events import (
+    KINDS,
+    START,
+    CommandEvent,
+    Event,
+    ResultEvent,
+    TelemetryEvent,
+    UpdateEvent,
+    WakeEvent,
+    Wanted,
+)
 from dormouse_host.ledger.exports import COLUMNS, MORE, TIMES, VALUES
 from dormouse_host.ledger.following import Following
 from dormouse_host.ledger.history import LogLine
@@ -49,6 +59,7 @@ __all__ = [
     "START",
     "TIMES",
     "VALUES",
+    "CommandEvent",
     "CommandView",
     "DeviceView",
     "Event",
@@ -57,11 +68,15 @@ __all__ = [
     "Life",
     "LogLine",
     "RelayView",
+    "ResultEvent",
     "RolloutView",
     "Sent",
     "Setting",
     "Strangers",
+    "TelemetryEvent",
+    "UpdateEvent",
     "UpdateView",
+    "WakeEvent",
     "default_url",
     "log_relays",
     "missing",
@@ -257,9 +272,11 @@ class Fleet(Releases, Upkeep, Sights):
         group: str | None = None,
         after: str | None = None,
         timeout: float | None = None,
+        name: str | None = None,
     ) -> Following:
         """What happens from now on, one event after the other, each once: of these KINDS or of all, of a device or a
-        group. `after`: from an event's cursor on, or START; `timeout`: it ends after so many seconds without an event.
+        group. `after`: from an event's cursor on, or START; `timeout`: it ends after so many seconds without an event;
+        `name`: from the cursor on that Following.keep has stored under it, where it has.
         """
         if wrong := sorted(set(kinds) - set(KINDS)):
             raise HostError(f"no events called {wrong[0]}: there are {', '.join(KINDS)}", 2)
@@ -267,7 +284,8 @@ class Fleet(Releases, Upkeep, Sights):
             self.ledger.devices(device)
         if group is not None:
             self.members(group)
-        return Following(self.ledger.database, Wanted(frozenset(kinds), device, group), after, timeout)
+        wanted = Wanted(frozenset(kinds), device, group)
+        return Following(self.ledger.database, wanted, after, timeout, name, self.clock)
 
     # ---- devices
 

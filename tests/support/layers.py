@@ -39,6 +39,7 @@ HOST: dict[str, set[str]] = {
     "ledger": {"base"},
     "relay": {"base", "broker", "ledger"},
     "fleet": {"base", "broker", "ledger", "relay"},
+    "desk": {"base", "ledger", "fleet"},
     "broker_check": {"base", "broker"},
     "flash": {"base", "agent"},
     "virtual": {"base", "agent", "broker", "ledger", "fleet", "flash"},

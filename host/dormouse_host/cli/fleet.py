@@ -171,23 +171,46 @@ def export(
         Literal["iso", "unix"] | None,
         typer.Option(help="ISO 8601 in this machine's time zone (default of --csv), or Unix seconds (of --jsonl)."),
     ] = None,
+    influx: Annotated[
+        bool, typer.Option("--influx", help="Telemetry as InfluxDB's line protocol, each record with its own time.")
+    ] = False,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Telemetry from where this was last time, and on as it comes, until Ctrl-C."),
+    ] = False,
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="With --follow: what the ledger keeps the place under.")
+    ] = "export",
     db: Db = None,
 ) -> None:
     """Export telemetry, results, wakes or commands.
 
-    One line each, the oldest first.
+    One line each, the oldest first. With --follow, what was printed and not yet kept as printed comes once more after a
+    restart; a database of measurements takes it for the same.
     """
-    if csv and json:
-        raise HostError("use --csv or --jsonl, not both", 2)
+    if csv + json + influx > 1:
+        raise HostError("use one of --csv, --jsonl and --influx", 2)
     if device is not None and group is not None:
         raise HostError("use --device or --group, not both", 2)
+    if (influx or follow) and what != "telemetry":
+        raise HostError("--follow and --influx are for telemetry", 2)
+    if follow and (csv or since is not None):
+        raise HostError("--follow goes on from where it was: without --csv and --since", 2)
+    from dormouse_host.fleet import START
+
     start = 0.0 if since is None else moment(since, time.time())
     iso = csv if times is None else times == "iso"
     with opened(db) as fleet:
         if device is not None:
             fleet.status(device)
+        if follow:
+            following = fleet.on("telemetry", device=device, group=group, after=START, name=name)
+            tables.follow(following, iso=iso, influx=influx)
+            return
         found = partial(fleet.export, what, start, device=device, group=group)
-        if csv:
+        if influx:
+            tables.influx(found())
+        elif csv:
             tables.table(found, what, iso=iso)
         else:
             tables.rows(found(), iso=iso)

@@ -1,4 +1,4 @@
-"""How exports are printed: one JSON object per line, or CSV.
+"""How exports are printed: one JSON object per line, CSV, or InfluxDB's line protocol.
 
 No cell of a CSV export is a formula. Exports are written row by row, so that one of any length takes little memory.
 """
@@ -8,7 +8,12 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from dormouse_host.influx import line
+
+if TYPE_CHECKING:
+    from dormouse_host.fleet import Following
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a cell a formula in a spreadsheet (OWASP, CSV injection)
 _READINGS = 2000  # columns for readings at most; others share one
@@ -42,6 +47,34 @@ def table(export: Export, what: str, *, iso: bool = True) -> None:
         cells.update((column, values.pop(name, None)) for column, name in readings.items())
         cells[MORE] = {**flat, **values} or None
         writer.writerow([_cell(cells[column]) for column in written])
+
+
+def influx(found: Iterable[Mapping[str, Any]]) -> None:
+    """Print exported telemetry as InfluxDB's line protocol."""
+    for row in found:
+        _influx(row["device"], row["number"], row["time"], row["values"])
+
+
+def follow(following: "Following", *, iso: bool, influx: bool) -> None:
+    """Print telemetry as it comes, for ever. What was handed over is noted in the ledger then, and not before."""
+    from dormouse_host.fleet import TelemetryEvent
+
+    with following:
+        for event in following:
+            if isinstance(event, TelemetryEvent):
+                if influx:
+                    _influx(event.device, event.number, event.time, event.values)
+                else:
+                    row = {"device": event.device, "state": event.state, "number": event.number}
+                    rows([{**row, "time": event.time, "at": event.at, "values": event.values}], iso=iso)
+            if not following.ahead:
+                sys.stdout.flush()
+                following.keep()
+
+
+def _influx(device: str, number: int, time: float, values: Any) -> None:
+    if text := line(device, number, time, values):
+        sys.stdout.write(f"{text}\n")
 
 
 def _readings(found: Iterable[Mapping[str, Any]], values: str, taken: Collection[str]) -> dict[str, str]:

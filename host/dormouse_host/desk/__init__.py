@@ -1,1 +1,1 @@
-"""The desk: what is drawn of a fleet for people. Charts, and the report; the page (web/) draws with them, too."""
+"""The desk: what a person or a monitoring system looks at. Charts and the report (the page draws with them), metrics."""

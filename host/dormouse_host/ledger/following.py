@@ -8,11 +8,13 @@ So the highest key is read first, then who holds such locks, and all below that 
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Self
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, delete, insert, select, text
 
-from dormouse_host.ledger import events, watch
+from dormouse_host.errors import HostError
+from dormouse_host.ledger import events, schema, watch
 from dormouse_host.ledger.database import Database
 from dormouse_host.ledger.events import Event, Place, Wanted
 
@@ -29,10 +31,20 @@ class Following:
     on where it was.
     """
 
-    def __init__(self, database: Database, wanted: Wanted, after: str | None, timeout: float | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        wanted: Wanted,
+        after: str | None,
+        timeout: float | None,
+        name: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         """`after`: a cursor; None: what comes from now on. `timeout`: the iterator ends after so many seconds without
-        an event; None: never.
+        an event; None: never. `name`: that of a cursor which `keep` has stored, and which replaces `after` then.
         """
+        self._name = name
+        self._clock = clock
         self._database = database
         self._wanted = wanted
         self._timeout = timeout
@@ -41,6 +53,8 @@ class Following:
         self._pending: tuple[Place, set[str]] | None = None  # a place, and who may commit something below it
         self._is_behind = True  # is there more to read than was looked at?
         self._looked = 0.0
+        kept = self._kept() if name else None
+        after = after if kept is None else kept
         start = events.read(after) if after is not None else None
         upto = self._now() if start is None else self._heads()[0]
         # a cursor above all that is there is of a ledger that was put back since
@@ -52,6 +66,20 @@ class Following:
     def cursor(self) -> str:
         """The place behind what was given, also where nothing was."""
         return events.written(self._given if self._waiting else self._place)
+
+    @property
+    def ahead(self) -> int:
+        """Events that are read and not yet given: those that come without waiting."""
+        return len(self._waiting)
+
+    def keep(self) -> None:
+        """Store the cursor in the ledger, under the name that this has. HostError without one."""
+        if self._name is None:
+            raise HostError("no name to keep a cursor under: on(name=…)", 2)
+        kept = {"name": self._name, "cursor": self.cursor, "at": self._clock()}
+        with self._database.writing() as connection:
+            connection.execute(delete(schema.cursors).where(schema.cursors.c.name == self._name))
+            connection.execute(insert(schema.cursors), kept)
 
     def close(self) -> None:
         """Give up the connection with which it waits."""
@@ -156,6 +184,12 @@ class Following:
         """The place behind all that is committed, and then the transactions that may commit something below it."""
         with self._database.reading() as connection:
             return events.heads(connection), self._writers(connection)
+
+    def _kept(self) -> str | None:
+        query = select(schema.cursors.c.cursor).where(schema.cursors.c.name == self._name)
+        with self._database.reading() as connection:
+            found: str | None = connection.execute(query).scalar()
+            return found
 
     def _writers(self, connection: Connection) -> set[str]:
         return set() if self._database.is_file else set(connection.execute(_WRITERS).scalars())

@@ -132,6 +132,16 @@ class Queries:
             counted = connection.execute(select(commands.status, func.count()).group_by(commands.status))
             return {row[0]: row[1] for row in counted}
 
+    def backlog(self) -> tuple[int, float | None]:
+        """How many commands a relay could publish and has not, and when the oldest of them was entered (Unix seconds).
+        Those of devices that never connected, and those that wait for another command, are not among them.
+        """
+        waiting = (commands.open, commands.status.in_((rules.QUEUED, rules.PUBLISHING)), commands.after.is_(None))
+        query = select(func.count(), func.min(commands.entered)).join(schema.devices, devices.id == commands.device)
+        with self._reading() as connection:
+            count, oldest = connection.execute(query.where(*waiting, devices.state.is_not(None))).one()
+            return count, oldest
+
     def devices(self, only: str | None = None) -> list[DeviceView]:
         """Every device, or one; HostError where that isn't known."""
         found = self.views(only)

@@ -238,6 +238,13 @@ ends = Table(
     Column("record", Text, nullable=False),
     Index("ends_at", "at"),
 )
+cursors = Table(
+    "cursors",  # how far somebody has followed the ledger, under a name of their own
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("cursor", Text, nullable=False),
+    Column("at", Double, nullable=False),
+)
 relays = Table(
     "relays",
     metadata,

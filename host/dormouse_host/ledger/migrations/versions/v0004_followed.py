@@ -1,7 +1,11 @@
-"""Telemetry and wake reports get a key that rises, by which they can be followed; lines of the devices' logs."""
+"""Telemetry and wake reports get a key that rises, by which they can be followed; lines of the devices' logs; cursors;
+views on PostgreSQL.
+"""
 
 import sqlalchemy as sa
 from alembic import op
+
+from dormouse_host.ledger.migrations.views_0004 import VIEWS
 
 revision = "0004"
 down_revision = "0003"
@@ -39,6 +43,16 @@ def upgrade() -> None:
     )
     op.create_index("log_lines_at", "log_lines", ["at"], unique=False)
     op.create_index("log_lines_device", "log_lines", ["device", "time"], unique=False)
+    if op.get_bind().dialect.name == "postgresql":
+        for name, query in VIEWS.items():
+            op.get_bind().exec_driver_sql(f"CREATE VIEW {name} AS {query}")
+    op.create_table(
+        "cursors",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("cursor", sa.Text(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
 
 
 def _copy(table: str, unique: tuple[str, ...]) -> None:

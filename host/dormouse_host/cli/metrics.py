@@ -1,0 +1,51 @@
+"""CLI command for monitoring: metrics."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dormouse_host import terminal
+from dormouse_host.cli.options import Db, opened
+from dormouse_host.errors import HostError
+
+PANEL = "Fleet"
+PORT = 9641
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(rich_help_panel=PANEL)(metrics)
+
+
+def metrics(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0: any that is free.")] = PORT,
+    listen: Annotated[str, typer.Option(metavar="ADDRESS", help="This machine's address to listen on.")] = "127.0.0.1",
+    write: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write a Grafana dashboard and alert rules there, and listen to nothing."),
+    ] = None,
+    db: Db = None,
+) -> None:
+    """Serve the fleet's metrics to Prometheus, at /metrics, until Ctrl-C.
+
+    Last seen, next wake, overdue, battery, awake time and erases of each device, commands by status, and what the relay
+    has yet to publish. What a device told last is gone once it has missed two wakes.
+    """
+    from dormouse_host.desk.metrics import MetricsServer, write_files
+
+    if write is not None:
+        for path in write_files(write):
+            terminal.line(str(path))
+        return
+    try:
+        is_open = not ipaddress.ip_address(listen).is_loopback
+    except ValueError:
+        raise HostError(f"--listen {listen}: expected an address such as 127.0.0.1 or 0.0.0.0", 2) from None
+    with opened(db) as fleet, MetricsServer(fleet, listen, port, terminal.warn) as server:
+        if is_open:
+            terminal.warn("whoever reaches this address reads the metrics: there is no password and no TLS")
+        shown = f"[{listen}]" if ":" in listen else listen
+        terminal.line(f"metrics at http://{shown}:{server.port}/metrics")
+        server.run()
