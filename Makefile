@@ -207,7 +207,7 @@ endef
 
 .PHONY: lock
 lock: $(SUPPLY)/.stamp ## write the locks anew from pyproject.toml, supply.in and docs.in; ARGS=--upgrade for the newest of what is not pinned
-	@$(call locked,requirements.lock,pyproject.toml,embedded-broker emulator dev)
+	@$(call locked,requirements.lock,pyproject.toml,alerts embedded-broker emulator dev)
 	@$(call locked,supply.lock,supply.in)
 	@$(call locked,docs.lock,docs.in)
 

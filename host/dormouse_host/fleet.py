@@ -20,6 +20,7 @@ from dormouse_host import orders
 from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import entry
+from dormouse_host.ledger.alerts import AlertView
 from dormouse_host.ledger.database import default_url, missing
 from dormouse_host.ledger.exports import COLUMNS, MORE, TIMES, VALUES
 from dormouse_host.ledger.history import LogLine
@@ -42,6 +43,7 @@ __all__ = [
     "MORE",
     "TIMES",
     "VALUES",
+    "AlertView",
     "CommandView",
     "DeviceView",
     "Fleet",

@@ -39,12 +39,13 @@ HOST: dict[str, set[str]] = {
     "ledger": {"base"},
     "relay": {"base", "broker", "ledger"},
     "fleet": {"base", "broker", "ledger", "relay"},
+    "desk": {"base", "broker", "ledger", "relay", "fleet"},
     "broker_check": {"base", "broker"},
     "flash": {"base", "agent"},
     "virtual": {"base", "agent", "broker", "ledger", "fleet", "flash"},
     "emulated": {"base", "flash", "virtual"},
     "lab": {"base", "bundle", "agent", "broker", "ledger", "fleet", "flash", "virtual"},
-    "cli": {"base", "agent", "broker", "fleet", "broker_check", "flash", "virtual", "emulated", "lab"},
+    "cli": {"base", "agent", "broker", "fleet", "desk", "broker_check", "flash", "virtual", "emulated", "lab"},
 }
 FLEET = {"__init__", "async_fleet", "fleet", "orders", "releases", "rotation", "upkeep"}
 

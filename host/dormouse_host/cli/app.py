@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from dormouse import protocol
 from dormouse_host.cli import (
+    alerts,
     boards,
     broker,
     commands,
@@ -31,7 +32,7 @@ from dormouse_host.cli import (
 from dormouse_host.errors import HostError
 
 _EXIT_CODES = "Exit codes: 0 done, 1 not done, 2 usage error, 130 after Ctrl-C. An error is one line on stderr."
-_AREAS = (fleet, ledger, commands, updates, rollouts, boards, broker, credentials, service, lab)
+_AREAS = (fleet, alerts, ledger, commands, updates, rollouts, boards, broker, credentials, service, lab)
 
 
 class _Grouped(TyperGroup):

@@ -33,6 +33,8 @@ _TABLES: dict[str, dict[str, type] | None] = {
     "app": {"main": str, "files": list, "packages": list},
     "device": None,
     "devices": None,
+    "alerts": None,  # these two are desk/config.py's
+    "homeassistant": None,
 }
 PROVISIONED = "devices"  # folder of `dormouse provision`, with a folder per device
 _OWN = ("board", "port", "wifi", "mqtt")  # keys of `[devices.ID]` beside those of config.json

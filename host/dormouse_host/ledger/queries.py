@@ -184,7 +184,7 @@ class Queries:
             for device, name in connection.execute(members.order_by(rows.in_order(connection, groups.name))):
                 of_device.setdefault(device, []).append(name)
             found = select(schema.devices).where(*chosen).order_by(rows.in_order(connection, devices.id))
-            return [_device(row, counted, lost, of_device, row.id in keys) for row in connection.execute(found)]
+            return [device_view(row, counted, lost, of_device, row.id in keys) for row in connection.execute(found)]
 
     def uncounted(self, group: str | None) -> tuple[list[str], list[str]]:
         """Of a group or of all: the devices that were revoked, and of the others those that were never heard."""
@@ -301,9 +301,10 @@ def find_command(connection: Connection, name: str) -> CommandView | None:
     return replace(_command(found), events=((found.entered, rules.QUEUED, None), *later))
 
 
-def _device(
+def device_view(
     row: Any, pending: dict[str, int], dropped: dict[str, int], groups: dict[str, list[str]], key: bool
 ) -> DeviceView:
+    """The view of a row of the devices; the rest by device."""
     report = json.loads(row.report) if row.report else {}
     known = row.catalogue and row.catalogue_hash == report.get("catalogue")
     return DeviceView(
