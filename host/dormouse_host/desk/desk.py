@@ -24,6 +24,7 @@ from dormouse_host.relay.beside import Aside, Note
 
 LEASE = 60.0  # seconds; renewed after a third of them
 SETTLE = 30.0  # seconds after the start, or a new connection, before anybody is called overdue
+_TRY = 5.0  # seconds between two tries of a relay that has not the desk
 _TICK = 1.0  # seconds between two turns of a thread
 _HOME = 5.0  # seconds between two looks for Home Assistant
 _CALM = 10.0  # seconds since the last turn of the relay without a backlog
@@ -138,7 +139,7 @@ class Desk:
 
     def _hold(self) -> bool:
         """Is this relay the one? The lease is renewed in good time; what was in hand before another had it is void."""
-        if time.monotonic() - self._renewed < LEASE / 3:
+        if time.monotonic() - self._renewed < (LEASE / 3 if self._holding else _TRY):
             return self._holding
         self._renewed = time.monotonic()
         had, self._holding = self._holding, False

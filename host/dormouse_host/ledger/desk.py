@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from dormouse_host.ledger import alerts, couriers, home, rows, schema, watching
+from dormouse_host.ledger import alerts, couriers, home, outbound, rows, schema, watching
 from dormouse_host.ledger.alerts import AlertView, Rules, Seen
 from dormouse_host.ledger.contention import retried
 from dormouse_host.ledger.couriers import Message
@@ -31,13 +31,16 @@ class DeskLedger:
 
     @retried
     def hold_desk(self, instance: str, seconds: float) -> bool:
-        """Have the desk for so long from now. False where another relay has it."""
+        """Have the desk for so long from now. False where another relay has it that may be alive."""
         now = self._clock()
+        with self._reading() as c:
+            if _is_of_another(c, instance, now):
+                return False
         with self._writing() as c:
             rows.lock_name(c, "desk")
-            there = c.execute(select(held.instance, held.until).where(held.name == _NAME)).first()
-            if there is not None and there.instance != instance and there.until > now:
+            if _is_of_another(c, instance, now):
                 return False
+            there = c.execute(select(held.name).where(held.name == _NAME)).first()
             values = {"instance": instance, "until": now + seconds}
             if there is None:
                 c.execute(insert(schema.desk).values(name=_NAME, **values))
@@ -174,3 +177,10 @@ class DeskLedger:
         """Enter a command from Home Assistant. Returns its name; None where the same message has come before."""
         with self._writing() as c:
             return home.enter(c, digest, order, self._clock())
+
+
+def _is_of_another(connection: Connection, instance: str, now: float) -> bool:
+    there = connection.execute(select(held.instance, held.until).where(held.name == _NAME)).first()
+    if there is None or there.instance == instance or there.until <= now:
+        return False
+    return not outbound.is_dead(there.instance)
