@@ -54,7 +54,7 @@ def climate(wake):
     return {"temp": 21.5, "door": True, "note": "dry"}
 """
 ITS_OWN = (" ", "Stack (", "Detected code that calls async_forward_entry_setups")  # of how inside.py starts it
-SHOWN = {
+SHOWN: dict[str, dict[str, Any]] = {
     "sensor.dev_temp": {"state": "21.5", "unit_of_measurement": "°C", "device_class": "temperature"},
     "binary_sensor.dev_door": {"state": "on"},
     "sensor.dev_note": {"state": "dry"},
@@ -211,7 +211,7 @@ def play(folder: Path) -> int:
     return table.failed
 
 
-SHOWN_AGAIN = {
+SHOWN_AGAIN: dict[str, dict[str, Any]] = {
     "sensor.dev_temp": {"state": "21.5"},
     "number.dev_water": {"state": "30"},
     "switch.dev_fan": {"state": "on"},
