@@ -33,7 +33,7 @@ topic write {root}/+/up/wake
 topic write {root}/alerts/#
 topic readwrite homeassistant/#
 """  # the third to clear a removed device's report, the others for alerts and Home Assistant
-USER_RIGHTS = "topic read {root}/+/up/#\n"
+USER_RIGHTS = "topic read {root}/+/up/#\ntopic read {root}/alerts/#\n"
 HOME_RIGHTS = "topic readwrite homeassistant/#\n"
 SENDER_RIGHTS = "topic write {root}/+/down/cmd\n"
 

@@ -113,7 +113,10 @@ class Desk:
         """Some of it is at the broker."""
         self._acked.extend(note.key for note in taken if note.key)
         for note in refused:
-            self._say_once("broker", f"it refuses {note.topic}: has this relay the right to write it?")
+            if "broker" not in self._wrong:
+                self._say_once(
+                    "broker", f"it refuses {note.topic} and perhaps more: has this relay the right to write it?"
+                )
 
     # ---- in threads of their own
 
