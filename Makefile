@@ -214,7 +214,7 @@ endef
 
 .PHONY: lock
 lock: $(SUPPLY)/.stamp ## write the locks anew from pyproject.toml, supply.in and docs.in; ARGS=--upgrade for the newest of what is not pinned
-	@$(call locked,requirements.lock,pyproject.toml,embedded-broker emulator metrics web dev)
+	@$(call locked,requirements.lock,pyproject.toml,alerts embedded-broker emulator metrics web dev)
 	@$(call locked,supply.lock,supply.in)
 	@$(call locked,docs.lock,docs.in)
 

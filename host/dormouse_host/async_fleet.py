@@ -22,10 +22,11 @@ from typing import Any, ParamSpec, Self, TypeVar
 from dormouse import protocol
 from dormouse_host.address import BrokerAddress
 from dormouse_host.async_events import AsyncFollowing
-from dormouse_host.fleet import GRACE, CommandView, DeviceView, Fleet, LogLine, RelayView, Sent, Setting
+from dormouse_host.fleet import GRACE, AlertView, CommandView, DeviceView, Fleet, LogLine, RelayView, Sent, Setting
 from dormouse_host.ledger.rollouts import RolloutView
 from dormouse_host.ledger.strangers import Strangers
 from dormouse_host.ledger.updates import UpdateView
+from dormouse_host.relay.beside import Beside
 from dormouse_host.release import Release
 from dormouse_host.releases import LOOK
 
@@ -319,10 +320,16 @@ class AsyncFleet:
         return await self._run(self.fleet.strangers)
 
     async def relay(
-        self, broker: BrokerAddress, name: str, *, accept_new: bool | None = None, waiting: int = protocol.WINDOW
+        self,
+        broker: BrokerAddress,
+        name: str,
+        *,
+        accept_new: bool | None = None,
+        waiting: int = protocol.WINDOW,
+        beside: Beside | None = None,
     ) -> None:
         """Relay until this is cancelled: Fleet.relay, run in a thread of its own and stopped in order."""
-        running = self.fleet.relay(broker, name, accept_new=accept_new, waiting=waiting)
+        running = self.fleet.relay(broker, name, accept_new=accept_new, waiting=waiting, beside=beside)
         thread = asyncio.ensure_future(asyncio.to_thread(running.run))  # not of the pool: it would keep it for good
         try:
             await asyncio.shield(thread)
@@ -338,6 +345,10 @@ class AsyncFleet:
     async def forget_relay(self, name: str, broker: BrokerAddress) -> None:
         """End a relay's session at the broker: Fleet.forget_relay."""
         await self._run(self.fleet.forget_relay, name, broker)
+
+    async def alerts(self, since: float | None = None, device: str | None = None) -> list[AlertView]:
+        """The alerts that are open, and those that closed after `since`: Fleet.alerts."""
+        return await self._run(self.fleet.alerts, since, device)
 
     # ---- all of it
 

@@ -20,6 +20,7 @@ from dormouse_host import orders
 from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import entry
+from dormouse_host.ledger.alerts import AlertView
 from dormouse_host.ledger.database import default_url, missing
 from dormouse_host.ledger.events import (
     KINDS,
@@ -59,6 +60,7 @@ __all__ = [
     "START",
     "TIMES",
     "VALUES",
+    "AlertView",
     "CommandEvent",
     "CommandView",
     "DeviceView",

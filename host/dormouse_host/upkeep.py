@@ -11,11 +11,13 @@ from dormouse import protocol
 from dormouse_host import orders
 from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
+from dormouse_host.ledger.alerts import AlertView
 from dormouse_host.ledger.outbound import RelayView
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.transfer import COUNTED
 
 if TYPE_CHECKING:
+    from dormouse_host.relay.beside import Beside
     from dormouse_host.relay.relay import Relay
 
 
@@ -29,17 +31,24 @@ class Upkeep:
     # ---- relays
 
     def relay(
-        self, broker: BrokerAddress, name: str, *, accept_new: bool | None = None, waiting: int = protocol.WINDOW
+        self,
+        broker: BrokerAddress,
+        name: str,
+        *,
+        accept_new: bool | None = None,
+        waiting: int = protocol.WINDOW,
+        beside: "Beside | None" = None,
     ) -> "Relay":
         """A relay between this ledger and a broker; its `run` lasts until its `stop`, from whatever thread.
 
         `accept_new`: ids that are not registered become devices; by default at a broker without credentials only.
-        `waiting`: how many commands may wait at the broker for one device.
+        `waiting`: how many commands may wait at the broker for one device. `beside`: what runs with it, as the
+        alerts of `dormouse_host.desk`.
         """
         from dormouse_host.relay.relay import Relay
 
         name = orders.name(name, "relay")
-        return Relay(self.ledger, broker, self.root, name, accept_new=accept_new, waiting=waiting)
+        return Relay(self.ledger, broker, self.root, name, accept_new=accept_new, waiting=waiting, beside=beside)
 
     def relays(self) -> list[RelayView]:
         """The relays that have not ended in order."""
@@ -54,6 +63,14 @@ class Upkeep:
             raise HostError(f"relay {name} is alive: stop it first", 2)
         with Publisher(broker, client_id(name)):  # a clean session under its id ends the one that was kept
             self.ledger.forget_relay(name)
+
+    # ---- alerts
+
+    def alerts(self, since: float | None = None, device: str | None = None) -> list[AlertView]:
+        """The alerts that are open, and those that closed after `since` (Unix seconds), the newest first; of one device
+        or all. Relays judge them where dormouse.toml has `[alerts]`.
+        """
+        return self.ledger.alert_views(since, device)
 
     # ---- the ledger
 

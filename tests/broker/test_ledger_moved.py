@@ -12,7 +12,7 @@ from sqlalchemy import select
 from dormouse_host import Fleet
 from dormouse_host.cli import app
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import rows, schema, transfer
+from dormouse_host.ledger import desk_schema, rows, schema, transfer
 from proofs.scale.prune import fill
 from support.relays import Running, greet, make_device, say, statuses, until, until_sent, wake
 
@@ -32,7 +32,7 @@ def contents(fleet: Fleet) -> dict[str, list[tuple]]:
         return {
             table.name: [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))]
             for table in schema.metadata.sorted_tables
-            if table not in (schema.moved, schema.relays)
+            if table not in (schema.moved, schema.relays, desk_schema.desk)
         }
 
 

@@ -32,6 +32,7 @@ Some commands have more:
 | command | |
 |---|---|
 | `dormouse status` | 3 the last report of a device shown names a fault of its program, or `--overdue` lists one |
+| `dormouse alerts` | 3 an alert is open, 1 with `--test` also where a channel fails |
 | `dormouse flash` | 3 wrong board or too old a MicroPython, 4 no board caught, 5 flashed but the first wake failed |
 | `dormouse broker check` | 3 usable with warnings, 4 commands would be lost |
 | `dormouse agent run` | 1 also where the state folder is in use, 2 configuration |
@@ -44,6 +45,8 @@ An option goes before the environment, and the environment before `dormouse.toml
 | `--db` | `DORMOUSE_DB` | `db` | the ledger: a file, or `postgresql://user@host/name`; else of the project or user |
 | `--broker` | `DORMOUSE_BROKER` | `broker` | `mqtt://host[:port]` or `mqtts://host[:port]` |
 | | `DORMOUSE_ROOT` | `root` | first levels of every topic, `dormouse` |
+| | `DORMOUSE_NOTIFY` | `[alerts]` `notify` | Apprise's URLs, to which [alerts](desk.md#alerts) go |
+| | `DORMOUSE_WEBHOOK`, `DORMOUSE_WEBHOOK_KEY` | `[alerts]` `webhook`, `webhook_key` | a URL, and its key |
 | | `DORMOUSE_CA` | | the CA that the host checks brokers against, in PEM or DER; else those the system trusts |
 | | `DORMOUSE_CERT`, `DORMOUSE_KEY` | | the host's own certificate and key, in PEM, for a broker that asks for one |
 | | `MQTT_USERNAME`, `MQTT_PASSWORD` | `[mqtt]` `user`, `password` | credentials at the broker |

@@ -39,13 +39,12 @@ HOST: dict[str, set[str]] = {
     "ledger": {"base"},
     "relay": {"base", "broker", "ledger"},
     "fleet": {"base", "broker", "ledger", "relay"},
-    "desk": {"base", "ledger", "fleet"},
     "broker_check": {"base", "broker"},
     "flash": {"base", "agent"},
     "virtual": {"base", "agent", "broker", "ledger", "fleet", "flash"},
     "emulated": {"base", "flash", "virtual"},
     "lab": {"base", "bundle", "agent", "broker", "ledger", "fleet", "flash", "virtual"},
-    "desk": {"base", "ledger", "fleet", "flash", "lab"},
+    "desk": {"base", "broker", "ledger", "relay", "fleet", "flash", "lab"},
     "web": {"base", "ledger", "fleet", "desk"},
     "cli": {
         *("base", "agent", "broker", "fleet", "broker_check", "flash", "virtual", "emulated", "lab", "desk", "web")

@@ -30,8 +30,11 @@ RELAY_RIGHTS = """\
 topic read {root}/+/up/#
 topic write {root}/+/down/cmd
 topic write {root}/+/up/wake
-"""  # the last to clear a removed device's report
-USER_RIGHTS = "topic read {root}/+/up/#\n"
+topic write {root}/alerts/#
+topic readwrite homeassistant/#
+"""  # the third to clear a removed device's report, the others for alerts and Home Assistant
+USER_RIGHTS = "topic read {root}/+/up/#\ntopic read {root}/alerts/#\n"
+HOME_RIGHTS = "topic readwrite homeassistant/#\n"
 SENDER_RIGHTS = "topic write {root}/+/down/cmd\n"
 
 
@@ -78,12 +81,13 @@ def remove_relay(made: BrokerFolder, name: str) -> bool:
     return _remove(made, RELAY_PREFIX + name, made.relay_file(name), f"relay {name}")
 
 
-def add_user(made: BrokerFolder, name: str, *, read_only: bool) -> Added:
-    """Create a user that reads what all devices say and, unless it is `read_only`, sends commands. HostError where the
-    name is taken, by a device too.
+def add_user(made: BrokerFolder, name: str, *, read_only: bool, home: bool = False) -> Added:
+    """Create a user that reads what all devices say and, unless it is `read_only`, sends commands; or one for Home
+    Assistant, which has its own topics alone. HostError where the name is taken, by a device too.
     """
     credentials.check_name(name)
-    rights = USER_RIGHTS + ("" if read_only else SENDER_RIGHTS) + "topic deny {root}/{name}/#\n"  # it is no device
+    own = USER_RIGHTS + ("" if read_only else SENDER_RIGHTS)
+    rights = (HOME_RIGHTS if home else own) + "topic deny {root}/{name}/#\n"  # it is no device
     with made.alone():
         if credentials.has_credential(made, name):
             raise HostError(f"{name} is taken at this broker: choose another name", 2)

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from dormouse import protocol
 from dormouse_host.cli import (
+    alerts,
     boards,
     broker,
     commands,
@@ -35,7 +36,7 @@ from dormouse_host.errors import HostError
 
 _EXIT_CODES = "Exit codes: 0 done, 1 not done, 2 usage error, 130 after Ctrl-C. An error is one line on stderr."
 _GARBAGE = 50_000  # objects between two collections: with ten thousand devices in hand each takes a quarter of a second
-_AREAS = (fleet, desk, metrics, ledger, commands, updates, rollouts, boards, broker, credentials, service, lab)
+_AREAS = (fleet, alerts, desk, metrics, ledger, commands, updates, rollouts, boards, broker, credentials, service, lab)
 
 
 class _Grouped(TyperGroup):

@@ -144,6 +144,7 @@ def remove_relay(name: Relay, folder: Folder = Path("broker"), json: Json = Fals
 def add_user(
     name: User,
     read_only: Annotated[bool, typer.Option("--read-only", help="Let it send no commands.")] = False,
+    home: Annotated[bool, typer.Option("--home-assistant", help="Only the topics of Home Assistant.")] = False,
     folder: Folder = Path("broker"),
     json: Json = False,
 ) -> None:
@@ -153,11 +154,20 @@ def add_user(
     """
     from dormouse_host.broker import access
 
+    if home and read_only:
+        raise HostError("use --read-only or --home-assistant, not both", 2)
     made = open_folder(folder)
-    added = access.add_user(made, name, read_only=read_only)
+    added = access.add_user(made, name, read_only=read_only, home=home)
     may = f"reads {made.root}/+/up/#" + ("" if read_only else f" and sends to {made.root}/+/down/cmd")
+    may = "reads and writes homeassistant/#" if home else may
     text = f"{name} {may}: broker, user and password are in {added.file}"
-    told = {"user": name, "read_only": read_only, "file": str(added.file), "broker_told": added.told}
+    told = {
+        "user": name,
+        "read_only": read_only,
+        "home_assistant": home,
+        "file": str(added.file),
+        "broker_told": added.told,
+    }
     terminal.told(told, text, json=json)
     say_told(added.told)
 

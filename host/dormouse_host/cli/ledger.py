@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from dormouse_host import terminal
+from dormouse_host.cli import alerts
 from dormouse_host.cli.options import Broker, Db, Json, address, moment, opened, settings
 from dormouse_host.errors import HostError
 
@@ -48,7 +49,8 @@ def relay_run(
 ) -> None:
     """Run the relay between ledger and broker.
 
-    Publishes commands and stores answers until SIGTERM or Ctrl-C. After a kill it continues where it stopped.
+    Publishes commands and stores answers until SIGTERM or Ctrl-C. After a kill it continues where it stopped. Where
+    dormouse.toml has [alerts] or [homeassistant] it judges alerts and keeps Home Assistant informed.
     """
     if context.invoked_subcommand is not None:
         if name is not None or broker is not None or accept_new is not None or db is not None or json:
@@ -62,7 +64,8 @@ def relay_run(
     log_relays(as_json=json)
     with opened(db, make=True) as fleet:
         called = name or relay_of(at.user) or socket.gethostname()
-        running = fleet.relay(at, called, accept_new=accept_new, waiting=said.waiting)
+        beside = alerts.beside(fleet)
+        running = fleet.relay(at, called, accept_new=accept_new, waiting=said.waiting, beside=beside)
         with running.stopped_by((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
             running.run()
 

@@ -1,1 +1,1 @@
-"""The desk: what a person or a monitoring system looks at. Charts and the report (the page draws with them), metrics."""
+"""The desk: what people and other systems look at, and what tells them, made from the ledger by the library."""

@@ -34,6 +34,8 @@ _TABLES: dict[str, dict[str, type] | None] = {
     "app": {"main": str, "files": list, "packages": list},
     "device": None,
     "devices": None,
+    "alerts": None,  # these two are desk/config.py's
+    "homeassistant": None,
 }
 PROVISIONED = "devices"  # folder of `dormouse provision`, with a folder per device
 _ALSO = ("ssid", "password")  # of each network in `also`

@@ -256,10 +256,10 @@ def _registered(connection: Connection, relay: str, now: float) -> tuple[str | N
 
 
 def _is_alive(instance: str, until: float, now: float) -> bool:
-    return until > now and not _is_dead(instance)
+    return until > now and not is_dead(instance)
 
 
-def _is_dead(instance: str) -> bool:
+def is_dead(instance: str) -> bool:
     """Was it a process of this machine, and is it gone?"""
     host, _, rest = instance.partition("/")
     if host != socket.gethostname():

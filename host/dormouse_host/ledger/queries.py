@@ -180,7 +180,8 @@ class Queries:
                 of_device.setdefault(device, []).append(name)
             found = select(schema.devices).where(*chosen).order_by(rows.in_order(connection, devices.id))
             told: dict[str, Any] = {}  # many devices have the same catalogue
-            return [_device(row, counted, lost, of_device, row.id in keys, told) for row in connection.execute(found)]
+            there = connection.execute(found)
+            return [device_view(row, counted, lost, of_device, row.id in keys, told) for row in there]
 
     def uncounted(self, group: str | None) -> tuple[list[str], list[str]]:
         """Of a group or of all: the devices that were revoked, and of the others those that were never heard."""
@@ -299,7 +300,7 @@ def find_command(connection: Connection, name: str) -> CommandView | None:
     return as_command(found, [(at, status, why) for at, status, why in connection.execute(changes)])
 
 
-def _device(
+def device_view(
     row: Any,
     pending: dict[str, int],
     dropped: dict[str, int],
@@ -307,6 +308,7 @@ def _device(
     key: bool,
     catalogues: dict[str, Any],
 ) -> DeviceView:
+    """The view of a row of the devices; the rest by device."""
     report = json.loads(row.report) if row.report else {}
     known = row.catalogue and row.catalogue_hash == report.get("catalogue")
     if known and row.catalogue not in catalogues:

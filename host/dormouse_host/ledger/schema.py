@@ -20,10 +20,10 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0004"  # the newest step of migrations/versions
+HEAD = "0005"  # the newest step of migrations/versions
 VERSION_TABLE = "dormouse_schema"
 metadata = MetaData()
-_Key = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts by itself in SQLite
+KEY = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts by itself in SQLite
 
 ledger_names = Table(
     "ledger_names",  # the ledger's own, for each device another
@@ -105,7 +105,7 @@ numbers = Table(
 commands = Table(
     "commands",
     metadata,
-    Column("key", _Key, primary_key=True),
+    Column("key", KEY, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("device", Text, nullable=False),
     Column("ledger", Text, nullable=False),
@@ -147,7 +147,7 @@ commands = Table(
 command_events = Table(
     "command_events",
     metadata,
-    Column("key", _Key, primary_key=True),
+    Column("key", KEY, primary_key=True),
     Column("command", BigInteger, nullable=False, index=True),  # commands.key
     Column("at", Double, nullable=False),
     Column("status", Text, nullable=False),
@@ -156,7 +156,7 @@ command_events = Table(
 results = Table(
     "results",
     metadata,
-    Column("key", _Key, primary_key=True),
+    Column("key", KEY, primary_key=True),
     Column("device", Text, nullable=False),
     Column("at", Double, nullable=False),
     Column("id", Text),  # as on the wire; none for a command that was sent without
@@ -172,7 +172,7 @@ results = Table(
 telemetry = Table(
     "telemetry",
     metadata,
-    Column("key", _Key, primary_key=True),
+    Column("key", KEY, primary_key=True),
     Column("device", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("number", BigInteger, nullable=False),
@@ -201,7 +201,7 @@ telemetry_gone = Table(
 reports = Table(
     "reports",
     metadata,
-    Column("key", _Key, primary_key=True),
+    Column("key", KEY, primary_key=True),
     Column("device", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("wake", BigInteger, nullable=False),
@@ -214,7 +214,7 @@ reports = Table(
 log_lines = Table(
     "log_lines",  # what a device keeps of its log
     metadata,
-    Column("key", _Key, primary_key=True),
+    Column("key", KEY, primary_key=True),
     Column("device", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("wake", BigInteger, nullable=False),
@@ -275,7 +275,7 @@ release_files = Table(
 updates = Table(
     "updates",
     metadata,
-    Column("key", _Key, primary_key=True),
+    Column("key", KEY, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("device", Text, nullable=False),
     Column("release", Text, nullable=False),
@@ -302,7 +302,7 @@ updates = Table(
 update_events = Table(
     "update_events",
     metadata,
-    Column("key", _Key, primary_key=True),
+    Column("key", KEY, primary_key=True),
     Column("update", BigInteger, nullable=False, index=True),  # updates.key
     Column("at", Double, nullable=False),
     Column("status", Text, nullable=False),
@@ -311,7 +311,7 @@ update_events = Table(
 rollouts = Table(
     "rollouts",
     metadata,
-    Column("key", _Key, primary_key=True),
+    Column("key", KEY, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("what", Text, nullable=False),  # the command, as JSON: do, args; {} for an update
     Column("waves", Text, nullable=False),  # how many devices have begun once each wave has, as JSON

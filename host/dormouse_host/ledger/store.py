@@ -31,6 +31,7 @@ from dormouse_host.ledger import (
 )
 from dormouse_host.ledger.contention import retried
 from dormouse_host.ledger.database import Database, Unstorable
+from dormouse_host.ledger.desk import DeskLedger
 from dormouse_host.ledger.entry import Order, all_devices, unknown_device
 from dormouse_host.ledger.outbound import Ack, Outgoing, RelayView
 from dormouse_host.ledger.queries import CommandView, Queries, find_command
@@ -52,7 +53,7 @@ class Incoming:
     retained: bool = False
 
 
-class Ledger(Sending, Queries):
+class Ledger(Sending, DeskLedger, Queries):
     """An open ledger. A context manager."""
 
     def __init__(self, where: str | None = None, clock: Callable[[], float] = time.time) -> None:

@@ -19,13 +19,13 @@ from sqlalchemy import Connection, Table, func, insert, select, text
 
 from dormouse_host import files
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import outbound, schema
+from dormouse_host.ledger import desk_schema, outbound, schema
 from dormouse_host.ledger.database import Database
 from dormouse_host.ledger.rows import CHUNK
 
 _KIND = "dormouse ledger"
 _LONGEST = 1 << 20  # bytes of a line; a command's payload and its result have 64 KiB each at most
-_STAYS = {schema.relays, schema.moved}  # who works on a ledger does not go with it
+_STAYS = {schema.relays, schema.moved, desk_schema.desk}  # who works on a ledger does not go with it
 _ANEW = {"devices": {"relay": None, "relay_until": 0.0}}  # leases of those relays
 COUNTED = ("devices", "commands", "results", "telemetry")
 _TABLES = [table for table in schema.metadata.sorted_tables if table not in _STAYS]

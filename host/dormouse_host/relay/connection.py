@@ -21,6 +21,7 @@ from dormouse_host.broker import client
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.outbound import Ack, Outgoing
 from dormouse_host.ledger.store import Incoming
+from dormouse_host.relay.beside import Aside, Note
 
 _CONNECT_WITHIN = 6.0  # seconds for TCP and CONNACK
 _KEEPALIVE = 30  # seconds
@@ -32,6 +33,7 @@ _GROUP = 0.01  # seconds after the first of them
 _UNSUPPORTED = 132  # CONNACK: unsupported protocol version
 _CREDENTIALS = (134, 135)  # bad user name or password, not authorised
 _TAKEN_OVER = 142  # DISCONNECT: session taken over
+_WILL_DELAY = 15  # seconds without the relay after which the broker publishes its will
 _UNSAID = 128  # what paho calls a connection that was closed without a DISCONNECT
 
 
@@ -49,8 +51,19 @@ class Lost(Exception):
 class Connection:
     """A persistent session of the broker's under the relay's fixed client id."""
 
-    def __init__(self, address: BrokerAddress, client_id: str, root: str, *, mqtt5: bool) -> None:
-        """Connect and subscribe. Lost where that fails, HostError where trying again is of no use."""
+    def __init__(
+        self,
+        address: BrokerAddress,
+        client_id: str,
+        root: str,
+        *,
+        mqtt5: bool,
+        topics: Sequence[str] = (),
+        will: Note | None = None,
+    ) -> None:
+        """Connect and subscribe, also to `topics`, whose messages `asides` has. Lost where that fails, HostError where
+        trying again is of no use.
+        """
         self.mqtt5 = mqtt5
         self.present = False
         self.room = _BATCH  # publishes that may be on their way at once
@@ -58,6 +71,11 @@ class Connection:
         self._address = address
         self._connack: ReasonCode | None = None
         self._suback: ReasonCode | None = None
+        self.refused: list[str] = []  # those of `topics` that the broker refuses
+        self._more = list(topics)
+        self._asides: list[tuple[int, Aside]] = []
+        self._notes: dict[int, Note] = {}  # on their way, by paho's message id
+        self._told: list[tuple[Note, bool]] = []
         self._ended, self._cut = "", False
         self._came: list[tuple[int, Incoming]] = []
         self._size = 0  # bytes of what came
@@ -76,6 +94,8 @@ class Connection:
         secure(self._client, address)
         self._client.max_inflight_messages_set(0)  # `room` bounds it
         self._client.username_pw_set(address.user, address.password)
+        if will is not None:
+            self._set_will(will)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
@@ -86,6 +106,13 @@ class Connection:
         except BaseException:
             self.drop()
             raise
+
+    def _set_will(self, will: Note) -> None:
+        delayed = None
+        if self.mqtt5:
+            delayed = Properties(PacketTypes.WILLMESSAGE)
+            delayed.WillDelayInterval = _WILL_DELAY
+        self._client.will_set(will.topic, will.payload, 1, will.retain, delayed)
 
     def _connect(self, address: BrokerAddress) -> None:
         try:
@@ -105,7 +132,7 @@ class Connection:
             if self._connack.value in _CREDENTIALS:
                 raise HostError(f"broker {address}: connection refused: {self._connack}", 2)
             raise Lost(f"refused: {self._connack}", older=self.mqtt5 and self._connack.value == _UNSUPPORTED)
-        self._client.subscribe(self._topics, 1)
+        self._client.subscribe([(topic, 1) for topic in (self._topics, *self._more)])
         self._answer(lambda: self._suback, "SUBSCRIBE")
         self._check_subscription()
 
@@ -140,18 +167,31 @@ class Connection:
         self, _client: object, _data: object, _mid: int, reasons: list[ReasonCode], _more: object
     ) -> None:
         self._suback = reasons[0]
+        self.refused = [topic for topic, reason in zip(self._more, reasons[1:], strict=False) if reason.is_failure]
 
     def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
         try:
+            if self._more and not message.topic.startswith(f"{self._root}/"):
+                self._asides.append((message.mid if message.qos else 0, Aside(message.topic, bytes(message.payload))))
+                self._size += len(message.payload)
+                self._client.full = self._is_full
+                return
             device, _, leaf = message.topic[len(self._root) + 1 :].partition("/")
         except UnicodeDecodeError:  # no broker should forward it, and some do
             device, leaf = "", "topic that is not UTF-8"
         came = Incoming(device, leaf, bytes(message.payload), bool(message.retain))
         self._came.append((message.mid if message.qos else 0, came))
         self._size += len(message.payload) + len(device) + len(leaf)
-        self._client.full = len(self._came) >= _BATCH or self._size >= _BATCH_SIZE
+        self._client.full = self._is_full
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._came) + len(self._asides) >= _BATCH or self._size >= _BATCH_SIZE
 
     def _on_publish(self, _client: object, _data: object, mid: int, reason: ReasonCode, _more: object) -> None:
+        if (note := self._notes.pop(mid, None)) is not None:
+            self._told.append((note, not reason.is_failure))
+            return
         sent = self._flying.pop(mid, None)
         if sent is not None and sent.key:  # whether a chunk came, the device's end record tells
             self._acks.append(Ack(sent.key, sent.times, not reason.is_failure))
@@ -166,7 +206,12 @@ class Connection:
     @property
     def flying(self) -> int:
         """Publishes without a PUBACK."""
-        return len(self._flying)
+        return len(self._flying) + len(self._notes)
+
+    @property
+    def noted(self) -> int:
+        """Those of them that are notes."""
+        return len(self._notes)
 
     def wait(self, seconds: float, *, hold: bool = False) -> tuple[Sequence[tuple[int, Incoming]], Sequence[Ack]]:
         """What came in, with the ids to confirm, and the PUBACKs, after at most so long without any. Lost if it is.
@@ -186,10 +231,28 @@ class Connection:
                 until, first = time.monotonic() + _GROUP, False
             if time.monotonic() >= until or (self._acks and not self._flying and not self._came):
                 break  # without a word of a device there is nothing to wait for but PUBACKs
+            if self._asides or (self._told and not self._notes):
+                break
         self._check_subscription()
         came, self._came, self._size, self._client.full = self._came, [], 0, False
         acks, self._acks = self._acks, []
         return came, acks
+
+    def asides(self) -> Sequence[tuple[int, Aside]]:
+        """What came on other topics, with the ids to confirm."""
+        found, self._asides = self._asides, []
+        return found
+
+    def told(self) -> Sequence[tuple[Note, bool]]:
+        """The notes that the broker has answered since, and whether it took them."""
+        found, self._told = self._told, []
+        return found
+
+    def note(self, notes: Sequence[Note]) -> None:
+        """Publish notes."""
+        for note in notes:
+            sent = self._client.publish(note.topic, note.payload, 1, note.retain)
+            self._notes[sent.mid] = note
 
     def confirm(self, mids: Iterable[int]) -> None:
         """Acknowledge what is stored. 0 stands for QoS 0."""

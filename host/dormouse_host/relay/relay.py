@@ -24,6 +24,7 @@ from dormouse_host.ledger.outbound import ALIVE, Ack
 from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.processes import Stop
 from dormouse_host.relay import log
+from dormouse_host.relay.beside import AT_ONCE, BACKLOG, FEW, Aside, Beside, Note
 from dormouse_host.relay.connection import Connection, Lost
 from dormouse_host.relay.rival import SETTLED, Rival
 
@@ -51,6 +52,7 @@ class _Work:
     acks: list[Ack] = field(default_factory=list)
     stored: int = 0
     published: int = 0
+    asides: list[tuple[int, Aside]] = field(default_factory=list)  # neither stored nor acknowledged yet
     busy: bool = False  # the ledger was, in this turn
 
 
@@ -66,11 +68,13 @@ class Relay:
         *,
         accept_new: bool | None = None,
         waiting: int = protocol.WINDOW,
+        beside: Beside | None = None,
     ) -> None:
         """Nothing runs until `run`. `accept_new`: do ids that are not registered become devices? By default where the
         broker asks for no credential, so that nobody has registered them there either. `waiting`: how many commands
-        may wait at the broker for one device.
+        may wait at the broker for one device. `beside`: what runs with it.
         """
+        self._beside = beside
         free = address.user is None and address.cert is None
         self._accept_new = free if accept_new is None else accept_new
         self._waiting = min(waiting, protocol.WINDOW)
@@ -106,8 +110,12 @@ class Relay:
         self._signed = time.monotonic()
         try:
             log.info("started", relay=self._name, ledger=self._ledger.database.name, broker=self._address)
+            if self._beside:
+                self._beside.start(instance)
             self._run(instance)
         finally:
+            if self._beside:
+                self._beside.stop()
             self._release(instance)
         log.info("stopped", relay=self._name)
 
@@ -170,28 +178,58 @@ class Relay:
     def _serve(self, instance: str) -> None:
         self._stay_alive(instance)
         began = time.monotonic()
-        connection = Connection(self._address, client_id(self._name), self._root, mqtt5=self._mqtt5)
+        more = (self._beside.topics, self._beside.will) if self._beside else ((), None)
+        name = client_id(self._name)
+        connection = Connection(self._address, name, self._root, mqtt5=self._mqtt5, topics=more[0], will=more[1])
         work = _Work(secrets.token_hex(8))
         self._connected = time.monotonic()
         log.info("connected", mqtt=5 if self._mqtt5 else "3.1.1", session_present=connection.present)
         try:
             self._rival.connected()
             self._catch_up(connection, work, self._connected - began)
+            if self._beside:
+                self._beside.connected()
+            for topic in connection.refused:
+                log.warning("subscription refused", topic=topic)
             while not self._stop.is_set():
                 self._turn(connection, instance, work)
             self._finish(connection, work)
         finally:
             connection.drop()
+            if self._beside:
+                self._beside.lost()
             log.info("connection over", stored=work.stored, published=work.published)
 
     def _turn(self, connection: Connection, instance: str, work: _Work) -> None:
         """What comes in, a sign of life, what goes out. Of one turn the ledger may keep the broker waiting once."""
         self._receive(connection, _POLL, work)
+        came = len(work.came) + len(work.acks)
         with self._unless_busy(work):
             self._stay_alive(instance)
             self._store(connection, work)
             self._roll_out()
-            self._publish(connection, work)
+            came += self._publish(connection, work)
+            if self._beside:
+                self._turn_aside(self._beside, connection, work, came)
+
+    def _turn_aside(self, beside: Beside, connection: Connection, work: _Work, came: int) -> None:
+        """What runs beside, in a turn in which so much `came` or was published."""
+        if work.asides:
+            beside.heard([message for _, message in work.asides])
+            connection.confirm(mid for mid, _ in work.asides)
+            work.asides = []
+        self._tell_noted(beside, connection)
+        most = min(FEW if came else AT_ONCE, connection.room // 4) - connection.noted
+        if came < BACKLOG and most > 0:
+            connection.note(beside.notes(most))
+
+    def _tell_noted(self, beside: Beside, connection: Connection) -> None:
+        taken: list[Note] = []
+        refused: list[Note] = []
+        for note, was_taken in connection.told():
+            (taken if was_taken else refused).append(note)
+        if taken or refused:
+            beside.told(taken, refused)
 
     def _roll_out(self) -> None:
         """Go on with rollouts, now and then: they wait for devices that sleep."""
@@ -238,6 +276,7 @@ class Relay:
         came, acks = connection.wait(wait, hold=held >= _HELD or len(work.came) >= _HELD_COUNT)
         work.came += came
         work.acks += acks
+        work.asides += connection.asides()
 
     def _store(self, connection: Connection, work: _Work) -> None:
         if work.came:
@@ -257,18 +296,25 @@ class Relay:
                     log.warning("refused by the broker", command=ack.key)
             work.acks = []
 
-    def _publish(self, connection: Connection, work: _Work) -> None:
+    def _publish(self, connection: Connection, work: _Work) -> int:
+        """Publish what is due. Returns how many that were."""
         room = connection.room - connection.flying
-        if 2 * room >= connection.room:  # many in one transaction, and not a few for each PUBACK
-            outgoing = self._ledger.claim(self._name, work.session, room, self._waiting)
-            connection.publish(outgoing)
-            work.published += len(outgoing)
+        if 2 * room < connection.room:
+            return 0
+        outgoing = self._ledger.claim(self._name, work.session, room, self._waiting)
+        connection.publish(outgoing)  # many in one transaction, and not a few for each PUBACK
+        work.published += len(outgoing)
+        return len(outgoing)
 
     def _finish(self, connection: Connection, work: _Work) -> None:
         """Wait for what is under way, so that nothing stays "publishing" without need."""
         deadline = time.monotonic() + _LAST_ACKS
+        if self._beside:
+            connection.note(self._beside.last())
         while (connection.flying or work.acks) and time.monotonic() < deadline:
             self._receive(connection, _POLL, work)
             with self._unless_busy(work):
                 self._store(connection, work)
+                if self._beside:
+                    self._tell_noted(self._beside, connection)
         connection.close()

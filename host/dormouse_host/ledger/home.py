@@ -1,0 +1,123 @@
+"""What Home Assistant is shown of a ledger, and what comes from there.
+
+Must stay true: a message from there enters one command however often it comes; a reading is the newest by its own time,
+whenever it came.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from dormouse_host.ledger import desk_schema, entry, rows, schema
+from dormouse_host.ledger.queries import DeviceView, device_view
+from dormouse_host.ledger.rows import commands, devices
+
+_RECORDS = 20  # of a device that are looked through for its readings
+_COMMANDS = 100  # of a device that are looked through for what it was set to
+_KEPT = 14 * 86400.0  # seconds; a message from Home Assistant is not taken when it is that old
+_FORGET = 500
+reports, telemetry, events = schema.reports.c, schema.telemetry.c, schema.command_events.c
+home, orders = desk_schema.home_devices.c, desk_schema.home_orders.c
+
+
+class Mark(NamedTuple):
+    """The newest of what is stored about a device: it changes when anything comes."""
+
+    at: float
+    number: int
+    event: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A device, its newest readings by name, and the arguments of the newest command of each name that succeeded."""
+
+    view: DeviceView
+    readings: dict[str, Any] = field(default_factory=dict)
+    set_to: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def changes(connection: Connection, since: float, after: float) -> dict[str, Mark]:
+    """The devices about which something was stored at or after `since`, or by an event with a key above `after`."""
+    found: dict[str, Mark] = {}
+    heard = select(reports.device, func.max(reports.at)).where(reports.at >= since).group_by(reports.device)
+    for device, at in connection.execute(heard):
+        found[device] = Mark(at, 0, 0)
+    recorded = select(telemetry.device, func.max(telemetry.at), func.max(telemetry.number))
+    for device, at, number in connection.execute(recorded.where(telemetry.at >= since).group_by(telemetry.device)):
+        found[device] = Mark(max(at, found.get(device, Mark(0, 0, 0)).at), number, 0)
+    told = select(commands.device, func.max(events.key)).join(schema.commands, commands.key == events.command)
+    for device, key in connection.execute(told.where(events.key > after).group_by(commands.device)):
+        found[device] = found.get(device, Mark(0, 0, 0))._replace(event=key)
+    entered = select(devices.id, devices.added).where(devices.added >= since)
+    for device, at in connection.execute(entered):
+        found.setdefault(device, Mark(at, 0, 0))
+    return found
+
+
+def standings(connection: Connection, wanted: Sequence[str]) -> list[Standing]:
+    """How these devices stand."""
+    counted = select(commands.device, func.count()).where(commands.open, commands.device.in_(wanted))
+    pending = dict(map(tuple, connection.execute(counted.group_by(commands.device))))
+    there = connection.execute(select(schema.devices).where(devices.id.in_(wanted))).all()
+    catalogues: dict[str, Any] = {}
+    views = [device_view(row, pending, {}, {}, False, catalogues) for row in there]
+    return [Standing(view, _readings(connection, view), _set_to(connection, view.id)) for view in views]
+
+
+def _readings(connection: Connection, view: DeviceView) -> dict[str, Any]:
+    """Name -> value: of the last records of the present state, the newest by its own time."""
+    newest = select(telemetry.time, telemetry.number, telemetry.record)
+    newest = newest.where(telemetry.device == view.id, telemetry.state == view.state)
+    found: dict[str, Any] = {}
+    rows_found = connection.execute(newest.order_by(telemetry.number.desc()).limit(_RECORDS)).all()
+    for _, _, text in sorted(rows_found, key=lambda row: (row.time, row.number)):
+        values = json.loads(text)
+        found.update(values if isinstance(values, dict) else {})
+    return found
+
+
+def _set_to(connection: Connection, device: str) -> dict[str, dict[str, Any]]:
+    last = select(commands.do, commands.args, commands.status).where(commands.device == device)
+    found: dict[str, dict[str, Any]] = {}
+    for do, text, status in connection.execute(last.order_by(commands.key.desc()).limit(_COMMANDS)):
+        if status == "succeeded" and text:
+            found.setdefault(do, json.loads(text))
+    return found
+
+
+def all_due(connection: Connection) -> list[DeviceView]:
+    """When each device was heard and is due."""
+    found = connection.execute(select(devices.id, devices.seen, devices.next_due, devices.revoked))
+    return [DeviceView(id, seen=seen, next_due=due, revoked=revoked) for id, seen, due, revoked in found]
+
+
+def known(connection: Connection) -> dict[str, dict[str, str]]:
+    """The devices that Home Assistant was told of, with their components."""
+    found = connection.execute(select(home.device, home.components))
+    return {device: json.loads(text) for device, text in found}
+
+
+def told(connection: Connection, device: str, components: Mapping[str, str] | None) -> None:
+    """Write down what Home Assistant is told of."""
+    connection.execute(delete(desk_schema.home_devices).where(home.device == device))
+    if components is not None:
+        text = json.dumps(dict(components), sort_keys=True)
+        connection.execute(insert(desk_schema.home_devices).values(device=device, components=text))
+
+
+def enter(connection: Connection, digest: str, order: entry.Order, now: float) -> str | None:
+    """Enter the command of a message. None where the message has come before."""
+    rows.lock_name(connection, f"home {digest}")
+    if connection.execute(select(orders.command).where(orders.digest == digest)).first() is not None:
+        return None
+    name = entry.enter(connection, [order], now)[0]
+    connection.execute(insert(desk_schema.home_orders).values(digest=digest, at=now, command=name))
+    old = select(orders.digest).where(orders.at < now - _KEPT).limit(_FORGET)
+    connection.execute(
+        delete(desk_schema.home_orders).where(orders.digest.in_(list(connection.execute(old).scalars())))
+    )
+    return name
