@@ -31,6 +31,7 @@ from dormouse_host.relay.beside import Aside, Note
 ONLINE, OFFLINE = b"online", b"offline"
 _AHEAD = 300.0  # seconds by which the clock of Home Assistant may be ahead
 _SLICE = 20  # devices in one transaction
+_PAUSE = 0.02  # seconds between two slices
 _WALK = 15.0  # seconds between two looks at who is overdue
 _BIGGEST = 4096  # bytes of a command's message
 
@@ -71,6 +72,7 @@ class Homes:
         while self._queue and len(notes) < room:
             some = [self._queue.popitem()[0] for _ in range(min(_SLICE, len(self._queue)))]
             notes += self._tell(some)
+            time.sleep(_PAUSE)
         return list(notes)
 
     def _begin(self) -> None:
