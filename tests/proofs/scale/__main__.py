@@ -117,14 +117,17 @@ def settings(count: int, each: int) -> None:
 def watched(count: int, each: int) -> bool:
     """What the relay pays for those who look on: runs with and without them in turn. True where it is not too much."""
     cpu: dict[bool, list[float]] = {False: [], True: []}
+    asked: dict[bool, float] = {}
     for turn in range(2 * TURNS):
         looked_at = bool(turn % 2)
         say(f"… {count} devices, {'followed, handed on and asked every second' if looked_at else 'nobody looks on'}")
         found = run.measure(count, each, Settings(watched=looked_at))
         cpu[looked_at].append(found.each(found.used.relay + found.first.relay) * 1000)
+        asked[looked_at] = found.each(found.used.statements)
     alone, seen = statistics.median(cpu[False]), statistics.median(cpu[True])
     every = "; ".join(", ".join(f"{one:.3f}" for one in cpu[some]) for some in (False, True))
     say("", f"the relay's CPU for one command with nobody and with everybody looking on: {every} ms")
+    say(f"statements for one command: {asked[False]:.2f} and {asked[True]:.2f}")
     say(f"by the medians: × {seen / alone:.3f} (aim: at most {WATCHED})")
     return seen / alone <= WATCHED
 
