@@ -59,11 +59,14 @@ class Used:
 
 @dataclass
 class Settings:
-    """`broker`: what its configuration says otherwise; `constants`: see counted_relay.py."""
+    """`broker`: what its configuration says otherwise; `constants`: see counted_relay.py; `watched`: do others look on
+    meanwhile (watchers.py)?
+    """
 
     broker: Mapping[str, str] = field(default_factory=dict)
     constants: Sequence[str] = ()
     processes: int = 3
+    watched: bool = False
 
 
 def cpu(pid: int) -> float:
@@ -91,6 +94,7 @@ class Plant:
         self._used = [0.0] * self.settings.processes
         self.effects = self.twice = 0
         self.relay: subprocess.Popen[bytes] | None = None
+        self._watchers: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
         self._temporary = tempfile.TemporaryDirectory(prefix="dormouse-scale-")
@@ -115,7 +119,7 @@ class Plant:
 
     def __exit__(self, *_: object) -> None:
         self.stop_relay()
-        for worker in self._workers:
+        for worker in [*self._workers, *filter(None, [self._watchers])]:
             worker.kill()
             worker.wait()
         self.fleet.close()
@@ -132,6 +136,14 @@ class Plant:
         with self._log.open("wb") as log:
             self.relay = start(argv, output=log, env=self._environment())
         self.until(lambda: " connected " in self._log.read_text(), 30)
+
+    def start_watchers(self) -> None:
+        """Others look on from now on, if the settings say so."""
+        if self.settings.watched:
+            argv = [sys.executable, "-m", "proofs.scale.watchers", str(self.db)]
+            self._watchers = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=self._environment())
+            assert self._watchers.stdout
+            self._watchers.stdout.readline()
 
     def stop_relay(self) -> None:
         """End it in order."""

@@ -59,6 +59,7 @@ def measure(count: int, each: int, settings: Settings | None = None) -> Figures:
     with Plant(count, settings) as plant:
         plant.start_relay()
         plant.start_devices()
+        plant.start_watchers()
         limit = _AT_LEAST + _PER_COMMAND * count * each
         with plant.measured() as first:
             _wake(plant)  # now the host asks each device what it can do, and is answered with the commands that follow

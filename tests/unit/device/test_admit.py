@@ -4,6 +4,7 @@ import json
 from binascii import crc32
 
 from desk import STATE, Desk, only, payload, tombstone
+
 from dormouse.app import Handler
 
 # ---- a place in the inbox
