@@ -157,6 +157,7 @@ def test_an_open_connection_ends_with_its_session(inside):
         scope["headers"] = [(b"host", LAN.encode()), (b"origin", f"http://{LAN}".encode()), (b"cookie", mine.encode())]
 
         async def receive():
+            assert app._sessions, "read once more after the session's end"
             app._sessions = {}
             return {"type": "websocket.receive", "text": "send a command"}
 

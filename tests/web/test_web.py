@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from dormouse_host.fleet import Fleet
+from dormouse_host.ledger.alerts import Rules, Seen
 from support import desk
 from support.certificates import Authority
 from support.desk import EVIL, HOSTILE, HOUR, Desk
@@ -26,6 +27,7 @@ def lived(tmp_path_factory) -> Iterator[Desk]:
     """A fleet whose last hour has just passed."""
     where = tmp_path_factory.mktemp("web") / "ledger.db"
     with desk.lived(str(where), HOURS, begin=time.time() - HOURS * HOUR - 300) as made:
+        made.fleet.ledger.judge([Seen(EVIL, "app", made.time.now, True, HOSTILE)], Rules())
         made.fleet.rollout(made.names, [1, 4], command=("water", {"s": 3}), approve=True)
         yield made
 
@@ -141,6 +143,21 @@ def test_a_command_is_sent_by_its_form_followed_and_cancelled(web, lived, page):
     assert lived.fleet.result(again.name).status == "cancelled"
 
 
+def test_alerts_show_as_they_open_and_close(web, lived, page):
+    page.goto(f"{web.url}alerts")
+    page.wait_for_selector("tr:has-text('app') .word-bad")
+    page.wait_for_selector("a:text-is('Alerts (1)')")
+    lived.fleet.ledger.judge([Seen("bed-04", "overdue", lived.time.now, True, "silent for 12 h")], Rules(calm=0.0))
+    page.wait_for_selector("tr:has-text('bed-04') .word-bad")
+    page.wait_for_selector("a:text-is('Alerts (2)')")
+    picture(page, "alerts")
+    for _ in range(2):
+        lived.time.now += 1
+        lived.fleet.ledger.judge([Seen("bed-04", "overdue", lived.time.now, False)], Rules(calm=0.0))
+    page.wait_for_selector("a:text-is('Alerts (1)')")
+    assert page.locator("tr:has-text('bed-04') .word-bad").count() == 0
+
+
 def test_groups_and_rollouts(web, lived, page):
     page.goto(f"{web.url}groups")
     page.wait_for_selector("td:has-text('garden')")
@@ -160,7 +177,14 @@ def test_groups_and_rollouts(web, lived, page):
 
 def test_no_word_of_a_device_can_script_a_page(web, lived, browser):
     page = browser.new()
-    for path in ("", f"device/{EVIL}", "groups", "rollouts", "device/%3Cimg%20src=x%20onerror=document.title=1%3E"):
+    for path in (
+        "",
+        f"device/{EVIL}",
+        "alerts",
+        "groups",
+        "rollouts",
+        "device/%3Cimg%20src=x%20onerror=document.title=1%3E",
+    ):
         page.goto(web.url + path)
         page.wait_for_selector(".page .card")
         page.wait_for_timeout(300)

@@ -1,4 +1,4 @@
-"""A device's life as a swim-lane: wakes, silences, commands, results, telemetry, errors, updates and gaps by time.
+"""A device's life as a swim-lane: wakes, silences, commands, results, telemetry, errors, updates, gaps, alerts.
 
 A lane with more marks than can be told apart shows how many there are in each column. Pure, as charts.py is.
 """
@@ -58,7 +58,11 @@ def lanes_of(life: Life) -> dict[str, list[Mark]]:
     ]
     gaps = [Mark(start, until, "bad", f"{count} records missing") for start, until, count in life.gaps]
     found = {"wakes": wakes, "silent": silent, "commands": commands, "results": results, "telemetry": records}
-    found |= {"errors": errors, "updates": updates, "gaps": gaps}
+    alerts = [
+        Mark(each.opened, end if each.closed is None else each.closed, "bad", f"alert {each.kind}: {each.text}")
+        for each in life.alerts
+    ]
+    found |= {"errors": errors, "updates": updates, "gaps": gaps, "alerts": alerts}
     return {name: sorted(marks, key=lambda mark: (mark.at, mark.end, mark.text)) for name, marks in found.items()}
 
 

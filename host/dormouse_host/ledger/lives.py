@@ -1,4 +1,4 @@
-"""A device's life over some time: its wakes, silences, commands, results, telemetry with its gaps, and updates.
+"""A device's life over some time: its wakes, silences, commands, results, telemetry with its gaps, updates, alerts.
 
 Each kind is read by the device's own index and bounded by LONGEST; what is left out then is the oldest. Nothing here
 depends on the present: the same ledger and the same span give the same life.
@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, or_, select
 
-from dormouse_host.ledger import lateness, schema, updates
+from dormouse_host.ledger import alerts, desk_schema, lateness, schema, updates
+from dormouse_host.ledger.alerts import AlertView
 from dormouse_host.ledger.exports import RESULTS, told
 from dormouse_host.ledger.history import AUTOMATIC
 from dormouse_host.ledger.outbound import ALIVE
@@ -27,6 +28,7 @@ _FINISHED = "finished"
 _REACHED = ("delivered", "succeeded", "failed", "rejected", "interrupted")  # the device has it
 _BEFORE_REPORT = ("boot", "join", "connect")  # phases of a wake that lie before its report
 reports, results, telemetry = schema.reports.c, schema.results.c, schema.telemetry.c
+alert = desk_schema.alerts.c
 streams, groups, update_events = schema.telemetry_streams.c, schema.groups.c, schema.update_events.c
 
 
@@ -114,6 +116,7 @@ class Life:
     results: list[dict[str, Any]]
     records: list[Record]
     updates: list[UpdateView]
+    alerts: list[AlertView]
     silences: list[tuple[float, float]]
     gaps: list[tuple[float, float, int]]
     dropped: int
@@ -179,6 +182,8 @@ def mark(connection: Connection, device: str | None = None) -> tuple[int, ...]:
             select(func.max(update_events.key)),
             select(func.sum(schema.rollouts.c.wave)),
             select(func.count()).select_from(schema.rollouts).where(schema.rollouts.c.status == "running"),
+            select(func.max(alert.key)),
+            select(func.count()).where(alert.closed.is_(None)),
         ]
     return tuple(int(connection.execute(query).scalar() or 0) for query in looked)
 
@@ -223,6 +228,7 @@ def life(connection: Connection, device: str, since: float, until: float) -> Lif
         answers,
         records,
         _updates(connection, device, since, until),
+        [each for each in alerts.views(connection, since, device) if each.opened < until][::-1],
         silences(heard, since, until, told_later[0].at if told_later else until),
         gaps(records),
         int(lost or 0),

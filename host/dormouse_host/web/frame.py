@@ -14,7 +14,7 @@ from dormouse_host.terminal import safe
 from dormouse_host.web.gate import SIGN_OUT
 from dormouse_host.web.live import LOOK, Hub
 
-LINKS = {"/": "Fleet", "/groups": "Groups", "/rollouts": "Rollouts and updates"}
+LINKS = {"/": "Fleet", "/alerts": "Alerts", "/groups": "Groups", "/rollouts": "Rollouts and updates"}
 DARK = "dormouse_dark"  # a cookie: `dark`, `light`, or nothing where the system decides
 _TURN = """(() => { const next = {"": "dark", dark: "light", light: ""};
   const now = (document.cookie.match(/dormouse_dark=(\\w*)/) || ["", ""])[1];
@@ -43,7 +43,9 @@ class Frame:
                 ui.label("Dormouse")
             with ui.element("nav").classes("bar").props('aria-label="Pages"'):
                 for path, name in LINKS.items():
-                    ui.link(name, path).props('aria-current="page"' if path == here else "")
+                    made = ui.link(name, path).props('aria-current="page"' if path == here else "")
+                    if path == "/alerts":
+                        self._alerts = made
             ui.element("span").classes("space")
             self._relays = ui.label().classes("dim")
             if hub.actions.read_only:
@@ -79,6 +81,8 @@ class Frame:
         try:
             self._seen = self.hub.version
             self._say(self.hub.wrong)
+            count = len(self.hub.alerts)
+            self._alerts.set_text(f"{LINKS['/alerts']} ({count})" if count else LINKS["/alerts"])
             alive = self.hub.relays
             self._relays.set_text(f"{alive} relay{'' if alive == 1 else 's'} at work" if alive else "no relay at work")
             await self._draw()

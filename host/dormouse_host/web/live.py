@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dormouse_host.errors import HostError
-from dormouse_host.fleet import CommandView, Fleet, Sent
+from dormouse_host.fleet import AlertView, CommandView, Fleet, Sent
 from dormouse_host.ledger import watch
 from dormouse_host.ledger.overview import Glance
 
@@ -63,6 +63,7 @@ class Hub:
         self.fleet, self.actions = fleet, actions
         self.version = 0
         self.glances: list[Glance] = []
+        self.alerts: list[AlertView] = []  # those that are open
         self.wrong: str | None = None  # why the ledger cannot be read, while it cannot
         self.relays = 0
         self._watch: watch.Watch | None = None
@@ -112,7 +113,7 @@ class Hub:
         try:
             mark = *self.fleet.mark(), sum(relay.alive for relay in self.fleet.relays())
             if mark != self._mark:
-                self.glances = self.fleet.glances(self.glances)
+                self.glances, self.alerts = self.fleet.glances(self.glances), self.fleet.alerts()
         except HostError as error:
             news = self.wrong != str(error)
             self.wrong = str(error)

@@ -1,13 +1,14 @@
-"""Groups, and rollouts with the updates: what there is, live, and what may be done with it."""
+"""Alerts, groups, and rollouts with the updates: what there is, live, and what may be done with it."""
 
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from nicegui import ui
 
 from dormouse_host.desk.charts import shown
-from dormouse_host.fleet import RolloutView, UpdateView
+from dormouse_host.fleet import AlertView, RolloutView, UpdateView
 from dormouse_host.terminal import safe
 from dormouse_host.web.frame import Frame, button, show, tell
 from dormouse_host.web.live import asked
@@ -19,6 +20,26 @@ _ORDERS = {
     "stopped": {"resume": "Resume", "abort": "Abort"},
 }
 _UPDATES = 100
+_ALERTS, _PAST = 200, 30 * 86400  # alerts that are shown, and seconds since which they closed
+
+
+class AlertsPage:
+    """The alerts that are open, and those that have closed."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.hub = frame.hub
+        with frame.content(), ui.element("div").classes("card"):
+            with ui.element("h1"):
+                ui.label("Alerts")
+            self.list = show()
+        frame.live(self.draw)
+
+    async def draw(self) -> None:
+        """The alerts as they are now, the open ones first."""
+        found, wrong = await asked(self.hub.fleet.alerts, self.hub.fleet.clock() - _PAST)
+        if wrong is None:
+            ordered = sorted(found, key=lambda each: each.closed is not None)
+            self.list.set_content(_alerts(ordered[:_ALERTS]))
 
 
 class GroupsPage:
@@ -157,6 +178,29 @@ class RolloutsPage:
         _, wrong = await asked(self.hub.actions.cancel_update, name)
         tell(wrong or f"{name} is cancelled", good=wrong is None)
         await self.frame.again()
+
+
+def _alerts(found: Sequence[AlertView]) -> str:
+    if not found:
+        return '<p class="dim">No alerts in the last 30 days. A relay judges them where dormouse.toml has [alerts].</p>'
+    rows = "".join(
+        f"<tr><td class=c-device>{_whose(each)}</td><td>{shown(each.kind)}</td>"
+        f"<td>{shown(each.text[:300])}<br><span class=dim>{shown('; '.join(each.failed)[:300])}</span></td>"
+        f"<td>{moment(each.opened, '')}</td><td>{_until(each)}</td></tr>"
+        for each in found
+    )
+    head = "<thead><tr><th>Device</th><th>Kind</th><th>What</th><th>Opened</th><th>Closed</th></tr></thead>"
+    return f'<div class="wide"><table class="desk">{head}<tbody>{rows}</tbody></table></div>'
+
+
+def _whose(each: AlertView) -> str:
+    return "the fleet" if each.device == "*" else f'<a href="/device/{quote(each.device)}">{shown(each.device)}</a>'
+
+
+def _until(each: AlertView) -> str:
+    if each.closed is None:
+        return '<span class="word-bad">open</span>'
+    return f"{moment(each.closed, '')} <span class=dim>{shown(each.ending or '')}</span>"
 
 
 def _heading(text: str) -> None:

@@ -10,7 +10,7 @@ from dormouse_host.web.device_page import DevicePage
 from dormouse_host.web.fleet_page import FleetPage
 from dormouse_host.web.frame import DARK, Frame
 from dormouse_host.web.live import Hub
-from dormouse_host.web.other_pages import GroupsPage, RolloutsPage
+from dormouse_host.web.other_pages import AlertsPage, GroupsPage, RolloutsPage
 
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#2b6cb0"/>'
@@ -35,6 +35,10 @@ def application(hub: Hub, *, guarded: bool) -> FastAPI:
         except ConfigError:
             name = "no such device"
         DevicePage(frame(request, "", name), name)
+
+    @ui.page("/alerts")
+    def alerts(request: Request) -> None:
+        AlertsPage(frame(request, "/alerts", "Alerts"))
 
     @ui.page("/groups")
     def groups(request: Request) -> None:
