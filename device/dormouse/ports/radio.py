@@ -28,12 +28,14 @@ def join(board, config, deadline):
     nets = [crc32(b"%s\n%s" % each) for each in networks]
     wlan = board.wlan = network.WLAN(network.STA_IF)
     _on(board)
+    fixed = None  # the address that was set in this wake
     if board.net in nets and any(board.bssid):
         at = nets.index(board.net)
         lan = None if at else static
         if not lan and board.leased and 0 <= int(time.time()) - board.leased < _LEASE:
             lan = tuple([board.dotted(board.lan[i : i + 4]) for i in (0, 4, 8, 12)])
         if lan or not at:
+            fixed = lan
             if _try(board, config, at, lan, min(deadline, board.ms() + _FAST)) is None:
                 return
             board.off()
@@ -57,8 +59,9 @@ def join(board, config, deadline):
     for number, (at, board.bssid, board.channel) in enumerate(tries):
         board.net, board.leased = nets[at], 0
         lan = None if at else static
-        if not lan:
+        if fixed and not lan:
             wlan.ipconfig(dhcp4=True)
+        fixed = lan
         until = min(deadline, board.ms() + 2 * _SLOW // len(tries))
         status = _try(board, config, at, lan, until)
         if board.channels and 2 * number >= len(tries) and _refused(board, status):
