@@ -46,13 +46,13 @@ def join(board, config, deadline):
     seen, unseen = [], []
     status = network.STAT_NO_AP_FOUND
     for at in range(len(nets)):
-        points = [(-entry[3], entry[1], entry[2], entry[4]) for entry in names if entry[0] == networks[at][0]]
+        points = [(-entry[3],) + entry for entry in names if entry[0] == networks[at][0]]
         if points:
-            point = min(points)
-            if point[3] in board.enterprise:
+            _, _, bssid, channel, _, security, _ = min(points)  # the strongest
+            if security in board.enterprise:
                 status = None
             else:
-                seen.append((at, point[1], point[2]))
+                seen.append((at, bssid, channel))
         elif hidden:  # it may be one that hides its name
             unseen.append((at, b"", 0))
     tries = (seen + unseen) * 2  # one failure may be chance
@@ -64,7 +64,8 @@ def join(board, config, deadline):
         fixed = lan
         until = min(deadline, board.ms() + 2 * _SLOW // len(tries))
         status = _try(board, config, at, lan, until)
-        if board.channels and 2 * number >= len(tries) and _refused(board, status):
+        refused = status is not None and status < board.failed and status not in board.passwords
+        if refused and board.channels and 2 * number >= len(tries):
             board.channel |= _WPA3
             status = _try(board, config, at, lan, until)
         board.feed()
@@ -88,11 +89,6 @@ def join(board, config, deadline):
 def _on(board):
     board.wlan.active(True)
     board.tune()
-
-
-def _refused(board, status):
-    """Has joining failed, and neither for want of an address nor by the password?"""
-    return status is not None and status < board.failed and status not in board.passwords
 
 
 def _try(board, config, at, lan, until):
