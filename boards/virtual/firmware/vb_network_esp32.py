@@ -55,6 +55,3 @@ class LAN:
 
     def ifconfig(self, parts=None):
         return _Station.ifconfig(self, parts)
-
-    def ipconfig(self, *names, **values):
-        return _Station.ipconfig(self, *names, **values)

@@ -44,8 +44,7 @@ def join(board, config, deadline):
     lan.active(True)
     while not lan.isconnected():
         if board.ms() >= deadline:
-            linked = lan.status() in (network.ETH_CONNECTED, network.ETH_GOT_IP)
-            if linked:
+            if lan.status() == network.ETH_CONNECTED:
                 raise LinkError("no address from the network", "address")
             raise LinkError("no Ethernet link: is the cable in?", "join")
         board.pause(20)

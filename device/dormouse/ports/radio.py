@@ -28,12 +28,14 @@ def join(board, config, deadline):
     nets = [crc32(b"%s\n%s" % each) for each in networks]
     wlan = board.wlan = network.WLAN(network.STA_IF)
     _on(board)
+    fixed = None  # the address that was set in this wake
     if board.net in nets and any(board.bssid):
         at = nets.index(board.net)
         lan = None if at else static
         if not lan and board.leased and 0 <= int(time.time()) - board.leased < _LEASE:
             lan = tuple([board.dotted(board.lan[i : i + 4]) for i in (0, 4, 8, 12)])
         if lan or not at:
+            fixed = lan
             if _try(board, config, at, lan, min(deadline, board.ms() + _FAST)) is None:
                 return
             board.off()
@@ -44,24 +46,26 @@ def join(board, config, deadline):
     seen, unseen = [], []
     status = network.STAT_NO_AP_FOUND
     for at in range(len(nets)):
-        points = [(-entry[3], entry[1], entry[2], entry[4]) for entry in names if entry[0] == networks[at][0]]
+        points = [(-entry[3],) + entry for entry in names if entry[0] == networks[at][0]]
         if points:
-            point = min(points)
-            if point[3] in board.enterprise:
+            _, _, bssid, channel, _, security, _ = min(points)  # the strongest
+            if security in board.enterprise:
                 status = None
             else:
-                seen.append((at, point[1], point[2]))
+                seen.append((at, bssid, channel))
         elif hidden:  # it may be one that hides its name
             unseen.append((at, b"", 0))
     tries = (seen + unseen) * 2  # one failure may be chance
     for number, (at, board.bssid, board.channel) in enumerate(tries):
         board.net, board.leased = nets[at], 0
         lan = None if at else static
-        if not lan:
+        if fixed and not lan:
             wlan.ipconfig(dhcp4=True)
+        fixed = lan
         until = min(deadline, board.ms() + 2 * _SLOW // len(tries))
         status = _try(board, config, at, lan, until)
-        if board.channels and 2 * number >= len(tries) and _refused(board, status):
+        refused = status is not None and status < board.failed and status not in board.passwords
+        if refused and board.channels and 2 * number >= len(tries):
             board.channel |= _WPA3
             status = _try(board, config, at, lan, until)
         board.feed()
@@ -85,11 +89,6 @@ def join(board, config, deadline):
 def _on(board):
     board.wlan.active(True)
     board.tune()
-
-
-def _refused(board, status):
-    """Has joining failed, and neither for want of an address nor by the password?"""
-    return status is not None and status < board.failed and status not in board.passwords
 
 
 def _try(board, config, at, lan, until):

@@ -126,7 +126,12 @@ def test_a_fixed_address_is_set_before_joining_and_never_taken_for_a_lease():
         assert world.told("scan") == []
         world.points = points(b"barn")
         assert wake(world, kind, dict(THREE, static=static)) is None
-        assert (world.told("static"), world.told("dhcp")) == ([], [(True,)])
+        assert (world.told("static"), world.told("dhcp")) == ([], [])
+        world.points = points(b"house", b"barn")
+        world.answers = [-1 if kind == "rp2" else 203, "ok"]
+        world.seconds += 3601
+        assert wake(world, kind, dict(THREE, static=static)) is None
+        assert (world.told("static"), world.told("dhcp")) == ([(static,)], [(True,)])
 
     both(check)
 
