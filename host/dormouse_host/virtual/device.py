@@ -204,6 +204,7 @@ class VirtualDevice(processes.Started):
         settings = {"broker": replace(self.broker.address, host=self.board.host).url, **self._settings}
         done = flash(self.board, self.app, self.id, settings, self._say)
         self._at = self.board.wait_console("asleep {", after=self.board.console.rfind(" boot {"))
+        self._next = []
         return done
 
     # ---- commands
@@ -227,10 +228,10 @@ class VirtualDevice(processes.Started):
         try:
             end = time.monotonic() + timeout * self.board.patience
             while time.monotonic() < end:
-                told = self.told()
+                told = self.told()  # of more than one wake, where this machine is busy
                 for number, event in enumerate(told):
                     if event.name == "boot" and any(each.name == "boot" for each in events):
-                        self._next = told[number:]  # of the next wake: seen late, for this machine was busy
+                        self._next = told[number:]
                         return WakeLog(tuple(events), self._broken(before) or "reset")
                     events.append(event)
                     if event.name == "boot":
