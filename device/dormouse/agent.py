@@ -83,13 +83,13 @@ class Agent:
         del read  # which holds all of config.py
         port.start(self.config)
         last = last_wake(state, self.log)
-        broken = state.begin(self.config["id"])
+        cause = port.cause()
+        broken = state.begin(self.config["id"], cause == "power")  # so a supply that comes and goes is not the program
         watchdog = int(self.config["watchdog"] * 1000)
         port.arm(watchdog)
         if broken and last:
             last["ended"] = ENDINGS[-1]
         self.log.wake = state.wake
-        cause = port.cause()
         if cause == "watchdog" and not broken:
             cause = "reset"  # the watchdog runs only while a wake does; a Pico's every reset looks like it
         self.log("boot", wake=state.wake, cause=cause, agent=protocol.VERSION, fw=port.firmware())

@@ -10,6 +10,7 @@ from dormouse.errors import ConfigError
 from dormouse.state import connect_in
 
 _STAY = 3600  # s; the longest `stay_awake`
+_STEP = 60  # s of one step of an update
 _MOST = 2600  # bytes of the value of describe, report and log
 
 
@@ -20,11 +21,13 @@ class Builtins:
     stay(seconds)                        go on for so long though everything is done
     try_credential(credential, is_cert)  from the next wake on; returns how it stands
     reset()                              boot at once when this wake is over
+    update                               the Handler of `update`, which gets its function before it runs; None at first
     """
 
     def __init__(self, port, config, state, log, inbox, telemetry, control):
         self.port = port
         self.settings = config
+        self.longest = config["total"] - config["budget"]
         self.state = state
         self.kept = log.kept
         self.inbox = inbox
@@ -34,9 +37,10 @@ class Builtins:
     def find(self, name):
         """The Handler of one of protocol.STANDARD."""
         if name == "update":
-            from dormouse.update import arrive
-
-            return arrive(self.control).handler
+            if not self.control.update:
+                spec = {"step": "str", "release": "str", "of": ["dict", {}]}
+                self.control.update = Handler(None, min(_STEP, self.longest), True, spec, _MOST)
+            return self.control.update
         most = protocol.VALUE_LIMIT
         if name in ("describe", "report", "log", "config"):
             most = _MOST

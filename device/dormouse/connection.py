@@ -23,6 +23,7 @@ _REJOIN_PAUSE = 100  # ms before the second connection of a wake; doubled for ea
 _LOOK = 20  # ms between two looks for the time
 _CUT = 1000  # ms after CONNACK within which a cut counts as a take-over by another client
 _CUTS = 3  # such cuts in a row after which a connection without a fence shows whether that was the cause
+_SPARE = 2560  # bytes of the journal for what one packet brings, where no longer payloads are configured
 _LATE = 3  # unfinished or failed wakes in a row after which the fence waits for silence
 _PING = 10000  # ms between two signs of life while `stay_awake` lasts; the shortest watchdog is not shorter
 
@@ -57,6 +58,7 @@ class Connection:
         self.cap = port.ms() + int(config["total"] * 1000)  # and not even handlers go past this
         self.security = self.session = self.credentials = self.builtins = self.own = None
         self.arriving = None  # the Update, while one is under way
+        self.update = None  # the Handler of the command `update`, once one has come
         self.inbox = None  # while it is made, it asks `_find`
         self.inbox = Inbox(port.storage, port.random, config["inbox"], self._find)
         self.results = Results(self.inbox)
@@ -80,12 +82,7 @@ class Connection:
         self.staying = False  # … and for all that time, not only until a first command has come
         self.resets = False  # boot at once when the wake is over
         if port.slots and port.slots.phase:
-            try:
-                from dormouse.update import arrive
-
-                arrive(self)
-            except Exception as e:  # whatever has become of its files, it costs itself and not the wake
-                log("error", kind="update", stage="update", why=failure_of(e, "update").reason)
+            self._arrive()
 
     def run(self, context):
         """Connect, and again where the link drops, until everything is confirmed or that can't be done in this wake.
@@ -126,6 +123,19 @@ class Connection:
                 self.state.refused = self.admission.refused
                 self._count()
                 return WakeResult(failure, self.session, self.turns, self.resets)
+
+    def _arrive(self):
+        """The function of the command `update`, here where the stack is not deep; None where it can't be loaded."""
+        try:
+            if not self.arriving:
+                from dormouse.update import Update
+
+                self.arriving = Update(self.port, self.log, self.reset)
+                if self.session:
+                    self.arriving.begin(self.session)
+            return self.arriving.run
+        except Exception as e:  # whatever has become of its files, it costs itself and not the wake
+            self.log("error", kind="update", stage="update", why=failure_of(e, "update").reason)
 
     def finish(self):
         """The end record, in the write of DISCONNECT; then the link is closed."""
@@ -280,6 +290,7 @@ class Connection:
         told = self.gave_up = False
         while True:
             while not inbox.full and (not results.full or not s.fits(protocol.BATCH)) and link.ready(0):
+                inbox.spare(_SPARE)
                 s.take()
                 self.port.feed()  # the watchdog: what has come is progress, waiting is none
             if self.arriving and self.arriving.held and (s.drained or not link.ready(2 * s.rtt)):
@@ -291,6 +302,8 @@ class Connection:
                 self.state.fence, self.state.cutoffs = FENCE_WORKS, 0
                 self.log("drained", how=s.drained)
                 self._phase("drain")
+            if self.update:
+                self.update.function = self._arrive()
             done = s.drained or self.gave_up
             settled = (done or inbox.full) and self.runner.act(context, self._room)
             self._extend()

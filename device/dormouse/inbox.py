@@ -43,7 +43,7 @@ ATTEMPTS = 3
 UNNAMED = 255  # the index of commands without an id; their number only counts them
 _LIMIT = 24576  # bytes of the journal, of which compaction leaves 21 KiB at most: windows, _SPACE and one payload more
 _SPACE = 8192  # bytes of records of commands held at once
-_GROUP = 1024  # bytes of records in one commit, if it is of more than one
+_GROUP = 4096  # bytes of records in one commit, at most: what the journal takes
 _RUN = "<BIBB"  # index, first number, how many, status code (or, of the one started, its attempt)
 _RUN_SIZE = 7
 _RUNS = 14  # of them beside the one started: what a mark holds
@@ -105,15 +105,21 @@ class Inbox:
 
     def _put(self, kind, data, head=None):
         size = len(data) + 3
-        if self._added and self._added + size > _GROUP:
+        self.spare(size)
+        self.journal.add(kind, data)
+        self._apply(kind, data, head)
+        self._added += size
+
+    def spare(self, size):
+        """There is room for so many bytes of records: asked for where little is on the stack, so that a commit or a
+        compaction, which take much of it, are not for those who add them.
+        """
+        if self._added + size > _GROUP:
             self.commit()
         if size > self.journal.room():
             self.commit()
             self.waiting.let_go()  # compaction takes as much RAM
             self.journal.compact(self._snapshot())
-        self.journal.add(kind, data)
-        self._apply(kind, data, head)
-        self._added += size
 
     def _snapshot(self):
         yield _STATE, self.state.encode()

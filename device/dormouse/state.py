@@ -30,7 +30,7 @@ class State:
         self._mark = Mark(storage, "wake")
         self.wake = 0  # number of this wake
         self.failures = 0  # wakes in a row that could not finish for the network's or the broker's sake
-        self.unfinished = 0  # wakes in a row that began and did not end
+        self.unfinished = 0  # wakes in a row that began and did not end, since power was last away
         self.cutoffs = 0  # connections in a row that were cut right after CONNACK
         self.fence = FENCE_NEW
         self.alone = False  # the next CONNECT goes alone, to learn why the last was refused
@@ -68,8 +68,10 @@ class State:
         if self.ending >= len(ENDINGS):
             self.ending = 0
 
-    def begin(self, device):
-        """A wake has begun. Returns True where the one before never ended. ConfigError for another client id."""
+    def begin(self, device, powered):
+        """A wake has begun, `powered`: since power came back, which is what ended those before. Returns True where the
+        one before never ended. ConfigError for another client id.
+        """
         if self.device not in (None, device):
             raise ConfigError(
                 "the client id changed from %s to %s: restore it, or delete the state folder" % (self.device, device)
@@ -79,7 +81,7 @@ class State:
         broken = self.unfinished > 0
         if broken:
             self.ending = len(ENDINGS) - 1
-        self.unfinished = min(self.unfinished + 1, 255)
+        self.unfinished = 1 if powered else min(self.unfinished + 1, 255)
         self.save()
         return broken
 

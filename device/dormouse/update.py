@@ -14,7 +14,6 @@ from binascii import hexlify, unhexlify
 from hashlib import sha256
 from struct import unpack_from
 
-from dormouse.app import Handler
 from dormouse.codec import encode, load
 from dormouse.errors import ConfigError, DormouseError, StorageError
 from dormouse.journal import Mark
@@ -24,8 +23,6 @@ _BLOCK = 4096  # bytes of flash that one erase frees
 _SPARE = 16384  # bytes that stay free, for the journal's and the telemetry's sake; and what a manifest may have
 _LINE = 512  # bytes of a manifest's line
 _HELD = 4  # chunks in RAM: a block of flash, as the host cuts them
-_LIMIT = 60  # s of one step, where the wake has them
-_SPEC = {"step": "str", "release": "str", "of": ["dict", {}]}
 _HEAD = 13  # bytes before a chunk's data: the release, its file, the place in it
 
 
@@ -37,22 +34,18 @@ class Update:
         self.log = log
         self.reset = reset
         self.slots = port.slots
-        self.handler = Handler(self.run, 0, True, _SPEC, 2600)
-        self.session = None
-        self.signer = None
+        self.session = self.signer = None
         self.held = []  # chunks of the file that comes next …
         self.pids = []  # … and their packet ids
         self.file = self.at = self.end = -1  # the number of that file, bytes of it that came, and its length
         self.release = self.why = None
         self.size = self.wake = 0
         if self.slots and self.slots.slot:
-            self._running = self._slot(self.slots.slot)
-            self._idle = self._slot(self.slots.other())
+            made = type(port.storage)
+            self._running = made(self.slots.root + self.slots.slot)
+            self._idle = made(self.slots.root + self.slots.other())
             if self.slots.phase != IDLE:
                 self._load()
-
-    def _slot(self, slot):
-        return type(self.port.storage)(self.slots.root + slot)
 
     def _load(self):
         try:
@@ -200,7 +193,8 @@ class Update:
     def _wanted(self):
         """(name, size, digest) of each file: those of `new`, and those of the running slot that it keeps."""
         yield from _files(self._idle, "new")
-        keep = (load(_line(self._idle), "manifest") or {}).get("keep") or ()
+        head = next(self._idle.chunks("new", 512), b"{}\n")
+        keep = (load(head[: head.find(b"\n")], "manifest") or {}).get("keep") or ()
         if keep:
             yield from _files(self._running, "release", keep)
 
@@ -217,35 +211,32 @@ class Update:
 
     def _next(self):
         """Find the first file that is not there yet; what the running slot has is copied. -1: all have come."""
+        idle = self._idle
         try:
-            self._find()
+            self.file, self.name, self.end = 0, "new", self.size
+            self.at = idle.size("new")
+            if self.at < self.end:
+                return
+            if self._wrong(idle, [("new", self.size, self.release)]):
+                raise ValueError
+            there = {digest: name for name, _, digest in _files(self._running, "release")}
+            for name, size, digest in self._wanted():
+                if ".." in name.split("/") or name in ("release", "new"):
+                    raise ValueError  # what is outside a slot no release may touch
+                self.file += 1
+                self.name, self.end, self.at = name, size, idle.size(name)
+                if self.at >= size > 0:
+                    continue
+                self.port.feed()
+                _folders(self.slots.root + self.slots.other(), name)
+                if size and digest not in there:
+                    return
+                idle.replace(name, self._running.chunks(there[digest], 1024) if size else b"")
+            self.file = -1
         except DormouseError as e:  # flash is full, or the manifest is none
             self._fail(e.reason)
         except (ValueError, TypeError, AttributeError):
             self._fail("its manifest is damaged")
-
-    def _find(self):
-        idle = self._idle
-        self.file, self.name, self.end = 0, "new", self.size
-        self.at = idle.size("new")
-        if self.at < self.end:
-            return
-        if self._wrong(idle, [("new", self.size, self.release)]):
-            raise ValueError("new")
-        there = {digest: name for name, _, digest in _files(self._running, "release")}
-        for name, size, digest in self._wanted():
-            if ".." in name.split("/") or name in ("release", "new"):
-                raise ValueError(name)  # what is outside a slot no release may touch
-            self.file += 1
-            self.name, self.end, self.at = name, size, idle.size(name)
-            if self.at >= size > 0:
-                continue
-            self.port.feed()
-            _folders(self.slots.root + self.slots.other(), name)
-            if size and digest not in there:
-                return
-            idle.replace(name, self._running.chunks(there[digest], 1024) if size else b"")
-        self.file = -1
 
     def offer(self, payload, pid):
         """A chunk came. True: it is acknowledged once it is on flash. False: it is of no use, and may be at once."""
@@ -289,16 +280,6 @@ class Update:
             self._next()
 
 
-def arrive(connection):
-    """The connection's Update, of which there is one or is going to be."""
-    if not connection.arriving:
-        u = connection.arriving = Update(connection.port, connection.log, connection.reset)
-        u.handler.limit = min(_LIMIT, connection.runner.longest)
-        if connection.session:
-            connection.arriving.begin(connection.session)
-    return connection.arriving
-
-
 def doubt(port, log, pieces):
     """Something of the slot that runs can't be loaded or does not run, the program where there are `pieces`. The other
     one runs from the next boot on, True then, if this one is damaged, or on trial with a program that does not run.
@@ -322,13 +303,6 @@ def doubt(port, log, pieces):
 def _whole(files):
     """Bytes of flash that they take, in whole blocks."""
     return sum([size + _BLOCK - 1 & -_BLOCK for _, size, _ in files])
-
-
-def _line(storage):
-    """The first line of a manifest as it was sent: its header."""
-    for data in storage.chunks("new", 512):
-        return data[: data.find(b"\n")]
-    return b"{}"
 
 
 def _files(storage, manifest, prefixes=("",)):
@@ -358,10 +332,14 @@ def _folders(path, name):
 
 
 def _remove(path):
-    for name in os.listdir(path):
-        name = path + "/" + name
-        try:
-            os.remove(name)
-        except OSError:
-            _remove(name)
-            os.rmdir(name)
+    """Everything in this folder, level by level: nothing here calls itself."""
+    folders = [path]
+    for folder in folders:
+        for name in os.listdir(folder):
+            name = folder + "/" + name
+            try:
+                os.remove(name)
+            except OSError:  # a folder with something in it
+                folders.append(name)
+    while len(folders) > 1:
+        os.rmdir(folders.pop())

@@ -43,7 +43,6 @@ the cause of the boot, with a function that the port calls once the wake has com
                                 before: never a mixture, never nothing
         append(name, pieces)    an iterable of bytes; durable when it returns; after a power cut the file may hold a
                                 part of them
-        rename(old, new)        atomic; `new` is replaced
         remove(name)            no error where there is none
         names()                 list of file names
         free()                  int, bytes that the file system has left

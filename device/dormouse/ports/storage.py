@@ -116,7 +116,8 @@ class Storage:
         except Exception:
             self.remove(aside)
             raise
-        self.rename(aside, name)
+        _call(os.rename, self._dir + aside, self._dir + name)  # in this frame, too
+        self._sync()
 
     def append(self, name, pieces):
         self.erases += 1  # more only where a journal's group is longer than a block, which is rare
@@ -139,10 +140,6 @@ class Storage:
                 f.close()
         except OSError as e:
             raise StorageError("%s: %s" % (name, e))
-
-    def rename(self, old, new):
-        _call(os.rename, self._dir + old, self._dir + new)
-        self._sync()
 
     def remove(self, name):
         if self._stat(name):

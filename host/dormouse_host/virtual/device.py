@@ -42,7 +42,7 @@ _SETTINGS = {"connect_every": _EVERY, "clock": "none"}
 
 @dataclass(frozen=True)
 class WakeLog:
-    """One wake as the device logged it. `ended`: "asleep", or what prevented its sleep: "watchdog", "cut"."""
+    """One wake as the device logged it. `ended`: "asleep", or what prevented its sleep: "watchdog", "cut", "reset"."""
 
     events: tuple[Event, ...]
     ended: str
@@ -133,6 +133,7 @@ class VirtualDevice(processes.Started):
             raise
         self.sent: list[str] = []  # the ids of the commands that were sent
         self._at = 0  # position in the board's output behind the last wake
+        self._next: list[Event] = []  # what was read of the wake after it
 
     def start(self) -> Self:
         """Flash the blank board and follow its first wake, or let a flashed one boot. HostError where that fails."""
@@ -203,6 +204,7 @@ class VirtualDevice(processes.Started):
         settings = {"broker": replace(self.broker.address, host=self.board.host).url, **self._settings}
         done = flash(self.board, self.app, self.id, settings, self._say)
         self._at = self.board.wait_console("asleep {", after=self.board.console.rfind(" boot {"))
+        self._next = []
         return done
 
     # ---- commands
@@ -226,19 +228,27 @@ class VirtualDevice(processes.Started):
         try:
             end = time.monotonic() + timeout * self.board.patience
             while time.monotonic() < end:
-                for event in self.told():
+                told = self.told()  # of more than one wake, where this machine is busy
+                for number, event in enumerate(told):
+                    if event.name == "boot" and any(each.name == "boot" for each in events):
+                        self._next = told[number:]
+                        return WakeLog(tuple(events), self._broken(before) or "reset")
                     events.append(event)
                     if event.name == "boot":
                         self.board.speed = 1.0
                     elif event.name == "asleep":
                         return self._stored(WakeLog(tuple(events), "asleep"))
-                for happened in self.board.events[before:]:
-                    if happened.name in ("watchdog", "cut") and events:
-                        return WakeLog((*events, *self.told()), happened.name)
+                if events and (broken := self._broken(before)):
+                    return WakeLog((*events, *self.told()), broken)
                 time.sleep(_LOOK)
         finally:
             self.board.speed = 1.0
         raise HostError(f"{self.board.kind.name}: no wake in time; last: {self.board.console[-200:]!r}")
+
+    def _broken(self, first: int) -> str | None:
+        """What has broken a wake since event number `first`."""
+        names = [event.name for event in self.board.events[first:]]
+        return next((name for name in names if name in ("watchdog", "cut")), None)
 
     def _stored(self, wake: WakeLog) -> WakeLog:
         """The wake, once the ledger has its end; one that did not drain the queue may have said nothing."""
@@ -255,7 +265,8 @@ class VirtualDevice(processes.Started):
         text = self.board.console[self._at :]
         whole = text[: text.rfind("\n") + 1]
         self._at += len(whole)
-        return [event for event in map(parse, whole.replace("\r", "").splitlines()) if event]
+        left, self._next = self._next, []
+        return left + [event for event in map(parse, whole.replace("\r", "").splitlines()) if event]
 
     def settle(self, name: str, wakes: int = 3) -> CommandView:
         """Wake until the command is final, at most `wakes` times. Returns the command."""

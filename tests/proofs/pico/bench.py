@@ -6,6 +6,7 @@ is the emulated board's own, and none is estimated.
 
 import shutil
 import statistics
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ KIND = "RPI_PICO_W"
 BROKER = "mqtt://10.0.0.1"  # the row's own broker, wherever it listens
 WAIT = 900.0  # seconds of this machine for a wake: a watchdog's eight seconds of computing take three minutes
 MODES = ("before", "half", "torn", "after")  # of a power cut
+_PRINTED, _SHOWN = 20000, 200  # characters and events of a row that breaks, in its log
 PINS = 23  # GPIO 0 to 22, which a Pico W leaves to the program
 
 APP = """
@@ -133,6 +135,12 @@ class Bench(processes.Started):
         self.device.told()
         self.mark()
         return self
+
+    def __exit__(self, *failure: object) -> None:
+        if any(failure):
+            events = "\n".join(map(str, self.board.events[-_SHOWN:]))
+            print(f"{self.board.console[-_PRINTED:]}\n{events}", file=sys.stderr, flush=True)
+        self.close()
 
     def close(self) -> None:
         """End it."""

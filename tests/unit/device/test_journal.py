@@ -301,8 +301,7 @@ def test_storage_reads_what_it_wrote_and_tells_absent_from_empty():
     storage.append("x", (b"a", b"b"))
     storage.append("x", iter([b"c" * 1100]))
     assert [len(piece) for piece in storage.chunks("x")] == [256, 256, 256, 256, 78]
-    storage.replace("y", iter([b"1", b"2"]))
-    storage.rename("y", "x")
+    storage.replace("x", iter([b"1", b"2"]))
     assert (storage.read("x"), storage.names()) == (b"12", ["x"])
     storage.remove("x")
     storage.remove("x")

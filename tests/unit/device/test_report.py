@@ -199,7 +199,7 @@ def test_the_figures_of_the_last_wake_are_plain():
     state = State(Storage(folder()))
     log = log_over(Storage(folder()))
     assert last_wake(state, log) is None
-    state.begin("dev1")
+    state.begin("dev1", False)
     state.phases[0] = 25
     figures = last_wake(state, log)
     assert figures["ended"] == "finished"
@@ -220,9 +220,9 @@ def test_what_ended_the_last_wake_is_its_last_line():
     assert "silent for 5 ms" in log.last(1)
     assert log.last(2) is None
     state = State(storage)
-    state.begin("dev1")
+    state.begin("dev1", False)
     assert last_wake(state, log)["why"] == log.last(1)
-    state.begin("dev1")
+    state.begin("dev1", False)
     assert "why" not in last_wake(state, log)
 
 

@@ -24,7 +24,7 @@ from dormouse.state import (
 def fresh(device="dev1"):
     storage = Storage(folder())
     state = State(storage)
-    state.begin(device)
+    state.begin(device, False)
     return storage, state
 
 
@@ -70,7 +70,7 @@ def test_begun_is_on_flash_before_anything_else():
     storage, _ = fresh()
     again = State(storage)
     assert (again.wake, again.unfinished) == (1, 1)
-    assert again.begin("dev1") is True
+    assert again.begin("dev1", False) is True
     assert (again.wake, again.unfinished, ENDINGS[again.ending]) == (2, 2, "cut off")
 
 
@@ -80,7 +80,7 @@ def test_a_wake_that_ended_leaves_nothing_unfinished():
     state.unfinished = 0
     state.save()
     again = State(storage)
-    assert again.begin("dev1") is False
+    assert again.begin("dev1", False) is False
     assert again.ending == 0
 
 
@@ -88,12 +88,12 @@ def test_another_client_id_is_refused_and_the_old_one_stays():
     """A new id is a new and empty session: what waits for the old one would be lost in silence."""
     storage, _ = fresh("old")
     state = State(storage)
-    why = reason(ConfigError, state.begin, "new")
+    why = reason(ConfigError, state.begin, "new", False)
     assert "old" in why
     assert "new" in why
     again = State(storage)
     assert (again.device, again.wake) == ("old", 1)
-    assert again.begin("old")
+    assert again.begin("old", False)
 
 
 def test_no_count_is_too_high_to_be_saved():
@@ -108,7 +108,7 @@ def test_no_count_is_too_high_to_be_saved():
     again = State(storage)
     assert (again.cutoffs, again.flights, again.up, again.down) == (255, 255, 65535, 65535)
     assert again.phases == [65535] * len(PHASES)
-    again.begin("x" * 64)
+    again.begin("x" * 64, False)
     assert again.unfinished == 255
 
 
@@ -217,3 +217,12 @@ def test_a_period_that_is_no_whole_number_works_too():
     """`@telemetry(every=0.5)` is a number like any other."""
     assert due(0.5, 2, 1)
     assert due(1.5, 3, 2)
+
+
+def test_wakes_that_power_has_ended_are_not_counted_with_those_that_broke_by_themselves():
+    """Else the first that breaks after a time of bad supply would leave the program out."""
+    storage, _ = fresh()
+    for powered, count in ((True, 1), (True, 1), (False, 2), (False, 3), (True, 1)):
+        again = State(storage)
+        assert again.begin("dev1", powered) is True
+        assert (again.unfinished, ENDINGS[again.ending]) == (count, "cut off")
