@@ -57,8 +57,7 @@ class Connection:
         self.budget = self.link.deadline = port.ms() + int(config["budget"] * 1000)
         self.cap = port.ms() + int(config["total"] * 1000)  # and not even handlers go past this
         self.security = self.session = self.credentials = self.builtins = self.own = None
-        self.arriving = None  # the Update, while one is under way
-        self.update = None  # the Handler of the command `update`, once one has come
+        self.arriving = self.update = None  # the Update that is under way; the Handler of the command once it came
         self.inbox = None  # while it is made, it asks `_find`
         self.inbox = Inbox(port.storage, port.random, config["inbox"], self._find)
         self.results = Results(self.inbox)
@@ -74,8 +73,7 @@ class Connection:
         self.was_up = False  # has a connection of this wake had its CONNACK?
         self.turns = 0  # round trips
         self.pause = _REJOIN_PAUSE
-        self.mute = False  # no fence is sent, because connections with one were cut
-        self.bare = False  # nothing is published, because one without a fence was cut too
+        self.mute = self.bare = False  # no fence is sent; or nothing at all is published: connections with it were cut
         state.cutoffs = min(state.cutoffs, _CUTS - 1)  # each wake tries it once
         self.gave_up = False  # the fence is no longer waited for
         self.until = 0  # port.ms() until which the wake goes on though everything is done
@@ -176,7 +174,7 @@ class Connection:
             return e
         if e.stage == "tls" and self.security and self.security.retry():
             pass
-        elif self._other_credential(e):
+        elif self.credentials and self.credentials.another(e, self.config["cert"], self.state.alone):
             self.log("rejoin", stage=e.stage, why=e.reason)
         else:
             if isinstance(e, ConfigError):
@@ -198,17 +196,6 @@ class Connection:
         self.results.rewind()
         self.telemetry.rewind()
         return None
-
-    def _other_credential(self, e):
-        """The broker may have refused one credential of several: has another connection a chance?"""
-        if not self.credentials or len(self.credentials.all) < 2:
-            return False
-        cert = self.config["cert"]
-        if e.stage != "connack" and not (cert and e.stage == "tls"):
-            return False
-        if isinstance(e, ConfigError) or (cert and not e.silent):  # a certificate is refused by an alert, or by closing
-            return self.credentials.refused()
-        return self.state.alone  # the refusal may have been lost: this time CONNECT goes by itself
 
     def _phase(self, name):
         """This phase has ended now, which is progress for the watchdog."""

@@ -34,6 +34,16 @@ class Credentials:
         self.at = 0  # the one whose turn it is
         self._left = len(self.all)
 
+    def another(self, e, cert, alone):
+        """The broker may have refused the one whose turn it is: has another connection a chance after the error `e`?
+        `cert`: they are certificates; `alone`: CONNECT goes by itself then.
+        """
+        if len(self.all) < 2 or (e.stage != "connack" and not (cert and e.stage == "tls")):
+            return False
+        if isinstance(e, ConfigError) or (cert and not e.silent):  # a certificate is refused by an alert, or by closing
+            return self.refused()
+        return alone  # the refusal may have been lost
+
     def refused(self):
         """The broker refuses the one whose turn it is. Is there another to try?"""
         self.at = (self.at + 1) % len(self.all)

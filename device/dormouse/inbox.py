@@ -24,10 +24,8 @@ The life of a command: what is known of its number decides what becomes of what 
     started  | the third boot, repeatable   | done     | DONE           | interrupted
     done     | a command                    | done     |                | succeeded
     done     | PUBACK of its result         | told     | TOLD, at last  |
-    told     | a command                    | done     |                | succeeded
-    told     | a tombstone                  | done     |                | succeeded
-    stale    | a command                    | stale    |                | unknown
-    stale    | a tombstone                  | stale    |                | unknown
+    told     | a command, a tombstone       | done     |                | succeeded
+    stale    | a command, a tombstone       | stale    |                | unknown
 """
 
 import struct
@@ -70,11 +68,10 @@ class Inbox:
         self.indexes = 0  # indexes given out so far
         self.waiting = Waiting(self._accepted, limit)
         self.details = Details(self._rank)
-        self.unnamed = 0
+        self.unnamed = self._added = 0
         self.started = None  # (index, number, attempt)
         self.done = b""  # runs of what ended since the last commit
         self.untold = False  # does the journal hold a settled command that it does not know to be confirmed?
-        self._added = 0
         for kind, data in self.journal.open():
             self._apply(kind, data)
         self.is_new = self.state is None
@@ -93,7 +90,6 @@ class Inbox:
         for w in self.windows:
             if w.index == index:
                 return w
-        return None
 
     # ---- the journal
 
@@ -111,9 +107,7 @@ class Inbox:
         self._added += size
 
     def spare(self, size):
-        """There is room for so many bytes of records: asked for where little is on the stack, so that a commit or a
-        compaction, which take much of it, are not for those who add them.
-        """
+        """Make room for so many bytes of records, where little is on the stack: a compaction takes much of it."""
         if self._added + size > _GROUP:
             self.commit()
         if size > self.journal.room():
@@ -226,7 +220,6 @@ class Inbox:
         """(index, number) of the command whose turn it is, or None."""
         for index, number, _ in self.waiting:
             return index, number
-        return None
 
     def head(self, index, number):
         """Command.head of one that is waiting; where it can't be run any more, (do or None, None, why, None, crc)."""
@@ -298,11 +291,11 @@ class Inbox:
                     self._put(_DONE, struct.pack("<BIB", index, number, code))
         if runs and self.waiting.has(*runs[0][:2]):
             index, number, _, attempt = runs[0]
-            repeatable = False
-            if attempt < ATTEMPTS and index != UNNAMED:
+            again = index == UNNAMED
+            if attempt < ATTEMPTS and not again:
                 handler = self.head(index, number)[1]
-                repeatable = handler and handler.repeatable
-            if index == UNNAMED or (attempt < ATTEMPTS and repeatable):
+                again = handler and handler.repeatable
+            if again:
                 self.started = (index, number, attempt)
             else:
                 self._put(_DONE, struct.pack("<BIB", index, number, code_of(INTERRUPTED)))
@@ -375,7 +368,6 @@ class Waiting:
         for entry in self._cache:
             if entry[0] == index and entry[1] == number:
                 return entry
-        return None
 
     def let_go(self):
         """Let go of what is in RAM; the payloads are on flash."""

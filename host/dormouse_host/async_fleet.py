@@ -13,66 +13,25 @@ for a database. A wait that is cancelled leaves nothing running. Callbacks are c
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any
 
 from dormouse import protocol
 from dormouse_host.address import BrokerAddress
 from dormouse_host.async_events import AsyncFollowing
-from dormouse_host.fleet import GRACE, AlertView, CommandView, DeviceView, Fleet, LogLine, RelayView, Sent, Setting
-from dormouse_host.ledger.rollouts import RolloutView
+from dormouse_host.async_releases import AsyncReleases
+from dormouse_host.fleet import GRACE, AlertView, CommandView, DeviceView, LogLine, RelayView, Sent, Setting
 from dormouse_host.ledger.strangers import Strangers
-from dormouse_host.ledger.updates import UpdateView
 from dormouse_host.relay.beside import Beside
-from dormouse_host.release import Release
 from dormouse_host.releases import LOOK
 
-_THREADS = 4  # each may hold a connection to the database
 _TOGETHER = 1000  # rows of an export that a thread fetches at once
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-
-class AsyncFleet:
+class AsyncFleet(AsyncReleases):
     """A ledger and the devices in it; open inside `async with`. Errors, units and defaults are those of Fleet."""
-
-    def __init__(
-        self,
-        db: str | None = None,
-        root: str = protocol.ROOT,
-        clock: Callable[[], float] = time.time,
-        *,
-        make: bool = True,
-    ) -> None:
-        """Nothing is opened yet. The arguments are Fleet's."""
-        self._open = partial(Fleet, db, root, clock, make=make)
-        self._threads = ThreadPoolExecutor(_THREADS, "dormouse-fleet")
-        self._fleet: Fleet | None = None
-
-    @property
-    def fleet(self) -> Fleet:
-        """The Fleet behind it; RuntimeError outside `async with`."""
-        if self._fleet is None:
-            raise RuntimeError("an AsyncFleet is open inside `async with` only")
-        return self._fleet
-
-    async def __aenter__(self) -> Self:
-        self._fleet = await self._run(self._open)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        fleet, self._fleet = self.fleet, None
-        try:
-            await self._run(fleet.close)
-        finally:
-            self._threads.shutdown(wait=False)
-
-    async def _run(self, call: Callable[P, T], *args: P.args, **how: P.kwargs) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **how))
 
     # ---- commands
 
@@ -175,81 +134,6 @@ class AsyncFleet:
         """What happens, one event after the other: Fleet.on. From now on is from `async with`, or the first event."""
         how = partial(self.fleet.on, *kinds, device=device, group=group, after=after, timeout=timeout, name=name)
         return AsyncFollowing(how, self._run)
-
-    # ---- updates and rollouts
-
-    async def update(
-        self,
-        devices: Sequence[str],
-        release: Release,
-        *,
-        expires: float | None = None,
-        min_battery: float | None = None,
-    ) -> list[str]:
-        """Update devices to a release: Fleet.update."""
-        return await self._run(self.fleet.update, devices, release, expires=expires, min_battery=min_battery)
-
-    async def update_result(self, name: str) -> UpdateView:
-        """An update as it stands: Fleet.update_result."""
-        return await self._run(self.fleet.update_result, name)
-
-    async def updates(self, device: str | None = None, *, final: bool = False) -> list[UpdateView]:
-        """Updates that are open, or all: Fleet.updates."""
-        return await self._run(self.fleet.updates, device, final=final)
-
-    async def cancel_update(self, name: str) -> UpdateView:
-        """Cancel an update: Fleet.cancel_update."""
-        return await self._run(self.fleet.cancel_update, name)
-
-    async def wait_updates(
-        self,
-        names: Sequence[str],
-        seconds: float | None = None,
-        on_look: Callable[[list[UpdateView]], object] = lambda views: None,
-    ) -> list[UpdateView]:
-        """Wait until all of these updates are final, or so long: Fleet.wait_updates. No thread waits with it."""
-        deadline = None if seconds is None else time.monotonic() + seconds
-        while True:
-            views = [await self.update_result(name) for name in names]
-            on_look(views)
-            if all(view.final for view in views) or (deadline is not None and time.monotonic() >= deadline):
-                return views
-            await asyncio.sleep(LOOK * (1 + len(views) / 10))
-
-    async def rollout(
-        self,
-        devices: Sequence[str],
-        waves: Sequence[int],
-        *,
-        releases: Mapping[str, Release] | None = None,
-        command: tuple[str, Mapping[str, Any] | Sequence[str]] | None = None,
-        abort_after: int = 1,
-        missing: float = 0.0,
-        approve: bool = False,
-        expires: float | None = None,
-        min_battery: float | None = None,
-    ) -> str:
-        """Start a rollout: Fleet.rollout."""
-        return await self._run(
-            self.fleet.rollout,
-            devices,
-            waves,
-            releases=releases,
-            command=command,
-            abort_after=abort_after,
-            missing=missing,
-            approve=approve,
-            expires=expires,
-            min_battery=min_battery,
-        )
-
-    async def rollouts(self, name: str | None = None) -> list[RolloutView]:
-        """Rollouts as they stand, or one: Fleet.rollouts."""
-        return await self._run(self.fleet.rollouts, name)
-
-    async def change_rollout(self, name: str, order: str) -> None:
-        """Approve, resume, abort or retry a rollout: Fleet.change_rollout."""
-        await self._run(self.fleet.change_rollout, name, order)
 
     # ---- devices
 

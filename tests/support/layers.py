@@ -51,7 +51,8 @@ HOST: dict[str, set[str]] = {
     },
 }
 FLEET = {
-    *("__init__", "async_events", "async_fleet", "fleet", "orders", "releases", "rotation", "sights", "upkeep"),
+    *("__init__", "async_calls", "async_events", "async_fleet", "async_releases", "fleet", "orders", "releases"),
+    *("rotation", "sights", "upkeep"),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dormouse_host import terminal
-from dormouse_host.cli.options import Db, opened
+from dormouse_host.cli.options import Db, Json, opened
 from dormouse_host.errors import HostError
 
 PANEL = "Fleet"
@@ -27,17 +27,18 @@ def metrics(
         typer.Option(metavar="FOLDER", help="Write a Grafana dashboard and alert rules there, and listen to nothing."),
     ] = None,
     db: Db = None,
+    json: Json = False,
 ) -> None:
-    """Serve the fleet's metrics to Prometheus, at /metrics, until Ctrl-C.
+    """Show the fleet's metrics to Prometheus until Ctrl-C.
 
-    Last seen, next wake, overdue, battery, awake time and erases of each device, commands by status, and what the relay
+    At /metrics: last seen, next wake, overdue, battery, awake time and erases of each device, commands by status, and what the relay
     has yet to publish. What a device told last is gone once it has missed two wakes.
     """
     from dormouse_host.desk.metrics import MetricsServer, write_files
 
     if write is not None:
         for path in write_files(write):
-            terminal.line(str(path))
+            terminal.json_line({"path": str(path)}) if json else terminal.line(str(path))
         return
     try:
         is_open = not ipaddress.ip_address(listen).is_loopback
@@ -47,5 +48,6 @@ def metrics(
         if is_open:
             terminal.warn("whoever reaches this address reads the metrics: there is no password and no TLS")
         shown = f"[{listen}]" if ":" in listen else listen
-        terminal.line(f"metrics at http://{shown}:{server.port}/metrics")
+        url = f"http://{shown}:{server.port}/metrics"
+        terminal.json_line({"url": url}) if json else terminal.line(f"metrics at {url}")
         server.run()

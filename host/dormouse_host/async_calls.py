@@ -1,0 +1,54 @@
+"""A Fleet whose calls run in the threads of a small pool: what AsyncFleet is made of."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, Self, TypeVar
+
+from dormouse import protocol
+from dormouse_host.fleet import Fleet
+
+_THREADS = 4  # each may hold a connection to the database
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class AsyncCalls:
+    """A ledger that is open inside `async with`."""
+
+    def __init__(
+        self,
+        db: str | None = None,
+        root: str = protocol.ROOT,
+        clock: Callable[[], float] = time.time,
+        *,
+        make: bool = True,
+    ) -> None:
+        """Nothing is opened yet. The arguments are Fleet's."""
+        self._open = partial(Fleet, db, root, clock, make=make)
+        self._threads = ThreadPoolExecutor(_THREADS, "dormouse-fleet")
+        self._fleet: Fleet | None = None
+
+    @property
+    def fleet(self) -> Fleet:
+        """The Fleet behind it; RuntimeError outside `async with`."""
+        if self._fleet is None:
+            raise RuntimeError("an AsyncFleet is open inside `async with` only")
+        return self._fleet
+
+    async def __aenter__(self) -> Self:
+        self._fleet = await self._run(self._open)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        fleet, self._fleet = self.fleet, None
+        try:
+            await self._run(fleet.close)
+        finally:
+            self._threads.shutdown(wait=False)
+
+    async def _run(self, call: Callable[P, T], *args: P.args, **how: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **how))
