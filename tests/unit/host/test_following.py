@@ -160,8 +160,10 @@ def test_whoever_waits_is_told(fleet, where, monkeypatch):
             other.send("dev", "ping")
 
     sender = threading.Thread(target=send)
+    began = time.monotonic()
     sender.start()
     assert next(following).status == "queued"
+    assert time.monotonic() - began < 20, "it came only when the time was up"
     sender.join()
     following.close()
     began = time.monotonic()
