@@ -31,8 +31,8 @@ def metrics(
 ) -> None:
     """Show the fleet's metrics to Prometheus until Ctrl-C.
 
-    At /metrics: last seen, next wake, overdue, battery, awake time and erases of each device, commands by status, and what the relay
-    has yet to publish. What a device told last is gone once it has missed two wakes.
+    At /metrics: last seen, next wake, overdue, battery, awake time and erases of each device, commands by status, and
+    what the relay has yet to publish. What a device told last is gone once it has missed two wakes.
     """
     from dormouse_host.desk.metrics import MetricsServer, write_files
 
