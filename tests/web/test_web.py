@@ -5,11 +5,16 @@ Pictures of the pages are kept in build/pictures.
 
 import json
 import re
+import socket
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 
+from dormouse_host.address import lan_addresses
 from dormouse_host.fleet import Fleet
 from dormouse_host.ledger.alerts import Rules, Seen
 from support import desk
@@ -225,6 +230,17 @@ def test_the_page_fits_a_phone_and_the_dark(web, browser):
     page.wait_for_function("getComputedStyle(document.body).backgroundColor === 'rgb(246, 247, 249)'")
     page.goto(web.url)
     page.wait_for_function("getComputedStyle(document.body).backgroundColor === 'rgb(246, 247, 249)'")
+
+
+def test_only_this_machine_hears_it_and_by_its_own_name(web):
+    port = urlsplit(web.url).port
+    for address in lan_addresses():
+        with socket.socket() as other:
+            other.settimeout(2)
+            assert other.connect_ex((address, port)) != 0
+    request = urllib.request.Request(web.url, headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(request, timeout=20)
 
 
 def test_nothing_came_from_elsewhere_and_nothing_went_wrong(web, browser):
