@@ -245,7 +245,6 @@ ROWS: dict[str, Callable[[Context], list[Result]]] = {
     "drop": wifi_drop,
     "cuts": cuts,
     "update": updates.update,
-    "updatecuts": updates.update_cuts,
     "ap": no_access_point,
     "password": wrong_password,
     "rescue": rescue,
