@@ -41,7 +41,6 @@ class WakeResult:
 
 class Connection:
     """One wake's dealings with the broker. `facts`: what the wake report tells of this wake, see report.wake_report.
-
     It is also the `control` that the built-in commands have (builtins.py).
     """
 
@@ -83,9 +82,8 @@ class Connection:
             self._arrive()
 
     def run(self, context):
-        """Connect, and again where the link drops, until everything is confirmed or that can't be done in this wake.
-
-        The WakeResult says which; after a success, `finish` has the last word to the broker.
+        """Connect, and again where the link drops, until everything is confirmed or that can't be done in this wake:
+        the WakeResult says which. After a success, `finish` has the last word to the broker.
         """
         self.until = self.port.ms() + int(self.config["linger"] * 1000)
         loaded = False
@@ -148,8 +146,6 @@ class Connection:
         state, link = self.state, self.link
         state.flights, state.up, state.down = link.flights, link.sent, link.received
 
-    # ---- connecting
-
     def _load_credentials(self):
         self.own = self.secrets.get("password")
         if self.config["tls"]:
@@ -161,7 +157,6 @@ class Connection:
             self._several()
 
     def _several(self):
-        """The credentials, of which there are several or are going to be."""
         if not self.credentials:
             from dormouse.credentials import Credentials
 
@@ -198,7 +193,6 @@ class Connection:
         return None
 
     def _phase(self, name):
-        """This phase has ended now, which is progress for the watchdog."""
         self.port.feed()
         self.state.phase(name, self.port.ms())
 
@@ -263,7 +257,6 @@ class Connection:
             self.port.pause(_LOOK)
 
     # ---- drain, act, confirm
-
     def _drain(self, s, context, nonce):
         """Take what comes, act, answer, until there is provably nothing left to wait for."""
         link, inbox, results = self.link, self.inbox, self.results
@@ -322,13 +315,10 @@ class Connection:
                 return
 
     def _extend(self):
-        """Time spent in handlers is not taken from the network's budget."""
         self.link.deadline = min(self.budget + self.runner.spent, self.cap)
 
     def _room(self):
-        """May one more command run, or should values be sent first? Never waits for what the broker sends: a full
-        inbox reads nothing, and the PUBACKs that would make room stand behind commands.
-        """
+        """May one more command run, or should values be sent first? A full inbox reads nothing, not even PUBACKs."""
         return (self.inbox.details.room() and not self.results.full) or not self.session.fits(protocol.BATCH)
 
     def _wait(self, s, nonce, done):
@@ -353,7 +343,6 @@ class Connection:
             self.log("drained", how="quiet")
 
     # ---- built-in commands; all but `_find` is the `control` that they are given
-
     def _find(self, name):
         """The Handler of a command, built in or the app's, or None. ProtocolError where memory does not suffice."""
         if name not in protocol.STANDARD:
@@ -373,7 +362,6 @@ class Connection:
         return wake_report(self.facts, self.port, self.config, self.state, signed, inbox.state, self._end())
 
     def _end(self):
-        """The end record, a plain value."""
         end = end_record(self.state, self.inbox.state, self.inbox.windows)
         if self.arriving:
             end["update"] = self.arriving.told()

@@ -41,7 +41,7 @@ ATTEMPTS = 3
 UNNAMED = 255  # the index of commands without an id; their number only counts them
 _LIMIT = 24576  # bytes of the journal, of which compaction leaves 21 KiB at most: windows, _SPACE and one payload more
 _SPACE = 8192  # bytes of records of commands held at once
-_GROUP = 4096  # bytes of records in one commit, at most: what the journal takes
+_GROUP = 3328  # bytes of records in one commit, if it is of more than one: 768 where a whole packet may follow
 _RUN = "<BIBB"  # index, first number, how many, status code (or, of the one started, its attempt)
 _RUN_SIZE = 7
 _RUNS = 14  # of them beside the one started: what a mark holds
@@ -90,8 +90,6 @@ class Inbox:
         for w in self.windows:
             if w.index == index:
                 return w
-
-    # ---- the journal
 
     def commit(self):
         """Everything so far is on flash when this returns. The link calls it before it sends."""
@@ -186,7 +184,6 @@ class Inbox:
             yield index, number, data[5:]
 
     # ---- what admit.py decides
-
     def new_ledger(self, name):
         """A window for a ledger that was never seen; the caller has made sure that there is room for one."""
         if self.indexes >= UNNAMED:
@@ -215,7 +212,6 @@ class Inbox:
         raise ProtocolError("no such ledger")
 
     # ---- running
-
     def next(self):
         """(index, number) of the command whose turn it is, or None."""
         for index, number, _ in self.waiting:

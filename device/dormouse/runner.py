@@ -30,7 +30,7 @@ class Runner:
         """Run what can be run now, for as long as there is `room()`. True where anything was settled."""
         settled = False
         while len(self.inbox.waiting) and room():
-            self.inbox.spare(640)
+            self.inbox.spare(2560)
             index, number = self.inbox.next()
             do, handler, args, exp, crc = self.inbox.head(index, number)
             started = self.inbox.ever_started(index, number)

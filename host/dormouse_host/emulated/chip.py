@@ -104,7 +104,8 @@ class Chip:
     # ---- resets
 
     def _watchdog(self) -> None:
-        self.due = "watchdog" if self.mcu.watchdog._reason == watchdog.TIMER else "reset"
+        if self.due is None:  # power that has gone stays away
+            self.due = "watchdog" if self.mcu.watchdog._reason == watchdog.TIMER else "reset"
         self.stop()
 
     def power_lost(self) -> None:

@@ -1,24 +1,21 @@
 """The rows of `make pico` in which a program comes over the air, on the firmware itself.
 
-Must stay true: every command that was sent meanwhile had its effect once, or was called interrupted; the boot code is
+Must stay true: every command that was sent meanwhile had its effect once; the boot code is
 the file that was flashed; the program that runs afterwards is the one that the verdict names.
 """
 
-import random
 import time
 
 from dormouse_host.flash import kinds, project, releases
-from proofs.pico.bench import APP, KIND, MODES, Bench, Context, Result
+from proofs.pico.bench import APP, KIND, Bench, Context, Result
 
 WAKES = 12  # an update and its verdict, at most
-CUTS = 12
 _SENT = 20.0  # seconds until the ledger has what a drained wake said
 _ANSWER = 2.0  # … and the relay's answer to it is at the broker
 _TABLE = b"".join(b"%06d,%019d\n" % (n, n * n) for n in range(740))  # 20 KB
 _PROJECT = '[app]\nmain = "app.py"\nfiles = ["table.csv"]\n'
 _RAISES = "import machine\nmachine.no_such_thing\n"
 _HANGS = "import time\nwhile True:\n    time.sleep_ms(100)\n"
-_OPERATIONS = 400  # of the flash in the wake that takes most of them
 GUARD = "guard.mpy"
 
 
@@ -90,42 +87,3 @@ def update(context: Context) -> list[Result]:
         assert bench.interrupted == 0
         assert bench.board.read_file(GUARD) == guard
         return results
-
-
-def update_cuts(context: Context) -> list[Result]:
-    """Updates one after the other; the power goes at an operation of the flash in each of their wakes."""
-    chance = random.Random("pico")
-    with context.bench() as bench:
-        guard = bench.board.read_file(GUARD)
-        assert follow(bench, order(bench, program(0)))[-1] == "succeeded"  # it tells its version from now on
-        bench.mark()
-        hit = version = 0
-        name, ended = order(bench, program(1)), []
-        for _ in range(CUTS):
-            time.sleep(_ANSWER)
-            bench.pulse()
-            before = len(bench.board.events)
-            bench.board.cut_at(f"{round(_OPERATIONS ** chance.random())}:{chance.choice(MODES)}")
-            if bench.board.state == "off":
-                bench.board.power_on()
-            else:
-                bench.board.press_reset()
-            hit += bench.wait("cut", "asleep", after=before).name == "cut"
-            if bench.device.fleet.update_result(name).final:
-                ended.append(name)
-                name = order(bench, program(len(ended) + 1))
-        if bench.board.state == "off":
-            bench.board.power_on()
-        follow(bench, name)
-        ended.append(name)
-        views = [bench.device.fleet.update_result(each) for each in ended]
-        assert all(view.final for view in views), [view.status for view in views]
-        for number, view in enumerate(views, 1):
-            version = number if view.status == "succeeded" else version
-        bench.settle()
-        done = bench.device.run("which")
-        assert done.value == [version, len(_TABLE)], f"{done.status} {done.value}, not {version}"
-        assert bench.board.read_file(GUARD) == guard
-        kept = sum(view.status == "succeeded" for view in views)
-        note = f"{hit} of {CUTS} hit; {kept} of {len(views)} kept; {bench.interrupted} interrupted"
-        return [Result(f"update, {CUTS} power cuts", note, bench.figures())]
