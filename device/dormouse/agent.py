@@ -103,8 +103,8 @@ class Agent:
         cut = broken and cause not in ("power", "pin")
         pieces = self.pieces = Pieces(port.storage, self.now(), cut)
         doubt = None  # whether it is the program, one wake without it shows
-        if (connects and state.failures & _DOUBT == _DOUBT) or (cut and state.unfinished > _CUTS):
-            doubt = "import left out: %d wakes have failed" % (state.failures + state.unfinished - 1)
+        if (connects and state.failures & _DOUBT == _DOUBT) or (cut and state.unfinished >> 4 > _CUTS):
+            doubt = "import left out: %d wakes have failed" % (state.failures + (state.unfinished >> 4) - 1)
         elif cut and port.slots and port.slots.phase == protocol.TRIAL:
             doubt = "cut off on trial"
         app_error = self._load_app(app, pieces, wrong, doubt)

@@ -236,7 +236,7 @@ class Connection:
         s.encode_subscribe()
         s.publish(protocol.WAKE, codec.encode(self.report()), retain=self.config["retain"])
         self._send()
-        if not (self.mute or state.failures >= _LATE or state.unfinished > _LATE):
+        if not (self.mute or state.failures >= _LATE or state.unfinished & 15 > _LATE):
             s.send_fence(nonce)
         return nonce
 

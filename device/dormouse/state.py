@@ -30,7 +30,7 @@ class State:
         self._mark = Mark(storage, "wake")
         self.wake = 0  # number of this wake
         self.failures = 0  # wakes in a row that could not finish for the network's or the broker's sake
-        self.unfinished = 0  # wakes in a row that began and did not end, since power was last away
+        self.unfinished = 0  # wakes in a row that began and did not end; 16 times those since power was last away
         self.cutoffs = 0  # connections in a row that were cut right after CONNACK
         self.fence = FENCE_NEW
         self.alone = False  # the next CONNECT goes alone, to learn why the last was refused
@@ -81,7 +81,8 @@ class State:
         broken = self.unfinished > 0
         if broken:
             self.ending = len(ENDINGS) - 1
-        self.unfinished = 1 if powered else min(self.unfinished + 1, 255)
+        alone = 0 if powered else self.unfinished >> 4
+        self.unfinished = min((self.unfinished & 15) + 1, 15) | min(alone + 1, 15) << 4
         self.save()
         return broken
 

@@ -69,9 +69,9 @@ def test_begun_is_on_flash_before_anything_else():
     """A cut right after it is a wake that never ended."""
     storage, _ = fresh()
     again = State(storage)
-    assert (again.wake, again.unfinished) == (1, 1)
+    assert (again.wake, again.unfinished) == (1, 0x11)
     assert again.begin("dev1", False) is True
-    assert (again.wake, again.unfinished, ENDINGS[again.ending]) == (2, 2, "cut off")
+    assert (again.wake, again.unfinished, ENDINGS[again.ending]) == (2, 0x22, "cut off")
 
 
 def test_a_wake_that_ended_leaves_nothing_unfinished():
@@ -220,9 +220,9 @@ def test_a_period_that_is_no_whole_number_works_too():
 
 
 def test_wakes_that_power_has_ended_are_not_counted_with_those_that_broke_by_themselves():
-    """Else the first that breaks after a time of bad supply would leave the program out."""
+    """Else the first that breaks after a time of bad supply would leave the program out. Both leave a fence behind."""
     storage, _ = fresh()
-    for powered, count in ((True, 1), (True, 1), (False, 2), (False, 3), (True, 1)):
+    for powered, count in ((True, 0x12), (True, 0x13), (False, 0x24), (False, 0x35), (True, 0x16)):
         again = State(storage)
         assert again.begin("dev1", powered) is True
         assert (again.unfinished, ENDINGS[again.ending]) == (count, "cut off")
