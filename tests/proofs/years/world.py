@@ -24,7 +24,8 @@ from proofs.years.oracle import Broken, Oracle, Order, Samples
 from proofs.years.plan import Act, Plan
 from proofs.years.universe import Sources
 
-CALM = 26  # quiet wakes at the end
+CALM = 8  # quiet wakes between two looks at the end
+_LONGEST_SKIP = 33 * 3600.0
 _EVERY_DAY = 86400.0
 
 
@@ -193,19 +194,33 @@ class _World:
             relay.start()
         for board in self._boards:
             board.cut = board.fault = None
-        every = self._plan.settings["connect_every"]
-        self._quiet(every, 8 * 3600)
-        if self._plan.traits["queue"] < 100:
-            self._quiet(every, 0)
-        self._oracle.settled()
-        for _ in range(2):  # the first may be the one that finds out
+        self._settle()
+        for last in (False, True):  # the first may be the one that finds out
             probes = [self._send(board, "do", None, None) for board in self._boards]
-            self._quiet(every, 0)
-        self._oracle.probe(probes)
-        self._oracle.settled()
+            self._quiet(4)
+            try:
+                self._oracle.probe(probes)
+                break
+            except Broken:
+                if last:
+                    raise
+                self._settle()
+        self._settle()
 
-    def _quiet(self, every: float, more: float) -> None:
-        self._until(self.hub.now + CALM * every * 1.06 + more)
+    def _settle(self) -> None:
+        """Quiet wakes, until everything is settled or has had its time: a piece of the program is left out for 32 h."""
+        every = self._plan.settings["connect_every"]
+        for last in [False] * (2 + int(_LONGEST_SKIP / every / CALM)) + [True]:
+            self._quiet(CALM)
+            try:
+                self._oracle.settled()
+                return
+            except Broken as broken:
+                if last or broken.args[0][0] != "1":
+                    raise
+
+    def _quiet(self, wakes: int) -> None:
+        self._until(self.hub.now + wakes * self._plan.settings["connect_every"] * 1.06)
 
     def _send(self, board: Board, kind: str, expires: int | None, after: str | None) -> Order:
         self._count += 1
