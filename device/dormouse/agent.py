@@ -133,8 +133,8 @@ class Agent:
         gc.collect()  # the biggest imports and buffers come now
         facts = cause, app_error, self.log.failed_readings(state.ended), undone, last
         connection = Connection(port, self.config, secrets, state, self.log, self.telemetry, facts)
-        connection.admission.left_out = self.left_out
-        if connection.inbox.started:  # a handler has broken the wake before, and nothing else
+        connection.admission.left_out = connection.runner.left_out = self.left_out
+        if connection.inbox.broke:  # a handler has broken the wake before, and nothing else
             pieces.forgive(("import",))
         if connection.inbox.is_new and state.ended:  # the program has taken away what was on flash
             pieces.blame()

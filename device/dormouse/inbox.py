@@ -70,6 +70,7 @@ class Inbox:
         self.details = Details(self._rank)
         self.unnamed = self._added = 0
         self.started = None  # (index, number, attempt)
+        self.broke = False  # has a handler broken the wake that ran it last?
         self.done = b""  # runs of what ended since the last commit
         self.untold = False  # does the journal hold a settled command that it does not know to be confirmed?
         for kind, data in self.journal.open():
@@ -212,10 +213,10 @@ class Inbox:
         raise ProtocolError("no such ledger")
 
     # ---- running
-    def next(self):
-        """(index, number) of the command whose turn it is, or None."""
-        for index, number, _ in self.waiting:
-            return index, number
+
+    def next(self, at=0):
+        """(index, number) of the command whose turn it is when so many are passed over."""
+        return struct.unpack_from("<BI", self.waiting.order, at * _ENTRY_SIZE)
 
     def head(self, index, number):
         """Command.head of one that is waiting; where it can't be run any more, (do or None, None, why, None, crc)."""
@@ -286,6 +287,7 @@ class Inbox:
                 if self.waiting.has(index, number):
                     self._put(_DONE, struct.pack("<BIB", index, number, code))
         if runs and self.waiting.has(*runs[0][:2]):
+            self.broke = True
             index, number, _, attempt = runs[0]
             again = index == UNNAMED
             if attempt < ATTEMPTS and not again:
@@ -307,7 +309,7 @@ class Waiting:
 
     def __init__(self, read, limit):
         self._read = read
-        self._order = bytearray(limit * _ENTRY_SIZE)  # made once: one that grows needs a hole for its copy
+        self.order = bytearray(limit * _ENTRY_SIZE)  # made once: one that grows needs a hole for its copy
         self._end = 0  # what of it is used
         self.let_go()  # _cache: [index, number, bytes of its payload, that or its head] each; _cached: bytes of all
         self.space = 0  # bytes of the journal that they take
@@ -317,7 +319,7 @@ class Waiting:
 
     def __iter__(self):
         for at in range(0, self._end, _ENTRY_SIZE):
-            yield struct.unpack_from(_ENTRY, self._order, at)
+            yield struct.unpack_from(_ENTRY, self.order, at)
 
     def has(self, index, number):
         """Is this command waiting?"""
@@ -325,9 +327,9 @@ class Waiting:
 
     def add(self, index, number, size, what):
         """One more, at the end, with a payload of `size` bytes; `what` is the payload, or Command.head's."""
-        if self._end == len(self._order):  # found on flash: the limit was higher once
-            self._order += bytes(_ENTRY_SIZE)
-        struct.pack_into(_ENTRY, self._order, self._end, index, number, size)
+        if self._end == len(self.order):  # found on flash: the limit was higher once
+            self.order += bytes(_ENTRY_SIZE)
+        struct.pack_into(_ENTRY, self.order, self._end, index, number, size)
         self._end += _ENTRY_SIZE
         self.space += size + _RECORD
         if self._cached + size <= _CACHE:
@@ -337,8 +339,8 @@ class Waiting:
         """This one has ended; nothing happens where it is not waiting."""
         at = self._find(index, number)
         if at >= 0:
-            self.space -= struct.unpack_from(_ENTRY, self._order, at)[2] + _RECORD
-            rest = memoryview(self._order)
+            self.space -= struct.unpack_from(_ENTRY, self.order, at)[2] + _RECORD
+            rest = memoryview(self.order)
             rest[at : self._end - _ENTRY_SIZE] = rest[at + _ENTRY_SIZE : self._end]
             self._end -= _ENTRY_SIZE
         entry = self._entry(index, number)
@@ -388,7 +390,7 @@ class Waiting:
 
     def _find(self, index, number):
         for at in range(0, self._end, _ENTRY_SIZE):
-            i, n, _ = struct.unpack_from(_ENTRY, self._order, at)
+            i, n, _ = struct.unpack_from(_ENTRY, self.order, at)
             if i == index and n == number:
                 return at
         return -1

@@ -1,7 +1,8 @@
 """Running what waits in the inbox: in order, each within its limit, all within the wake's cap.
 
 Must stay true: a handler runs only after `started` is on flash; whatever it raises ends that command alone; what no
-longer fits into this wake stays in the inbox for the next.
+longer fits into this wake stays in the inbox for the next, and so does what the program can run that this wake is without,
+until its place is needed.
 """
 
 from dormouse import codec, protocol
@@ -25,13 +26,15 @@ class Runner:
         self.log = log
         self.cap = cap
         self.spent = 0  # ms in handlers
+        self.left_out = False  # the program is not there, or not all of it: it could not be imported
 
     def act(self, context, room):
         """Run what can be run now, for as long as there is `room()`. True where anything was settled."""
         settled = False
-        while len(self.inbox.waiting) and room():
+        held = 0  # of the first that wait, how many wait for the program
+        while len(self.inbox.waiting) > held and room():
             self.inbox.spare(2560)
-            index, number = self.inbox.next()
+            index, number = self.inbox.next(held)
             do, handler, args, exp, crc = self.inbox.head(index, number)
             started = self.inbox.ever_started(index, number)
             status = why = None
@@ -40,6 +43,9 @@ class Runner:
                 why = "cut off %d times" % ATTEMPTS
             elif handler is None:
                 why = args
+                if self.left_out and not started and do not in protocol.STANDARD and not self.inbox.full:
+                    held += 1
+                    continue
             elif handler.limit > self.longest:
                 why = "its limit of %s s does not fit into a wake" % handler.limit
             elif exp is not None and not started:
