@@ -1,8 +1,8 @@
 """Running what waits in the inbox: in order, each within its limit, all within the wake's cap.
 
 Must stay true: a handler runs only after `started` is on flash; whatever it raises ends that command alone; what no
-longer fits into this wake stays in the inbox for the next, and so does what the program can run that this wake is without,
-until its place is needed.
+longer fits into this wake stays in the inbox for the next, and so does what waits for a program that is left out, until
+its place is needed.
 """
 
 from dormouse import codec, protocol

@@ -38,7 +38,7 @@ def numbers(state):
 def test_the_first_wake_is_number_one_and_knows_nothing():
     """A device that was just flashed."""
     storage, state = fresh()
-    assert (state.wake, state.unfinished, state.failures, state.fence, state.ended) == (1, 1, 0, FENCE_NEW, 0)
+    assert (state.wake, state.unfinished, state.failures, state.fence, state.ended) == (1, 0x11, 0, FENCE_NEW, 0)
     assert State(storage).device == "dev1"
 
 
