@@ -41,7 +41,7 @@ need_postgresql = $(call need,initdb,postgresql)
 need_tools = $(call need,openssl ps systemd-analyze,openssl procps systemd)
 need_brokers = $(call need,nats-server rabbitmq-server,nats-server rabbitmq-server)
 need_chromium = $(call need,chromium,chromium)
-need_all = $(need_mosquitto); $(need_postgresql); $(need_brokers); $(need_tools)
+need_all = $(need_mosquitto); $(need_postgresql); $(need_brokers); $(need_tools); $(need_chromium)
 
 .PHONY: help
 help: ## list what can be done here
@@ -121,6 +121,11 @@ powercut: setup ## cut the power at every instant, then at every second one too;
 .PHONY: update-proof
 update-proof: setup ## an update over the air cut at every operation of the flash, planted bugs, releases that are no good; ARGS="resets"
 	@PYTHONPATH=tests $(RUN) -m proofs.update $(ARGS)
+
+.PHONY: pythons
+pythons: setup ## the package and the host's tests on each Python from 3.11 on that is here, newest libraries; ARGS="3.12"
+	@$(need_all)
+	@PYTHONPATH=tests $(RUN) -m proofs.pythons $(ARGS)
 
 .PHONY: hostile
 hostile: setup ## silent, slow, lying and breaking peers, plain and TLS, as a table; then a cut at every byte; ARGS="fence"

@@ -1,0 +1,1 @@
+"""The host on each Python that this machine has: `make pythons`."""
