@@ -139,6 +139,10 @@ wire: setup ## networks that hurt, on real TCP: loss, black holes, a second each
 unruly: setup ## programs that hang, raise, spoil and patch, on virtual boards and as processes, as a table; ARGS="hanging posix"
 	@PYTHONPATH=tests $(RUN) -m proofs.unruly $(ARGS)
 
+.PHONY: years
+years: setup ## device-years in minutes: agent, relay and ledger in one simulated world; ARGS="--seconds 30 --seed 7", "--planted"
+	@PYTHONPATH=tests $(RUN) -m proofs.years $(ARGS)
+
 .PHONY: endtoend
 endtoend: setup ## broker, relays and devices through every fault, on both databases; ARGS="--case quiet --seeds 9 --jobs 4"
 	@$(need_postgresql)

@@ -43,6 +43,7 @@ ROWS = {
         {"LOCK_ORDER_SECONDS": "60"},
     ),
     "model": Row("3000 seeded schedules of the protocol's model", ("-m", "proofs.model", "--seeds", "0:3000")),
+    "years": Row("an hour of device-years, simulated", ("-m", "proofs.years", "--seconds", "3600", "--first")),
     "attack": Row("each attack on devices, relay and broker", ("-m", "proofs.attack")),
     "brokers": Row("mosquitto, amqtt, NATS and RabbitMQ under `dormouse broker check`", ("-m", "proofs.broker_table")),
     "matrix": Row("the device's tests on each MicroPython and each umqtt.simple", ("-m", "proofs.matrix")),

@@ -1,0 +1,64 @@
+"""`make years` in small: a sample of worlds, the same run twice, a bug that is put in, and what it has found."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from proofs.years import found, plan, planted
+from proofs.years.shrink import shrink
+from proofs.years.world import Worlds
+from support import sampling
+
+TESTS = Path(__file__).parents[1]
+
+
+def years(*argv: str) -> subprocess.CompletedProcess[str]:
+    """`python -m proofs.years …`."""
+    environment = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONHASHSEED": "0"}
+    command = [sys.executable, "-m", "proofs.years", *argv]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+
+
+def test_no_promise_is_broken_in_the_worlds_of_this_commit():
+    """Each with faults of its own; `make proof` plays them for an hour."""
+    done = years("--days", "0.4", "--seconds", "10", "--seed", str(sampling.number()))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 worlds broke a promise" in done.stdout
+
+
+def test_one_seed_is_one_run_to_the_byte():
+    """In processes of their own: nothing of the machine, its clock or its chance comes in."""
+    runs = [years("--only", "7", "--days", "0.2", "--log", "500") for _ in range(2)]
+    assert runs[0].stdout == runs[1].stdout
+    assert " effect " in runs[0].stdout
+    assert runs[0].stdout != years("--only", "8", "--days", "0.2", "--log", "500").stdout
+
+
+def test_a_schedule_is_shrunk_to_what_its_failure_needs():
+    """The two entries that fail together, in one device's world."""
+    whole = plan.make(3, 1.0)._replace(devices=3, acts=[(float(n), "order", n) for n in range(50)])
+
+    def play(smaller):
+        there = {act[2] for act in smaller.acts}
+        return "2: twice" if {17, 31} <= there else "1: another" if 17 in there else None
+
+    small, broken = shrink(whole, "2: twice", 40.0, play, 20)
+    assert ([act[2] for act in small.acts], small.devices, broken) == ([17, 31], 1, "2: twice")
+
+
+def test_every_planted_bug_has_one_place_in_the_sources():
+    """`make years ARGS=--planted` looks for all of them."""
+    assert len(planted.bugs()) >= 20
+    for bug in planted.bugs().values():
+        with planted.sources_with(bug) as folder:
+            assert any(bug.new in file.read_text() for file in folder.rglob("*.py"))
+
+
+@pytest.mark.parametrize("name", sorted(found.WORLDS))
+def test_what_was_found_once_is_mended(name):
+    """The shortest schedules that broke a promise."""
+    with Worlds() as worlds:
+        assert worlds.play(found.WORLDS[name]).broken is None

@@ -1,0 +1,133 @@
+"""Schedules: from a seed what kind of world it is, and a list of what happens in it, each (second, kind, arguments…).
+
+Must stay true: everything that a person, the weather or a fault does is an entry of the list, so that a shorter list is
+a smaller world; an entry that can do nothing where it stands does nothing.
+"""
+
+import random
+from typing import Any, NamedTuple
+
+from proofs.years.program import KINDS
+
+DAY = 86400.0
+Act = tuple[Any, ...]
+FAULTS = ("cut", "net", "prog", "clock", "wipe", "broker", "lose", "rkill", "roff", "restore", "hostclock", "half")
+MOODS = (
+    "import raises",
+    "import hangs",
+    "safe_state hangs",
+    "reading raises",
+    "reading hangs",
+    "handler hangs",
+)
+_LEDGERS = 4
+_CUTS = ("before", "half", "after", "send", "sent", "wait", "effect", "any")
+_STEPS = ("before", "after", "take", "claim", "acknowledged", "publish", "confirm", "keep_alive")
+
+
+class Plan(NamedTuple):
+    """A world and what happens in it."""
+
+    seed: int
+    days: float
+    devices: int
+    relays: int
+    traits: dict[str, Any]
+    settings: dict[str, Any]
+    acts: list[Act]
+
+
+def make(seed: int, days: float | None = None) -> Plan:
+    """The plan of this seed."""
+    g = random.Random(f"plan {seed}")
+    traits = {
+        "reorder": g.random() < 0.2,
+        "puback_first": g.random() < 0.5,
+        "acl": g.random() < 0.08,
+        "window": g.choice((1, 5, 20, 20, 20, 100)),
+        "queue": g.choice((4, 20, 100, 1000, 1000, 1000)),
+    }
+    settings: dict[str, Any] = {"connect_every": g.choice((300, 900, 900, 900, 1800))}
+    if g.random() < 0.15:
+        settings["inbox"] = g.choice((1, 3, 8))
+    if g.random() < 0.15:
+        settings["retain"] = False
+    if g.random() < 0.1:
+        settings["clock"] = "none"
+    if g.random() < 0.2:
+        settings["sample_every"] = settings["connect_every"] // g.choice((2, 3))
+    days = days or g.choice((2, 3, 4, 5, 20))
+    devices, relays = g.choice((1, 1, 2, 3)), g.choice((1, 1, 2))
+    faults = [fault for fault in FAULTS if g.random() < 0.35] if g.random() > 0.08 else []
+    return Plan(seed, days, devices, relays, traits, settings, _acts(g, days * DAY, devices, relays, faults))
+
+
+def _acts(g: random.Random, span: float, devices: int, relays: int, faults: list[str]) -> list[Act]:
+    acts: list[Act] = []
+    rate = g.choice((1, 3, 10, 40))  # commands a day and device
+    at = 0.0
+    while (at := at + g.expovariate(rate * devices / DAY)) < span:
+        count = g.choice((1, 1, 1, 2, 5, 30)) if g.random() < 0.3 else 1
+        for _ in range(count):
+            acts.append(_order(g, at, g.randrange(devices)))
+        if g.random() < 0.15:
+            acts.append((at + g.expovariate(1 / 900), "cancel", g.randrange(5)))
+    if faults:
+        at, often = 0.0, g.choice((1, 3, 8))  # bursts a day
+        while (at := at + g.expovariate(often / DAY)) < span:
+            for _ in range(g.choice((1, 1, 2, 2, 3, 6))):
+                acts.append(_fault(g, at + g.choice((0, g.expovariate(1 / 900))), g.choice(faults), devices, relays))
+    if "restore" in faults or "broker" in faults:
+        acts += [(n * 21600 + g.random() * 9000, "save") for n in range(int(span / 21600))]
+    acts += [(n * 10 * DAY, "prune") for n in range(1, int(span / DAY / 10) + 1)]
+    acts = sorted((act for act in acts if act[0] < span), key=lambda act: act[0])
+    names = 0  # of the ledger: with each restore one more, and a device knows four
+    kept = []
+    for act in acts:
+        names += act[1] == "restore"
+        if act[1] != "restore" or names < _LEDGERS:
+            kept.append(act)
+    return kept
+
+
+def _order(g: random.Random, at: float, device: int) -> Act:
+    kind = g.choice(KINDS) if g.random() < 0.35 else "do"
+    expires = round(g.choice((60, 900, 4000))) if g.random() < 0.2 else None
+    return (at, "order", device, kind, expires, g.random() < 0.1)
+
+
+def _fault(g: random.Random, at: float, kind: str, devices: int, relays: int) -> Act:
+    device, relay = g.randrange(devices), g.randrange(relays)
+    few = min(int(g.expovariate(1 / g.choice((2, 6, 20)))), 200)
+    match kind:
+        case "cut" if g.random() < 0.2:
+            return (at, "power", device, g.choice(("power", "unknown", "reset", "pin")), g.choice((1, 30, 4000)))
+        case "cut":
+            cause = g.choice(("power", "unknown", "watchdog"))
+            busy = g.random() < 0.7
+            return (at, "cut", device, g.choice(_CUTS), few, cause, g.choice((0.5, 3, 2000)), busy)
+        case "net":
+            what = g.choice(("refused", "silent", "reset up", "reset down", "mute up", "mute down"))
+            return (at, "net", device, what, g.choice((0, 3, 20, 120, 600, 2000)) + g.randrange(60))
+        case "prog":
+            return (at, "prog", device, g.choice(MOODS), g.choice((1000, 5000, 40000)))
+        case "clock":
+            return (at, "clock", device, g.choice((None, -3600, 90, 86400, 1e8, -1.6e9)))
+        case "wipe" | "half" if g.random() < 0.6:
+            return (at, "power", device, "power", 5)
+        case "wipe":
+            return (at, "wipe", device)
+        case "broker":
+            return (at, "broker", g.choice(("restart", "forget", 1, 1, 2, 3)), g.choice((0, 5, 600, 5000)))
+        case "lose":
+            return (at, "lose", g.choice(("device", "device", "relay")), device, relay)
+        case "rkill":
+            return (at, "rkill", relay, g.choice(_STEPS), few % 7)
+        case "roff":
+            return (at, "roff", relay, g.choice((30, 1200, 10000)))
+        case "restore":
+            return (at, "restore", g.random() < 0.5)
+        case "hostclock":
+            return (at, "hostclock", g.choice((-3600, -20, 20, 7200)))
+        case _:
+            return (at, "die", relay)

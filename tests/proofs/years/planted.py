@@ -1,0 +1,112 @@
+"""Bugs that break one rule of agent, relay or ledger each: every one of them must be found within ten device-years.
+
+Must stay true: a bug is a change of the sources' own text, which fails loudly where that text is no longer there; it is
+looked for with the same seeds as the sources as they are, and in a process of its own.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dormouse_host
+from dormouse_host.agent import toolchain
+from proofs.endtoend import planted as endtoend
+from proofs.powercut import planted as powercut
+
+YEARS = 10.0
+HOST, DEVICE = "host", "device"
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`old` becomes `new` in the one file of that `side` that says it."""
+
+    side: str
+    old: str
+    new: str
+
+
+_NEW = {
+    "a wake's reports rise no more": Bug(
+        HOST, "    newer = said.wake > device.wake if is_present", "    newer = True if is_present"
+    ),
+    "`after` is not waited for": Bug(
+        HOST, "        if row.after and not row.claimed and row.after not in settled:\n", "        if False:\n"
+    ),
+    "an overdue command is called expired though it went": Bug(
+        HOST,
+        "    if not row.claimed:\n        row.status, row.provisional, row.never_published = why, True, True\n",
+        "    if True:\n        row.status, row.provisional, row.never_published = why, False, True\n",
+    ),
+    "all that is out is published at each session lost, and settled": Bug(
+        HOST,
+        "    if not end.present and (heard.began is None or since < heard.began):\n        return True\n",
+        "",
+    ),
+    "a restored ledger keeps its names": Bug(
+        HOST, '    new = {"name": ledger_name(), "since": now, "why": why}\n', '    new = {"since": now, "why": why}\n'
+    ),
+    "what the inbox holds is rejected while the program is left out": Bug(
+        DEVICE,
+        "                if self.left_out and not started",
+        "                if False and self.left_out and not started",
+    ),
+    "a handler that hung is held against the import": Bug(
+        DEVICE, "            self.broke = True\n", "            self.broke = False\n"
+    ),
+    "an unfinished wake is not counted": Bug(
+        DEVICE, "        self.unfinished = min(self.unfinished + 1, 255)\n", "        pass\n"
+    ),
+    "a piece that hung is forgiven at once": Bug(
+        DEVICE, "        if 0 < again - self._now <= _FIRST << _DOUBLED:", "        if False:"
+    ),
+    "the fence is not waited for": Bug(
+        DEVICE, '            self.back = "fence" if self.fences == 1 else "second fence"\n', "            pass\n"
+    ),
+    "telemetry is confirmed when it is sent": Bug(
+        DEVICE,
+        "                return self._publish(session, state, entries, (self._confirm, batch))\n",
+        "                self.acked = last\n"
+        "                return self._publish(session, state, entries, (self._confirm, batch))\n",
+    ),
+}
+
+
+def bugs() -> dict[str, Bug]:
+    """All of them, those of the other suites included."""
+    found = {name: Bug(DEVICE, bug.old, bug.new) for name, bug in powercut.BUGS.items()}
+    found.update({name: Bug(bug.side, bug.old, bug.new) for name, bug in endtoend.BUGS.items()})
+    return found | _NEW
+
+
+@contextmanager
+def sources_with(bug: Bug) -> Iterator[Path]:
+    """A folder with a copy of that side's package that has the bug."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(dormouse_host.__file__).parent if bug.side == HOST else toolchain.agent_folder() / "dormouse"
+        copy = Path(folder, source.name)
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        places = [file for file in sorted(copy.rglob("*.py")) if bug.old in file.read_text()]
+        if len(places) != 1 or places[0].read_text().count(bug.old) != 1:
+            raise LookupError(f"not exactly one place for {bug.old!r}: {places}")
+        places[0].write_text(places[0].read_text().replace(bug.old, bug.new))
+        yield Path(folder)
+
+
+def hunt(bug: Bug, seed: int, seconds: float, days: float | None) -> str:
+    """What `python -m proofs.years` prints of it, up to the first broken promise."""
+    with sources_with(bug) as folder:
+        argv = [sys.executable, "-m", "proofs.years", "--first", "--seed", str(seed), "--seconds", str(seconds)]
+        argv += ["--years", str(YEARS)] + (["--agent", str(folder)] if bug.side == DEVICE else [])
+        argv += ["--days", str(days)] if days else []
+        tests = str(Path(__file__).parents[2])
+        path = os.pathsep.join([str(folder), tests] if bug.side == HOST else [tests])
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"}
+        found = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=20 * seconds + 300)
+    return (found.stdout + found.stderr[-300:]).strip()
