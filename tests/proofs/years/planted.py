@@ -60,8 +60,8 @@ _NEW = {
     "a handler that hung is held against the import": Bug(
         DEVICE, "            self.broke = True\n", "            self.broke = False\n"
     ),
-    "an unfinished wake is not counted": Bug(
-        DEVICE, "        self.unfinished = min(self.unfinished + 1, 255)\n", "        pass\n"
+    "what a relay died with is never missing": Bug(
+        HOST, "    return later >= 2 and row.session != session\n", "    return False\n"
     ),
     "a piece that hung is forgiven at once": Bug(
         DEVICE, "        if 0 < again - self._now <= _FIRST << _DOUBLED:", "        if False:"
