@@ -29,7 +29,9 @@ def test_what_a_left_out_program_would_run_waits_for_it():
 def test_a_left_out_program_never_fills_the_inbox_for_good():
     """The first that wait for it are refused as far as their place is needed, so that the device goes on reading."""
     bench = Bench()
-    limit = bench.desk.inbox.limit
+    limit = bench.desk.limit = 4
+    bench.desk.reboot()
+    bench.begin()
     for number in range(1, limit + 1):
         bench.desk.offer(payload(number))
     bench.desk.handlers.pop("once")
