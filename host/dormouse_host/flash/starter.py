@@ -66,6 +66,13 @@ connect_every = 900     # s between two wakes that connect
 # connect_every = 3600
 # address = "192.168.1.50/24"
 # gateway = "192.168.1.1"
+
+# [alerts]              # the relay tells what is wrong: docs/desk.md; an empty table is enough
+# notify = ["ntfy://ntfy.example/greenhouse"]     # Apprise's URLs
+# quiet = "22:00-07:00"
+# battery = 3.3         # V
+
+# [homeassistant]       # the relay tells Home Assistant of every device
 """
 
 TEST = '''"""The program on a virtual board: real MicroPython, broker and ledger. Run `pytest` in this project."""

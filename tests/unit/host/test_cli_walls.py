@@ -13,7 +13,7 @@ HOST = Path(__file__).resolve().parents[3] / "host" / "dormouse_host"
 LINE = {"cli.commands", "cli.completion", "cli.fleet", "cli.keys", "cli.ledger", "cli.options", "cli.live"}
 LINE |= {"cli.show", "cli.tables", "terminal"}
 LIBRARY = {"figures", "fleet", "names", "errors", "settings", "address", "flash.explain", "flash"}
-LIBRARY |= {"broker.access", "broker.folder"}
+LIBRARY |= {"broker.access", "broker.folder", "influx", "cli.alerts"}  # the relay takes its desk with it
 
 
 def wrong(module: str, source: str) -> list[str]:

@@ -160,7 +160,7 @@ def test_send_to_all_and_to_a_group(folder):
         (["resend", "dev", "5"], "counted from 1", 2),
         (["resend", "dev", "5..3"], "counted from 1", 2),
         (["export", "everything"], "export telemetry, results, wakes, commands", 2),
-        (["export", "wakes", "--csv", "--jsonl"], "not both", 2),
+        (["export", "wakes", "--csv", "--jsonl"], "use one of --csv, --jsonl and --influx", 2),
         (["relay"], "no broker", 2),
         (["relay", "--broker", "localhost"], "malformed broker URL", 2),
         (["devices", "add", "a b"], "device id", 2),
