@@ -95,7 +95,7 @@ class Update:
 
     def conclude(self, drained):
         """The wake is over and everything confirmed. One with a program that can't be imported does not come so far."""
-        if drained and self.slots.phase == TRIAL and self.slots.boots:
+        if drained and self.slots and self.slots.phase == TRIAL and self.slots.boots:
             self._mark(self.slots.slot, KEPT)
 
     def _mark(self, slot, phase):

@@ -15,7 +15,8 @@ import pytest
 from dormouse_host.agent.log import Event, Lines, parse
 from dormouse_host.broker.client import Publisher
 from dormouse_host.flash import kinds
-from support.device_folder import APP
+from support.device_folder import APP, Host
+from support.updating import Sender, program
 
 PATIENCE = 40  # seconds for a process that a busy machine starts
 
@@ -192,3 +193,15 @@ def test_full_disk_costs_a_line_and_not_the_device(run, tmp_path):
     assert ended(process)[0] == 0
     code, events, err = ended(run())
     assert (code, names(events)[-1], err) == (1, "asleep", f"dormouse: {why}\n")
+
+
+def test_a_process_without_slots_refuses_an_update_and_its_wakes_go_on(run, mosquitto):
+    """Its wake had failed over it, and it backed off."""
+    with Host(mosquitto.address) as host:
+        assert ended(run())[0] == 0
+        sender = Sender(host, host.wait("up/wake")["state"])
+        begun = sender.step(program("x = 1\n"), "begin")
+        code, events, err = ended(run())
+        assert (code, [event.fields for event in events if event.name == "error"]) == (0, []), err
+        answer = host.answers(1)[begun]
+        assert (answer["status"], answer["why"]) == ("failed", "ConfigError: no slots: flash it once more")

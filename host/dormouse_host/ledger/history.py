@@ -15,7 +15,7 @@ from dormouse_host.ledger.exports import RESULTS, told
 from dormouse_host.ledger.rows import commands
 from dormouse_host.ledger.shown import CREDENTIALS, faults, shown
 
-AUTOMATIC = ("describe", "report", "log")  # the commands with which the ledger asks by itself
+AUTOMATIC = ("describe", "report", "log", "update")  # the commands that the ledger sends by itself
 _FINISHED = "finished"
 lines = schema.log_lines.c
 events, reports, results, telemetry = schema.command_events.c, schema.reports.c, schema.results.c, schema.telemetry.c

@@ -128,7 +128,7 @@ def look_at_commands(connection: Connection, rules: Rules, after: float, upto: f
     """Commands that came to a bad end, by the events between these keys; the newest, where they are very many."""
     columns = (commands.device, commands.do, commands.name, events.at, events.status, events.why)
     query = select(*columns).join(schema.commands, commands.key == events.command)
-    query = query.where(events.key > after, events.key <= upto, events.status.in_(_BAD))
+    query = query.where(events.key > after, events.key <= upto, events.status.in_(_BAD), commands.do != rows.UPDATE)
     found = connection.execute(query.order_by(events.key.desc()).limit(SLICE)).all()
     mine = limits(connection, rules, list({row.device for row in found}))
     return [

@@ -19,6 +19,7 @@ _ORDERS = {
     "running": {"approve": "Approve the next wave", "abort": "Abort"},
     "stopped": {"resume": "Resume", "abort": "Abort"},
 }
+_BAD = ("failed", "rejected", "interrupted", "unknown", "cancelled", "expired")
 _UPDATES = 100
 _ALERTS, _PAST = 200, 30 * 86400  # alerts that are shown, and seconds since which they closed
 
@@ -153,16 +154,20 @@ class RolloutsPage:
                 f"<br><span class=dim>{shown(counts)}</span></div>"
             )
             if not self.hub.actions.read_only:
-                for order, text in _ORDERS.get(each.status, {"retry": "Retry what failed"}).items():
+                orders = dict(_ORDERS.get(each.status, {}))
+                if each.status != "running" and any(member.status in _BAD for member in each.members):
+                    orders["retry"] = "Retry what failed, with the same release"
+                for order, text in orders.items():
                     button(text, partial(self._change, each.name, order))
 
     def _list(self, found: Sequence[UpdateView]) -> None:
         for each in found:
+            sent = "" if each.final else f"{each.sent // 1024} of {-(-each.total // 1024)} KB"
             with ui.element("div").classes("bar"):
                 show(
                     f"<div><b>{shown(each.device)}</b> <code>{shown(each.release)}</code> {shown(each.status)} "
-                    f"{moment(each.settled or each.entered, '')} <span class=dim>{each.sent // 1024} of "
-                    f"{-(-each.total // 1024)} KB {shown((each.why or '')[:200])}</span></div>"
+                    f"{moment(each.settled or each.entered, '')} <span class=dim>{sent} "
+                    f"{shown((each.why or '')[:200])}</span></div>"
                 )
                 if not each.final and not self.hub.actions.read_only:
                     button("Cancel", partial(self._cancel, each.name))
