@@ -16,21 +16,24 @@ from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequenc
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dormouse import protocol
 from dormouse_host.address import BrokerAddress
 from dormouse_host.async_events import AsyncFollowing
 from dormouse_host.async_releases import AsyncReleases
+from dormouse_host.async_sights import AsyncSights
 from dormouse_host.fleet import GRACE, AlertView, CommandView, DeviceView, LogLine, RelayView, Sent, Setting
 from dormouse_host.ledger.strangers import Strangers
-from dormouse_host.relay.beside import Beside
 from dormouse_host.releases import LOOK
+
+if TYPE_CHECKING:
+    from dormouse_host.relay.beside import Beside
 
 _TOGETHER = 1000  # rows of an export that a thread fetches at once
 
 
-class AsyncFleet(AsyncReleases):
+class AsyncFleet(AsyncReleases, AsyncSights):
     """A ledger and the devices in it; open inside `async with`. Errors, units and defaults are those of Fleet."""
 
     # ---- commands
@@ -210,7 +213,7 @@ class AsyncFleet(AsyncReleases):
         *,
         accept_new: bool | None = None,
         waiting: int = protocol.WINDOW,
-        beside: Beside | None = None,
+        beside: "Beside | None" = None,
     ) -> None:
         """Relay until this is cancelled: Fleet.relay, run in a thread of its own and stopped in order."""
         running = self.fleet.relay(broker, name, accept_new=accept_new, waiting=waiting, beside=beside)

@@ -43,6 +43,10 @@ class AsyncReleases(AsyncCalls):
         """Cancel an update: Fleet.cancel_update."""
         return await self._run(self.fleet.cancel_update, name)
 
+    async def running_manifest(self, device: str) -> str | None:
+        """The manifest of the last release that a device has kept: Fleet.running_manifest."""
+        return await self._run(self.fleet.running_manifest, device)
+
     async def wait_updates(
         self,
         names: Sequence[str],

@@ -51,7 +51,17 @@ HOST: dict[str, set[str]] = {
     },
 }
 FLEET = {
-    *("__init__", "async_calls", "async_events", "async_fleet", "async_releases", "fleet", "orders", "releases"),
+    *(
+        "__init__",
+        "async_calls",
+        "async_events",
+        "async_fleet",
+        "async_releases",
+        "async_sights",
+        "fleet",
+        "orders",
+        "releases",
+    ),
     *("rotation", "sights", "upkeep"),
 }
 
