@@ -31,7 +31,7 @@ CUT = 75
 BASES = {
     # A device with a past. Bytes left in its command journal, so that compaction falls into the story; files of its
     # telemetry: all, so that the next one costs the oldest; so many of the oldest records never reached the host.
-    "old": (1700, 8, 3),
+    "old": (3600, 8, 3),
     "new": (30000, 0, 0),
 }
 HEAP = "256k"  # a board's, and what the harness itself takes
