@@ -40,7 +40,8 @@ need_mosquitto = $(call need,mosquitto mosquitto_sub mosquitto_passwd,mosquitto 
 need_postgresql = $(call need,initdb,postgresql)
 need_tools = $(call need,openssl ps systemd-analyze,openssl procps systemd)
 need_brokers = $(call need,nats-server rabbitmq-server,nats-server rabbitmq-server)
-need_chromium = $(call need,chromium,chromium)
+# The page's tests: a browser, and the library that Playwright's driver needs.
+need_chromium = $(call need,chromium,chromium); { PATH="$$PATH:/sbin:/usr/sbin" ldconfig -p | grep -q libatomic.so.1 || { $(call install,libatomic1); }; }
 need_all = $(need_mosquitto); $(need_postgresql); $(need_brokers); $(need_tools); $(need_chromium)
 
 .PHONY: help

@@ -28,7 +28,12 @@ def test_no_schedule_of_the_sample_breaks_a_promise(low, count):
 
 @pytest.mark.parametrize(
     "rule, seed, check",
-    [("crc_check", 10, "2"), ("name_per_device", schedules.ATTACKED, "7"), ("wakes_rise", schedules.ATTACKED + 9, "2")],
+    [
+        ("crc_check", 17, "2"),
+        ("name_per_device", schedules.ATTACKED + 4, "2"),
+        ("wakes_rise", schedules.ATTACKED + 2, "2"),
+        ("absent_open", 61, "2"),
+    ],
 )
 def test_a_rule_that_is_left_out_breaks_a_promise(rule, seed, check):
     """Else a clean run would say nothing about that rule."""
