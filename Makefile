@@ -38,7 +38,7 @@ define install
 endef
 need_mosquitto = $(call need,mosquitto mosquitto_sub mosquitto_passwd,mosquitto mosquitto-clients)
 need_postgresql = $(call need,initdb,postgresql)
-need_tools = $(call need,openssl ps systemd-analyze,openssl procps systemd)
+need_tools = $(call need,openssl ps systemd-analyze ip unshare,openssl procps systemd iproute2 util-linux)
 need_brokers = $(call need,nats-server rabbitmq-server,nats-server rabbitmq-server)
 # The page's tests: a browser, and the library that Playwright's driver needs.
 need_chromium = $(call need,chromium,chromium); { PATH="$$PATH:/sbin:/usr/sbin" ldconfig -p | grep -q libatomic.so.1 || { $(call install,libatomic1); }; }

@@ -23,7 +23,6 @@ _REJOIN_PAUSE = 100  # ms before the second connection of a wake; doubled for ea
 _LOOK = 20  # ms between two looks for the time
 _CUT = 1000  # ms after CONNACK within which a cut counts as a take-over by another client
 _CUTS = 3  # such cuts in a row after which a connection without a fence shows whether that was the cause
-_SPARE = 2560  # bytes of the journal for what one packet brings, where no longer payloads are configured
 _LATE = 3  # unfinished or failed wakes in a row after which the fence waits for silence
 _PING = 10000  # ms between two signs of life while `stay_awake` lasts; the shortest watchdog is not shorter
 
@@ -41,6 +40,7 @@ class WakeResult:
 
 class Connection:
     """One wake's dealings with the broker. `facts`: what the wake report tells of this wake, see report.wake_report.
+
     It is also the `control` that the built-in commands have (builtins.py).
     """
 
@@ -270,7 +270,7 @@ class Connection:
         told = self.gave_up = False
         while True:
             while not inbox.full and (not results.full or not s.fits(protocol.BATCH)) and link.ready(0):
-                inbox.spare(_SPARE)
+                inbox.spare()
                 s.take()
                 self.port.feed()  # the watchdog: what has come is progress, waiting is none
             if self.arriving and self.arriving.held and (s.drained or not link.ready(2 * s.rtt)):

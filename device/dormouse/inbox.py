@@ -42,6 +42,7 @@ UNNAMED = 255  # the index of commands without an id; their number only counts t
 _LIMIT = 24576  # bytes of the journal, of which compaction leaves 21 KiB at most: windows, _SPACE and one payload more
 _SPACE = 8192  # bytes of records of commands held at once
 _GROUP = 3328  # bytes of records in one commit, if it is of more than one: 768 where a whole packet may follow
+_PACKET = 2560  # bytes of records that one packet brings, or one command makes, where no longer payloads are configured
 _RUN = "<BIBB"  # index, first number, how many, status code (or, of the one started, its attempt)
 _RUN_SIZE = 7
 _RUNS = 14  # of them beside the one started: what a mark holds
@@ -92,6 +93,8 @@ class Inbox:
             if w.index == index:
                 return w
 
+    # ---- the journal
+
     def commit(self):
         """Everything so far is on flash when this returns. The link calls it before it sends."""
         self.journal.commit()
@@ -105,7 +108,7 @@ class Inbox:
         self._apply(kind, data, head)
         self._added += size
 
-    def spare(self, size):
+    def spare(self, size=_PACKET):
         """Make room for so many bytes of records, where little is on the stack: a compaction takes much of it."""
         if self._added + size > _GROUP:
             self.commit()
@@ -185,6 +188,7 @@ class Inbox:
             yield index, number, data[5:]
 
     # ---- what admit.py decides
+
     def new_ledger(self, name):
         """A window for a ledger that was never seen; the caller has made sure that there is room for one."""
         if self.indexes >= UNNAMED:

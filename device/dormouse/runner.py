@@ -33,7 +33,7 @@ class Runner:
         settled = False
         held = 0  # of the first that wait, how many wait for the program
         while len(self.inbox.waiting) > held and room():
-            self.inbox.spare(2560)
+            self.inbox.spare()
             index, number = self.inbox.next(held)
             do, handler, args, exp, crc = self.inbox.head(index, number)
             started = self.inbox.ever_started(index, number)

@@ -95,10 +95,10 @@ def test_battery_voltage_comes_through_the_adc(make):
 
 @TWO
 def test_heap_is_the_boards(make, kind):
-    """What a program finds free at the prompt is what board.toml says, within 3 %: an ESP32 has Ethernet there, too."""
+    """What a program finds free at the prompt is what board.toml says, within 2 %."""
     free = int(make(kind).mpremote("exec", "import gc; gc.collect(); print(gc.mem_free())"))
     wider = need_micropython().bits // 32  # where only a 64-bit interpreter can be had, every object is as much bigger
-    assert abs(free / wider / load(kind).heap - 1) < (0.03 if wider == 1 else 0.1)
+    assert abs(free / wider / load(kind).heap - 1) < (0.02 if wider == 1 else 0.1)
 
 
 def test_board_run_serves_mpremote_and_obeys_lines(tmp_path):

@@ -25,10 +25,10 @@ from dormouse_host.desk.notify import Notifier
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import desk_schema
 from dormouse_host.ledger.store import Ledger
-from dormouse_host.relay.relay import Relay
 from support.judging import Bench
 from support.ledgers import sqlite_only
 from support.receiver import SECRET, Receiver
+from support.relays import Running
 from support.subscriber import Subscriber
 from support.waiting import until
 
@@ -125,7 +125,8 @@ def test_a_device_that_comes_back_closes_its_alert_and_the_topic_is_cleared(tmp_
         bench.report("dev")
         bench.judge.look()
         bench.close()
-        with running(where, mosquitto, wanted), Publisher(mosquitto.address) as publisher:
+        beside = Desk(Ledger(where), wanted, "dormouse", settle=0)
+        with Running(where, mosquitto, beside=beside), Publisher(mosquitto.address) as publisher:
             until(lambda: len(receiver.came) == 1)
             with Subscriber(mosquitto.address, "dormouse/alerts/#") as seen:  # it comes later: the alert is retained
                 until(lambda: seen.json("dormouse/alerts/dev/overdue"))
@@ -140,26 +141,6 @@ def test_a_device_that_comes_back_closes_its_alert_and_the_topic_is_cleared(tmp_
         assert [each.said["event"] for each in receiver.came] == ["opened", "closed"]
         with Fleet(where) as fleet:
             assert fleet.alerts() == []
-
-
-class running:
-    """A relay in a thread, with what runs beside it and no patience before anybody is overdue."""
-
-    def __init__(self, db, broker, wanted, name="one"):
-        ledger = Ledger(db)
-        self.desk = Desk(ledger, wanted, "dormouse", settle=0)
-        self.relay = Relay(ledger, broker.address, "dormouse", name, beside=self.desk)
-        self.thread = threading.Thread(target=self.relay.run, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        until(lambda: self.relay.connected)
-        return self
-
-    def __exit__(self, *_):
-        self.relay.stop()
-        self.thread.join(40)
-        assert not self.thread.is_alive()
 
 
 # ---- channels

@@ -5,7 +5,6 @@
 import json
 import subprocess
 import sys
-import threading
 import time
 from zlib import crc32
 
@@ -20,8 +19,8 @@ from dormouse_host.desk.desk import Desk
 from dormouse_host.desk.homes import Homes
 from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.relay.beside import Aside
-from dormouse_host.relay.relay import Relay
 from support.ledgers import sqlite_only
+from support.relays import Running
 from support.subscriber import Subscriber
 from support.waiting import until
 
@@ -40,24 +39,9 @@ AVAILABLE = "homeassistant/dormouse/dev/availability"
 RELAY = "homeassistant/dormouse/relay"
 
 
-class Running:
+def running(db, broker):
     """A relay in a thread, with Home Assistant beside it."""
-
-    def __init__(self, db, broker, name="one"):
-        self.ledger = Ledger(db)
-        self.desk = Desk(self.ledger, Wanted(home=Home()), "dormouse")
-        self.relay = Relay(self.ledger, broker.address, "dormouse", name, beside=self.desk)
-        self.thread = threading.Thread(target=self.relay.run, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        until(lambda: self.relay.connected)
-        return self
-
-    def __exit__(self, *_):
-        self.relay.stop()
-        self.thread.join(40)
-        assert not self.thread.is_alive()
+    return Running(db, broker, beside=Desk(Ledger(db), Wanted(home=Home()), "dormouse"))
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +86,7 @@ def test_a_device_is_one_retained_message_with_its_readings_and_commands(mosquit
     now = time.time()
     telemetry(fleet, (3, now - 10, {"temp": 21.5, "door": True, "note": "ok", "lost": None, "more": [1]}))
     telemetry(fleet, (1, now - 600, {"temp": 11, "old": 1}))  # sent again, later: not the newest
-    with Running(where, mosquitto), Subscriber(mosquitto.address, "homeassistant/#") as seen:
+    with running(where, mosquitto), Subscriber(mosquitto.address, "homeassistant/#") as seen:
         until(lambda: seen.json(STATE) and seen.json(CONFIG))
         config, state = seen.json(CONFIG), seen.json(STATE)
         until(lambda: seen.latest.get(RELAY) == b"online" and seen.latest.get(AVAILABLE) == b"online")
@@ -145,7 +129,7 @@ def test_a_device_is_one_retained_message_with_its_readings_and_commands(mosquit
 def test_asleep_is_online_and_overdue_is_offline(mosquitto, where, fleet):
     """By the same rule as `status --overdue`."""
     greet(fleet, 1, time.time() - 2000)  # one wake is missed: asleep, or late
-    with Running(where, mosquitto), Subscriber(mosquitto.address, AVAILABLE) as seen:
+    with running(where, mosquitto), Subscriber(mosquitto.address, AVAILABLE) as seen:
         until(lambda: seen.latest.get(AVAILABLE) == b"online")
         assert fleet.overdue() == []
         with fleet.ledger.database.writing() as connection:
@@ -163,12 +147,12 @@ def order(do, at=None, **args):
 def test_a_command_from_there_is_in_the_ledger_once_however_often_it_comes(mosquitto, where, fleet):
     greet(fleet)
     press = order("water", s=30)
-    with Running(where, mosquitto), Publisher(mosquitto.address) as publisher:
+    with running(where, mosquitto), Publisher(mosquitto.address) as publisher:
         publisher.publish(SET, [press, press])
         until(lambda: len(sent(fleet)) == 1)
     with Publisher(mosquitto.address) as publisher:  # while no relay runs: the broker keeps it for the relay
         publisher.publish(SET, [press, order("fan", on=True), order("blink")])
-    with Running(where, mosquitto):
+    with running(where, mosquitto):
         until(lambda: len(sent(fleet)) == 3)
         time.sleep(1)
     assert [(view["do"], view["args"]) for view in sent(fleet)] == [
@@ -221,7 +205,7 @@ def test_what_is_no_order_of_the_catalogue_is_refused(where, fleet):
 def test_what_a_switch_was_set_to_is_what_the_device_has_done(mosquitto, where, fleet):
     greet(fleet)
     down = "dormouse/dev/down/cmd"
-    with Running(where, mosquitto), Subscriber(mosquitto.address, "homeassistant/#", down) as seen:
+    with running(where, mosquitto), Subscriber(mosquitto.address, "homeassistant/#", down) as seen:
         until(lambda: seen.json(STATE))
         assert seen.json(STATE)["c_fan"] is None
         with Publisher(mosquitto.address) as publisher:

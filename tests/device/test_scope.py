@@ -39,8 +39,8 @@ with subprocess.Popen([mosquitto, "-c", str(folder / "m.conf")], **quiet) as bro
 
 def test_broker_at_a_link_local_address_is_reached_by_its_interface(interpreter, tmp_path):
     """And one whose interface does not exist is a failure of its own stage, not a crash."""
-    if not shutil.which("unshare") or not shutil.which("ip"):
-        pytest.skip("needs unshare and ip")
+    assert shutil.which("unshare"), "unshare is missing: apt-get install util-linux"
+    assert shutil.which("ip"), "ip is missing: apt-get install iproute2"
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     if subprocess.run(["unshare", *user, "--net", "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine permits no network namespace")

@@ -1,8 +1,10 @@
 """A ledger whose clock a test sets, with devices that report, and its alerts judged by a Judge."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import pytest
 
 from dormouse import protocol
 from dormouse_host.desk.judge import Judge
@@ -61,3 +63,11 @@ class Bench:
                 "SELECT a.device, a.kind, m.event FROM alert_messages m JOIN alerts a ON a.key = m.alert ORDER BY m.key"
             )
             return [(device, kind, event) for device, kind, event in found]
+
+
+@pytest.fixture
+def bench(where: str) -> Iterator[Bench]:
+    """A bench on each database."""
+    made = Bench(where)
+    yield made
+    made.close()

@@ -13,6 +13,7 @@ from dormouse_host.address import BrokerAddress
 from dormouse_host.agent import process
 from dormouse_host.ledger import schema
 from dormouse_host.ledger.store import Ledger
+from dormouse_host.relay.beside import Beside
 from dormouse_host.relay.relay import Relay
 from support.device_folder import Device, DeviceInterpreter
 from support.needs import need_micropython
@@ -30,13 +31,20 @@ class HasAddress(Protocol):
 class Running(logging.Handler):
     """A relay in a thread. `events` are the names of its own log lines."""
 
-    def __init__(self, db: str, broker: HasAddress, name: str = "test", waiting: int = protocol.WINDOW) -> None:
+    def __init__(
+        self,
+        db: str,
+        broker: HasAddress,
+        name: str = "test",
+        waiting: int = protocol.WINDOW,
+        beside: Beside | None = None,
+    ) -> None:
         super().__init__()
         self.events: list[str] = []
         logger = logging.getLogger("dormouse.relay")
         logger.setLevel(logging.INFO)
         logger.addHandler(self)
-        self.relay = Relay(Ledger(db), broker.address, "dormouse", name, waiting=waiting)
+        self.relay = Relay(Ledger(db), broker.address, "dormouse", name, waiting=waiting, beside=beside)
         self.thread = threading.Thread(target=self.relay.run, daemon=True)
 
     def emit(self, record: logging.LogRecord) -> None:

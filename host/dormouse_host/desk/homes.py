@@ -62,6 +62,13 @@ class Homes:
 
     def look(self, room: int) -> list[Note]:
         """What is to be published now: so many messages, or some more."""
+        try:
+            return self._look(room)
+        except HostError:
+            self._fresh = True  # of what was made of it until then nothing goes out
+            raise
+
+    def _look(self, room: int) -> list[Note]:
         if self._fresh:
             self._begin()
         self._find_changes()
@@ -94,10 +101,13 @@ class Homes:
     def _tell(self, some: list[str]) -> list[Note]:
         found = {standing.view.id: standing for standing in self._ledger.home_standings(some)}
         notes: list[Note] = []
+        news: dict[str, dict[str, str] | None] = {}
         for device in some:
             standing = found.get(device)
             if standing is None:
-                notes += self._forget(device)
+                if self._known.pop(device, None) is not None:
+                    news[device] = None
+                    notes += self._forget(device)
                 continue
             known = self._known.get(device, {})
             message, components = entities.describe(self.places, standing, known)
@@ -105,16 +115,13 @@ class Homes:
             notes += self._new(self.places.config(device), message)
             notes += self._new(self.places.of(device, "state"), entities.state(standing, components))
             if components != known:
-                self._ledger.home_told(device, components)
-                self._known[device] = components
+                news[device] = self._known[device] = components
+        if news:
+            self._ledger.home_told(news)
         return notes
 
     def _forget(self, device: str) -> list[Note]:
         """The device is no more."""
-        if device not in self._known:
-            return []
-        self._ledger.home_told(device, None)
-        del self._known[device]
         topics = (self.places.config(device), *(self.places.of(device, leaf) for leaf in ("availability", "state")))
         return [Note(topic, b"") for topic in topics]
 

@@ -88,7 +88,8 @@ class Judge:
 
     def _write(self, seen: list[Seen], at: Places, counts: dict[str, int], now: float, *, first: bool) -> int:
         open_ones = self._ledger.open_alerts()
-        told = [one for one in seen if one.bad or (one.kind, one.device) in open_ones]
+        concerned = open_ones | {(one.kind, one.device) for one in seen if one.bad}
+        told = [one for one in seen if one.bad or (one.kind, one.device) in concerned]
         worth = [one for one in told if one.kind != OVERDUE or not one.bad or (OVERDUE, one.device) not in open_ones]
         keep = first or bool(counts) or now - self._kept >= _KEEP
         changed = 0

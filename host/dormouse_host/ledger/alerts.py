@@ -17,6 +17,7 @@ from dormouse_host.ledger.rows import devices
 
 OVERDUE, BATTERY, WATCHDOG, PROGRAM = "overdue", "battery", "watchdog", "program"
 COMMAND, DROPPED, SIGNATURE, UPDATE = "command", "dropped", "signature", "update"
+_STATES = (BATTERY, PROGRAM)  # how a device is; the others are what has happened to it
 KINDS = (OVERDUE, BATTERY, WATCHDOG, PROGRAM, COMMAND, DROPPED, SIGNATURE, UPDATE)
 FLEET = "*"  # the device of an alert about the fleet; no id of a device
 OPENED, CLOSED = "opened", "closed"
@@ -161,6 +162,8 @@ def _take(connection: Connection, episodes: dict[tuple[str, str], _Episode], one
         episode.changed = True
     elif not one.bad and one.at > episode.last and episode.lasting:
         episode.lasting, episode.changed = False, True
+        if episode.key == 0 and one.kind in _STATES:  # gone before anybody looked
+            del episodes[one.kind, one.device]
 
 
 def _before(connection: Connection, one: Seen) -> bool:

@@ -167,10 +167,10 @@ class DeskLedger:
             return home.known(c)
 
     @retried
-    def home_told(self, device: str, components: Mapping[str, str] | None) -> None:
-        """Home Assistant is told of these components; None: of none any more."""
+    def home_told(self, news: Mapping[str, Mapping[str, str] | None]) -> None:
+        """Home Assistant is told of these components of each device; None: of none any more."""
         with self._writing() as c:
-            home.told(c, device, components)
+            home.told(c, news)
 
     @retried
     def home_order(self, digest: str, order: Order) -> str | None:

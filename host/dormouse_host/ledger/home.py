@@ -101,12 +101,16 @@ def known(connection: Connection) -> dict[str, dict[str, str]]:
     return {device: json.loads(text) for device, text in found}
 
 
-def told(connection: Connection, device: str, components: Mapping[str, str] | None) -> None:
-    """Write down what Home Assistant is told of."""
-    connection.execute(delete(desk_schema.home_devices).where(home.device == device))
-    if components is not None:
-        text = json.dumps(dict(components), sort_keys=True)
-        connection.execute(insert(desk_schema.home_devices).values(device=device, components=text))
+def told(connection: Connection, news: Mapping[str, Mapping[str, str] | None]) -> None:
+    """Write down what Home Assistant is told of: device -> its components, None for one that is no more."""
+    connection.execute(delete(desk_schema.home_devices).where(home.device.in_(list(news))))
+    there = [
+        {"device": device, "components": json.dumps(dict(components), sort_keys=True)}
+        for device, components in news.items()
+        if components is not None
+    ]
+    if there:
+        connection.execute(insert(desk_schema.home_devices), there)
 
 
 def enter(connection: Connection, digest: str, order: entry.Order, now: float) -> str | None:

@@ -299,10 +299,10 @@ class Relay:
     def _publish(self, connection: Connection, work: _Work) -> int:
         """Publish what is due. Returns how many that were."""
         room = connection.room - connection.flying
-        if 2 * room < connection.room:
+        if 2 * room < connection.room:  # many in one transaction, and not a few for each PUBACK
             return 0
         outgoing = self._ledger.claim(self._name, work.session, room, self._waiting)
-        connection.publish(outgoing)  # many in one transaction, and not a few for each PUBACK
+        connection.publish(outgoing)
         work.published += len(outgoing)
         return len(outgoing)
 

@@ -12,6 +12,7 @@ from dormouse_host.fleet import AlertView, RolloutView, UpdateView
 from dormouse_host.terminal import safe
 from dormouse_host.web.frame import Frame, button, show, tell
 from dormouse_host.web.live import asked
+from dormouse_host.web.parts import table
 from dormouse_host.web.send_form import SendForm
 from dormouse_host.web.table import moment
 
@@ -84,9 +85,8 @@ class GroupsPage:
             f"<tr><td>{shown(name)}</td><td>{len(ids)}</td><td class=dim>{shown(_few(ids))}</td></tr>"
             for name, ids in self.members.items()
         )
-        head = "<thead><tr><th>Group</th><th>Devices</th><th></th></tr></thead>"
         empty = '<p class="dim">No groups yet.</p>'
-        self.list.set_content(f'<table class="desk">{head}<tbody>{rows}</tbody></table>' if rows else empty)
+        self.list.set_content(table(rows, "Group", "Devices", "") if rows else empty)
         if self.form:
             names = list(self.members)
             if self.target.options != names:
@@ -194,8 +194,8 @@ def _alerts(found: Sequence[AlertView]) -> str:
         f"<td>{moment(each.opened, '')}</td><td>{_until(each)}</td></tr>"
         for each in found
     )
-    head = "<thead><tr><th>Device</th><th>Kind</th><th>What</th><th>Opened</th><th>Closed</th></tr></thead>"
-    return f'<div class="wide"><table class="desk">{head}<tbody>{rows}</tbody></table></div>'
+    listed = table(rows, "Device", "Kind", "What", "Opened", "Closed")
+    return f'<div class="wide">{listed}</div>'
 
 
 def _whose(each: AlertView) -> str:

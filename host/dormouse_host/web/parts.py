@@ -84,11 +84,18 @@ def final(commands: Sequence[CommandView], others: bool) -> str:
         f"<br><span class=dim>{shown(_outcome(each))}</span></td></tr>"
         for each in commands
     )
-    return f'<table class="desk"><thead><tr><th>Command</th><th>Outcome</th></tr></thead><tbody>{rows}</tbody></table>'
+    return table(rows, "Command", "Outcome")
 
 
 def _outcome(each: CommandView) -> str:
     return (each.why or ("" if each.value is None else json.dumps(each.value, ensure_ascii=False)))[:300]
+
+
+def table(rows: str, *heads: str) -> str:
+    """A table of these rows, which are markup, under these heads, which are text of our own."""
+    head = "".join(f"<th>{each}</th>" for each in heads)
+    head = f"<thead><tr>{head}</tr></thead>" if heads else ""
+    return f'<table class="desk">{head}<tbody>{rows}</tbody></table>'
 
 
 def settings(found: Sequence[Setting]) -> str:
@@ -100,7 +107,7 @@ def settings(found: Sequence[Setting]) -> str:
         f"<td class=dim>{shown(str(each.origin)[:20])}</td></tr>"
         for each in found
     )
-    return f'<div class="wide"><table class="desk"><tbody>{rows}</tbody></table></div>'
+    return f'<div class="wide">{table(rows)}</div>'
 
 
 def updates(found: Sequence[UpdateView]) -> str:
@@ -111,8 +118,7 @@ def updates(found: Sequence[UpdateView]) -> str:
         f"<br><span class=dim>{shown((each.why or '')[:200])}</span></td></tr>"
         for each in found
     )
-    head = "<thead><tr><th>Update</th><th></th></tr></thead>"
-    return f'<table class="desk">{head}<tbody>{rows}</tbody></table>' if rows else ""
+    return table(rows, "Update", "") if rows else ""
 
 
 def log(lines: Sequence[LogLine], zone: tzinfo | None) -> str:

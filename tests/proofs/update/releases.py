@@ -164,20 +164,17 @@ def _left(bench: Bench, name: str) -> tuple[list[str], str]:
     return faults, why
 
 
-def _two_in_a_row(bench: Bench) -> list[str]:
-    first = bench.order(bench.release(NEW))
-    bench.until(first, "succeeded")
-    second = bench.order(bench.release(NEXT))
-    bench.until(second, "succeeded", "failed")
-    return _expect(bench, {first: "succeeded", second: "succeeded"}, "next")
+def _in_a_row(second: str, runs: str) -> Callable[["Bench"], list[str]]:
+    """NEW, and once the device has kept it, another program: it runs then."""
 
+    def story(bench: Bench) -> list[str]:
+        names = []
+        for text in (NEW, second):
+            names.append(bench.order(bench.release(text)))
+            bench.until(names[-1], "succeeded", "failed")
+        return _expect(bench, dict.fromkeys(names, "succeeded"), runs)
 
-def _older_than_the_running(bench: Bench) -> list[str]:
-    first = bench.order(bench.release(NEW))
-    bench.until(first, "succeeded")
-    second = bench.order(bench.release(OLD))
-    bench.until(second, "succeeded", "failed")
-    return _expect(bench, {first: "succeeded", second: "succeeded"}, "old")
+    return story
 
 
 def _cancelled_half_way(bench: Bench) -> list[str]:
@@ -199,15 +196,6 @@ def _replaced_half_way(bench: Bench) -> list[str]:
     second = bench.order(bench.release(NEXT))
     bench.until(second, "succeeded", "failed")
     return _expect(bench, {first: "cancelled", second: "succeeded"}, "next")
-
-
-def _the_same_twice(bench: Bench) -> list[str]:
-    release = bench.release(NEW)
-    first = bench.order(release)
-    bench.until(first, "succeeded")
-    second = bench.order(release)
-    bench.until(second, "succeeded", "failed")
-    return _expect(bench, {first: "succeeded", second: "succeeded"}, "new")
 
 
 def _another_architecture(bench: Bench) -> list[str]:
@@ -276,11 +264,11 @@ def _expect(bench: Bench, updates: dict[str, str], runs: str) -> list[str]:
 
 
 STORIES: dict[str, Callable[[Bench], list[str]]] = {
-    "two releases in a row": _two_in_a_row,
-    "one older than the running": _older_than_the_running,
+    "two releases in a row": _in_a_row(NEXT, "next"),
+    "one older than the running": _in_a_row(OLD, "old"),
     "cancelled half-way": _cancelled_half_way,
     "replaced half-way": _replaced_half_way,
-    "the same twice": _the_same_twice,
+    "the same twice": _in_a_row(NEW, "new"),
     "for another architecture": _another_architecture,
     "a bad one, then a good one": _bad_then_good,
     "from another ledger": _from_another_ledger,

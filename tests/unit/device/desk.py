@@ -13,7 +13,8 @@ from runner import folder
 from dormouse import codec
 from dormouse.admit import Admission
 from dormouse.app import Handler
-from dormouse.errors import ProtocolError
+from dormouse.config import check
+from dormouse.errors import ConfigError, ProtocolError
 from dormouse.inbox import UNNAMED, Inbox
 from dormouse.ports.storage import Storage
 from dormouse.protocol import split_id
@@ -34,6 +35,18 @@ def reason(kind, function, *args, **more):
     except kind as error:
         return error.reason
     return None
+
+
+def full(**more):
+    """The least configuration, and these keys."""
+    values = {"id": "dev1", "broker": "mqtt://host"}
+    values.update(more)
+    return values
+
+
+def why(**more):
+    """What is wrong with the configuration that has these keys; None where nothing is."""
+    return reason(ConfigError, check, full(**more))
 
 
 def parsed(data):

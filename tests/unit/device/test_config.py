@@ -1,6 +1,6 @@
 """The configuration: one table, every wrong key named, and changes that a device takes back by itself."""
 
-from desk import reason
+from desk import full, reason, why
 from runner import folder
 
 from dormouse.codec import load
@@ -10,16 +10,6 @@ from dormouse.errors import ConfigError, StorageError
 from dormouse.ports.storage import Storage
 
 NOT_CHECKED = ("flashed", "changed", "networks")  # what in_force adds to a configuration
-
-
-def full(**more):
-    values = {"id": "dev1", "broker": "mqtt://host"}
-    values.update(more)
-    return values
-
-
-def why(**more):
-    return reason(ConfigError, check, full(**more))
 
 
 def broker(url):

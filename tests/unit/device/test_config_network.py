@@ -1,21 +1,11 @@
 """The network in the configuration: a fixed address, and Wi-Fis in order of preference."""
 
-from desk import reason
+from desk import full, reason, why
 from runner import folder
 
 from dormouse.config import check, in_force
 from dormouse.errors import ConfigError
 from dormouse.ports.storage import Storage
-
-
-def full(**more):
-    values = {"id": "dev1", "broker": "mqtt://host"}
-    values.update(more)
-    return values
-
-
-def why(**more):
-    return reason(ConfigError, check, full(**more))
 
 
 def test_a_fixed_address_is_what_ifconfig_takes():

@@ -264,34 +264,3 @@ def test_every_result_is_logged_in_one_line():
     bench.act(payload(1), b'{"do":"once"}')
     assert [event for event, _ in bench.log] == ["result", "result"]
     assert bench.log[0][1] == {"id": "000102-l.1", "do": "once", "status": "succeeded", "why": None}
-
-
-def test_what_was_accepted_waits_for_a_program_that_is_left_out():
-    """What does not need the program goes past it; once its place is needed, and once it is there, its turn comes."""
-    bench = Bench()
-    bench.desk.offer(payload(1, "once"))
-    bench.desk.inbox.commit()
-    bench.desk.boot()
-    once = bench.desk.handlers.pop("once")
-    bench.begin()
-    bench.work.left_out = True
-    assert bench.act(payload(2, "takes", more=',"args":{"n":5}')) is True
-    assert bench.ran == [{"n": 5, "s": "x"}]
-    assert bench.desk.waiting() == [("l", 1)]
-    assert bench.act() is False, "nothing is tried again in this wake"
-    bench.desk.inbox.limit = 1
-    assert bench.act() is True
-    assert bench.said(1)[0] == "rejected"
-    bench.desk.inbox.limit = 64
-    bench.desk.handlers["once"] = once
-    bench.desk.offer(payload(3, "once"))
-    del bench.desk.handlers["once"]
-    bench.desk.reboot()
-    bench.begin()
-    bench.work.left_out = True
-    assert bench.act() is False
-    bench.desk.handlers["once"] = once
-    bench.desk.boot()
-    bench.begin()
-    assert bench.act() is True
-    assert bench.said(3)[0] == "succeeded"

@@ -4,6 +4,7 @@ import pytest
 
 from dormouse_host import Fleet
 from dormouse_host.ledger.store import Ledger
+from support.judging import bench  # noqa: F401  (a fixture)
 from support.reports import Clock
 
 

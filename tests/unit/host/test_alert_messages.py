@@ -1,7 +1,5 @@
 """Messages of alerts: each goes to its channel once, is tried for a day, waits for its turn and for the quiet hours."""
 
-import pytest
-
 from dormouse_host.desk.config import Quiet
 from dormouse_host.ledger import alerts
 from dormouse_host.ledger.alerts import Rules
@@ -11,13 +9,6 @@ from support.judging import RULES, Bench
 from support.ledgers import sqlite_only
 
 HOUR = 3600.0
-
-
-@pytest.fixture
-def bench(where):
-    made = Bench(where)
-    yield made
-    made.close()
 
 
 @sqlite_only

@@ -19,13 +19,6 @@ from support.ledgers import sqlite_only
 HOUR = 3600.0
 
 
-@pytest.fixture
-def bench(where):
-    made = Bench(where)
-    yield made
-    made.close()
-
-
 def test_a_silent_device_is_told_once_and_its_return_once(bench):
     bench.report("dev")
     bench.report("other")
@@ -338,3 +331,19 @@ def test_a_big_history_is_read_in_slices_and_to_its_end(bench, monkeypatch):
     assert len(bench.open) == 40
     bench.after(5 * HOUR)
     assert ("*", "overdue") in bench.open
+
+
+def test_a_cause_that_was_gone_before_the_first_look_opens_nothing(bench):
+    """A relay that starts with alerts looks a little back: a program that was mended meanwhile is nobody's news."""
+    bench.report("dev", app="ImportError: no module named 'bme280'")
+    bench.report("reset", cause="watchdog")
+    bench.now += 60
+    bench.report("dev")
+    bench.report("reset")
+    assert bench.after(1) == 1, "that the watchdog has bitten stays true"
+    assert bench.ledger.open_alerts() == {("watchdog", "reset")}
+    bench.report("dev", app="ImportError: no module named 'bme280'")
+    assert bench.after(1) == 1
+    bench.report("dev")
+    assert bench.after(1) == 0, "an open one waits for the calm"
+    assert ("program", "dev") in bench.ledger.open_alerts()
