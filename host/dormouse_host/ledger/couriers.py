@@ -8,7 +8,7 @@ that a channel has not taken within a day is given up, and the alert shows it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, exists, select, update
 
 from dormouse_host.ledger import desk_schema, rows
 
@@ -41,10 +41,10 @@ class Message:
         return f"{self.alert}-{self.event}"
 
 
-def waiting(connection: Connection, channels: Sequence[str], now: float) -> bool:
+def waiting(connection: Connection, channel: str, now: float) -> bool:
     """Is there anything for `claim`?"""
-    found = select(messages.key).where(messages.due <= now, messages.channel.in_(channels)).limit(1)
-    return connection.execute(found).first() is not None
+    found = select(messages.key).where(messages.channel == channel, messages.due <= now, ~_behind(channel, now))
+    return connection.execute(found.limit(1)).first() is not None
 
 
 def claim(connection: Connection, channel: str, now: float, most: int) -> list[Message]:
@@ -53,21 +53,19 @@ def claim(connection: Connection, channel: str, now: float, most: int) -> list[M
     columns = (messages.key, messages.alert, messages.event, messages.channel, messages.tries)
     about = (alerts.device, alerts.kind, alerts.opened, alerts.closed, alerts.text, alerts.ending)
     query = select(*columns, *about).join(desk_schema.alerts, alerts.key == messages.alert)
-    due = query.where(messages.channel == channel, messages.due <= now).order_by(messages.key).limit(most)
-    found = [Message(*row) for row in connection.execute(due)]
-    ready = [one for one in found if not _behind(connection, one, {other.key for other in found})]
-    keys = [one.key for one in ready]
-    if keys:
-        taken = update(desk_schema.alert_messages).where(messages.key.in_(keys))
+    due = query.where(messages.channel == channel, messages.due <= now, ~_behind(channel, now))
+    found = [Message(*row) for row in connection.execute(due.order_by(messages.key).limit(most))]
+    if found:
+        taken = update(desk_schema.alert_messages).where(messages.key.in_([one.key for one in found]))
         connection.execute(taken.values(due=now + _CLAIM, tries=messages.tries + 1))
-    return ready
+    return found
 
 
-def _behind(connection: Connection, one: Message, taken: set[int]) -> bool:
-    """Does an earlier message of the same alert still wait for its next try?"""
-    earlier = (messages.alert == one.alert, messages.channel == one.channel, messages.key < one.key)
-    open_ones = connection.execute(select(messages.key).where(*earlier, messages.due.is_not(None))).scalars()
-    return any(key not in taken for key in open_ones)
+def _behind(channel: str, now: float) -> ColumnElement[bool]:
+    """Does an earlier message of the same alert wait for its next try? It holds up that alert, and no other."""
+    earlier = desk_schema.alert_messages.alias("earlier").c
+    same = (earlier.alert == messages.alert, earlier.channel == channel, earlier.key < messages.key)
+    return exists().where(*same, earlier.due > now)
 
 
 def delivered(connection: Connection, keys: Sequence[int], now: float) -> None:

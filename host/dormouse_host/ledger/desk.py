@@ -127,7 +127,7 @@ class DeskLedger:
         """The next messages for a channel, claimed; the oldest first."""
         now = self._clock()
         with self._reading() as c:
-            if not couriers.waiting(c, [channel], now):
+            if not couriers.waiting(c, channel, now):
                 return []
         with self._writing() as c:
             return couriers.claim(c, channel, now, most)

@@ -66,6 +66,25 @@ def test_a_closing_message_waits_for_its_opening_one(bench):
     assert (closed.event, closed.id) == ("closed", opened.id.replace("opened", "closed"))
 
 
+def test_a_message_that_a_channel_never_takes_holds_up_no_other_alert(bench):
+    """Its closing message is the oldest one due, and must not go before it."""
+    bench.report("dev", cause="watchdog")
+    bench.after(1)
+    (opened,) = bench.ledger.claim_messages("mqtt", 1)
+    for _ in range(10):
+        bench.ledger.message_failed([opened], "it answers 400")
+        bench.now += 900
+        (opened,) = bench.ledger.claim_messages("mqtt", 1)
+    bench.ledger.message_failed([opened], "it answers 400")
+    bench.report("dev", cause="timer")
+    bench.after(1)
+    bench.report("other", cause="watchdog")
+    bench.after(1)
+    assert bench.messages()[1:] == [("dev", "watchdog", "closed"), ("other", "watchdog", "opened")]
+    (next_one,) = bench.ledger.claim_messages("mqtt", 1)
+    assert (next_one.device, next_one.event) == ("other", "opened")
+
+
 def test_quiet_hours_hold_notifications_until_they_end(where, monkeypatch):
     import time as clock
 
