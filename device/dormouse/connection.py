@@ -285,6 +285,7 @@ class Connection:
             if self.update:
                 self.update.function = self._arrive()
             done = s.drained or self.gave_up
+            self._send(link.flush)  # first: what lies unsent keeps commands from running
             settled = (done or inbox.full) and self.runner.act(context, self._room)
             self._extend()
             self._send(link.flush)

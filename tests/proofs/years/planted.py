@@ -69,6 +69,50 @@ _NEW = {
     "the fence is not waited for": Bug(
         DEVICE, '            self.back = "fence" if self.fences == 1 else "second fence"\n', "            pass\n"
     ),
+    "a repeatable command is run again for ever": Bug(
+        DEVICE,
+        "        attempt = self.started[2] + 1 if self.ever_started(index, number) else 1\n",
+        "        attempt = 1\n",
+    ),
+    "whatever was interrupted is run again": Bug(
+        DEVICE, "                again = handler and handler.repeatable\n", "                again = handler\n"
+    ),
+    "a tombstone leaves its command in the inbox": Bug(
+        DEVICE,
+        "            inbox.finish(w.index, number, command.void)\n",
+        "            self._answer(command, command.void, True)\n",
+    ),
+    "what ended since the journal's last record is run again": Bug(
+        DEVICE, "        for index, first, count, code in runs[1:]:\n", "        for index, first, count, code in ():\n"
+    ),
+    "what is overdue is run": Bug(
+        DEVICE, "                if now is not None and exp <= now:\n", "                if False:\n"
+    ),
+    "a device that fails comes back as soon as ever": Bug(
+        DEVICE, "            self._plan(state.failures)\n", "            self._plan(0)\n"
+    ),
+    "commands of a state that was wiped are taken": Bug(
+        DEVICE, "        if command.state != inbox.state:\n", "        if False:\n"
+    ),
+    "a claim is not written down": Bug(
+        HOST, "    row.claimed, row.puback = seq, 0\n", "    row.claimed, row.puback = 0, 0\n"
+    ),
+    "missing records are not asked for": Bug(
+        HOST, "    if gaps and state == device.state and not", "    if False and not"
+    ),
+    "a relay that died keeps its name": Bug(
+        HOST, "    return until > now and not is_dead(instance)\n", "    return not is_dead(instance)\n"
+    ),
+    "more are out than a device can tell apart": Bug(
+        HOST,
+        "        if row.do != FORGET and row.number - lowest[row.ledger] >= window:\n            continue\n",
+        "",
+    ),
+    "the last command goes first": Bug(
+        HOST,
+        "    for row in rows:\n        if not row.waits:\n",
+        "    for row in reversed(rows):\n        if not row.waits:\n",
+    ),
     "telemetry is confirmed when it is sent": Bug(
         DEVICE,
         "                return self._publish(session, state, entries, (self._confirm, batch))\n",
