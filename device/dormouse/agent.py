@@ -208,7 +208,7 @@ class Agent:
 
             self.damaged = doubt(self.port, self.log, pieces)
             if pieces and self.damaged:  # commands wait for a program that can run them
-                raise LinkError(declared.refused[0], "slot")
+                raise ConfigError(declared.refused[0], "slot")
 
     def _store(self, records):
         """Store what a sample has come to."""
