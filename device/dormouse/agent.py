@@ -44,8 +44,8 @@ class Agent:
         finishing, or None, where the port's sleep returns at all.
         """
         failure = None
-        if hasattr(gc, "threshold"):  # MicroPython
-            gc.threshold(_GARBAGE)
+        if sys.implementation.name == "micropython":
+            gc.threshold(_GARBAGE)  # type: ignore[attr-defined]
         try:
             online = self._prepare(app)
             if online:
