@@ -44,8 +44,8 @@ class Agent:
         finishing, or None, where the port's sleep returns at all.
         """
         failure = None
-        if hasattr(gc, "threshold"):  # MicroPython
-            gc.threshold(_GARBAGE)
+        if sys.implementation.name == "micropython":
+            gc.threshold(_GARBAGE)  # type: ignore[attr-defined]
         try:
             online = self._prepare(app)
             if online:
@@ -208,7 +208,7 @@ class Agent:
 
             self.damaged = doubt(self.port, self.log, pieces)
             if pieces and self.damaged:  # commands wait for a program that can run them
-                raise LinkError(declared.refused[0], "slot")
+                raise ConfigError(declared.refused[0], "slot")
 
     def _store(self, records):
         """Store what a sample has come to."""
