@@ -62,13 +62,17 @@ class DeviceView:
     key: bool = False  # has the ledger a key for it (`dormouse sign`)?
     revoked: float | None = None
 
-    def overdue(self, now: float) -> float:
-        """Seconds by which it is late; 0 while it isn't, nobody knows, or it was revoked."""
+    def late(self, now: float) -> float:
+        """Seconds since it said that it would be heard; 0 while it isn't late, nobody knows, or it was revoked."""
         return max(0.0, now - self.next_due) if self.next_due and not self.revoked else 0.0
 
     def missed(self, now: float) -> int:
         """Wakes that it has missed since it was last heard; 0 for a revoked one."""
         return 0 if self.revoked else lateness.missed(self.seen, self.next_due, now)
+
+    def overdue(self, now: float) -> bool:
+        """Has it missed more than lateness.GRACE wakes?"""
+        return self.missed(now) > lateness.GRACE
 
     @property
     def faults(self) -> list[tuple[str, str, str]]:
