@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, delete, func, insert, select
 
 from dormouse_host.ledger import desk_schema, entry, rows, schema
+from dormouse_host.ledger.offers import Program
 from dormouse_host.ledger.queries import DeviceView, device_view
 from dormouse_host.ledger.rows import commands, devices
 
@@ -33,11 +34,14 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True)
 class Standing:
-    """A device, its newest readings by name, and the arguments of the newest command of each name that succeeded."""
+    """A device, its newest readings by name, the arguments of the newest command of each name that succeeded, and its
+    program where there was an update.
+    """
 
     view: DeviceView
     readings: dict[str, Any] = field(default_factory=dict)
     set_to: dict[str, dict[str, Any]] = field(default_factory=dict)
+    program: Program | None = None
 
 
 def changes(connection: Connection, since: float, after: float) -> dict[str, Mark]:
