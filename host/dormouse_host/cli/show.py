@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dormouse_host import figures
-from dormouse_host.terminal import Console, json_line, line, safe, span, warn, when
+from dormouse_host.terminal import json_line, line, safe, span, table, warn, when
 
 if TYPE_CHECKING:
     from dormouse_host.fleet import CommandView, DeviceView, Setting, Strangers, UpdateView
@@ -87,7 +87,7 @@ def batch(views: "Sequence[CommandView]", *, json: bool) -> None:
     )
     line(f"{views[0].batch}: {views[0].do} for {len(views)} devices: {', '.join(counts)}")
     texts = [[safe(view.device), view.name, view.status, safe(_outcome(view))] for view in ordered]
-    Console().table(("device", "id", "status", "result"), texts)
+    table(("device", "id", "status", "result"), texts)
 
 
 def _outcome(view: "CommandView") -> str:
@@ -128,7 +128,7 @@ def devices(views: "Sequence[DeviceView]", now: float) -> None:
     if not views:
         warn("no devices yet: register one with dormouse devices add DEVICE")
         return
-    Console().table(HEAD, [cells(view, now) for view in views])
+    table(HEAD, [cells(view, now) for view in views])
     for view in views:
         if view.dropped:
             warn(f"{view.id} dropped {view.dropped} telemetry records: its buffer was full")
@@ -148,7 +148,7 @@ def overdue(views: "Sequence[DeviceView]", now: float) -> None:
     for view in views:
         name, *others = cells(view, now)
         texts.append([name, str(view.missed(now)), *others[:-1]])
-    Console().table(head, texts)
+    table(head, texts)
 
 
 def uncounted(revoked: Sequence[str], never: Sequence[str]) -> None:
@@ -223,7 +223,7 @@ def settings(found: "Sequence[Setting]", *, json: bool) -> None:
         for each in found
     ]
     if texts:
-        Console().table(("key", "value", "origin"), texts)
+        table(("key", "value", "origin"), texts)
 
 
 def _replaced(value: Any) -> str:

@@ -184,7 +184,7 @@ def _list(words: list[str], db: str | None, *, json: bool) -> None:
             return
         now = time.time()
         rows = [[v.name, v.device, v.release, show.standing(v), f"{terminal.span(now - v.entered)} ago"] for v in found]
-        terminal.Console().table(_HEAD, rows)
+        terminal.table(_HEAD, rows)
 
 
 def _cancel(words: list[str], db: str | None, *, json: bool) -> None:
