@@ -82,7 +82,7 @@ def _acts(g: random.Random, span: float, devices: int, relays: int, faults: list
         at, often = 0.0, g.choice((1, 3, 8))  # bursts a day
         while (at := at + g.expovariate(often / DAY)) < span:
             if g.random() < 0.5:  # a fault where nothing is under way breaks nothing
-                device, several = g.randrange(devices), g.choice((1, 1, 2, 5))
+                device, several = g.randrange(devices), g.choice((1, 1, 2, 5, 30))
                 acts += [_order(g, at - g.choice((0, 60, 900)), device, pads) for _ in range(several)]
             for _ in range(g.choice((1, 1, 2, 2, 3, 6))):
                 acts.append(_fault(g, at + g.choice((0, g.expovariate(1 / 900))), g.choice(faults), devices, relays))
@@ -107,7 +107,7 @@ def _order(g: random.Random, at: float, device: int, pads: Sequence[int]) -> Act
 
 def _fault(g: random.Random, at: float, kind: str, devices: int, relays: int) -> Act:
     device, relay = g.randrange(devices), g.randrange(relays)
-    few = min(int(g.expovariate(1 / g.choice((2, 6, 20)))), 200)
+    few = min(int(g.expovariate(1 / g.choice((2, 6, 20, 80)))), 300)
     match kind:
         case "cut" if g.random() < 0.2:
             return (at, "power", device, g.choice(("power", "unknown", "reset", "pin")), g.choice((1, 30, 4000)))
