@@ -143,7 +143,7 @@ def hunt(bug: Bug, seed: int, seconds: float, days: float | None) -> str:
     """What `python -m proofs.years` prints of it, up to the first broken promise."""
     with sources_with(bug) as folder:
         argv = [sys.executable, "-m", "proofs.years", "--first", "--seed", str(seed), "--seconds", str(seconds)]
-        argv += ["--years", str(YEARS)] + (["--agent", str(folder)] if bug.side == DEVICE else [])
+        argv += ["--years", str(YEARS), "--agent", str(folder if bug.side == DEVICE else toolchain.agent_folder())]
         argv += ["--days", str(days)] if days else []
         tests = str(Path(__file__).parents[2])
         path = os.pathsep.join([str(folder), tests] if bug.side == HOST else [tests])
