@@ -93,10 +93,18 @@ def _planted(names: list[str], seed: int, seconds: float, days: float | None) ->
         if not names or any(part in name for part in names):
             told = planted.hunt(bug, seed, seconds, days).splitlines()
             found = next((line for line in told if line.startswith("seed ")), "")
-            missed += not found
+            if found and (why := _sound(int(found.split()[1].rstrip(":")), days)):
+                found = f"NOT IT ALONE: {why}"
+            missed += not found.startswith("seed ")
             print(f"{bug.side:7}{name[:60]:61}{found or 'NOT FOUND'}\n{'':68}{told[-1] if told else ''}", flush=True)
     print(f"{missed} not found")
     return int(missed > 0)
+
+
+def _sound(seed: int, days: float | None) -> str | None:
+    """What this world breaks with the sources as they are."""
+    with Worlds() as worlds:
+        return worlds.play(plan.make(seed, days)).broken
 
 
 class Total:

@@ -8,10 +8,9 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
@@ -23,6 +22,7 @@ from proofs.years.broker import Broker, Message
 from proofs.years.client import Client, Peer
 from proofs.years.hub import Hub, Task
 from proofs.years.stores import Store
+from proofs.years.swap import swapped
 
 _POLL = 0.1  # seconds: what the relay's loop waits in one turn
 _HOT = 40.0  # seconds after a relay's end in which the others look as often as ever: its leases run out
@@ -270,8 +270,5 @@ def stand_ins(host: Host, chance: random.Random) -> Iterator[None]:
         (secrets, "token_hex", lambda count: chance.randbytes(count).hex()),
         (outbound, "socket", SimpleNamespace(gethostname=lambda: "simulated")),
     ]
-    with ExitStack() as patches:
-        patches.enter_context(host.store.noted())
-        for module, name, value in places:
-            patches.enter_context(mock.patch.object(module, name, value))
+    with host.store.noted(), swapped(places):
         yield

@@ -6,18 +6,18 @@ takes a note for SQLAlchemy's own gets that.
 """
 
 import pkgutil
-from collections.abc import Hashable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Hashable, Iterator
+from contextlib import AbstractContextManager
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
-from unittest import mock
 
 import sqlalchemy
 from sqlalchemy import Column, Table, bindparam
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from dormouse_host import ledger
+from proofs.years.swap import swapped
 
 _PLAIN = {str, int, float, bytes}
 _LISTS = {list, set, frozenset, tuple}
@@ -195,23 +195,22 @@ _FOR_NOW = {id(function := getattr(sqlalchemy, name)): (function, _noting(functi
 _tables: dict[int, _Columns] = {}  # by the columns' id: the ledger's tables are there for good
 
 
-def _places() -> Iterable[tuple[Any, str, Any]]:
+@cache
+def _places() -> list[tuple[Any, str, Any]]:
     """(module of the ledger, name in it, what notes in its place)."""
+    places: list[tuple[Any, str, Any]] = []
     for found in pkgutil.iter_modules(ledger.__path__, ledger.__name__ + "."):
         if found.ispkg:
             continue
         module = import_module(found.name)
         for name, value in vars(module).items():
             if isinstance(value, ReadOnlyColumnCollection):
-                yield module, name, _tables.setdefault(id(value), _Columns(value))
+                places.append((module, name, _tables.setdefault(id(value), _Columns(value))))
             elif id(value) in _FOR_NOW:
-                yield module, name, _FOR_NOW[id(value)][1]
+                places.append((module, name, _FOR_NOW[id(value)][1]))
+    return places
 
 
-@contextmanager
-def noted() -> Iterator[None]:
+def noted() -> AbstractContextManager[None]:
     """Meanwhile the ledger's modules note what they make."""
-    with ExitStack() as patches:
-        for module, name, value in list(_places()):
-            patches.enter_context(mock.patch.object(module, name, value))
-        yield
+    return swapped(_places())

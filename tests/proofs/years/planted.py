@@ -20,6 +20,7 @@ from proofs.endtoend import planted as endtoend
 from proofs.powercut import planted as powercut
 
 YEARS = 10.0
+_TORN = "mark without checksum"  # it takes a file system that tears a small file, which littlefs does not
 HOST, DEVICE = "host", "device"
 
 
@@ -43,11 +44,6 @@ _NEW = {
         HOST,
         "    if not row.claimed:\n        row.status, row.provisional, row.never_published = why, True, True\n",
         "    if True:\n        row.status, row.provisional, row.never_published = why, False, True\n",
-    ),
-    "all that is out is published at each session lost, and settled": Bug(
-        HOST,
-        "    if not end.present and (heard.began is None or since < heard.began):\n        return True\n",
-        "",
     ),
     "a restored ledger keeps its names": Bug(
         HOST, '    new = {"name": ledger_name(), "since": now, "why": why}\n', '    new = {"since": now, "why": why}\n'
@@ -124,7 +120,7 @@ _NEW = {
 
 def bugs() -> dict[str, Bug]:
     """All of them, those of the other suites included."""
-    found = {name: Bug(DEVICE, bug.old, bug.new) for name, bug in powercut.BUGS.items()}
+    found = {name: Bug(DEVICE, bug.old, bug.new) for name, bug in powercut.BUGS.items() if name != _TORN}
     found.update({name: Bug(bug.side, bug.old, bug.new) for name, bug in endtoend.BUGS.items()})
     return found | _NEW
 
@@ -147,7 +143,7 @@ def hunt(bug: Bug, seed: int, seconds: float, days: float | None) -> str:
     """What `python -m proofs.years` prints of it, up to the first broken promise."""
     with sources_with(bug) as folder:
         argv = [sys.executable, "-m", "proofs.years", "--first", "--seed", str(seed), "--seconds", str(seconds)]
-        argv += ["--years", str(YEARS)] + (["--agent", str(folder)] if bug.side == DEVICE else [])
+        argv += ["--years", str(YEARS), "--agent", str(folder if bug.side == DEVICE else toolchain.agent_folder())]
         argv += ["--days", str(days)] if days else []
         tests = str(Path(__file__).parents[2])
         path = os.pathsep.join([str(folder), tests] if bug.side == HOST else [tests])

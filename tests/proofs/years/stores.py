@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
-from unittest import mock
 
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import store
@@ -18,6 +17,7 @@ from dormouse_host.ledger.database import Database
 from dormouse_host.ledger.store import Ledger
 from proofs.years import lazy
 from proofs.years.sql import Compiler, Statements
+from proofs.years.swap import swapped
 
 Clock = Callable[[], float]
 
@@ -73,7 +73,7 @@ class InMemory:
 
     def open(self, clock: Clock) -> Ledger:
         """See Store."""
-        with mock.patch.object(store, "Database", return_value=self._database):
+        with swapped([(store, "Database", lambda _where: self._database)]):
             return Ledger(clock=clock)
 
     def ask(self, *query: Any) -> list[tuple[Any, ...]]:
