@@ -64,6 +64,7 @@ def test_a_planted_bug_is_found_and_its_schedule_shrunk():
     with planted.sources_with(bug) as folder, Worlds(folder) as broken, Worlds() as sound:
         plans = [one for seed in range(1, 60) if len((one := plan.make(seed, 0.3)).acts) > 12]
         whole, out = next((one, out) for one in plans if (out := broken.play(one)).broken)
+        assert out.broken
         small, why = shrink(whole, out.broken, out.at, lambda smaller: broken.play(smaller).broken, 5)
         assert why[0] == out.broken[0] == "5"
         assert len(small.acts) <= 4
