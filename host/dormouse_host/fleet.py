@@ -127,7 +127,7 @@ class Fleet(Releases, Upkeep, Sights):
         """
         path = None if make else missing(db)
         if path:
-            raise HostError(f"no ledger at {path}: dormouse devices add DEVICE makes one")
+            raise HostError(f"no ledger at {path}: dormouse relay makes one, or dormouse devices add DEVICE")
         self.root = root
         self.clock = clock
         self.ledger = Ledger(db, clock)

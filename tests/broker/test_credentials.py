@@ -15,7 +15,7 @@ from cryptography import x509
 from dormouse_host.address import BrokerAddress, parse
 from dormouse_host.broker import access, credentials, setup
 from dormouse_host.broker.client import Publisher
-from dormouse_host.broker.folder import BrokerFolder, put_password, remove_password, users
+from dormouse_host.broker.folder import BrokerFolder, handles, put_password, remove_password, users
 from dormouse_host.broker_check.probe import Client, NoAnswer
 from dormouse_host.errors import HostError
 from support import made_broker
@@ -188,6 +188,17 @@ def test_who_was_revoked_can_be_let_in_again_but_not_with_the_old_credential(run
         with Publisher(running.of_relay()) as relay:
             relay.publish("dormouse/back/down/cmd", [b"x"])
         assert client.work(lambda: bool(client.came), 30)
+
+
+def test_a_broker_that_was_started_by_a_relative_path_is_told(tmp_path):
+    """As somebody types it in the project's folder."""
+    made = made_broker.make(tmp_path / "broker")
+    with subprocess.Popen([need_mosquitto(), "-c", "broker/mosquitto.conf"], cwd=tmp_path) as child:
+        try:
+            until(lambda: made.pid.is_file() and made.pid.read_text() == str(child.pid) and handles(child.pid))
+            assert credentials.provision(made, "pump", tmp_path).told
+        finally:
+            child.terminate()
 
 
 def test_a_credential_is_not_replaced_by_accident(running, tmp_path):

@@ -146,6 +146,10 @@ def test_the_compose_file_is_yaml_with_a_health_check_for_each_service(project, 
     run("service", "compose", str(tmp_path / "c"), "--wheel", str(wheel), *(["--postgresql"] if postgresql else []))
     whole = yaml.safe_load((tmp_path / "c" / "compose.yaml").read_text())
     assert sorted(whole["services"]) == ["broker", *(["postgresql"] if postgresql else []), "relay-main"]
+    assert set(whole) == {"services", *(["volumes"] if postgresql else [])}, "docker-compose 1 takes no `name`"
+    assert not postgresql or whole["volumes"] == {"ledger": {"name": "dormouse_ledger"}}, (
+        "whatever its folder is called"
+    )
     assert all(one["healthcheck"]["test"][0] == "CMD" for one in whole["services"].values())
     relay = whole["services"]["relay-main"]
     assert relay["command"] == ["dormouse", "relay", "--name", "main"]

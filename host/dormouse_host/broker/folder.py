@@ -120,10 +120,12 @@ class BrokerFolder:
         """The process id of this folder's broker, where it runs on this machine."""
         try:
             pid = int(files.find(self.pid) or b"")
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            words = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
+            there = os.readlink(f"/proc/{pid}/cwd")  # a relative path is one from here
         except (OSError, ValueError, HostError):
             return None
-        return pid if str(self.configuration).encode() in words else None
+        named = {os.path.normpath(os.path.join(there, word)) for word in words}
+        return pid if str(self.configuration) in named else None
 
     def _lets_in(self, password: str) -> bool:
         """Does the broker accept this password? OSError where it cannot be reached."""

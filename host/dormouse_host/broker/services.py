@@ -219,9 +219,9 @@ def compose(machine: Machine, names: Iterable[str], *, postgresql: bool, wheel: 
             "depends_on": needs,
             "healthcheck": _health(["CMD", "dormouse", "relay", "check", name]),
         }
-    whole: dict[str, object] = {"name": "dormouse", "services": services}
+    whole: dict[str, object] = {"services": services}  # without `name`, which docker-compose 1 does not take
     if postgresql:
-        whole["volumes"] = {"ledger": {}}
+        whole["volumes"] = {"ledger": {"name": "dormouse_ledger"}}  # whatever the folder is called
     package = f"dormouse-mqtt[postgresql]=={protocol.VERSION}" if wheel is None else f"/tmp/{wheel.name}[postgresql]"
     lines = [f"FROM {_IMAGES['python']}", *([] if wheel is None else [f"COPY {wheel.name} /tmp/"])]
     lines.append(f"RUN pip install --no-cache-dir {shlex.quote(package)}")

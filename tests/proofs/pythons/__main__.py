@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-EXTRAS = "alerts,metrics,web,postgresql,dev"
+EXTRAS = "alerts,emulator,metrics,web,postgresql,dev"
 TESTS = ("tests/unit/host", "tests/project/test_wheel.py", "tests/web/test_gate.py")
 _WITHIN = 3600  # s for the tests of one
 

