@@ -144,6 +144,11 @@ unruly: setup ## programs that hang, raise, spoil and patch, on virtual boards a
 years: setup ## device-years in minutes: agent, relay and ledger in one simulated world; ARGS="--seconds 30 --seed 7", "--planted"
 	@PYTHONPATH=tests $(RUN) -m proofs.years $(ARGS)
 
+.PHONY: trial
+trial: setup ## fifty boards at 100 times the speed, with deaths and faults: each alert told once; ARGS="--minutes 60"
+	@$(need_mosquitto)
+	@PYTHONPATH=tests $(RUN) -m proofs.trial $(ARGS)
+
 .PHONY: endtoend
 endtoend: setup ## broker, relays and devices through every fault, on both databases; ARGS="--case quiet --seeds 9 --jobs 4"
 	@$(need_postgresql)

@@ -56,6 +56,16 @@ def span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout, each column as wide as its widest cell: nothing is cut off in a narrow terminal."""
+    lines = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["─" * width for width in widths])
+    form = "  ".join(f"{{:<{width}}}" for width in widths)
+    sys.stdout.write("".join(f"  {form.format(*line).rstrip()}\n" for line in lines))
+    sys.stdout.flush()
+
+
 class Console:
     """Writes to stdout, in colour where the terminal has it. A quiet one writes nothing."""
 
@@ -92,14 +102,6 @@ class Console:
         self._rich.print(self._text("  ! ", style="yellow"), self._text(safe(text)), sep="")
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table, each column as wide as its widest cell: nothing is cut off in a narrow terminal."""
-        lines = [head, *rows]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        lines.insert(1, ["─" * width for width in widths])
-        texts = (
-            "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        )
+        """A table, each column as wide as its widest cell."""
         if not self._rich.quiet:
-            self._rich.file.write("".join(f"{text}\n" for text in texts))  # Rich takes seconds for a large fleet
-            self._rich.file.flush()
+            table(head, rows)

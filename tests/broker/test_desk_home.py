@@ -17,8 +17,10 @@ from dormouse_host.desk import desk, homes
 from dormouse_host.desk.config import Home, Wanted
 from dormouse_host.desk.desk import Desk
 from dormouse_host.desk.homes import Homes
+from dormouse_host.ledger import updates
 from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.relay.beside import Aside
+from dormouse_host.release import Release
 from support.ledgers import sqlite_only
 from support.relays import Running
 from support.subscriber import Subscriber
@@ -140,6 +142,63 @@ def test_asleep_is_online_and_overdue_is_offline(mosquitto, where, fleet):
         until(lambda: seen.latest.get(AVAILABLE) == b"online")
 
 
+@sqlite_only
+def test_an_update_is_shown_and_one_that_failed_is_ordered_again_once(mosquitto, where, fleet):
+    greet(fleet)
+    release = Release({"app.py": b"x = 1\n"})
+    named = f"release {release.id}"
+    (name,) = fleet.update(["dev"], release, expires=3600, min_battery=3.5)
+    with running(where, mosquitto), Subscriber(mosquitto.address, "homeassistant/#") as seen:
+
+        def shown(key):
+            return seen.json(STATE)["d_update"][key]
+
+        def installs():
+            return "payload_install" in seen.json(CONFIG)["components"]["d_update"]
+
+        until(lambda: "d_update" in (seen.json(STATE) or {}))
+        assert (shown("installed_version"), shown("latest_version")) == ("as flashed", named)
+        assert (shown("in_progress"), shown("update_percentage")) == (True, 0)
+        assert seen.json(CONFIG)["components"]["d_update"]["platform"] == "update"
+        assert not installs(), "it is on its way"
+        settle(fleet, name, "failed")
+        until(installs)
+        assert (shown("in_progress"), shown("latest_version")) == (False, named)
+        press = seen.json(CONFIG)["components"]["d_update"]["payload_install"].encode()
+        with Publisher(mosquitto.address) as publisher:
+            publisher.publish(SET, [press, press])
+            until(lambda: len(fleet.updates("dev", final=True)) == 2)
+            until(lambda: not installs())
+            publisher.publish(SET, [press])
+            time.sleep(1)
+        again, before = fleet.updates("dev", final=True)
+        assert (again.release, again.final, before.name) == (release.id, False, name)
+        assert terms(fleet, again.name)[0] - time.time() == pytest.approx(3600, abs=30)
+        assert terms(fleet, again.name)[1] == 3.5
+        settle(fleet, again.name, "succeeded")
+        until(lambda: shown("installed_version") == named)
+        other = Release({"app.py": b"x = 2\n"})
+        (last,) = fleet.update(["dev"], other)
+        until(lambda: shown("latest_version") == f"release {other.id}")
+        assert shown("installed_version") == named
+        fleet.cancel_update(last)
+        until(lambda: shown("latest_version") == named)
+        assert not installs(), "somebody has withdrawn it"
+
+
+def settle(fleet, name, status):
+    """What the update has come to."""
+    with fleet.ledger.database.writing() as connection:
+        (row,) = updates._load(connection, updates.updates.name == name)
+        updates._settle(connection, row, status, None, time.time())
+
+
+def terms(fleet, name):
+    with fleet.ledger.database.reading() as connection:
+        sql = f"SELECT expires, min_battery FROM updates WHERE name = '{name}'"
+        return connection.exec_driver_sql(sql).one()
+
+
 def order(do, at=None, **args):
     return json.dumps({"device": "dev", "do": do, "args": args, "at": time.time() if at is None else at}).encode()
 
@@ -164,13 +223,15 @@ def test_a_command_from_there_is_in_the_ledger_once_however_often_it_comes(mosqu
 
 
 def sent(fleet):
-    return [row for row in fleet.export("commands") if row["do"] not in ("describe", "report")]
+    return [row for row in fleet.export("commands") if row["do"] not in ("describe", "report", "update")]
 
 
 @sqlite_only
 def test_what_is_no_order_of_the_catalogue_is_refused(where, fleet):
     greet(fleet)
     fleet.add("other")
+    queued, other = fleet.update(["dev", "other"], Release({"app.py": b"x = 1\n"}))
+    settle(fleet, other, "failed")
     listening = Homes(fleet.ledger, Home())
     wrong = [
         b"PRESS",
@@ -191,12 +252,18 @@ def test_what_is_no_order_of_the_catalogue_is_refused(where, fleet):
         order("say", text="x"),
         order("reset"),
         order("update", step="end"),
+        b'{"device": "dev", "install": "nothing"}',
+        json.dumps({"device": "dev", "install": queued}).encode(),
+        json.dumps({"device": "dev", "install": other}).encode(),
+        b'{"device": "nobody", "install": "nothing"}',
+        b'{"device": 1, "install": "nothing"}',
         order("water", s=1).replace(b'"dev"', b'"other"'),
         order("water", s=1).replace(b'"dev"', b'"../dev"'),
     ]
     for payload in wrong:
         assert listening.hear(Aside(SET, payload)) == []
         assert sent(fleet) == [], payload
+        assert len(fleet.updates(final=True)) == 2, payload
     assert listening.hear(Aside(SET, order("water", s=1))) == []
     assert len(sent(fleet)) == 1
 

@@ -1,5 +1,6 @@
 """An update by way of a ledger and a relay: from the order to `succeeded`, or to why not."""
 
+import json
 import subprocess
 import sys
 import time
@@ -202,6 +203,9 @@ def test_the_command_line_updates_shows_and_cancels(world, tmp_path):
     wake(fleet, device)
     until(lambda: status(fleet, name)[0] == "sending")
     assert "sending 0 of 18 KB" in dormouse("update", "list", db=db).stdout
+    shown = dormouse("status", "dev", db=db).stdout
+    assert f"  update     to {fleet.updates('dev')[0].release}, sending 0 of 18 KB\n" in shown
+    assert "  program " not in shown
     until_published(fleet)
     wake(fleet, device)
     until(lambda: status(fleet, name)[0] == "on trial")
@@ -212,6 +216,9 @@ def test_the_command_line_updates_shows_and_cancels(world, tmp_path):
     until(lambda: status(fleet, name)[0] == "succeeded")
     assert (device.folder / "b" / "table.csv").read_text() == "1,2,3\n" * 3000
     assert "succeeded" in dormouse("update", "history", "dev", db=db).stdout
+    (done,) = fleet.updates("dev", final=True)
+    assert f"  program    release {done.release}\n" in dormouse("status", "dev", db=db).stdout
+    assert json.loads(dormouse("status", "dev", "--json", db=db).stdout)["release"] == done.release
     assert dormouse("send", "dev", "update", "step=end", "release=x", db=db).returncode == 2
     again = dormouse("update", "dev", "--app", str(tmp_path / "none"), db=db)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
@@ -248,6 +255,7 @@ def test_the_command_line_waits_for_a_group_with_a_bar_and_gives_up_in_time(worl
     assert "changed" not in done.stderr, "nobody knows what was flashed"
     again = dormouse("update", "dev", "--app", str(folder), "--dry-run", db=db)
     assert "app.py" in again.stderr
+    assert ": 1 file, " in again.stderr
     assert "same" in again.stderr
     for wrong in (("--within", "1s"), ("--wait", "--within", "soon"), ("--all", "--group", "field")):
         refused = dormouse("update", *(() if "--all" in wrong else ("dev",)), "--app", str(folder), *wrong, db=db)

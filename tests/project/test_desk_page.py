@@ -43,7 +43,7 @@ def test_every_key_of_home_assistant_is_in_the_table_with_its_default():
 
 def test_every_kind_of_alert_and_every_key_of_a_message_is_told():
     assert [row[0].strip("`") for row in pages.table(PAGE, "kind")] == list(KINDS)
-    message = Message(1, 1, "opened", "mqtt", 0, "d", "battery", 1.0, None, "x", None)
+    message = Message(1, 1, "opened", "mqtt", 0, "d", "battery", 1.0, None, "x", None, 1.0)
     rows = pages.table(PAGE.partition("A message has the keys")[2], "key")
     assert pages.quoted([row[0] for row in rows]) == json.loads(telling.payload(message)).keys()
 

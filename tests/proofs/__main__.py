@@ -52,6 +52,7 @@ ROWS = {
     "pico": Row("the agent on MicroPython's own firmware, emulated; FIRMWARE=FILE", ("-m", "proofs.pico")),
     "endtoend": Row("real processes through every fault", ("-m", "proofs.endtoend")),
     "homeassistant": Row("what the real Home Assistant shows and sends", ("-m", "proofs.homeassistant")),
+    "trial": Row("fifty boards at 100 times the speed: each alert once", ("-m", "proofs.trial")),
     "hostile": Row("hostile peers, and the connection cut at every byte", ("-m", "proofs.hostile")),
     "wire": Row("networks that hurt, on real TCP between two network namespaces", ("-m", "proofs.wire")),
     "unruly": Row("unruly programs on two virtual boards and as real processes", ("-m", "proofs.unruly")),

@@ -11,10 +11,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from dormouse_host.address import lan_addresses
+from dormouse_host.desk.report import Asked, build
 from dormouse_host.fleet import Fleet
 from dormouse_host.ledger.alerts import Rules, Seen
 from support import desk
@@ -180,6 +182,24 @@ def test_groups_and_rollouts(web, lived, page):
     picture(page, "rollouts")
 
 
+@pytest.mark.parametrize("path", ["nope", "..%2f", "a%00b", "%3Cb%3E", "bed-01%20"])
+def test_an_id_that_is_no_device_is_not_found(web, path):
+    with pytest.raises(urllib.error.HTTPError, match="404") as caught:
+        urllib.request.urlopen(f"{web.url}device/{path}", timeout=20)
+    assert "No such device" in caught.value.read().decode()
+    with urllib.request.urlopen(f"{web.url}device/bed-01", timeout=20) as answer:
+        assert answer.status == 200
+
+
+def test_the_report_is_drawn(lived, browser):
+    page = browser.new(viewport={"width": 1000, "height": 1200})
+    page.set_content(build(lived.fleet, Asked(None, None, None, ZoneInfo("UTC"), 3.3)))
+    page.wait_for_selector("svg.lanes")
+    assert page.locator("section.device").count() == 5
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1000
+    picture(page, "report")
+
+
 def test_no_word_of_a_device_can_script_a_page(web, lived, browser):
     page = browser.new()
     for path in (
@@ -246,7 +266,8 @@ def test_only_this_machine_hears_it_and_by_its_own_name(web):
 def test_nothing_came_from_elsewhere_and_nothing_went_wrong(web, browser):
     """After the tests above, in the same browser."""
     assert {host.partition(":")[0] for host in browser.asked} == {"127.0.0.1"}
-    assert browser.said == []
+    missing = "error: Failed to load resource: the server responded with a status of 404 (Not Found)"
+    assert browser.said in ([], [missing]), "once: an address of hostile words is no device"
 
 
 def test_with_https_a_password_and_read_only(lived, browser, tmp_path_factory):

@@ -88,7 +88,8 @@ def _sentence(view: "AlertView") -> str:
     who = "fleet" if view.device == "*" else view.device
     until = "" if view.closed is None else f" until {terminal.when(view.closed)} ({view.ending})"
     waiting = f"; {view.waiting} messages wait" if view.waiting else ""
-    return f"{terminal.when(view.opened)}{until}  {who} {view.kind}: {view.text}{waiting}"
+    last = f" (last seen {terminal.when(view.last)})" if view.last > view.opened else ""
+    return f"{terminal.when(view.opened)}{until}  {who} {view.kind}: {view.text}{last}{waiting}"
 
 
 def _tries(wanted: "config.Alerts", broker: str | None) -> list[tuple[str, Callable[[], object]]]:

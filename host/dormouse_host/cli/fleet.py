@@ -57,9 +57,10 @@ def status(
 ) -> None:
     """Show the fleet or one device.
 
-    Last contact, next wake or how long it is overdue, pending commands, battery, RSSI, agent version. With --overdue
-    the device's own backoff is counted in, and revoked devices are named apart. Exit code 3 if the last report of a
-    device shown names a fault of its program (app.py or a reading), or if a device is overdue with --overdue.
+    Last contact, next wake, pending commands, battery, RSSI, agent version. A device that was due is late, and overdue
+    once it has missed more than two wakes, its own backoff counted in. With --overdue revoked devices are named apart.
+    Exit code 3 if the last report of a device shown names a fault of its program (app.py or a reading), or if a device
+    is overdue with --overdue.
     """
     if device is not None and (group is not None or overdue):
         raise HostError(f"use DEVICE or {'--overdue' if overdue else '--group'}, not both", 2)
@@ -68,11 +69,12 @@ def status(
     with opened(db) as fleet:
         judged = fleet.overdue if grace is None else partial(fleet.overdue, grace=grace)
         views = judged(group) if overdue else fleet.status(device, group)
+        updates = [] if device is None else fleet.updates(device, final=True)
         now = time.time()
         if json:
-            show.devices_json(views, now)
+            show.devices_json(views, now, **({} if device is None else {"release": show.kept(updates)}))
         elif device is not None:
-            show.device(views[0], fleet.understood(device), now)
+            show.device(views[0], fleet.understood(device), updates, now)
         elif overdue:
             show.overdue(views, now)
         else:

@@ -210,8 +210,15 @@ def _tell_changes(fleet: Fleet, group: str | None, every: float, *, json: bool) 
     while True:
         now = time.time()
         for view in fleet.status(None, group):
-            late = view.overdue(now)
-            mark = (view.seen, view.pending, view.state, view.dropped, late > 0, view.groups)
+            mark = (
+                view.seen,
+                view.pending,
+                view.state,
+                view.dropped,
+                view.late(now) > 0,
+                view.overdue(now),
+                view.groups,
+            )
             if told.get(view.id) == mark:
                 continue
             told[view.id] = mark
@@ -243,15 +250,15 @@ def _room(console: RichConsole, count: int) -> int:
 
 
 def _screen(views: Sequence[DeviceView], relays: Sequence[RelayView], first: int, room: int) -> Group:
-    """A summary, and the devices from `first` on: the overdue before the others, and of these who wakes next."""
+    """A summary, and the devices from `first` on: the late ones before the others, and of these who wakes next."""
     now = time.time()
-    ordered = sorted(views, key=lambda view: (-view.overdue(now), view.next_due is None, view.next_due or 0, view.id))
+    ordered = sorted(views, key=lambda view: (-view.late(now), view.next_due is None, view.next_due or 0, view.id))
     shown = ordered[first : first + room]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for head in show.HEAD:
         table.add_column(head, no_wrap=True, overflow="ellipsis", justify="right" if head == "pending" else "left")
     for view in shown:
-        style = "red" if view.overdue(now) else "cyan" if view.pending else ""
+        style = "red" if view.overdue(now) else "yellow" if view.late(now) else "cyan" if view.pending else ""
         table.add_row(*show.cells(view, now), style=style)
     place = f"{first + 1} to {first + len(shown)} of {len(ordered)}; ↑ ↓ PgUp PgDn Home End scroll, q ends"
     below = [Text(place, "dim", no_wrap=True, overflow="ellipsis")] if len(shown) < len(ordered) else []
@@ -259,7 +266,7 @@ def _screen(views: Sequence[DeviceView], relays: Sequence[RelayView], first: int
 
 
 def _summary(views: Sequence[DeviceView], relays: Sequence[RelayView], now: float) -> Text:
-    late = sum(view.overdue(now) > 0 for view in views)
+    late = sum(view.overdue(now) for view in views)
     alive = [relay.name for relay in relays if relay.alive]
     text = Text(f"{time.strftime('%H:%M:%S', time.localtime(now))}  ", no_wrap=True, overflow="ellipsis")
     text.append(f"{len(views)} devices, ")

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dormouse_host import figures
-from dormouse_host.terminal import Console, json_line, line, safe, span, warn, when
+from dormouse_host.terminal import json_line, line, safe, span, table, warn, when
 
 if TYPE_CHECKING:
     from dormouse_host.fleet import CommandView, DeviceView, Setting, Strangers, UpdateView
@@ -28,8 +28,13 @@ def due(view: "DeviceView", now: float) -> str:
         return "revoked"
     if view.next_due is None:
         return "?"
-    late = view.overdue(now)
-    return f"overdue {span(late)}" if late else f"in {span(view.next_due - now)}"
+    late = view.late(now)
+    return f"{_word(view, now)} {span(late)}" if late else f"in {span(view.next_due - now)}"
+
+
+def _word(view: "DeviceView", now: float) -> str:
+    """For a device that was due: it may miss some wakes, as `status --overdue` counts them."""
+    return "overdue" if view.overdue(now) else "late"
 
 
 def expected(view: "DeviceView", now: float) -> str:
@@ -38,8 +43,8 @@ def expected(view: "DeviceView", now: float) -> str:
         return "the device has never connected"
     if view.next_due is None:
         return "its next wake is unknown"
-    late = view.overdue(now)
-    return f"overdue by {span(late)}" if late else f"next wake expected in {span(view.next_due - now)}"
+    late = view.late(now)
+    return f"{_word(view, now)} by {span(late)}" if late else f"next wake expected in {span(view.next_due - now)}"
 
 
 def seen(view: "DeviceView", now: float) -> str:
@@ -82,7 +87,7 @@ def batch(views: "Sequence[CommandView]", *, json: bool) -> None:
     )
     line(f"{views[0].batch}: {views[0].do} for {len(views)} devices: {', '.join(counts)}")
     texts = [[safe(view.device), view.name, view.status, safe(_outcome(view))] for view in ordered]
-    Console().table(("device", "id", "status", "result"), texts)
+    table(("device", "id", "status", "result"), texts)
 
 
 def _outcome(view: "CommandView") -> str:
@@ -97,10 +102,16 @@ def standing(view: "UpdateView") -> str:
     return f"{text}: {view.why}" if view.why else text
 
 
-def devices_json(views: "Sequence[DeviceView]", now: float) -> None:
-    """Print devices, one JSON object each."""
+def kept(updates: "Sequence[UpdateView]") -> str | None:
+    """The release that the newest of a device's updates to succeed has brought."""
+    return next((each.release for each in updates if each.status == "succeeded"), None)
+
+
+def devices_json(views: "Sequence[DeviceView]", now: float, **more: object) -> None:
+    """Print devices, one JSON object each, with these fields beside their own."""
     for view in views:
-        json_line({**asdict(view), "overdue": view.overdue(now), "missed": view.missed(now)})
+        judged = {"late": view.late(now), "missed": view.missed(now), "overdue": view.overdue(now)}
+        json_line({**asdict(view), **judged, **more})
 
 
 HEAD = ("device", "seen", "next wake", "pending", "battery", "rssi", "agent")
@@ -117,7 +128,7 @@ def devices(views: "Sequence[DeviceView]", now: float) -> None:
     if not views:
         warn("no devices yet: a device appears at its first wake while a relay runs, or by dormouse devices add DEVICE")
         return
-    Console().table(HEAD, [cells(view, now) for view in views])
+    table(HEAD, [cells(view, now) for view in views])
     for view in views:
         if view.dropped:
             warn(f"{view.id} dropped {view.dropped} telemetry records: its buffer was full")
@@ -137,7 +148,7 @@ def overdue(views: "Sequence[DeviceView]", now: float) -> None:
     for view in views:
         name, *others = cells(view, now)
         texts.append([name, str(view.missed(now)), *others[:-1]])
-    Console().table(head, texts)
+    table(head, texts)
 
 
 def uncounted(revoked: Sequence[str], never: Sequence[str]) -> None:
@@ -164,8 +175,10 @@ def strangers(found: "Strangers") -> None:
         )
 
 
-def device(view: "DeviceView", understood: Mapping[str, Mapping[str, Any]], now: float) -> None:
-    """Print all that is known of one device."""
+def device(
+    view: "DeviceView", understood: Mapping[str, Mapping[str, Any]], updates: "Sequence[UpdateView]", now: float
+) -> None:
+    """Print all that is known of one device; `updates` are its own, the newest first."""
     said = view.report
     ended = said.get("end") if isinstance(said.get("end"), dict) else {}
     facts = [
@@ -175,6 +188,8 @@ def device(view: "DeviceView", understood: Mapping[str, Mapping[str, Any]], now:
         ("battery", said.get("battery")),
         ("rssi", said.get("rssi")),
         ("agent", said.get("agent")),
+        ("program", f"release {release}" if (release := kept(updates)) else None),
+        *(("update", f"to {each.release}, {standing(each)}") for each in updates if not each.final),
         ("firmware", said.get("fw")),
         ("wake", said.get("wake")),
         ("cause", said.get("cause")),
@@ -208,7 +223,7 @@ def settings(found: "Sequence[Setting]", *, json: bool) -> None:
         for each in found
     ]
     if texts:
-        Console().table(("key", "value", "origin"), texts)
+        table(("key", "value", "origin"), texts)
 
 
 def _replaced(value: Any) -> str:

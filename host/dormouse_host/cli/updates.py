@@ -115,10 +115,11 @@ def _explain(fleet: "Fleet", release: "Release", devices: list[str]) -> None:
     report = fleet.status(devices[0])[0].report
     board = kind_of(str(report.get("fw", "")))
     cost = update_cost.of(release, fleet.running_manifest(devices[0]), board, [report])
+    count = len(release.files)
     who = devices[0] if len(devices) == 1 else f"{devices[0]} and {len(devices) - 1} more"
     mah = f"; some {cost.mah:.3f} mAh" if cost.mah is not None else ""
     terminal.warn(
-        f"release {release.id} for {who}: {len(release.files)} files, at most {cost.size} bytes to send;"
+        f"release {release.id} for {who}: {count} file{'' if count == 1 else 's'}, at most {cost.size} bytes to send;"
         f" {cost.wakes} wakes and the trial{mah}"
     )
     for name, size, mark in cost.files[:_SHOWN]:
@@ -186,7 +187,7 @@ def _list(words: list[str], db: str | None, *, json: bool) -> None:
             return
         now = time.time()
         rows = [[v.name, v.device, v.release, show.standing(v), f"{terminal.span(now - v.entered)} ago"] for v in found]
-        terminal.Console().table(_HEAD, rows)
+        terminal.table(_HEAD, rows)
 
 
 def _none(fleet: "Fleet", device: str | None, *, history: bool) -> str:

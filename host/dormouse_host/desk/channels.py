@@ -48,4 +48,4 @@ def _webhook(url: str, key: bytes) -> Channel:
 def test_message(now: float) -> Message:
     """What `dormouse alerts --test` sends."""
     text = "this is a test of dormouse alerts"
-    return Message(0, int(now), OPENED, "", 0, FLEET, "test", now, None, text, None)
+    return Message(0, int(now), OPENED, "", 0, FLEET, "test", now, None, text, None, now)

@@ -1,7 +1,8 @@
 """A device as Home Assistant has it: the message of device discovery (since 2024.11), its state, and its commands.
 
 Must stay true: no text of a device becomes part of a template or of a topic; what can be commanded from there is what
-its catalogue lists and no built-in command; the same device gives the same bytes.
+its catalogue lists and no built-in command, and an update that was ordered before and failed; the same device gives the
+same bytes.
 """
 
 import hashlib
@@ -13,7 +14,9 @@ from typing import Any
 
 from dormouse import protocol
 from dormouse_host.ledger.home import Standing
+from dormouse_host.ledger.offers import Program
 
+_UPDATE = "d_update"
 _MOST = 60  # readings of a device that are shown
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,32}")  # names of commands and arguments that may stand in a template
 _TEXT = 255  # characters of a state, as Home Assistant has them
@@ -158,6 +161,8 @@ def describe(places: Places, standing: Standing, known: Mapping[str, str]) -> tu
     }
     for command in commands(view.catalogue).values():
         components[f"c_{_slug(command.name)}"] = _settable(places, view.id, command)
+    if standing.program:
+        components[_UPDATE] = _update(places, view.id, standing.program)
     for slug, component in components.items():
         component["unique_id"] = f"dormouse_{view.id}_{slug}"
     said = {slug: str(component["platform"]) for slug, component in components.items()}
@@ -236,6 +241,34 @@ def _settable(places: Places, device: str, command: Command) -> dict[str, Any]:
     return found
 
 
+def _update(places: Places, device: str, program: Program) -> dict[str, Any]:
+    """It can be installed from there only where an update has failed or expired, which is then ordered again."""
+    found: dict[str, Any] = {
+        "platform": "update",
+        "name": "Program",
+        "value_template": f"{{{{ value_json.{_UPDATE} | tojson }}}}",
+    }
+    if program.again:
+        order = json.dumps({"device": device, "install": program.again})
+        found |= {"command_topic": places.of(device, "set"), "payload_install": order}
+    return found
+
+
+def _versions(device: str, program: Program) -> dict[str, Any]:
+    """As MQTT's update entity has it in JSON."""
+    status = program.newest.status
+    found = {"installed_version": _version(program.kept), "latest_version": _version(program.latest)}
+    told = {"title": "Program", "in_progress": not program.newest.final, "update_percentage": program.percent}
+    if program.newest.final and status != protocol.SUCCEEDED:
+        told["release_summary"] = f"The last update is {status}: dormouse update history {device}"
+    return {**found, **told}
+
+
+def _version(release: str | None) -> str:
+    """No number, which Home Assistant would take for older or newer than another one."""
+    return "as flashed" if release is None else f"release {release}"
+
+
 def state(standing: Standing, components: Mapping[str, str]) -> bytes:
     """A value for each of these components that has one; null where it is not known."""
     view = standing.view
@@ -249,6 +282,8 @@ def state(standing: Standing, components: Mapping[str, str]) -> bytes:
     values["d_seen"], values["d_next"] = _iso(view.seen), _iso(view.next_due)
     values["d_pending"] = view.pending
     values["d_problem"] = bool(view.faults)
+    if standing.program:
+        values[_UPDATE] = _versions(view.id, standing.program)
     for command in commands(view.catalogue).values():
         if command.argument:
             values[f"c_{_slug(command.name)}"] = standing.set_to.get(command.name, {}).get(command.argument)

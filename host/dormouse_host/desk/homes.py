@@ -3,7 +3,7 @@
 Must stay true: a message is published where it differs from the last one, and all of them after each connection; a
 device is `online` while it is not overdue as `dormouse status --overdue` has it, also asleep; a command is in the
 ledger before its message is acknowledged, and once however often that comes; one that is older than `expires`, or is
-none of the device's catalogue, is refused.
+none of the device's catalogue, is refused; an update is ordered again once, and never one that nobody has ordered.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from dormouse_host import orders
@@ -22,6 +23,7 @@ from dormouse_host.ledger.database import Gone
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.home import Mark
 from dormouse_host.ledger.lateness import GRACE
+from dormouse_host.ledger.offers import Program
 from dormouse_host.ledger.queries import DeviceView
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.watching import LATE
@@ -50,7 +52,9 @@ class Homes:
         self._sent: dict[str, int] = {}  # topic -> hash of the payload
         self._marks: dict[str, Mark] = {}
         self._queue: dict[str, None] = {}
+        self._programs: dict[str, Program] = {}
         self._events = 0.0
+        self._updates = 0  # the key of the newest event of an update
         self._walked = 0.0
         self._fresh = True
 
@@ -85,6 +89,8 @@ class Homes:
     def _begin(self) -> None:
         self._known = self._ledger.home_known()
         self._events = self._ledger.newest_event()
+        _, self._updates = self._ledger.home_updating(self._updates)
+        self._programs = self._ledger.home_programs()
         self._sent, self._marks, self._fresh = {}, {}, False
         every = self._ledger.members(None)
         self._queue = dict.fromkeys([*every, *self._known])
@@ -97,6 +103,11 @@ class Homes:
                 self._marks[device] = mark
                 self._queue[device] = None
         self._events = newest
+        updating, self._updates = self._ledger.home_updating(self._updates)
+        for device, program in self._ledger.home_programs(updating).items() if updating else ():
+            if self._programs.get(device) != program:
+                self._programs[device] = program
+                self._queue[device] = None
 
     def _tell(self, some: list[str]) -> list[Note]:
         found = {standing.view.id: standing for standing in self._ledger.home_standings(some)}
@@ -109,6 +120,7 @@ class Homes:
                     news[device] = None
                     notes += self._forget(device)
                 continue
+            standing = replace(standing, program=self._programs.get(device))
             known = self._known.get(device, {})
             message, components = entities.describe(self.places, standing, known)
             notes += self._new(self.places.of(device, "availability"), _availability(standing.view, self._clock()))
@@ -161,9 +173,13 @@ class Homes:
         return []
 
     def _enter(self, message: Aside) -> str | None:
-        device, do, args, at = _read(message.payload)
-        if message.topic != self.places.of(device, "set"):
+        said = _read(message.payload)
+        device = said.get("device")
+        if not isinstance(device, str) or message.topic != self.places.of(device, "set"):
             raise ValueError("the topic is not the device's")
+        if isinstance(again := said.get("install"), str):
+            return self._ledger.home_install(device, again)
+        do, args, at = _order(said)
         now = self._clock()
         if not now - self._wanted.expires < at <= now + _AHEAD:
             raise ValueError("it is too old, or from the future")
@@ -184,8 +200,8 @@ def _availability(view: DeviceView, now: float) -> bytes:
     return ONLINE if heard and view.missed(now) <= GRACE else OFFLINE
 
 
-def _read(payload: bytes) -> tuple[str, str, dict[str, Any], float]:
-    """Device, command, arguments and time of a message. ValueError where it is none."""
+def _read(payload: bytes) -> dict[str, Any]:
+    """The fields of a message. ValueError where it has none."""
     if len(payload) > _BIGGEST:
         raise ValueError("too long")
     try:
@@ -194,9 +210,14 @@ def _read(payload: bytes) -> tuple[str, str, dict[str, Any], float]:
         raise ValueError("nested too deeply") from None
     if not isinstance(said, dict):
         raise ValueError("not an object")
-    device, do, args, at = (said.get(key) for key in ("device", "do", "args", "at"))
-    if not isinstance(device, str) or not isinstance(do, str) or not isinstance(args, dict):
+    return said
+
+
+def _order(said: dict[str, Any]) -> tuple[str, dict[str, Any], float]:
+    """Command, arguments and time of a message. ValueError where it is none."""
+    do, args, at = (said.get(key) for key in ("do", "args", "at"))
+    if not isinstance(do, str) or not isinstance(args, dict):
         raise ValueError("expected device, do, args and at")
     if isinstance(at, bool) or not isinstance(at, int | float) or not abs(at) < 1 << 53:
         raise ValueError("expected device, do, args and at")
-    return device, do, args, float(at)
+    return do, args, float(at)

@@ -32,7 +32,7 @@ def notification(found: Sequence[Message]) -> tuple[str, str]:
 
 
 def payload(message: Message) -> bytes:
-    """The message as JSON; the same bytes for each try."""
+    """The message as JSON."""
     fields = {
         "id": message.id,
         "event": message.event,
@@ -40,6 +40,7 @@ def payload(message: Message) -> bytes:
         "kind": message.kind,
         "opened": message.opened,
         "closed": message.closed if message.event != OPENED else None,
+        "last": message.last,
         "text": message.text,
         "ending": message.ending if message.event != OPENED else None,
     }

@@ -71,8 +71,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class AlertView:
-    """An alert. Times are Unix seconds; `device` is "*" for the fleet; `closed` is None while it is open; `waiting`:
-    messages that are not delivered yet; `failed`: those that were given up, with why the last try failed.
+    """An alert. Times are Unix seconds; `device` is "*" for the fleet; `text` is of what was seen at `last`, where that
+    came after it `opened`; `closed` is None while it is open; `waiting`: messages that are not delivered yet; `failed`:
+    those that were given up, with why the last try failed.
     """
 
     key: int
@@ -82,6 +83,7 @@ class AlertView:
     text: str
     closed: float | None
     ending: str | None
+    last: float
     waiting: int = 0
     failed: tuple[str, ...] = ()
 
@@ -252,5 +254,5 @@ def _untold(keys: Sequence[int]) -> Any:
 
 
 def _view(row: Any, waiting: int, failed: Sequence[str]) -> AlertView:
-    told = (row.key, row.device, row.kind, row.opened, row.text, row.closed, row.ending)
+    told = (row.key, row.device, row.kind, row.opened, row.text, row.closed, row.ending, row.last)
     return AlertView(*told, waiting, tuple(failed))

@@ -5,10 +5,12 @@ claim has run out or the try has failed; the closing message of an alert never g
 that a channel has not taken within a day is given up, and the alert shows it.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, exists, select, update
+from sqlalchemy import ColumnElement, Connection, Select, exists, select, update
 
 from dormouse_host.ledger import desk_schema, rows
 
@@ -34,11 +36,13 @@ class Message:
     closed: float | None
     text: str
     ending: str | None
+    last: float
 
     @property
     def id(self) -> str:
-        """The same for each try of it."""
-        return f"{self.alert}-{self.event}"
+        """The same for each try of it, and another one in another ledger."""
+        named = f"{self.alert} {self.opened!r} {self.kind} {self.device}"
+        return f"{self.alert}-{self.event}-{hashlib.sha256(named.encode()).hexdigest()[:12]}"
 
 
 def waiting(connection: Connection, channel: str, now: float) -> bool:
@@ -51,8 +55,8 @@ def claim(connection: Connection, channel: str, now: float, most: int) -> list[M
     """The next messages for a channel, the oldest first; until the claim runs out nobody else gets them."""
     rows.lock_name(connection, f"alerts to {channel}")
     columns = (messages.key, messages.alert, messages.event, messages.channel, messages.tries)
-    about = (alerts.device, alerts.kind, alerts.opened, alerts.closed, alerts.text, alerts.ending)
-    query = select(*columns, *about).join(desk_schema.alerts, alerts.key == messages.alert)
+    about = (alerts.device, alerts.kind, alerts.opened, alerts.closed, alerts.text, alerts.ending, alerts.last)
+    query: Select[Any] = select(*columns, *about).join(desk_schema.alerts, alerts.key == messages.alert)
     due = query.where(messages.channel == channel, messages.due <= now, ~_behind(channel, now))
     found = [Message(*row) for row in connection.execute(due.order_by(messages.key).limit(most))]
     if found:

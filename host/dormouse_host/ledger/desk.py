@@ -3,16 +3,17 @@
 A method that returned has committed; one that raised has changed nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from dormouse_host.ledger import alerts, couriers, desk_schema, home, outbound, rows, watching
+from dormouse_host.ledger import alerts, couriers, desk_schema, home, offers, outbound, rows, watching
 from dormouse_host.ledger.alerts import AlertView, Rules, Seen
 from dormouse_host.ledger.contention import retried
 from dormouse_host.ledger.couriers import Message
 from dormouse_host.ledger.entry import Order
+from dormouse_host.ledger.offers import Program
 from dormouse_host.ledger.queries import DeviceView
 from dormouse_host.ledger.watching import Late, Places
 
@@ -171,6 +172,22 @@ class DeskLedger:
         """Home Assistant is told of these components of each device; None: of none any more."""
         with self._writing() as c:
             home.told(c, news)
+
+    def home_programs(self, only: Collection[str] | None = None) -> dict[str, Program]:
+        """The programs of the devices for which there was an update; of `only` these."""
+        with self._reading() as c:
+            return offers.read(c, only)
+
+    def home_updating(self, after: int) -> tuple[set[str], int]:
+        """Devices with an update under way or one that has changed since the event `after`, and the newest event."""
+        with self._reading() as c:
+            return offers.changed(c, after)
+
+    @retried
+    def home_install(self, device: str, again: str) -> str:
+        """Order an update that failed once more. Returns the new one's name; HostError where it can't be."""
+        with self._writing() as c:
+            return offers.order(c, device, again, self._clock())
 
     @retried
     def home_order(self, digest: str, order: Order) -> str | None:

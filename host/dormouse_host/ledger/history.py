@@ -13,10 +13,9 @@ from sqlalchemy import ColumnElement, Connection, Select, or_, select
 from dormouse_host.ledger import device_log, schema
 from dormouse_host.ledger.exports import RESULTS, told
 from dormouse_host.ledger.rows import commands
-from dormouse_host.ledger.shown import CREDENTIALS, faults, shown
+from dormouse_host.ledger.shown import CREDENTIALS, failed_wake, faults, shown
 
 AUTOMATIC = ("describe", "report", "log", "update")  # the commands that the ledger sends by itself
-_FINISHED = "finished"
 lines = schema.log_lines.c
 events, reports, results, telemetry = schema.command_events.c, schema.reports.c, schema.results.c, schema.telemetry.c
 
@@ -101,10 +100,10 @@ def _wake(at: float, report: dict[str, Any]) -> Iterator[LogLine]:
 
 def _failed(report: dict[str, Any]) -> dict[str, Any] | None:
     """How the wake before this one failed, where it did. When that was nobody knows: the device tells it now."""
-    last = report.get("last")
-    if not isinstance(last, dict) or not isinstance(ended := last.get("ended"), str) or ended == _FINISHED:
+    found = failed_wake(report)
+    if found is None:
         return None
-    why = last.get("why") if isinstance(last.get("why"), str) else None
+    ended, why = found
     times = report.get("failures")
     times = times if isinstance(times, int) and times > 1 else 1
     several = f" ({times} wakes in a row)" if times > 1 else ""

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, delete, func, insert, select
 
 from dormouse_host.ledger import desk_schema, entry, rows, schema
-from dormouse_host.ledger.queries import DeviceView, device_view
+from dormouse_host.ledger.offers import Program
+from dormouse_host.ledger.queries import DeviceView, device_rows, device_view
 from dormouse_host.ledger.rows import commands, devices
 
 _RECORDS = 20  # of a device that are looked through for its readings
@@ -33,11 +34,14 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True)
 class Standing:
-    """A device, its newest readings by name, and the arguments of the newest command of each name that succeeded."""
+    """A device, its newest readings by name, the arguments of the newest command of each name that succeeded, and its
+    program where there was an update.
+    """
 
     view: DeviceView
     readings: dict[str, Any] = field(default_factory=dict)
     set_to: dict[str, dict[str, Any]] = field(default_factory=dict)
+    program: Program | None = None
 
 
 def changes(connection: Connection, since: float, after: float) -> dict[str, Mark]:
@@ -62,9 +66,9 @@ def standings(connection: Connection, wanted: Sequence[str]) -> list[Standing]:
     """How these devices stand."""
     counted = select(commands.device, func.count()).where(commands.open, commands.device.in_(wanted))
     pending = dict(map(tuple, connection.execute(counted.group_by(commands.device))))
-    there = connection.execute(select(schema.devices).where(devices.id.in_(wanted))).all()
     catalogues: dict[str, Any] = {}
-    views = [device_view(row, pending, {}, {}, False, catalogues) for row in there]
+    there = device_rows(connection, devices.id.in_(wanted))
+    views = [device_view(row, report, pending, {}, {}, False, catalogues) for row, report in there]
     return [Standing(view, _readings(connection, view), _set_to(connection, view.id)) for view in views]
 
 

@@ -20,11 +20,11 @@ from dormouse_host.ledger.history import AUTOMATIC
 from dormouse_host.ledger.outbound import ALIVE
 from dormouse_host.ledger.queries import CommandView, as_command, events
 from dormouse_host.ledger.rows import chunks, commands, devices
-from dormouse_host.ledger.shown import faults
+from dormouse_host.ledger.shown import FINISHED, failed_wake, faults
 from dormouse_host.ledger.updates import UpdateView
 
 LONGEST = 50_000  # rows of each kind in one life
-_FINISHED = "finished"
+_REASON = 200  # characters of why a wake failed
 _REACHED = ("delivered", "succeeded", "failed", "rejected", "interrupted")  # the device has it
 _BEFORE_REPORT = ("boot", "join", "connect")  # phases of a wake that lie before its report
 reports, results, telemetry = schema.reports.c, schema.results.c, schema.telemetry.c
@@ -69,10 +69,9 @@ class Wake:
 
     @property
     def failed(self) -> str | None:
-        """How the wake before this one failed, where it did."""
-        before = self.report.get("last")
-        ended = before.get("ended") if isinstance(before, dict) else None
-        return ended if isinstance(ended, str) and ended != _FINISHED else None
+        """How the wake before this one failed and why, where it did."""
+        found = failed_wake(self.report)
+        return None if found is None else ": ".join(part for part in found if part)[:_REASON]
 
     @property
     def faults(self) -> list[tuple[str, str, str]]:
@@ -245,7 +244,7 @@ def _wakes(rows: Sequence[Any]) -> list[Wake]:
         last: Any = None
         if following is not None and (following[1], following[2]) == (state, count + 1):
             last = following[3].get("last")
-        known = isinstance(last, dict) and last.get("ended") == _FINISHED
+        known = isinstance(last, dict) and last.get("ended") == FINISHED
         found.append(Wake(at, state, report, last if known else {}))
     return found
 

@@ -18,6 +18,11 @@ from dormouse_host.ledger.shown import faults, shown
 
 events, groups, streams = schema.command_events.c, schema.groups.c, schema.telemetry_streams.c
 
+_SHOWN = (
+    *(devices.id, devices.state, devices.seen, devices.next_due, devices.report, devices.payload_limit),
+    *(devices.catalogue, devices.catalogue_hash, devices.revoked),
+)
+
 
 @dataclass(frozen=True)
 class CommandView:
@@ -62,13 +67,17 @@ class DeviceView:
     key: bool = False  # has the ledger a key for it (`dormouse sign`)?
     revoked: float | None = None
 
-    def overdue(self, now: float) -> float:
-        """Seconds by which it is late; 0 while it isn't, nobody knows, or it was revoked."""
+    def late(self, now: float) -> float:
+        """Seconds since it said that it would be heard; 0 while it isn't late, nobody knows, or it was revoked."""
         return max(0.0, now - self.next_due) if self.next_due and not self.revoked else 0.0
 
     def missed(self, now: float) -> int:
         """Wakes that it has missed since it was last heard; 0 for a revoked one."""
         return 0 if self.revoked else lateness.missed(self.seen, self.next_due, now)
+
+    def overdue(self, now: float) -> bool:
+        """Has it missed more than lateness.GRACE wakes?"""
+        return self.missed(now) > lateness.GRACE
 
     @property
     def faults(self) -> list[tuple[str, str, str]]:
@@ -170,7 +179,7 @@ class Queries:
 
             pending = select(commands.device, func.count()).where(commands.open, *of(commands.device))
             counted = dict(map(tuple, connection.execute(pending.group_by(commands.device))))
-            dropped = select(streams.device, func.sum(streams.dropped)).where(*of(streams.device))
+            dropped = select(streams.device, func.sum(streams.dropped)).where(streams.dropped > 0, *of(streams.device))
             lost = {device: int(count) for device, count in connection.execute(dropped.group_by(streams.device))}
             keyed = select(schema.keys.c.device).where(*of(schema.keys.c.device))
             keys = set(connection.execute(keyed).scalars())
@@ -178,10 +187,9 @@ class Queries:
             of_device: dict[str, list[str]] = {}
             for device, name in connection.execute(members.order_by(rows.in_order(connection, groups.name))):
                 of_device.setdefault(device, []).append(name)
-            found = select(schema.devices).where(*chosen).order_by(rows.in_order(connection, devices.id))
+            found = device_rows(connection, *chosen)
             told: dict[str, Any] = {}  # many devices have the same catalogue
-            there = connection.execute(found)
-            return [device_view(row, counted, lost, of_device, row.id in keys, told) for row in there]
+            return [device_view(row, report, counted, lost, of_device, row.id in keys, told) for row, report in found]
 
     def uncounted(self, group: str | None) -> tuple[list[str], list[str]]:
         """Of a group or of all: the devices that were revoked, and of the others those that were never heard."""
@@ -300,16 +308,24 @@ def find_command(connection: Connection, name: str) -> CommandView | None:
     return as_command(found, [(at, status, why) for at, status, why in connection.execute(changes)])
 
 
+def device_rows(connection: Connection, *chosen: ColumnElement[bool]) -> list[tuple[Any, dict[str, Any]]]:
+    """What `device_view` needs of these devices, in the order of their ids: a row and the last report of each."""
+    query = select(*_SHOWN).where(*chosen).order_by(rows.in_order(connection, devices.id))
+    there = connection.execute(query).all()
+    reports = json.loads(f"[{','.join(row.report or '{}' for row in there)}]")  # one by one they take twice as long
+    return list(zip(there, reports, strict=True))
+
+
 def device_view(
     row: Any,
+    report: dict[str, Any],
     pending: dict[str, int],
     dropped: dict[str, int],
     groups: dict[str, list[str]],
     key: bool,
     catalogues: dict[str, Any],
 ) -> DeviceView:
-    """The view of a row of the devices; the rest by device."""
-    report = json.loads(row.report) if row.report else {}
+    """The view of a row of `device_rows`; the rest by device."""
     known = row.catalogue and row.catalogue_hash == report.get("catalogue")
     if known and row.catalogue not in catalogues:
         catalogues[row.catalogue] = json.loads(row.catalogue)

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 _DECLARATION = re.compile(r"(command|telemetry) |.*: its copy is used$")  # what leaves the rest of the program
+FINISHED = "finished"  # how a wake ends that did all that it had to
 CREDENTIALS = ("set_password", "set_certificate")  # the commands whose arguments nobody is shown
 
 
@@ -19,6 +20,15 @@ def faults(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     found = [("app", "app.py", str(report["app"]))] if report.get("app") else []
     lost = report.get("readings")
     return found + [("reading", name, str(why)) for name, why in (lost.items() if isinstance(lost, dict) else ())]
+
+
+def failed_wake(report: dict[str, Any]) -> tuple[str, str | None] | None:
+    """How the wake before this report's own failed, and why as far as the device has told; None where it did not."""
+    last = report.get("last")
+    if not isinstance(last, dict) or not isinstance(ended := last.get("ended"), str) or ended == FINISHED:
+        return None
+    why = last.get("why")
+    return ended, why if isinstance(why, str) and why else None
 
 
 def left_out(report: dict[str, Any]) -> str:

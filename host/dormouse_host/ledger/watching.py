@@ -189,7 +189,7 @@ def keep_dropped(connection: Connection, counts: Mapping[str, int]) -> None:
 
 def is_overdue(view: DeviceView, limits: Limits, now: float) -> bool:
     """Is it overdue as `status --overdue` says, and by so many minutes?"""
-    return view.overdue(now) >= 60 * limits.minutes and view.missed(now) > limits.overdue
+    return view.late(now) >= 60 * limits.minutes and view.missed(now) > limits.overdue
 
 
 def look_at_late(
@@ -203,7 +203,7 @@ def look_at_late(
     there = select(*columns).where(devices.id > after).order_by(devices.id).limit(SLICE)
     some = connection.execute(there).all()
     heard = [DeviceView(id, seen=at, next_due=due) for id, at, due, revoked in some if at and due and not revoked]
-    mine = limits(connection, rules, [view.id for view in heard if view.overdue(now)])
+    mine = limits(connection, rules, [view.id for view in heard if view.late(now)])
     for view in heard:
         own = mine.get(view.id, rules.limits)
         overdue = alerts.OVERDUE in own.kinds and is_overdue(view, own, now)

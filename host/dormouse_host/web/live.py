@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dormouse import protocol
+from dormouse.errors import ConfigError
 from dormouse_host.errors import HostError
 from dormouse_host.fleet import AlertView, CommandView, Fleet, Sent
 from dormouse_host.ledger import watch
@@ -121,6 +123,15 @@ class Hub:
         news = mark != self._mark or self.wrong is not None
         self._changed, self._mark, self.relays, self.wrong = False, mark, mark[-1], None
         return news
+
+    def knows(self, device: str) -> bool:
+        """Is there such a device? Also where the ledger can't be read: its page says so."""
+        try:
+            return bool(self.fleet.ledger.views(protocol.check_device_id(device)))
+        except ConfigError:
+            return False
+        except HostError:
+            return True
 
     def batteries(self, rows: Sequence[Glance]) -> Mapping[str, Sequence[float]]:
         """The battery's volts of these devices; only those that were heard since are read."""

@@ -190,7 +190,8 @@ def _alerts(found: Sequence[AlertView]) -> str:
         return '<p class="dim">No alerts in the last 30 days. A relay judges them where dormouse.toml has [alerts].</p>'
     rows = "".join(
         f"<tr><td class=c-device>{_whose(each)}</td><td>{shown(each.kind)}</td>"
-        f"<td>{shown(each.text[:300])}<br><span class=dim>{shown('; '.join(each.failed)[:300])}</span></td>"
+        f"<td>{shown(each.text[:300])}{_last(each)}<br>"
+        f"<span class=dim>{shown('; '.join(each.failed)[:300])}</span></td>"
         f"<td>{moment(each.opened, '')}</td><td>{_until(each)}</td></tr>"
         for each in found
     )
@@ -200,6 +201,11 @@ def _alerts(found: Sequence[AlertView]) -> str:
 
 def _whose(each: AlertView) -> str:
     return "the fleet" if each.device == "*" else f'<a href="/device/{quote(each.device)}">{shown(each.device)}</a>'
+
+
+def _last(each: AlertView) -> str:
+    """When what the text says was seen, where that was after the alert opened."""
+    return f" <span class=dim>last seen</span> {moment(each.last, '')}" if each.last > each.opened else ""
 
 
 def _until(each: AlertView) -> str:

@@ -25,6 +25,7 @@ from dormouse_host.desk import desk as beside
 from dormouse_host.desk import homes
 from dormouse_host.desk.config import Home, Wanted
 from dormouse_host.relay.relay import Relay
+from dormouse_host.release import Release
 from proofs.__main__ import NOT_RUN, ROOT
 from support.device_folder import Device, DeviceInterpreter
 from support.needs import need_mosquitto
@@ -54,6 +55,8 @@ def climate(wake):
     return {"temp": 21.5, "door": True, "note": "dry"}
 """
 ITS_OWN = (" ", "Stack (", "Detected code that calls async_forward_entry_setups")  # of how inside.py starts it
+UPDATE = "update.dev_program"
+_INSTALL, _PROGRESS = 1, 4  # bits of an update entity's features
 SHOWN: dict[str, dict[str, Any]] = {
     "sensor.dev_temp": {"state": "21.5", "unit_of_measurement": "°C", "device_class": "temperature"},
     "binary_sensor.dev_door": {"state": "on"},
@@ -238,6 +241,30 @@ def story(table: Table, home: HomeAssistant, fleet: Fleet, device: Device) -> No
     table.row("overdue, all of it is unavailable", lambda: unavailable(home) == every)
     device.wake()
     table.row("awake again, nothing is", lambda: unavailable(home) == [])
+    update(table, home, fleet, device)
+
+
+def update(table: Table, home: HomeAssistant, fleet: Fleet, device: Device) -> None:
+    """An update that this device refuses, because it has no slots."""
+    release = Release({"app.py": APP.encode()})
+    versions = {"installed_version": "as flashed", "latest_version": f"release {release.id}"}
+    fleet.update(["dev"], release)
+    shown: dict[str, Any] = {"state": "on", "in_progress": True, "supported_features": _PROGRESS, **versions}
+    table.row("an update under way", lambda: agrees(home.states, {UPDATE: shown}))
+    time.sleep(1)
+    device.wake()
+    shown |= {"in_progress": False, "supported_features": _PROGRESS | _INSTALL}
+    table.row("it has failed, and can be installed", lambda: agrees(home.states, {UPDATE: shown}))
+    home.call("update.install", UPDATE)
+    table.row("installed from there, it is ordered once more", lambda: open_updates(fleet) == [release.id])
+    table.row("and is under way again", lambda: home.states[UPDATE]["in_progress"] is True)
+    fleet.cancel_update(fleet.updates("dev")[0].name)
+    table.row("cancelled, there is none", lambda: home.states[UPDATE]["state"] == "off")
+
+
+def open_updates(fleet: Fleet) -> list[str]:
+    """The releases of the updates under way."""
+    return [view.release for view in fleet.updates("dev")]
 
 
 def stopped(table: Table, home: HomeAssistant, fleet: Fleet, broker: Mosquitto) -> None:

@@ -57,6 +57,7 @@ def main(arguments: list[str]) -> None:
         put(setting)
     count_into(Path(arguments[0]))
     sys.argv = ["dormouse", *arguments[end + 1 :]]
+    os.chdir(Path(arguments[0]).parent)  # where its dormouse.toml is
     os.environ.pop("PYTHONPATH", None)
     app.main()
 

@@ -59,20 +59,26 @@ class Used:
 
 @dataclass
 class Settings:
-    """`broker`: what its configuration says otherwise; `constants`: see counted_relay.py; `watched`: do others look on
-    meanwhile (watchers.py)?
-    """
+    """`broker`: what its configuration says otherwise; `constants`: see counted_relay.py."""
 
     broker: Mapping[str, str] = field(default_factory=dict)
     constants: Sequence[str] = ()
     processes: int = 3
-    watched: bool = False
 
 
 def cpu(pid: int) -> float:
     """Seconds of CPU that a process has used."""
+    return sum(_times(pid))
+
+
+def user_cpu(pid: int) -> float:
+    """… outside the kernel."""
+    return _times(pid)[0]
+
+
+def _times(pid: int) -> tuple[float, float]:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
+    return int(fields[11]) / _TICK, int(fields[12]) / _TICK
 
 
 def peak(pid: int) -> float:
@@ -119,7 +125,8 @@ class Plant:
 
     def __exit__(self, *_: object) -> None:
         self.stop_relay()
-        for worker in [*self._workers, *filter(None, [self._watchers])]:
+        self.stop_watchers()
+        for worker in self._workers:
             worker.kill()
             worker.wait()
         self.fleet.close()
@@ -129,8 +136,9 @@ class Plant:
 
     # ---- the relay
 
-    def start_relay(self) -> None:
-        """Start it, and wait until it is connected."""
+    def start_relay(self, settings: str = "") -> None:
+        """Start it with this dormouse.toml, and wait until it is connected."""
+        (self.db.parent / "dormouse.toml").write_text(settings)
         argv = [sys.executable, "-m", "proofs.scale.counted_relay", str(self._counts), *self.settings.constants, "--"]
         argv += ["relay", "--name", "scale", "--db", str(self.db), "--broker", self.broker.address.url]
         with self._log.open("wb") as log:
@@ -138,12 +146,18 @@ class Plant:
         self.until(lambda: " connected " in self._log.read_text(), 30)
 
     def start_watchers(self) -> None:
-        """Others look on from now on, if the settings say so."""
-        if self.settings.watched:
-            argv = [sys.executable, "-m", "proofs.scale.watchers", str(self.db)]
-            self._watchers = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=self._environment())
-            assert self._watchers.stdout
-            self._watchers.stdout.readline()
+        """Others look on from now on."""
+        argv = [sys.executable, "-m", "proofs.scale.watchers", str(self.db)]
+        self._watchers = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=self._environment())
+        assert self._watchers.stdout
+        self._watchers.stdout.readline()
+
+    def stop_watchers(self) -> None:
+        """Nobody looks on any more."""
+        if self._watchers:
+            self._watchers.kill()
+            self._watchers.wait()
+            self._watchers = None
 
     def stop_relay(self) -> None:
         """End it in order."""
@@ -152,8 +166,8 @@ class Plant:
             self.relay = None
 
     def _environment(self) -> dict[str, str]:
-        path = os.pathsep.join([str(_TESTS), str(toolchain.umqtt_folder())])
-        return {**os.environ, "PYTHONPATH": path}
+        path = [str(_TESTS), str(toolchain.umqtt_folder()), os.environ.get("PYTHONPATH", "")]
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
 
     # ---- the devices
 

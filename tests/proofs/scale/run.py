@@ -59,39 +59,56 @@ def measure(count: int, each: int, settings: Settings | None = None) -> Figures:
     with Plant(count, settings) as plant:
         plant.start_relay()
         plant.start_devices()
-        plant.start_watchers()
-        limit = _AT_LEAST + _PER_COMMAND * count * each
         with plant.measured() as first:
-            _wake(plant)  # now the host asks each device what it can do, and is answered with the commands that follow
-            plant.until(lambda: plant.scalar("SELECT count(*) FROM ends") == count, limit)
-            plant.until(lambda: not _left(plant, "'queued', 'publishing'"), limit)
+            greet(plant)
         before = plant.megabytes()
-        orders = [Order(name, "say", f'{{"n":{n}}}') for n in range(each) for name in plant.names]
-        began = time.monotonic()
-        plant.fleet.ledger.enter(orders)
-        entering = time.monotonic() - began
-        with plant.measured() as sending:
-            plant.until(lambda: not _left(plant, "'queued', 'publishing'"), limit)
-        with plant.measured() as confirming:
-            for _ in range(_WAKES):
-                _wake(plant)
-                if plant.effects == len(orders):
-                    break
-            plant.until(lambda: not _left(plant, "'sent', 'delivered'"), limit)
+        entering, sending, confirming = there_and_back(plant, range(each))
         figures = Figures(
             count,
-            len(orders),
+            count * each,
             entering,
             first[0],
-            sending[0],
-            confirming[0],
+            sending,
+            confirming,
             peak(plant.relay.pid) if plant.relay else 0,
             peak(plant.broker.pid) if plant.broker.pid else 0,
             plant.megabytes() - before,
             plant.scalar("SELECT sum(published) FROM commands WHERE do = 'say'"),
         )
-        _check(plant, len(orders))
+        check(plant, count * each)
         return figures
+
+
+def greet(plant: Plant) -> None:
+    """A first wake of all: now the host asks each device what it can do; the answer comes with the next."""
+    _wake(plant)
+    plant.until(lambda: plant.scalar("SELECT count(*) FROM ends") == plant.count, _limit(plant, 1))
+    plant.until(lambda: not _left(plant, "'queued', 'publishing'"), _limit(plant, 1))
+
+
+def there_and_back(plant: Plant, numbers: range) -> tuple[float, Used, Used]:
+    """A command with each of these numbers for every device, until all are answered. Seconds of their entry, and what
+    it took from the ledger to PUBACK and from there to the last answer.
+    """
+    before, limit = plant.effects, _limit(plant, len(numbers))
+    orders = [Order(name, "say", f'{{"n":{n}}}') for n in numbers for name in plant.names]
+    began = time.monotonic()
+    plant.fleet.ledger.enter(orders)
+    entering = time.monotonic() - began
+    with plant.measured() as sending:
+        plant.until(lambda: not _left(plant, "'queued', 'publishing'"), limit)
+    with plant.measured() as confirming:
+        for _ in range(_WAKES):
+            _wake(plant)
+            if plant.effects - before == len(orders):
+                break
+        plant.until(lambda: not _left(plant, "'sent', 'delivered'"), limit)
+    return entering, sending[0], confirming[0]
+
+
+def _limit(plant: Plant, each: int) -> float:
+    """Seconds that so many commands for every device may take."""
+    return _AT_LEAST + _PER_COMMAND * plant.count * each
 
 
 def _left(plant: Plant, statuses: str) -> bool:
@@ -104,7 +121,8 @@ def _wake(plant: Plant) -> None:
         raise Broken(f"{failed} wakes failed")
 
 
-def _check(plant: Plant, commands: int) -> None:
+def check(plant: Plant, commands: int) -> None:
+    """Broken where not each of so many commands had its one effect and its answer."""
     done = plant.scalar("SELECT count(*) FROM commands WHERE do = 'say' AND status = 'succeeded'")
     if done != commands:
         raise Broken(f"of {commands} commands {done} are known to have succeeded")

@@ -6,6 +6,7 @@ read while `full`. Where a relay has nothing to do until something happens, its 
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from paho.mqtt import client as paho
@@ -92,6 +93,10 @@ class Client:
         ((topic, _),) = topics
         self._up(self._broker.subscribe, self, topic)
         self._up(self._down, self.on_subscribe, self, None, 1, [_GRANTED], None)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Each by itself."""
+        return nullcontext()
 
     def publish(self, topic: str, payload: bytes, _qos: int, properties: Any = None) -> _Publish:
         """Publish at QoS 1."""

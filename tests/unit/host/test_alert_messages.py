@@ -36,6 +36,25 @@ def test_a_message_is_claimed_by_one_and_tried_again_later_and_later_for_a_day(b
     assert (view.waiting, view.failed) == (0, ("mqtt: it answers 500",))
 
 
+@sqlite_only
+def test_an_id_is_the_same_for_each_try_and_another_in_each_ledger(bench, tmp_path):
+    other = Bench(str(tmp_path / "other.db"))
+    other.now += 1
+    ids = []
+    for one in (bench, other):
+        one.report("dev", cause="watchdog")
+        one.after(1)
+        (message,) = one.ledger.claim_messages("mqtt", 10)
+        one.ledger.message_failed([message], "no")
+        one.now += 10
+        (again,) = one.ledger.claim_messages("mqtt", 10)
+        assert again.id == message.id
+        ids.append(message.id)
+    other.close()
+    assert len(set(ids)) == 2
+    assert all(id.startswith("1-opened-") for id in ids), "the first alert of both"
+
+
 def test_a_claim_that_nobody_finishes_runs_out(bench):
     bench.report("dev", cause="watchdog")
     bench.after(1)

@@ -49,7 +49,7 @@ def test_overdue_is_what_status_says_and_ten_minutes(bench):
     with fleet:
         for _ in range(6 * 12):
             bench.after(300)
-            listed = {view.id for view in fleet.overdue() if view.overdue(bench.now) >= 600}
+            listed = {view.id for view in fleet.overdue() if view.late(bench.now) >= 600}
             assert {device for device, _ in bench.open} == listed
             for device in listed:
                 opened.setdefault(device, bench.now)
@@ -143,6 +143,8 @@ def test_commands_that_come_to_a_bad_end_are_one_episode_of_their_device(bench):
     assert bench.open == [("dev", "command")]
     (view,) = bench.ledger.alert_views()
     assert (view.text.split()[0], view.text.split()[2:]) == ("water", ["failed"])
+    assert name in view.text, "of the newest"
+    assert view.last == view.opened + 60, "and so is its time: it was seen in the second look after"
     bench.report("dev")
     bench.after(HOUR + 1)
     assert bench.messages() == [("dev", "command", "opened"), ("dev", "command", "closed")]

@@ -265,7 +265,7 @@ def test_status_says_what_is_overdue(folder):
         report = json.dumps({"wake": 1, "state": "s1", "next": 900, "battery": 3.7}).encode()
         fleet.ledger.take([Incoming("dev", protocol.WAKE, report)], None)
         (view,) = fleet.status("dev")
-        assert (view.overdue(now[0] + 800), view.overdue(now[0] + 1000)) == (0, 100)
+        assert (view.late(now[0] + 800), view.late(now[0] + 1000)) == (0, 100)
 
 
 def test_a_retained_report_of_nobody_knows_when_makes_nothing_overdue(folder):

@@ -93,7 +93,7 @@ def test_a_revoked_device_is_named_apart_until_it_has_a_new_credential(fleet, cl
     clock.now = NOW + 10 * EVERY
     assert [view.id for view in fleet.overdue()] == ["b"]
     assert fleet.uncounted() == (["a"], [])
-    assert fleet.status("a")[0].overdue(clock.now) == 0
+    assert fleet.status("a")[0].late(clock.now) == 0
     fleet.set_revoked("a", revoked=False)
     assert [view.id for view in fleet.overdue()] == ["a", "b"]
 
@@ -116,6 +116,19 @@ def test_overdue_on_the_command_line_is_a_table_with_the_longest_missing_first(w
     (row,) = map(json.loads, told("status", "--overdue", "--group", "north", "--json", "--db", where)[0].splitlines())
     assert (row["id"], row["missed"]) == ("short", 3)
     assert told("status", "--overdue", "--grace", "9", "--db", where)[::2] == ("no device is overdue\n", 0)
+
+
+@pytest.mark.parametrize(("ago", "word"), [(0.5, "in"), (2, "late"), (8, "overdue")])
+def test_late_becomes_overdue_with_the_third_missed_wake_wherever_it_is_said(where, ago, word):
+    """15 minutes after the due time one wake is missed, which `--overdue` allows."""
+    with Fleet(where, clock=lambda: time.time() - ago * EVERY) as fleet:
+        wake(fleet, "dev")
+    overdue = word == "overdue"
+    assert f"ago  {word} " in told("status", "--db", where)[0]
+    assert f"next wake  {word} " in told("status", "dev", "--db", where)[0]
+    (row,) = map(json.loads, told("status", "--json", "--db", where)[0].splitlines())
+    assert (row["overdue"], row["late"] > 0, row["missed"] > 2) == (overdue, ago > 1, overdue)
+    assert ("dev" in told("status", "--overdue", "--db", where)[0].split()) == overdue
 
 
 def test_a_question_about_one_device_or_the_overdue_reads_nothing_of_the_others(fleet, clock):

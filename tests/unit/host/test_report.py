@@ -147,6 +147,16 @@ def test_a_silence_needs_more_than_two_missed_wakes():
     assert lives.silences([wake(0), wake(9000)], 0, 9100, 9100) == [(900, 9000)]
 
 
+def test_an_error_has_its_reason():
+    """Two wakes that failed for another reason are two lines."""
+    said = [{"ended": "failed", "why": why} for why in ("no access point", "no access point", "refused", "x" * 999)]
+    wakes = [lives.Wake(float(at), "s", {"last": last}) for at, last in enumerate([*said, {"ended": "failed"}])]
+    life = lives.Life("dev", 0, 9, (), wakes, [], [], [], [], [], [], [], 0, True)
+    found = {fault.text: fault.count for fault in summary.faults(life)}
+    assert list(found.items())[:2] == [("failed: no access point", 2), ("failed: refused", 1)]
+    assert [len(text) for text in found][2:] == [200, len("failed")]
+
+
 def test_quantiles_are_values_that_were_measured():
     values = [float(n) for n in range(1, 101)]
     assert (summary.quantile(values, 0.5), summary.quantile(values, 0.95)) == (50, 95)
