@@ -7,7 +7,6 @@ read while `full`. Where a relay has nothing to do until something happens, its 
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from paho.mqtt import client as paho
@@ -98,10 +97,6 @@ class Client:
         ((topic, _),) = topics
         self._up(self._broker.subscribe, self, topic)
         self._up(self._down, self.on_subscribe, self, None, 1, [_GRANTED], None)
-
-    def together(self) -> AbstractContextManager[None]:
-        """Each by itself."""
-        return nullcontext()
 
     def publish(self, topic: str, payload: bytes, _qos: int, properties: Any = None) -> _Publish:
         """Publish at QoS 1."""
