@@ -134,7 +134,7 @@ class Agent:
         facts = cause, app_error, self.log.failed_readings(state.ended), undone, last
         connection = Connection(port, self.config, secrets, state, self.log, self.telemetry, facts)
         connection.admission.left_out = connection.runner.left_out = self.left_out
-        if cut and connection.inbox.broke:  # a handler has cut off the wake before; what it raises breaks none
+        if state.ending + 1 == len(ENDINGS) and connection.inbox.broke:  # it was cut off, in a handler
             pieces.forgive(("import",))
         if connection.inbox.is_new and state.ended:  # the program has taken away what was on flash
             pieces.blame()

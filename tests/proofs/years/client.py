@@ -88,15 +88,15 @@ class Client:
         self._open = True
         self._up(self._broker.connect, self)
 
+    def together(self) -> AbstractContextManager[None]:
+        """Each packet leaves by itself: the process may die between two."""
+        return nullcontext()
+
     def subscribe(self, topics: list[tuple[str, int]]) -> None:
         """Subscribe, to the devices' topics alone."""
         ((topic, _),) = topics
         self._up(self._broker.subscribe, self, topic)
         self._up(self._down, self.on_subscribe, self, None, 1, [_GRANTED], None)
-
-    def together(self) -> AbstractContextManager[None]:
-        """Each by itself."""
-        return nullcontext()
 
     def publish(self, topic: str, payload: bytes, _qos: int, properties: Any = None) -> _Publish:
         """Publish at QoS 1."""
@@ -116,7 +116,8 @@ class Client:
     def ack(self, mid: int, _qos: int) -> None:
         """PUBACK."""
         self._relay.step("confirm")
-        self._relay.confirmed.append(self._told.pop(mid))
+        if message := self._told.pop(mid, None):
+            self._relay.confirmed.append(message)
         self._up(self._broker.puback, self, mid)
 
     def disconnect(self) -> None:

@@ -87,6 +87,10 @@ class Line:
     def setsockopt(self, *_: int) -> None:
         """Nagle's algorithm is not modelled."""
 
+    def makefile(self, _mode: str, _buffering: int) -> "Line":
+        """It reads and writes as a raw file does."""
+        return self
+
     def connect(self, _address: object) -> None:
         """Begin to connect."""
         kind = self.fault[0] if self.fault else ""

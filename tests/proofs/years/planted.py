@@ -94,7 +94,7 @@ _NEW = {
         HOST, "    row.claimed, row.puback = seq, 0\n", "    row.claimed, row.puback = 0, 0\n"
     ),
     "missing records are not asked for": Bug(
-        HOST, "    if gaps and state == device.state and not", "    if False and not"
+        HOST, "        if gaps:\n            missing", "        if False:\n            missing"
     ),
     "a relay that died keeps its name": Bug(
         HOST, "    return until > now and not is_dead(instance)\n", "    return not is_dead(instance)\n"
@@ -146,7 +146,8 @@ def hunt(bug: Bug, seed: int, seconds: float, days: float | None) -> str:
         argv += ["--years", str(YEARS), "--agent", str(folder if bug.side == DEVICE else toolchain.agent_folder())]
         argv += ["--days", str(days)] if days else []
         tests = str(Path(__file__).parents[2])
-        path = os.pathsep.join([str(folder), tests] if bug.side == HOST else [tests])
+        host = folder if bug.side == HOST else Path(dormouse_host.__file__).parents[1]
+        path = os.pathsep.join([str(host), str(toolchain.agent_folder()), tests])
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"}
         found = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=20 * seconds + 300)
     return (found.stdout + found.stderr[-300:]).strip()
