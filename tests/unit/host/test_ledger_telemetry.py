@@ -168,7 +168,7 @@ def test_of_what_lies_above_a_gap_little_is_read_at_each_wake(ledger, monkeypatc
     asked = {one.device: json.loads(one.payload)["args"] for one in asked_of(ledger)}
     telemetry._there.cache_clear()
     with ledger.database.reading() as connection:
-        whole = {device: up_to for device, up_to in connection.execute(select(S.device, S.whole))}
+        whole = {row.device: row.whole for row in connection.execute(select(S.device, S.whole))}
     assert whole == {"dev": 34, "later": 1}
     assert asked["later"] == {"from": 2, "to": 2}
     assert asked["dev"]["from"] == 35
