@@ -5,7 +5,7 @@ import os
 import pytest
 from sqlalchemy import update
 
-from dormouse_host.ledger import rows, schema
+from dormouse_host.ledger import given, rows, schema
 from proofs import lock_order
 from support import sampling
 
@@ -31,7 +31,7 @@ def unordered_followers() -> None:
 
     def wake(connection, settled):
         for names in rows.chunks(settled):
-            connection.execute(due, {"names": names})
+            connection.execute(due, {"names": given.listed(names)})
 
     rows.wake_followers = wake
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, Update, bindparam, insert, select, update
+from sqlalchemy import Connection, Select, Update, bindparam, select, tuple_, update
 
 from dormouse import protocol
 from dormouse_host.ledger import entry, given, messages, rows, schema
@@ -24,11 +24,11 @@ from dormouse_host.ledger.rules import End, Heard, Row, Window
 ends, streams, reports = schema.ends.c, schema.telemetry_streams.c, schema.reports.c
 numbers, ledger_names = schema.numbers.c, schema.ledger_names.c
 # Made once: SQLAlchemy takes longer to build a statement than SQLite to execute it.
-_OPEN = rows.query(commands.device.in_(rows.some("names")), commands.open)
+_OPEN = rows.query(given.among(commands.device, "names"), commands.open)
 _NUMBERED = rows.query(
     commands.device == bindparam("device"),
     commands.ledger == bindparam("ledger"),
-    commands.number.in_(rows.some("numbers")),
+    given.among(commands.number, "numbers"),
 )
 _GIVEN = (
     select(ledger_names.device, ledger_names.name, numbers.number)
@@ -37,19 +37,12 @@ _GIVEN = (
             schema.numbers, (numbers.ledger == ledger_names.name) & (numbers.device == ledger_names.device)
         )
     )
-    .where(ledger_names.device.in_(rows.some("names")))
+    .where(given.among(ledger_names.device, "names"))
 )
 _HEARD = select(reports.seq).where(
     reports.device == bindparam("device"), reports.state == bindparam("state"), reports.wake == bindparam("wake")
 )
 _LATEST = 2  # reports before an end record that a rule looks at
-_NEW_END = insert(schema.ends)
-_REPEATED = (
-    update(schema.ends)
-    .where(ends.device == bindparam("its_device"), ends.state == bindparam("its_state"))
-    .where(ends.wake == bindparam("its_wake"))
-    .values(repeated=True)
-)
 
 
 @cache
@@ -69,6 +62,14 @@ def _ends(dialect: str) -> Select[Any]:
 
 
 @cache
+def _repeat(dialect: str) -> Update:
+    """Given end records have come again."""
+    device, state, wake = given.columns(dialect, str, str, int)
+    those = tuple_(ends.device, ends.state, ends.wake).in_(select(device, state, wake))
+    return update(schema.ends).where(those).values(repeated=True)
+
+
+@cache
 def _streams(dialect: str) -> Select[Any]:
     """How far given streams of telemetry are whole."""
     device, state = given.columns(dialect, str, str)
@@ -84,13 +85,6 @@ def _before(dialect: str) -> Select[Any]:
     up_to = of_state.where(reports.wake <= wake).order_by(reports.seq.desc()).limit(1)
     latest = (up_to.offset(at).scalar_subquery() for at in range(_LATEST))
     return select(device, state, wake, of_state.where(reports.wake == wake).scalar_subquery(), *latest)
-
-
-@cache
-def _set_device(names: tuple[str, ...]) -> Update:
-    """Sets these columns of one device."""
-    new: dict[str, BindParameter[Any]] = {name: bindparam(f"new_{name}") for name in names}
-    return update(schema.devices).where(devices.id == bindparam("its_id")).values(new)
 
 
 @dataclass
@@ -121,7 +115,7 @@ class Hearing:
         self._new_results: list[dict[str, Any]] = []
         self._new_records: list[dict[str, Any]] = []
         self._new_ends: list[dict[str, Any]] = []
-        self._repeated: list[dict[str, Any]] = []
+        self._repeated: list[tuple[str, str, int]] = []
         self._devices: dict[str, dict[str, Any]] = defaultdict(dict)
         self._due: set[str] = set()
 
@@ -156,14 +150,14 @@ class Hearing:
         for device in names:
             self._known[device].asked = True
         if names:
-            for row in rows.run(self.connection, _OPEN, names=names):
+            for row in rows.run(self.connection, _OPEN, names=given.listed(names)):
                 self._known[row.device].rows[row.key] = row
 
     def _read_names(self, names: Sequence[str]) -> None:
         for device in names:
             self._known[device].named = True
         if names:
-            for device, name, number in self.connection.execute(_GIVEN, {"names": names}):
+            for device, name, number in self.connection.execute(_GIVEN, {"names": given.listed(names)}):
                 self._known[device].name = name, number or 0
 
     def _read_ends(self, wanted: Iterable[tuple[str, str, int]]) -> None:
@@ -215,7 +209,7 @@ class Hearing:
         wanted = set(numbers)
         found = {row.number: row for row in known.values() if row.ledger == ledger and row.number in wanted}
         if missing := sorted(wanted - found.keys()):
-            of_ledger = {"device": device.id, "ledger": ledger, "numbers": missing}
+            of_ledger = {"device": device.id, "ledger": ledger, "numbers": given.listed(missing)}
             for row in rows.run(self.connection, _NUMBERED, **of_ledger):
                 found[row.number] = known[row.key] = row
         return found
@@ -311,7 +305,7 @@ class Hearing:
     def repeat(self, device: Device, record: End) -> None:
         """A stored end record has come again in a report."""
         self._of(device).ends[record.state, record.wake] = True
-        self._repeated.append({"its_device": device.id, "its_state": record.state, "its_wake": record.wake})
+        self._repeated.append((device.id, record.state, record.wake))
 
     def set(self, device: Device, columns: Mapping[str, Any]) -> None:
         """Set columns of the device."""
@@ -348,23 +342,17 @@ class Hearing:
             (schema.reports, self._new_reports),
             (schema.results, self._new_results),
             (schema.telemetry, self._new_records),
+            (schema.ends, self._new_ends),
         ):
             if several:
-                rows.insert_once(connection, table, several)
+                given.insert_once(connection, table, several)
                 several.clear()
-        if self._new_ends:
-            connection.execute(_NEW_END, self._new_ends)
         if self._repeated:
-            connection.execute(_REPEATED, self._repeated)
-        several_devices: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-        for device, columns in self._devices.items():
-            new = {f"new_{name}": value for name, value in columns.items()}
-            several_devices[tuple(columns)].append({"its_id": device, **new})
-        for names, each in several_devices.items():
-            connection.execute(_set_device(names), each)
-        rows.make_due(connection, *self._due)
-        self._new_ends, self._repeated = [], []
+            connection.execute(_repeat(connection.dialect.name), given.values(self._repeated))
+            self._repeated = []
+        given.update_each(connection, devices.id, self._devices.items())
         self._devices.clear()
+        rows.make_due(connection, *self._due)
         self._due.clear()
 
     @contextmanager

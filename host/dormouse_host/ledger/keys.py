@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, delete, select, update
 
 from dormouse.signing import SIZE, Signer
-from dormouse_host.ledger import rows, schema
+from dormouse_host.ledger import given, rows, schema
 
 keys = schema.keys.c
 _HEX = frozenset(b"0123456789abcdef")
 _KEYS = (
     select(schema.devices.c.id, keys.key, keys.proven)
     .select_from(schema.devices.outerjoin(schema.keys, keys.device == schema.devices.c.id))
-    .where(schema.devices.c.id.in_(rows.some("names")))
+    .where(given.among(schema.devices.c.id, "names"))
 )
 
 
@@ -42,7 +42,7 @@ class Signatures:
         self._proven: set[str] = set()
         self._new: set[str] = set()
         for names in rows.chunks(set(devices)):
-            for device, key, proven in connection.execute(_KEYS, {"names": names}):
+            for device, key, proven in connection.execute(_KEYS, {"names": given.listed(names)}):
                 self.known.add(device)
                 if key is None:
                     continue

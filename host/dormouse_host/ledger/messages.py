@@ -16,8 +16,10 @@ from dormouse.errors import ProtocolError
 from dormouse_host.ledger.rules import End, Window
 
 _BIGGEST = 64 * 1024  # bytes of one message; a device sends 4 KiB at most
+_ENTRIES = 256  # records or answers of one message; a device sends 1 KiB of them, which are a hundred at most
 _WHOLE = 1 << 53
 _TEXT = 400  # characters of a reason or of a command's name
+_WINDOWS = 16  # ledgers in an end record; a device remembers 4
 _HASH = 40  # characters of a catalogue's hash
 
 T = TypeVar("T")
@@ -132,8 +134,8 @@ def dump(value: Any) -> str:
 def _legible(entries: list[Any], read: Callable[[Any], T]) -> tuple[tuple[T, ...], str | None]:
     """Those that can be read, and in one line what is wrong with the others. ValueError where none can be."""
     good: list[T] = []
-    why = ""
-    for entry in entries:
+    why = f"more than {_ENTRIES} in one message" if len(entries) > _ENTRIES else ""
+    for entry in entries[:_ENTRIES]:
         try:
             good.append(read(entry))
         except ValueError as error:
@@ -200,7 +202,7 @@ def end(fields: Any) -> End:
         record.get("drained") is True,
         record.get("fence_dead") is True,
         _whole(record.get("acked", 0)),
-        {name: _window(name, value) for name, value in _object(record.get("windows")).items()},
+        _windows(_object(record.get("windows"))),
         _update(record.get("update")),
     )
 
@@ -224,6 +226,12 @@ def _update(value: Any) -> dict[str, Any] | None:
     if "failed" in value:
         told["failed"] = _text(value["failed"]) or "?"
     return told
+
+
+def _windows(told: dict[str, Any]) -> dict[str, Window]:
+    if len(told) > _WINDOWS:
+        raise ValueError("more windows than a device has")
+    return {name: _window(name, value) for name, value in told.items()}
 
 
 def _window(name: str, value: Any) -> Window:

@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from dormouse import protocol
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import rows, rules, schema, updates
+from dormouse_host.ledger import given, rows, rules, schema, updates
 from dormouse_host.ledger.keys import Signatures
 from dormouse_host.ledger.rows import Changes, commands, devices
 
@@ -76,8 +76,8 @@ class Ack(NamedTuple):
     taken: bool
 
 
-_PUBLISHED = select(commands.device).where(commands.key.in_(rows.some("keys")))
-_OF_KEYS = rows.query(commands.key.in_(rows.some("keys")))
+_OF_KEYS = rows.query(given.among(commands.key, "keys"))
+_PUBLISHED = devices.id.in_(select(commands.device).where(given.among(commands.key, "keys")))
 
 
 def expire(connection: Connection, now: float) -> None:
@@ -206,8 +206,8 @@ def acknowledged(connection: Connection, acks: Sequence[Ack], now: float) -> Non
     taken: dict[int, list[Ack]] = defaultdict(list)
     for ack in acks:
         taken[ack.key].append(ack)
-    keys = {"keys": list(taken)}
-    locked = {device.id: device for device in rows.lock_of(connection, _PUBLISHED, keys)}
+    keys = {"keys": given.listed(taken)}
+    locked = {device.id: device for device in rows.lock_where(connection, _PUBLISHED, **keys)}
     found = rows.run(connection, _OF_KEYS, **keys)
     changes = Changes(found)
     for row in found:

@@ -15,7 +15,6 @@ Who learns of another device after that (`wake_followers`) locks it if it is fre
 and begins again with that device among the others (contention.py).
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -24,24 +23,20 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import (
-    BindParameter,
     ColumnElement,
     Connection,
     Select,
     Table,
-    Update,
     bindparam,
     delete,
     func,
-    insert,
     literal_column,
-    or_,
     select,
     text,
     update,
 )
 
-from dormouse_host.ledger import schema
+from dormouse_host.ledger import given, schema
 from dormouse_host.ledger.contention import Busy, also
 from dormouse_host.ledger.rules import FINAL, Row
 
@@ -53,34 +48,20 @@ CHUNK = 500  # values in one statement
 STATES = 1000  # states that are remembered of those that a device has left
 
 
-def some(name: str) -> BindParameter[Any]:
-    """A list that is handed over with a statement that was made before."""
-    return bindparam(name, expanding=True)
-
-
 _FIELDS = [field.name for field in fields(Row)]
 _CHANGING = _FIELDS[_FIELDS.index("state") :]
 _COLUMNS = [commands[name] for name in _FIELDS]
 _changing = attrgetter(*_CHANGING)
 _STATUS, _VOID = _CHANGING.index("status"), _CHANGING.index("void")
 # Made once: SQLAlchemy takes longer to build a statement than SQLite to execute it.
-_MAKE_DUE = update(schema.devices).where(devices.id.in_(some("names")), devices.due.is_(False)).values(due=True)
-_FOLLOWERS = select(commands.device).where(commands.open, commands.after.in_(some("names"))).distinct()
-_KNOWN = select(devices.id).where(devices.id.in_(some("names")))
+_NAMED = given.among(devices.id, "names")
+_MAKE_DUE = update(schema.devices).where(_NAMED, devices.due.is_(False)).values(due=True)
+_FOLLOWERS = select(commands.device).where(commands.open, given.among(commands.after, "names")).distinct()
+_KNOWN = select(devices.id).where(_NAMED)
 _LOCK_FREE = _KNOWN.with_for_update(skip_locked=True)
 _LOCK_NAME = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
-_TELL = insert(schema.command_events)
 _LEFT = select(states_left.at).where(states_left.device == bindparam("device"), states_left.state == bindparam("state"))
 _HOW_MANY_LEFT = select(func.count()).select_from(schema.states_left).where(states_left.device == bindparam("device"))
-
-
-@cache
-def _update(names: tuple[str, ...]) -> Update:
-    """Sets these columns of one command, each from its name after `new_`. `open` only where it changes: three indexes
-    hang on it.
-    """
-    new: dict[str, BindParameter[Any]] = {name.removeprefix("new_"): bindparam(name) for name in names}
-    return update(schema.commands).where(commands.key == bindparam("its_key")).values(new)
 
 
 @dataclass
@@ -171,29 +152,23 @@ def lock_all(connection: Connection, ids: Iterable[str], seqs: int = 1) -> dict[
     locked = {}
     wanted = set(ids)
     for names in chunks(sorted(wanted | also())):
-        found = [device for device in lock_where(connection, devices.id.in_(names)) if device.id in wanted]
+        every = lock_where(connection, _NAMED, names=given.listed(names))
+        found = [device for device in every if device.id in wanted]
         count_on(connection, found, seq=devices.seq + seqs)
         locked.update({device.id: device for device in found})
     return locked
 
 
-def lock_where(connection: Connection, *where: ColumnElement[bool]) -> list[Device]:
+def lock_where(connection: Connection, *where: ColumnElement[bool], **values: object) -> list[Device]:
     """Lock the devices that `where` selects; `count_on` must follow."""
     query = select(*_DEVICE).where(*where).order_by(in_order(connection, devices.id)).with_for_update()
-    return _devices(connection, query)
-
-
-def lock_of(connection: Connection, ids: Select[Any], values: Mapping[str, Any]) -> list[Device]:
-    """Lock the devices whose ids a query finds; `count_on` must follow."""
-    wanted = or_(devices.id.in_(ids), devices.id.in_(also())) if also() else devices.id.in_(ids)
-    query = select(*_DEVICE).where(wanted).order_by(in_order(connection, devices.id)).with_for_update()
     return _devices(connection, query, values)
 
 
 def lock_free(connection: Connection, *where: ColumnElement[bool], limit: int) -> list[Device]:
     """The first of the devices that `where` selects and that nobody else has locked; `count_on` must follow."""
     if names := also():
-        lock_where(connection, devices.id.in_(names))
+        lock_where(connection, _NAMED, names=given.listed(names))
     query = select(*_DEVICE).where(*where).order_by(in_order(connection, devices.id)).limit(limit)
     return _devices(connection, query.with_for_update(skip_locked=True))
 
@@ -205,7 +180,8 @@ def _devices(connection: Connection, query: Select[Any], values: Mapping[str, An
 def count_on(connection: Connection, locked: Iterable[Device], **more: object) -> None:
     """Write the seqs of locked devices, and set further columns of them."""
     for names in chunks(device.id for device in locked):
-        connection.execute(update(schema.devices).where(devices.id.in_(names)).values({"seq": devices.seq + 1, **more}))
+        counted = update(schema.devices).where(_NAMED).values({"seq": devices.seq + 1, **more})
+        connection.execute(counted, {"names": given.listed(names)})
 
 
 def was_left(connection: Connection, device: Device, state: str) -> bool:
@@ -236,7 +212,7 @@ def may_be_left(connection: Connection, device: Device, state: str) -> bool:
 def make_due(connection: Connection, *ids: str) -> None:
     """The relay is to look at these devices."""
     for names in chunks(sorted(set(ids))):
-        connection.execute(_MAKE_DUE, {"names": names})
+        connection.execute(_MAKE_DUE, {"names": given.listed(names)})
 
 
 def look_at_updates(connection: Connection, ids: Iterable[str], **told: object) -> None:
@@ -267,12 +243,9 @@ def run(connection: Connection, made: Select[Any], **values: object) -> list[Row
 
 def by_device(connection: Connection, ids: Sequence[str], limit: int) -> list[Row]:
     """The open commands of these devices, one device after the other: so many of the first."""
-    made = (
-        query(commands.device.in_(ids), commands.open)
-        .order_by(in_order(connection, commands.device), commands.key)
-        .limit(limit)
-    )
-    return [Row(*found) for found in connection.execute(made)]
+    made = query(given.among(commands.device, "names"), commands.open)
+    in_turn = made.order_by(in_order(connection, commands.device), commands.key).limit(limit)
+    return [Row(*found) for found in connection.execute(in_turn, {"names": given.listed(ids)})]
 
 
 class Writes:
@@ -301,24 +274,19 @@ class Writes:
 
     def save(self, connection: Connection) -> None:
         """Write what was noted, and note from here on."""
-        updates: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-        stepped = set()
+        changed, stepped = [], set()
         for row, before in self._rows.values():
-            new = {
-                f"new_{name}": value
-                for name, value, was in zip(_CHANGING, _changing(row), before, strict=True)
-                if value != was
-            }
+            pairs = zip(_CHANGING, _changing(row), before, strict=True)
+            new = {name: value for name, value, was in pairs if value != was}
             if row.final != (before[_STATUS] in FINAL):
-                new["new_open"] = not row.final
+                new["open"] = not row.final  # only where it changes: three indexes hang on it
             if new:
-                updates[tuple(new)].append({"its_key": row.key, **new})
+                changed.append((row.key, new))
             if row.do == UPDATE and row.final:
                 stepped.add(row.device)
-        for names, several in updates.items():
-            connection.execute(_update(names), several)
+        given.update_each(connection, commands.key, changed)
         if self._told:
-            connection.execute(_TELL, self._told)
+            given.insert_once(connection, schema.command_events, self._told)
         final = self._final
         self._rows, self._told, self._final = {}, [], set()
         wake_followers(connection, final)
@@ -349,11 +317,11 @@ def wake_followers(connection: Connection, settled: Iterable[str]) -> None:
     this transaction holds devices already. Busy where that fails; tried again, it locks them in their order.
     """
     for names in chunks(settled):
-        waiting = set(connection.execute(_FOLLOWERS, {"names": names}).scalars())
+        waiting = set(connection.execute(_FOLLOWERS, {"names": given.listed(names)}).scalars())
         if not waiting:
             continue
-        free = set(connection.execute(_LOCK_FREE, {"names": sorted(waiting)}).scalars())
+        free = set(connection.execute(_LOCK_FREE, {"names": given.listed(sorted(waiting))}).scalars())
         taken = waiting - free
-        if taken and connection.execute(_KNOWN, {"names": sorted(taken)}).first():
+        if taken and connection.execute(_KNOWN, {"names": given.listed(sorted(taken))}).first():
             raise Busy("the ledger is busy: try again", at_once=True, devices=waiting)
         make_due(connection, *free)

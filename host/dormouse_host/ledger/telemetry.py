@@ -20,6 +20,7 @@ from dormouse_host.ledger.rows import Device
 records, streams, gone = schema.telemetry.c, schema.telemetry_streams.c, schema.telemetry_gone.c
 ends = schema.ends.c
 RESEND = "resend"
+_READ = 5000  # records above a gap that are looked at, however many a device has sent
 
 
 def store(hearing: Hearing, device: Device, batch: messages.Telemetry) -> None:
@@ -102,7 +103,9 @@ def _there(dialect: str) -> Select[Any]:
     """The records of given streams above given numbers."""
     device, state, whole = given.columns(dialect, str, str, int)
     found = select(records.device, records.state, records.number)
-    return found.where(records.device == device, records.state == state, records.number > whole)
+    found = found.where(records.device == device, records.state == state, records.number > whole)
+    order = (column.collate("C") if dialect == "postgresql" else column for column in (records.device, records.state))
+    return found.order_by(*order, records.number).limit(_READ)
 
 
 @cache
@@ -115,22 +118,43 @@ def _lost(dialect: str) -> Select[Any]:
 
 def _count(tails: Sequence[Tail], connection: Connection) -> dict[Tail, tuple[int, int]]:
     """Count on what is whole of these streams. Returns the first and the last that is missing, of those of which
-    anything is.
+    anything is. Of one stream at most _READ records are looked at: beyond them nothing is judged yet.
     """
-    dialect = connection.dialect.name
-    asked = given.values(tail[:3] for tail in tails)
+    missing: dict[Tail, tuple[int, int]] = {}
+    while tails:
+        asked = given.values(tail[:3] for tail in tails)
+        there = connection.execute(_there(connection.dialect.name), asked).all()
+        later: list[Tail] = []
+        ends: dict[tuple[str, str], int] = {}
+        if len(there) == _READ:  # the last of these streams is cut off, and those after it are missing
+            device, state, number = there[-1]
+            ends[device, state] = number
+            later = [tail for tail in tails if (tail.device, tail.state) > (device, state)]
+        missing |= _count_read([tail for tail in tails if tail not in later], there, ends, connection)
+        tails = later
+    return missing
+
+
+def _count_read(
+    tails: Sequence[Tail], there: Sequence[Any], ends: Mapping[tuple[str, str], int], connection: Connection
+) -> dict[Tail, tuple[int, int]]:
+    """The same of streams whose records are `there`, but for those above the numbers in `ends`."""
     spans: dict[tuple[str, str], list[tuple[int, int, bool]]] = defaultdict(list)
-    for device, state, number in connection.execute(_there(dialect), asked):
+    for device, state, number in there:
         spans[device, state].append((number, number, False))
-    lost = list(connection.execute(_lost(dialect), asked))
+    lost = connection.execute(_lost(connection.dialect.name), given.values(tail[:3] for tail in tails)).all()
     for device, state, first, last in lost:
-        spans[device, state].append((first, last, True))
+        end = ends.get((device, state), last)
+        if first <= end:
+            spans[device, state].append((first, min(last, end), True))
+    some_lost = {(device, state) for device, state, *_ in lost}
     counted, missing = [], {}
     for tail in tails:
         stream = (tail.device, tail.state)
-        up_to, dropped, gaps = follow(tail.whole, tail.acked, sorted(spans[stream]))
+        acked = min(tail.acked, ends.get(stream, tail.acked))
+        up_to, dropped, gaps = follow(tail.whole, acked, sorted(spans[stream]))
         counted.append({"device": tail.device, "state": tail.state, "whole": up_to - tail.whole, "dropped": dropped})
-        if any((device, state) == stream for device, state, *_ in lost):
+        if stream in some_lost:
             of_stream = (gone.device == tail.device, gone.state == tail.state)
             connection.execute(delete(schema.telemetry_gone).where(*of_stream, gone.last <= up_to))
         if gaps:

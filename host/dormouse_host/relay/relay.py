@@ -27,6 +27,7 @@ from dormouse_host.relay import log
 from dormouse_host.relay.beside import AT_ONCE, BACKLOG, FEW, Aside, Beside, Note
 from dormouse_host.relay.connection import Connection, Lost
 from dormouse_host.relay.rival import SETTLED, Rival
+from dormouse_host.relay.share import LOOK, Others, Share
 
 _POLL = 0.1  # seconds between two looks at the ledger while nothing comes in
 _SHORTEST, _LONGEST = 0.5, 30.0  # seconds before connecting again
@@ -48,7 +49,9 @@ class _Work:
     """What one connection has in hand, and what it did, for its last line in the log."""
 
     session: str
+    others: Others  # the messages that are left to other relays
     came: list[tuple[int, Incoming]] = field(default_factory=list)  # neither stored nor acknowledged yet
+    more: bool = False  # came something in this turn?
     acks: list[Ack] = field(default_factory=list)
     stored: int = 0
     published: int = 0
@@ -88,6 +91,7 @@ class Relay:
         self._connected = math.inf  # time.monotonic() at which the connection was made
         self._signed = 0.0  # and of the last sign of life
         self._rolled = 0.0  # … and of the last look at the rollouts
+        self._share = Share(name)
 
     @property
     def connected(self) -> bool:
@@ -109,6 +113,7 @@ class Relay:
         instance = self._ledger.register(self._name)
         self._signed = time.monotonic()
         try:
+            self._look_for_others()
             log.info("started", relay=self._name, ledger=self._ledger.database.name, broker=self._address)
             if self._beside:
                 self._beside.start(instance)
@@ -181,7 +186,7 @@ class Relay:
         more = (self._beside.topics, self._beside.will) if self._beside else ((), None)
         name = client_id(self._name)
         connection = Connection(self._address, name, self._root, mqtt5=self._mqtt5, topics=more[0], will=more[1])
-        work = _Work(secrets.token_hex(8))
+        work = _Work(secrets.token_hex(8), Others(self._share))
         self._connected = time.monotonic()
         log.info("connected", mqtt=5 if self._mqtt5 else "3.1.1", session_present=connection.present)
         try:
@@ -202,7 +207,7 @@ class Relay:
 
     def _turn(self, connection: Connection, instance: str, work: _Work) -> None:
         """What comes in, a sign of life, what goes out. Of one turn the ledger may keep the broker waiting once."""
-        self._receive(connection, _POLL, work)
+        self._receive(connection, LOOK if work.others else _POLL, work)
         came = len(work.came) + len(work.acks)
         with self._unless_busy(work):
             self._stay_alive(instance)
@@ -255,13 +260,13 @@ class Relay:
         stored, wait = -1, max(_FIRST, _ROUNDS * took)
         least = SETTLED if self._rival.times else 0.0
         while not self._stop.is_set() and (held := time.monotonic() - self._connected) < _CATCH_UP:
-            if stored == work.stored and held >= least and not work.came:
+            if stored == work.stored and held >= least and not work.came and not work.others:
                 break
             stored = work.stored
             self._receive(connection, min(wait, _CATCH_UP), work)
             with self._unless_busy(work):
                 self._store(connection, work)
-            wait = max(_POLL, took)
+            wait = max(LOOK if work.others else _POLL, took)
 
     def _stay_alive(self, instance: str) -> None:
         """A sign of life where it is time for one. HostError where another relay has the name by now."""
@@ -270,15 +275,27 @@ class Relay:
         if not self._ledger.keep_alive(self._name, instance):
             raise HostError(f"another relay has taken the name {self._name}", 2)
         self._signed = time.monotonic()
+        self._look_for_others()
+
+    def _look_for_others(self) -> None:
+        """Which relays share the work?"""
+        alive = [relay.name for relay in self._ledger.relays() if relay.alive]
+        if self._share.update(alive, time.monotonic()):
+            log.info("shares the devices", relays=", ".join(sorted({*alive, self._name})))
 
     def _receive(self, connection: Connection, wait: float, work: _Work) -> None:
         held = sum(len(message.payload) for _, message in work.came)
         came, acks = connection.wait(wait, hold=held >= _HELD or len(work.came) >= _HELD_COUNT)
-        work.came += came
+        work.more = bool(came)
+        work.came += work.others.sort(came, time.monotonic())
         work.acks += acks
         work.asides += connection.asides()
 
     def _store(self, connection: Connection, work: _Work) -> None:
+        done, left = work.others.look(self._ledger.stored, time.monotonic(), more=work.more)
+        connection.confirm(done)
+        work.stored += len(done)
+        work.came += left
         if work.came:
             came = [message for _, message in work.came]
             wrong = self._ledger.take(came, work.session, accept_new=self._accept_new)

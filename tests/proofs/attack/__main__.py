@@ -17,13 +17,14 @@ from proofs.attack import (
     fleet,
     floods,
     folders,
+    rogue,
     strangers,
     texts,
 )
 from proofs.attack.testbed import Testbed
 from support.postgresql import PostgreSQL, need_postgresql
 
-GROUPS = (encryption, credentials, commands, fleet, strangers, texts, folders, floods)
+GROUPS = (encryption, credentials, commands, fleet, rogue, strangers, texts, folders, floods)
 WITHOUT_LEDGER = (encryption, folders, floods)  # the ledger has no part in them: once is enough
 
 

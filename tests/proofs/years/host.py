@@ -27,6 +27,10 @@ from proofs.years.swap import swapped
 _POLL = 0.1  # seconds: what the relay's loop waits in one turn
 _HOT = 40.0  # seconds after a relay's end in which the others look as often as ever: its leases run out
 _LONG = 86400.0
+_CALLS = (
+    *("register", "release", "keep_alive", "relays"),
+    *("take", "stored", "acknowledged", "claim", "step_rollouts"),
+)
 _SLOW = 3.0
 
 
@@ -62,7 +66,17 @@ class _Steps:
 
     def __init__(self, ledger: Ledger, process: "RelayProcess") -> None:
         self.database, self._process = ledger.database, process
-        for name in ("register", "release", "keep_alive", "take", "acknowledged", "claim", "step_rollouts"):
+        for name in (
+            "register",
+            "release",
+            "keep_alive",
+            "relays",
+            "take",
+            "stored",
+            "acknowledged",
+            "claim",
+            "step_rollouts",
+        ):
             setattr(self, name, self._step(name, getattr(ledger, name)))
 
     def _step(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:

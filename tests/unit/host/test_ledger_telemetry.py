@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from dormouse_host.ledger import schema
+from dormouse_host.ledger import schema, telemetry
 from dormouse_host.ledger.outbound import Outgoing
 from dormouse_host.ledger.store import Incoming, Ledger
 from dormouse_host.ledger.telemetry import RESEND, follow
@@ -153,3 +153,23 @@ def test_whatever_the_broker_loses_and_repeats_each_record_is_stored_or_counted(
             said, answers = device.awake(asked_of(ledger))
             assert ledger.take([*said, *answers], "c1") == []
         assert unaccounted(ledger, device) == (0, 0), f"seed {seed}"
+
+
+def test_of_what_lies_above_a_gap_little_is_read_at_each_wake(ledger, monkeypatch):
+    """However much a device has sent: what is whole still grows to its end, and what is missing is asked for."""
+    monkeypatch.setattr(telemetry, "_READ", 10)
+    telemetry._there.cache_clear()
+    ledger.add_devices(["later"])
+    ledger.take([report(1), records(*range(1, 35)), records(*range(36, 60))], "c1")
+    ledger.take([replace(one, device="later") for one in (report(1), records(1, 3))], "c1")
+    for wake in range(2, 10):
+        said = [report(wake, end=end(wake - 1, acked=60))]
+        ledger.take([*said, replace(report(wake, end=end(wake - 1, acked=3)), device="later")], "c1")
+    asked = {one.device: json.loads(one.payload)["args"] for one in asked_of(ledger)}
+    telemetry._there.cache_clear()
+    with ledger.database.reading() as connection:
+        whole = {row.device: row.whole for row in connection.execute(select(S.device, S.whole))}
+    assert whole == {"dev": 34, "later": 1}
+    assert asked["later"] == {"from": 2, "to": 2}
+    assert asked["dev"]["from"] == 35
+    assert dropped(ledger) == 0
