@@ -44,8 +44,8 @@ class Agent:
         finishing, or None, where the port's sleep returns at all.
         """
         failure = None
-        if hasattr(gc, "threshold"):  # MicroPython
-            gc.threshold(_GARBAGE)
+        if sys.implementation.name == "micropython":
+            gc.threshold(_GARBAGE)  # type: ignore[attr-defined]
         try:
             online = self._prepare(app)
             if online:
@@ -134,7 +134,7 @@ class Agent:
         facts = cause, app_error, self.log.failed_readings(state.ended), undone, last
         connection = Connection(port, self.config, secrets, state, self.log, self.telemetry, facts)
         connection.admission.left_out = connection.runner.left_out = self.left_out
-        if connection.inbox.broke:  # a handler has broken the wake before, and nothing else
+        if cut and connection.inbox.broke:  # a handler has cut off the wake before; what it raises breaks none
             pieces.forgive(("import",))
         if connection.inbox.is_new and state.ended:  # the program has taken away what was on flash
             pieces.blame()
@@ -208,7 +208,7 @@ class Agent:
 
             self.damaged = doubt(self.port, self.log, pieces)
             if pieces and self.damaged:  # commands wait for a program that can run them
-                raise LinkError(declared.refused[0], "slot")
+                raise ConfigError(declared.refused[0], "slot")
 
     def _store(self, records):
         """Store what a sample has come to."""

@@ -6,6 +6,7 @@ which feeds the watchdog and ends it at its limit; nothing here reaches into the
 """
 
 import json
+import sys
 from binascii import crc32
 
 from dormouse.codec import check_args, encode_within, type_name
@@ -78,10 +79,12 @@ def _is_number(value):
 def _can_run(what, name, function):
     """Can a call run it to its end? Where it can't, it is refused."""
     why = None
-    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)  # CPython's: generator, coroutine, both
+    yields = type(function).__name__ == "generator"
+    if sys.implementation.name == "cpython":
+        yields = getattr(getattr(function, "__code__", None), "co_flags", 0) & 0x2A0  # generator, coroutine, both
     if not callable(function):
         why = "it is declared over %r, which is no function" % function
-    elif type(function).__name__ == "generator" or flags & 0x2A0:
+    elif yields:
         why = "async def and yield are not run: write a plain function"
     if why:
         _refuse(what, name, why)

@@ -87,7 +87,7 @@ class Builtins:
             from dormouse.config import told
 
             return {"settings": told(self.settings)}
-        for key in ("id", "root", "ca"):
+        for key in ("id", "root", "ca", "psk"):
             if key in changed:
                 raise ConfigError("%s can't be changed by a command" % key)
         from dormouse.config import try_out

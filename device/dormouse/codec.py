@@ -274,13 +274,19 @@ def _is_plain(message):
     return True
 
 
+_NO_JSON = "not expressible as JSON"
+
 if sys.implementation.name == "cpython":
 
     def _dumps(message):
-        try:  # UTF-8 and not \ud83d\ude00, of which MicroPython makes two characters
-            return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
-        except UnicodeError:  # half of a pair
-            return json.dumps(message, separators=(",", ":")).encode()
+        for escaped in (False, True):  # UTF-8 and not \ud83d\ude00, of which MicroPython makes two characters
+            try:
+                return json.dumps(message, separators=(",", ":"), ensure_ascii=escaped).encode()
+            except UnicodeError:  # half of a pair
+                pass
+            except ValueError:  # an integer of thousands of digits
+                break
+        raise ProtocolError(_NO_JSON)
 
 else:
 
@@ -290,12 +296,9 @@ else:
 
 def encode(message):
     """A message as the bytes that go on the wire: compact JSON in UTF-8; ProtocolError where JSON can't say it."""
-    try:
-        if _is_plain(message):  # MicroPython's json.dumps writes any object, and CPython's writes NaN
-            return _dumps(message)
-    except ValueError:  # CPython's, for an integer of thousands of digits
-        pass
-    raise ProtocolError("not expressible as JSON")
+    if _is_plain(message):  # MicroPython's json.dumps writes any object, and CPython's writes NaN
+        return _dumps(message)
+    raise ProtocolError(_NO_JSON)
 
 
 def encode_within(value, most=VALUE_LIMIT):

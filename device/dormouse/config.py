@@ -25,6 +25,7 @@ KEYS: dict = {
     "ca": ("", None, None),  # file with the CA of a broker at mqtts://, in DER
     "cert": ("", None, None),  # file with this device's certificate, in DER, where the broker wants one
     "key": ("", None, None),  # and its key
+    "psk": (False, None, None),  # True: in place of a ca, both have the key that is `password` in secrets.json, in hex
     "root": (ROOT, None, None),  # first levels of every topic
     "sample_every": (0, 0, 604800),  # s; 0: at every wake
     "connect_every": (900, 1, 604800),  # s between two wakes that connect
@@ -119,9 +120,9 @@ def check(values, over=None):
     check_device_id(full["id"])
     check_root(full["root"])
     full["tls"], full["host"], full["port"] = split_broker(full["broker"])
-    if full["tls"] != bool(full["ca"]):
-        raise ConfigError("config: mqtts:// and ca go together")
-    if bool(full["cert"]) != bool(full["key"]) or (full["cert"] and not full["tls"]):
+    if full["tls"] != bool(full["ca"]) + full["psk"]:  # exactly one of them, with TLS
+        raise ConfigError("config: mqtts:// and ca go together, or psk")
+    if bool(full["cert"]) != bool(full["key"]) or (full["cert"] and not full["ca"]):
         raise ConfigError("config: cert and key go together, with mqtts://")
     return full
 

@@ -165,11 +165,12 @@ class Connection:
 
     def _judge(self, e):
         """The error that ends this wake after `e` has ended a connection, or None where another one has a chance."""
+        c = self.config
         if not isinstance(e, (ConfigError, LinkError, ProtocolError)):
             return e
         if e.stage == "tls" and self.security and self.security.retry():
             pass
-        elif self.credentials and self.credentials.another(e, self.config["cert"], self.state.alone):
+        elif self.credentials and self.credentials.another(e, c["cert"] or c["psk"], self.state.alone):
             self.log("rejoin", stage=e.stage, why=e.reason)
         else:
             if isinstance(e, ConfigError):
@@ -207,7 +208,7 @@ class Connection:
         self._phase("join")
         addresses = resolve(c["host"], c["port"])
         credential = self.credentials.all[self.credentials.at] if self.credentials else self.own
-        if c["cert"]:
+        if c["cert"] or c["psk"]:
             self.security.own = credential
         else:
             self.secrets["password"] = credential
@@ -285,6 +286,7 @@ class Connection:
             if self.update:
                 self.update.function = self._arrive()
             done = s.drained or self.gave_up
+            self._send(link.flush)  # first: what lies unsent keeps commands from running
             settled = (done or inbox.full) and self.runner.act(context, self._room)
             self._extend()
             self._send(link.flush)

@@ -36,7 +36,7 @@ class Credentials:
 
     def another(self, e, cert, alone):
         """The broker may have refused the one whose turn it is: has another connection a chance after the error `e`?
-        `cert`: they are certificates; `alone`: CONNECT goes by itself then.
+        `cert`: TLS shows them, as certificate or shared key; `alone`: CONNECT goes by itself then.
         """
         if len(self.all) < 2 or (e.stage != "connack" and not (cert and e.stage == "tls")):
             return False

@@ -8,6 +8,7 @@ made once and never grow.
 import errno
 import select
 import socket
+import sys
 from binascii import crc32
 
 from dormouse.errors import LinkError
@@ -84,7 +85,7 @@ class Link:
         self.shaking = not self.plain
         if security:
             self.stream = security.wrap(self.sock)
-        elif not hasattr(self.sock, "readinto"):  # CPython's raw file has it, non-blocking like a board's socket
+        elif sys.implementation.name == "cpython":  # whose raw file reads as a board's socket does
             self.stream = self.sock.makefile("rwb", 0)
         self._watch(self.stream)
 

@@ -47,7 +47,7 @@ def wake_report(facts, port, config, state, signed, name, end):
         "readings": failed,
         "signed": True if signed else None,
         "refused": state.refused or None,
-        "dates": False if config["tls"] and port.time() is None else None,
+        "dates": False if config["ca"] and port.time() is None else None,
         "undone": undone,
         "settings": config["changed"] or None,
         "last": last,

@@ -1,10 +1,11 @@
 """TLS for the link: what the broker must prove before the first byte of MQTT goes out.
 
 Must stay true: certificate and host name are checked against the configured CA, always and with no way round; where
-the clock is not known the dates alone are not, and the wake report says so. Loaded for `mqtts://` only.
+the clock is not known the dates alone are not, and the wake report says so. With a key that both share (`psk`) no
+certificate is enough, since no CA is loaded then. Loaded for `mqtts://` only.
 """
 
-from binascii import a2b_base64, b2a_base64
+from binascii import a2b_base64, b2a_base64, unhexlify
 
 import tls
 
@@ -18,19 +19,20 @@ class Security:
 
     def __init__(self, config, port):
         self.port = port
-        self.host = config["host"]
-        self.begins = b""
+        self.config = config
+        self.begins = self.ca = b""
         self.again = True
-        self.ca = self._file(config, "ca")
-        self.own = None  # certificate and key in base64, a space between them, where the broker wants one
+        if config["ca"]:
+            self.ca = self._file("ca")
+        self.own = None  # certificate and key in base64, a space between them, where the broker wants one; or a key
         if config["cert"]:
-            self.own = " ".join(b2a_base64(self._file(config, key)).decode().strip() for key in ("cert", "key"))
+            self.own = " ".join(b2a_base64(self._file(key)).decode().strip() for key in ("cert", "key"))
         if port.time() is None:
             self._date(self.ca, 0)
             self._pretend()
 
-    def _file(self, config, key):
-        name = config[key]
+    def _file(self, key):
+        name = self.config[key]
         data = self.port.file(name)
         if data is None:
             raise ConfigError("%s: the file %s is missing" % (key, name), "tls")
@@ -41,12 +43,16 @@ class Security:
         context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
         context.verify_mode = tls.CERT_REQUIRED
         try:
+            if self.config["psk"]:
+                context.psk_identity = self.config["id"]
+                context.psk_key = unhexlify(own or "-")
+                return context
             context.load_verify_locations(self.ca)
             if own:
                 cert, _, key = own.partition(" ")
                 context.load_cert_chain(a2b_base64(cert), a2b_base64(key))
-        except (OSError, ValueError):
-            raise ConfigError("ca, cert or key is not in DER", "tls")
+        except (AttributeError, OSError, ValueError):
+            raise ConfigError("TLS takes no such ca, cert, key or psk", "tls")
         context.verify_callback = self._date
         return context
 
@@ -55,18 +61,18 @@ class Security:
         try:
             context = self.context(self.own)
             self.port.shaking(True)
-            return context.wrap_socket(sock, server_hostname=self.host, do_handshake_on_connect=False)
+            return context.wrap_socket(sock, server_hostname=self.config["host"], do_handshake_on_connect=False)
         except (MemoryError, OSError) as e:  # its buffers lie in the heap of a board
             raise LinkError(str(e), "tls")
 
     def _date(self, der, depth):
         """Remember the latest day on which a certificate of the chain begins to be valid. Called with each of them."""
-        der = bytes(der)
-        at = der.find(_DATE)
-        while at >= 0 and not der[at + 2 : at + 14].isdigit():
-            at = der.find(_DATE, at + 1)
-        if at >= 0:
-            self.begins = max(self.begins, der[at + 2 : at + 14])
+        rest = bytes(der)
+        while rest:
+            _, _, rest = rest.partition(_DATE)
+            if rest[:12].isdigit():
+                self.begins = max(self.begins, rest[:12])
+                break
         return 0
 
     def retry(self):

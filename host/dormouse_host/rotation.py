@@ -1,6 +1,6 @@
 """A device's credential changed from afar, and no instant at which it is locked out.
 
-Must stay true. Of passwords mosquitto knows one a user:
+Must stay true. Of passwords, and of shared keys, mosquitto knows one a user:
 1. the broker's file takes the new one only after the device has answered that it holds both, on its flash: until then
    the old one is accepted, and stays so where the device never comes;
 2. the device drops an old one only after the broker has accepted the newest, and the file never goes back.
@@ -43,7 +43,7 @@ _ASKS = 6  # how often it is asked whether it has
 
 @dataclass(frozen=True)
 class Rotated:
-    """A `password` or a `certificate` has been changed; does the running broker know?"""
+    """A `password`, a `certificate` or a `shared key` has been changed; does the running broker know?"""
 
     what: str
     told: bool
@@ -76,6 +76,24 @@ class _Password:
         folder.put_password(self.made.passwd, self.device, args["password"])
         told = self.made.reload()
         credentials.put_secrets(self.project, self.device, {"user": self.device, "password": args["password"]})
+        return told
+
+
+@dataclass(frozen=True)
+class _SharedKey(_Password):
+    """How a key that device and broker share is changed: mosquitto knows one a device of these, too."""
+
+    what: ClassVar[str] = "shared key"
+
+    def fresh(self) -> dict[str, str]:
+        """The command's arguments."""
+        return {"password": credentials.fresh_key()}
+
+    def finish(self, args: dict[str, str]) -> bool:
+        """Let the device in with the new one alone. Does the running broker know?"""
+        folder.put_shared_keys(self.made.psk, {self.device: args["password"]})
+        told = self.made.reload()
+        credentials.put_secrets(self.project, self.device, {"password": args["password"]})
         return told
 
 
@@ -185,8 +203,8 @@ def _steps(
     credentials.check_name(device)
     if not credentials.has_credential(made, device):
         raise HostError(f"{device} is unknown to this broker: dormouse provision {device}", 2)
-    by_password = device in folder.users(made.passwd)
-    kind = (_Password if by_password else _Certificate)(made, device, project)
+    way = _Password if device in folder.users(made.passwd) else _Certificate
+    kind = (_SharedKey if device in credentials.sharing(made) else way)(made, device, project)
     path = credentials.rotation(made, device)
     with _alone(path):
         told = yield from _Rotation(kind, fleet, path, until, tell).run()

@@ -21,6 +21,8 @@ from cryptography.x509.oid import SignatureAlgorithmOID
 
 from dormouse_host.errors import HostError
 
+_SET_KEY = "set_psk_client_callback"
+SHARED_KEYS = hasattr(ssl.SSLContext, _SET_KEY)  # from Python 3.13 on
 SYSTEM = "system"  # in the place of a file: this machine's store
 _WAIT = 10.0  # seconds for a handshake
 _CURVES = ("secp192r1", "secp224r1", "secp256r1", "secp384r1", "secp521r1", "secp256k1")
@@ -184,6 +186,15 @@ def context(trusted: Sequence[x509.Certificate]) -> ssl.SSLContext:
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a board's one certificate need not be a root
     made.load_verify_locations(cadata=b"".join(map(der, trusted)))
+    return made
+
+
+def with_shared_key(identity: str, key: str) -> ssl.SSLContext:
+    """A context for a broker that shares this key, in hex, and for no other: it trusts no CA. Needs SHARED_KEYS."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    known = identity, bytes.fromhex(key)
+    getattr(made, _SET_KEY)(lambda hint: known)
     return made
 
 

@@ -120,3 +120,28 @@ def test_board_run_flashes_an_app(tmp_path):
                 running.terminate()
                 running.communicate(timeout=60)
     assert json.loads(told.split(" asleep ")[1])["drained"]
+
+
+def test_board_run_goes_on_where_the_first_wake_of_its_app_fails(tmp_path):
+    """A program that raises at its import: the failure is told with its line, and the board stays to be looked at."""
+    need_micropython()
+    app = tmp_path / "app.py"
+    app.write_text("import nowhere\n")
+    argv = [sys.executable, "-m", "dormouse_host.cli", "board", "run", "RPI_PICO_W", "--dir", str(tmp_path / "b")]
+    with Mosquitto(need_mosquitto()) as broker:
+        argv += ["--app", str(app), "--broker", broker.address.url]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(argv, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe, text=True) as running:
+            assert running.stderr
+            assert running.stdin
+            try:
+                told = next(line for line in running.stderr if "first wake: " in line)
+                running.stdin.write("help\n")
+                running.stdin.flush()
+                answered = next(line for line in running.stderr if "power" in line)
+            finally:
+                running.terminate()
+                running.communicate(timeout=60)
+    assert "first wake: app: the program failed (ImportError: no module named 'nowhere' at app.py:1" in told
+    assert "the board runs on: end it with Ctrl-C, and run this again" in told
+    assert "cut power at once" in answered

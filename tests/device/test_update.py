@@ -72,6 +72,30 @@ def begun(device: Device, host: Host, sender: Sender, release: Release, wake: in
     assert verdict(host, wake) == {"release": release.id, "at": [0, 0]}
 
 
+def test_a_program_that_raises_on_trial_is_left_and_the_network_is_not_blamed(started):
+    """Its kind is that of a program that has to be mended: no backoff, since the other slot runs at once."""
+    device, host, sender = started
+    new = program("import nowhere\n")
+    begun(device, host, sender, new, 2)
+    sender.chunks(new)
+    sender.step(new, "commit")
+    device.wake()
+    ran = device.wake("reset")
+    kinds = [(error["kind"], error["stage"]) for error in ran.all("error")]
+    assert kinds == [("app", "import"), ("ConfigError", "slot")]
+    assert "nowhere" in ran.all("error")[1]["why"]
+    assert (ran.code, marked(device)[0]) == (2, "a")
+    sender.order("say", text="hi")
+    ran = device.wake("reset")
+    assert ran.said == ["old hi"], ran.output
+    report = host.wait("up/wake", 4)
+    assert '"kind":"ConfigError"' in report["last"]["why"]
+    assert report["failures"] == 0
+    told = verdict(host, 4)
+    assert told
+    assert "nowhere" in told["failed"]
+
+
 def test_chunks_that_come_twice_late_or_damaged_do_no_harm(started):
     """What is not the next one is dropped; what was damaged on the way is found by its hash."""
     device, host, sender = started

@@ -17,8 +17,8 @@ _HEAD = """# The command line
 
 Every command with its options, as `--help` shows them. `make docs` writes this page.
 
-`--json` gives JSON on stdout. An error is one line on stderr. `dormouse --install-completion` has the shell complete
-commands, devices and what a device understands.
+`--json` gives JSON lines on stdout: one object a line, and no line for a list that is empty. An error is one line on
+stderr. `dormouse --install-completion` has the shell complete commands, devices and what a device understands.
 
 | exit code | |
 |---|---|

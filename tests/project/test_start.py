@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from dormouse_host.broker.local import Mosquitto
+from dormouse_host.flash import starter
 from support import pages
+from support.device_folder import Device, DeviceInterpreter
 from support.needs import need_mosquitto
 from support.waiting import until
 
@@ -110,3 +113,23 @@ def test_the_start_works_as_it_is_shown(tmp_path, lines):
     assert wrong == {}
     assert told.startswith(f"{shell.sent} succeeded: greenhouse blink")
     assert '{"blinked":3}' in told
+
+
+def test_any_mqtt_client_speaks_to_the_device_as_it_is_shown(tmp_path):
+    """The lines of docs/start.md, the program of `dormouse init`, and the very result that the page shows."""
+    part = pages.page("start").partition("## From any MQTT client")[2]
+    (block,) = re.findall(r"^```\n(.*?)^```", part.partition("\n## ")[0], re.MULTILINE | re.DOTALL)
+    publish, subscribe, shown = block.splitlines()
+    with Mosquitto(need_mosquitto()) as broker:
+        device = Device(tmp_path / "d", DeviceInterpreter("cpython"), broker.address.url, starter.APP, id="greenhouse")
+        assert device.wake().code == 0
+
+        def typed(line: str, more: str = "") -> str:
+            words = [*shlex.split(line.removeprefix("$ "), comments=True), "-p", str(broker.address.port)]
+            words += more.split()
+            return subprocess.run(words, capture_output=True, text=True, timeout=30, check=True).stdout
+
+        typed(subscribe, "-c -i ann -E")  # so that it has subscribed before the device wakes
+        typed(publish)
+        assert device.wake().code == 0
+        assert typed(subscribe, "-c -i ann -C 1").strip() == shown

@@ -29,11 +29,11 @@ def unordered_followers() -> None:
     """Plant: whoever settles a command waits for its followers' devices, as they come."""
     due = update(schema.devices).where(rows.devices.id.in_(rows._FOLLOWERS)).values(due=True)
 
-    def wake(self, connection, settled):
+    def wake(connection, settled):
         for names in rows.chunks(settled):
             connection.execute(due, {"names": names})
 
-    rows.Changes._wake_followers = wake  # type: ignore[method-assign]
+    rows.wake_followers = wake
 
 
 # Followers' deadlocks are rare: it takes up to forty runs of two seconds to meet one.

@@ -21,7 +21,9 @@ QUICK = [  # no watchdog has to bite
     for program, port in ROWS
     if program in (*KINDS["raising"], *KINDS["spoiling"]) and "heap" not in program.name and not program.window
 ]
+CONTEXT = next(row for row in ROWS if (row[0].name, row[1]) == ("the wake's Context", "posix"))
 JOBS = [job for port in PORTS for job in choose([row for row in QUICK if row[1] == port], 2, f"unruly {port}")]
+JOBS.append(CONTEXT)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,7 @@ def test_an_unruly_program_keeps_no_device_from_its_next_connection(rows, job):
             "reading resets",
         ),
         ("            self.pieces.blame()\n", "            pass\n", "socket() raises"),
+        ("        if cut and connection.inbox.broke:", "        if connection.inbox.broke:", "the wake's Context"),
         ("        except (Exception, SystemExit):", "        except MemoryError:", "print exits"),
     ],
 )

@@ -24,7 +24,7 @@ def years(*argv: str) -> subprocess.CompletedProcess[str]:
 
 def test_no_promise_is_broken_in_the_worlds_of_this_commit():
     """Each with faults of its own; `make proof` plays them for an hour."""
-    done = years("--days", "0.2", "--seconds", "6", "--seed", str(sampling.number()))
+    done = years("--days", "0.7", "--seconds", "30", "--seed", str(sampling.number()))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 worlds broke a promise" in done.stdout
 
@@ -46,6 +46,29 @@ def test_a_schedule_is_shrunk_to_what_its_failure_needs():
 
     small, broken = shrink(whole, "2: twice", 40.0, play, 20)
     assert ([act[2] for act in small.acts], small.devices, broken) == ([17, 31], 1, "2: twice")
+
+
+def test_the_ledger_in_memory_is_the_ledger_in_its_file():
+    """Statements that are compiled once, on one connection, against SQLAlchemy's own on a file."""
+    with Worlds() as worlds, Worlds(on_disk=True) as others:
+        for seed in (4, 7):
+            one = plan.make(seed, 0.06)
+            found, other = worlds.play(one), others.play(one)
+            assert (found.digest, found.broken, found.wakes) == (other.digest, None, other.wakes)
+            assert found.wakes > 5
+
+
+def test_a_planted_bug_is_found_and_its_schedule_shrunk():
+    """To a few entries, which break nothing without the bug."""
+    bug = planted.bugs()["a tombstone leaves its command in the inbox"]
+    with planted.sources_with(bug) as folder, Worlds(folder) as broken, Worlds() as sound:
+        plans = [one for seed in range(1, 60) if len((one := plan.make(seed, 0.3)).acts) > 12]
+        whole, out = next((one, out) for one in plans if (out := broken.play(one)).broken)
+        assert out.broken
+        small, why = shrink(whole, out.broken, out.at, lambda smaller: broken.play(smaller).broken, 5)
+        assert why[0] == out.broken[0] == "5"
+        assert len(small.acts) <= 4
+        assert sound.play(small).broken is None
 
 
 def test_every_planted_bug_has_one_place_in_the_sources():

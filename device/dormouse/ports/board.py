@@ -6,9 +6,9 @@ retained memory or on flash is used only with its checksum, and given up as soon
 
 import gc
 import os
+import struct
 import sys
 import time
-from struct import calcsize, pack, unpack
 
 import machine
 
@@ -45,13 +45,13 @@ class Board:
         self._answered = False  # has a time server, in this wake?
         self._saved = mark.load()
         values = (_VERSION, 0, b"", 0, b"", 0, 0, 0, b"")
-        if self._saved and len(self._saved) == calcsize(_FORMAT) and self._saved[0] == _VERSION:
-            values = unpack(_FORMAT, self._saved)
+        if self._saved and len(self._saved) == struct.calcsize(_FORMAT) and self._saved[0] == _VERSION:
+            values = struct.unpack(_FORMAT, self._saved)
         self.net, self.bssid, self.channel, self.lan, self.leased, self._set, self._due, self._server = values[1:]
 
     def _save(self):
         known = (self.net, self.bssid, self.channel, self.lan, self.leased, self._set, self._due, self._server)
-        data = pack(_FORMAT, _VERSION, *known)
+        data = struct.pack(_FORMAT, _VERSION, *known)
         if data != self._saved:
             self._saved = data
             try:

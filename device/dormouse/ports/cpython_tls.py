@@ -20,6 +20,17 @@ class SSLContext:
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the CA need not be a root
         self.verify_mode = CERT_REQUIRED
+        self.psk_identity = None
+
+    @property
+    def psk_key(self):
+        """The key that `psk_identity` shares with the broker. AttributeError before CPython 3.13."""
+        raise AttributeError
+
+    @psk_key.setter
+    def psk_key(self, key):
+        known = self.psk_identity, key
+        getattr(self._context, "set_psk_client_callback")(lambda hint: known)  # noqa: B009 (unknown to mypy for 3.11)
 
     def load_verify_locations(self, cadata):
         """Trust this CA, in DER."""

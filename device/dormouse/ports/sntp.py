@@ -6,7 +6,7 @@ says it is synchronised.
 
 import os
 import socket
-from struct import unpack
+import struct
 
 _1970 = 2208988800  # seconds from the beginning of NTP's count
 
@@ -32,7 +32,7 @@ class Question:
             return None
         if data[0] & 7 != 4 or data[0] >> 6 == 3 or not 0 < data[1] < 16:  # a server's, in step, of a stratum
             return None
-        seconds = unpack(">I", data[40:44])[0]
+        seconds = struct.unpack(">I", data[40:44])[0]
         return seconds - _1970 + (0 if seconds >> 31 else 1 << 32)  # the count begins again in 2036
 
     def close(self):

@@ -76,8 +76,10 @@ class Agent:
         self, app: Path, folder: Path, files: Mapping[str, bytes], connect_every: float, emit: Callable[[str], None]
     ) -> None:
         """`files`: config.json and secrets.json, with certificates and keys; `connect_every`: s to the first wake."""
-        if not app.is_file() or app.suffix != ".py" or not app.stem.isidentifier():
+        if app.suffix != ".py" or not app.stem.isidentifier():
             raise HostError(f"{app}: expected a Python file whose name is a valid module name", 2)
+        if not app.is_file():
+            raise HostError(f"{app}: no such program: dormouse init makes one, app.py", 2)
         written.text(app)  # CPython takes more than a board does
         self._app = app.resolve()
         self._folder = folder

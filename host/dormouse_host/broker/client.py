@@ -15,7 +15,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from paho.mqtt import client as paho
@@ -47,6 +47,27 @@ class Client(paho.Client):
         super().__init__(CallbackAPIVersion.VERSION2, client_id, **how)
         self.broke = ""  # which bound the broker broke, in words
         self.full = False  # while set nothing more is read, so that what came is processed first
+        self._joined: bytearray | None = None  # what leaves together
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What is acknowledged and published at QoS 1 meanwhile leaves in few writes, not one for each packet."""
+        if self._out_packet:  # the broker does not read as fast as that: `_check` counts each
+            yield
+            return
+        self._joined = bytearray()
+        try:
+            yield
+        finally:
+            joined, self._joined = bytes(self._joined), None
+            for at in range(0, len(joined), _PIECE):
+                self._packet_queue(_PUBLISH, joined[at : at + _PIECE], 0, 1)
+
+    def _packet_queue(self, command: int, packet: bytes | bytearray, mid: int, qos: int, *more: Any) -> MQTTErrorCode:
+        if self._joined is None:
+            return super()._packet_queue(command, packet, mid, qos, *more)
+        self._joined += packet
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _packet_read(self) -> MQTTErrorCode:
         return MQTTErrorCode.MQTT_ERR_AGAIN if self.full else super()._packet_read()

@@ -19,6 +19,7 @@ from dormouse_host.broker.folder import (
     add_rights,
     fresh_password,
     put_passwords,
+    put_shared_keys,
     remove_password,
     remove_rights,
     users,
@@ -26,6 +27,7 @@ from dormouse_host.broker.folder import (
 from dormouse_host.errors import HostError
 
 DEVICES = "devices"  # beside dormouse.toml; never in git
+_SHARED_KEY = 32  # bytes: as many as mbedtls takes
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,17 @@ def check_name(device: str) -> str:
 
 def has_credential(made: BrokerFolder, device: str) -> bool:
     """Does the broker accept this device?"""
-    return device in users(made.passwd) or bool(issued(made, device))
+    return device in users(made.passwd) or bool(issued(made, device)) or device in sharing(made)
+
+
+def fresh_key() -> str:
+    """A new key for a device to share with the broker, in hex."""
+    return token_hex(_SHARED_KEY)
+
+
+def sharing(made: BrokerFolder) -> list[str]:
+    """The devices that share a key with the broker."""
+    return [] if files.find(made.psk) is None else users(made.psk)
 
 
 def issued(made: BrokerFolder, device: str) -> list[int]:
@@ -84,9 +96,9 @@ def put_certificate(project: Path, device: str, cert: bytes, key: bytes) -> None
     files.write(folder / "key.der", key)
 
 
-def provision(made: BrokerFolder, device: str, project: Path, *, cert: bool = False) -> Provisioned:
-    """Create a device's credential, a password or a certificate. HostError where it has one already."""
-    return provision_all(made, [device], project, cert=cert)
+def provision(made: BrokerFolder, device: str, project: Path, *, cert: bool = False, psk: bool = False) -> Provisioned:
+    """Create a device's credential: a password, a certificate, or a shared key. HostError where it has one already."""
+    return provision_all(made, [device], project, cert=cert, psk=psk)
 
 
 def provision_all(
@@ -95,36 +107,57 @@ def provision_all(
     project: Path,
     *,
     cert: bool = False,
+    psk: bool = False,
     missing: bool = False,
     on_progress: Callable[[int], object] = lambda done: None,
 ) -> Provisioned:
-    """Create a credential of its own for each device, a password or a certificate, and tell the broker once.
+    """Create a credential of its own for each device, a password, a certificate or a shared key, and tell the broker
+    once.
 
     HostError where a name is no device's, or one has a credential already: then nothing is written. `missing`: those
-    that have one are passed over. The broker's file takes passwords last, so that a call that was killed is repeated
-    with the same names. `on_progress` is told how many devices are done.
+    that have one are passed over. The broker's files take passwords and keys last, so that a call that was killed is
+    repeated with the same names. `on_progress` is told how many devices are done.
     """
+    if cert and psk:
+        raise HostError("use --cert or --psk, not both", 2)
+    if psk and made.psk_port is None:
+        raise HostError(f"{made.path} has no listener for shared keys: dormouse broker init --psk makes one", 2)
     devices = list(dict.fromkeys(map(check_name, devices)))
     with made.alone():
-        there = {*users(made.passwd), *_issued(made)}
+        there = {*users(made.passwd), *_issued(made), *sharing(made)}
         known = [device for device in devices if device in there]
         if known and not missing:
             more = f" (and {len(known) - 1} others)" if len(known) > 1 else ""
             skip = ", or pass over such devices with --missing" if len(devices) > 1 else ""
             raise HostError(f"{known[0]}{more} has a credential already: first dormouse revoke {known[0]}{skip}", 2)
         new = [device for device in devices if device not in there]
-        return _provision(made, new, project, on_progress, cert=cert) if new else Provisioned({}, True)
+        return _provision(made, new, project, on_progress, cert=cert, psk=psk) if new else Provisioned({}, True)
 
 
 def _provision(
-    made: BrokerFolder, devices: Sequence[str], project: Path, on_progress: Callable[[int], object], *, cert: bool
+    made: BrokerFolder,
+    devices: Sequence[str],
+    project: Path,
+    on_progress: Callable[[int], object],
+    *,
+    cert: bool,
+    psk: bool,
 ) -> Provisioned:
-    authority, url = made.authority, made.url(cert=cert)
-    config = {"broker": url, "ca": "ca.der", **({"root": made.root} if made.root != protocol.ROOT else {})}
+    authority, root = made.authority, {"root": made.root} if made.root != protocol.ROOT else {}
+    config = {"broker": made.url(cert=cert), "ca": "ca.der", **root}
     passwords: dict[str, str] = {}
+    keys: dict[str, str] = {}
     folders: dict[str, Path] = {}
     for done, device in enumerate(devices, 1):
         folder = folders[device] = _device_folder(project, device)
+        if psk:
+            for left in folder.glob("*.der"):  # of a certificate that was revoked
+                files.remove(left)
+            keys[device] = fresh_key()
+            _keep(folder / "secrets.json", {"password": keys[device]})
+            _keep(folder / "config.json", {"id": device, "broker": made.url(port=made.psk_port), "psk": True, **root})
+            on_progress(done)
+            continue
         files.write(folder / "ca.der", authority.der)
         if cert:
             signed = authority.client(device)
@@ -140,6 +173,8 @@ def _provision(
     remove_rights(made, *devices)  # the denials of those that were revoked before
     if passwords:
         put_passwords(made.passwd, passwords)
+    if keys:
+        put_shared_keys(made.psk, keys)
     return Provisioned(folders, made.reload())
 
 
@@ -181,11 +216,13 @@ def revoke(made: BrokerFolder, device: str) -> bool:
         if issued(made, device):
             keep_only(made, device)
         remove_password(made.passwd, device)
+        if device in sharing(made):
+            remove_password(made.psk, device)
         add_rights(made, device, f"topic deny {made.root}/{device}/#\n")  # for a device that is connected now
         return made.reload()
 
 
-def _keep(path: Path, values: dict[str, str]) -> None:
+def _keep(path: Path, values: Mapping[str, object]) -> None:
     files.write(path, json.dumps(values, indent=1, sort_keys=True) + "\n")
 
 

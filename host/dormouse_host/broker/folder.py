@@ -60,6 +60,11 @@ class BrokerFolder:
         return self.broker / "passwd"
 
     @property
+    def psk(self) -> Path:
+        """The keys that devices share with the broker, in clear."""
+        return self.broker / "psk"
+
+    @property
     def pid(self) -> Path:
         """The file with the broker's process id."""
         return self.broker / "mosquitto.pid"
@@ -162,12 +167,22 @@ class BrokerFolder:
     @property
     def ports(self) -> tuple[int, int]:
         """The port for passwords and the port for certificates."""
-        ports = [int(port) for port in self.said(r"^listener (\d+)")]
-        if len(ports) != 2:
-            raise HostError(
-                f"{self.configuration} was changed since `dormouse broker init`: it needs its two listeners", 2
-            )
+        ports = self._listeners
         return ports[0], ports[1]
+
+    @property
+    def psk_port(self) -> int | None:
+        """The port for shared keys, where there is one."""
+        return self._listeners[2] if len(self._listeners) > 2 else None
+
+    @property
+    def _listeners(self) -> list[int]:
+        ports = [int(port) for port in self.said(r"^listener (\d+)")]
+        if len(ports) not in (2, 3):
+            raise HostError(
+                f"{self.configuration} was changed since `dormouse broker init`: it needs its two or three listeners", 2
+            )
+        return ports
 
     @property
     def names(self) -> list[str]:
@@ -179,10 +194,10 @@ class BrokerFolder:
         """The name that clients use: the first one."""
         return self.names[0]
 
-    def url(self, *, cert: bool = False, user: str = "") -> str:
-        """The broker's URL for a client, without a password."""
+    def url(self, *, cert: bool = False, user: str = "", port: int | None = None) -> str:
+        """The broker's URL for a client, without a password; `port`: that one instead."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"mqtts://{user}{'@' if user else ''}{host}:{self.ports[cert]}"
+        return f"mqtts://{user}{'@' if user else ''}{host}:{port or self.ports[cert]}"
 
 
 def handles(pid: int) -> bool:
@@ -238,7 +253,7 @@ def hashed(password: str) -> str:
 
 
 def users(path: Path) -> list[str]:
-    """The users in the file."""
+    """The users in the file of passwords, or of shared keys."""
     return [line.partition(":")[0] for line in files.read(path).splitlines() if ":" in line]
 
 
@@ -252,8 +267,13 @@ def put_passwords(path: Path, passwords: Mapping[str, str]) -> None:
     _rewrite(path, passwords, "".join(f"{user}:{hashed(password)}\n" for user, password in passwords.items()))
 
 
+def put_shared_keys(path: Path, keys: Mapping[str, str]) -> None:
+    """Set the shared keys of these devices, each in hex, all in one write."""
+    _rewrite(path, keys, "".join(f"{device}:{key}\n" for device, key in keys.items()))
+
+
 def remove_password(path: Path, user: str) -> bool:
-    """Remove `user` from the file. Was it there?"""
+    """Remove `user` from the file of passwords, or of shared keys. Was it there?"""
     there = user in users(path)
     _rewrite(path, {user}, "")
     return there

@@ -75,6 +75,18 @@ use_identity_as_username true
 use_username_as_clientid true
 """
 
+SHARED_KEYS = """\
+
+# Devices with a key that both share (`dormouse provision --psk`), whose identity is the user name.
+psk_file {broker}/psk
+listener {psk_port}
+psk_hint dormouse
+ciphers PSK+AESGCM
+tls_version tlsv1.2
+use_identity_as_username true
+use_username_as_clientid true
+"""
+
 RIGHTS = """\
 # A device: its own topics by its user name, and no others.
 pattern read {root}/%u/down/#
@@ -89,6 +101,7 @@ def init(
     *,
     port: int = PORT,
     cert_port: int | None = None,
+    psk_port: int | None = None,
     relay: str = "main",
     queue: int = QUEUE,
     root: str = protocol.ROOT,
@@ -96,7 +109,8 @@ def init(
 ) -> BrokerFolder:
     """Create the folder for a broker with these names and addresses; devices use the first.
 
-    `user`: the user that mosquitto becomes when root starts it. HostError where the folder is not empty or a name is
+    `psk_port`: with a listener for devices that share a key with the broker. `user`: the user that mosquitto becomes
+    when root starts it. HostError where the folder is not empty or a name is
     invalid.
     """
     if not names:
@@ -116,6 +130,8 @@ def init(
         port=port,
         cert_port=port + 1 if cert_port is None else cert_port,
     )
+    if psk_port is not None:
+        text += SHARED_KEYS.format(broker=made.broker, psk_port=psk_port)
     files.folder(made.path, 0o755)
     with made.alone():
         _check_vacant(made.path)
@@ -150,6 +166,7 @@ def _fill(made: BrokerFolder, names: Sequence[str], configuration: str, owner: s
     files.write(made.broker / "broker.key", served.key_pem, files.SHARED)
     files.write(made.broker / "broker.crt", served.pem, files.PUBLIC)
     files.write(made.passwd, "", files.SHARED)
+    files.write(made.psk, "", files.SHARED)
     files.write(made.broker / "acl", RIGHTS.format(root=root), files.SHARED)
     files.write(made.path / "names", "".join(f"{name}\n" for name in names), files.PUBLIC)
     files.write(made.configuration, configuration, files.PUBLIC)

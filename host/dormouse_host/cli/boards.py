@@ -381,6 +381,9 @@ def board_run(
         if app:
             running.wait_boot()
             here = None if firmware else settings(None, broker or None).broker
-            flash(running, app, device, {"broker": broker or here or f"mqtt://{running.host}"}, terminal.warn)
+            said = {"broker": broker or here or f"mqtt://{running.host}"}
+            done, full = flash(running, app, device, said, terminal.warn)
+            if done.wake and not done.wake.succeeded:  # as on a desk: the board stays, flashed
+                terminal.warn(f"{done.wake.explain(full)}; the board runs on: end it with Ctrl-C, and run this again")
         tell = (lambda event: terminal.json_line(event.plain())) if json else (lambda event: terminal.line(str(event)))
         serve(running, tell, stop.is_set)

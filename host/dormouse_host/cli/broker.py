@@ -77,12 +77,15 @@ def init(
         typer.Option(help="A host name or address of the broker, the one for devices first; may be repeated."),
     ] = None,
     port: Annotated[
-        int, typer.Option(min=1, max=65534, help="The port for passwords; the next one is for certificates.")
+        int, typer.Option(min=1, max=65533, help="The port for passwords; the next one is for certificates.")
     ] = 8883,
     relay: Annotated[str, typer.Option(help="The relay that gets a credential.")] = "main",
     queue: Annotated[int, typer.Option(min=1000, help="Messages that may queue for the relay.")] = 100_000,
     root: Annotated[str, typer.Option(help="The first levels of every topic.")] = "dormouse",
     user: Annotated[str | None, typer.Option(help="The user that mosquitto becomes when root starts it.")] = None,
+    psk: Annotated[
+        bool, typer.Option("--psk", help="Also listen for shared keys, at the port after these two.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Create a folder for a mosquitto with TLS.
@@ -93,7 +96,8 @@ def init(
     from dormouse_host.broker import setup
 
     hosts = name or [socket.gethostname(), *own_addresses(), "localhost"]
-    made = setup.init(folder, hosts, port=port, relay=relay, queue=queue, root=root, user=user)
+    shared = port + 2 if psk else None
+    made = setup.init(folder, hosts, port=port, psk_port=shared, relay=relay, queue=queue, root=root, user=user)
     told = {"names": made.names, "url": made.url(), "start": made.command, "relay": str(made.relay_file(relay))}
     relay_file, where = (shlex.quote(str(path)) for path in (made.relay_file(relay), folder))
     lines = (

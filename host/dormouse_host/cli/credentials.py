@@ -56,6 +56,9 @@ def provision(
         str | None, typer.Option(help="Add the devices to this group.", autocompletion=complete_group)
     ] = None,
     cert: Annotated[bool, typer.Option("--cert", help="Create a client certificate instead of a password.")] = False,
+    psk: Annotated[
+        bool, typer.Option("--psk", help="Create a key that device and broker share; needs MicroPython 1.29.")
+    ] = False,
     db: Db = None,
     json: Json = False,
 ) -> None:
@@ -76,7 +79,7 @@ def provision(
             raise HostError("--group needs a ledger: give --db, or run this in a project with dormouse.toml", 2)
         with live.bar("provisioning", len(wanted)) as tell:
             done = credentials.provision_all(
-                open_folder(folder), wanted, project, cert=cert, missing=missing, on_progress=tell
+                open_folder(folder), wanted, project, cert=cert, psk=psk, missing=missing, on_progress=tell
             )
         if fleet:
             fleet.add(*wanted)

@@ -1,7 +1,6 @@
 """`dormouse demo`, `bench` and `energy`: what runs against real processes on this machine and is measured."""
 
 import contextlib
-import json
 import os
 import sys
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dormouse_host import figures
+from dormouse_host.cli.completion import complete_board
 from dormouse_host.cli.options import Db, Json, Times, opened, seconds_until
 from dormouse_host.errors import HostError
-from dormouse_host.terminal import warn
+from dormouse_host.terminal import json_line, warn
 
 if TYPE_CHECKING:
     from dormouse_host.flash.kinds import Board
@@ -148,7 +148,8 @@ def bench(
                     row.in_place = measure.smallest_heap(ground, style, each, rom=True)
                 rows.append(row)
     if as_json:
-        sys.stdout.write(json.dumps([row.plain() for row in rows], indent=1) + "\n")
+        for row in rows:
+            json_line(row.plain())
     else:
         _tell(rows)
     if svg:
@@ -185,7 +186,13 @@ def _case(text: str) -> tuple[int, int]:
 
 
 def energy(
-    board: Annotated[str, typer.Option(help="The board's MicroPython name: ESP32_GENERIC, RPI_PICO_W, …")],
+    board: Annotated[
+        str | None,
+        typer.Option(
+            help="The board's MicroPython name: ESP32_GENERIC, RPI_PICO_W, …; default: what --device has reported.",
+            autocompletion=complete_board,
+        ),
+    ] = None,
     interval: Annotated[str, typer.Option(help="The time between two wakes that connect: 15m, 1h, …")] = "15m",
     commands: Annotated[int, typer.Option(min=0, max=1000, help="Commands queued for each wake.")] = 1,
     records: Annotated[int, typer.Option(min=1, max=1000, help="Telemetry records sent in each wake.")] = 1,
@@ -214,9 +221,11 @@ def energy(
     from dormouse_host.flash.times import parse
     from dormouse_host.lab import energy
 
-    kind = kinds.load(board)
+    if not (board or device):
+        raise HostError("expected --board, or --device with one that has reported", 2)
     if device and (tls or time or boot is not None):
         raise HostError("--device has its own times: leave out --tls, --time and --boot", 2)
+    kind = kinds.load(board or _board_of(device or "", db))
     every = round(seconds_until(interval, now()))
     if not 1 <= every <= 604800:
         raise HostError(f"--interval {interval}: expected 1s to 7d", 2)
@@ -264,7 +273,7 @@ def energy(
             "outage": {"days": gone.days, "wakes": gone.wakes, "mah": gone.ours, "mah_retrying": gone.plain},
             "assumptions": told,
         }
-        sys.stdout.write(json.dumps(estimate, indent=1) + "\n")
+        json_line(estimate)
         return
     for phase in [phase for phase in wake.phases if phase.seconds]:  # the others are not measured, or not there
         _say(f"{phase.name:9} {phase.seconds:8.3f} s  {phase.ma:7.1f} mA  {phase.seconds * phase.ma / 3600:8.5f} mAh")
@@ -297,6 +306,21 @@ def _measure_wake(commands: int, records: int, *, tls: bool) -> tuple[float, int
         row = measure.fastest(ground, "ours, TLS" if tls else "ours", (commands, records), 2)
         _, flash_ms, _ = measure.flash_and_memory(ground, (commands, records))
     return row.asleep, row.up, flash_ms
+
+
+def _board_of(device: str, db: str | None) -> str:
+    """The board that the device's last report names. HostError where it has not reported, or is none that is known."""
+    from dormouse_host.flash.releases import kind_of
+
+    with opened(db) as fleet:
+        report = fleet.status(device)[0].report
+    if not report:
+        raise HostError(f"{device} has never connected: pass --board without --device", 1)
+    firmware = str(report.get("fw", ""))
+    kind = kind_of(firmware)
+    if kind is None:
+        raise HostError(f"{device} reports {firmware}: a process of a machine has no battery", 2)
+    return kind.name
 
 
 def _reported(device: str, db: str | None, kind: "Board") -> dict[str, float]:

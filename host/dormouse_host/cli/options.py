@@ -122,7 +122,7 @@ def moment(text: str, now: float) -> float:
 
 Db = Annotated[str | None, typer.Option("--db", help="The ledger: a file or postgresql://…; also DORMOUSE_DB.")]
 Broker = Annotated[str | None, typer.Option("--broker", help="mqtt://host[:port]; also DORMOUSE_BROKER.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, an object a line.")]
 Times = Annotated[list[str], typer.Option("--time", metavar="NAME=MS", help="A time of the board; may be repeated.")]
 Device = Annotated[str, typer.Argument(metavar="DEVICE", help="A device's id.", autocompletion=complete_device)]
 Command = Annotated[

@@ -126,7 +126,7 @@ def cells(view: "DeviceView", now: float) -> list[str]:
 def devices(views: "Sequence[DeviceView]", now: float) -> None:
     """Print a table of devices, and a warning for each that lost telemetry."""
     if not views:
-        warn("no devices yet: register one with dormouse devices add DEVICE")
+        warn("no devices yet: a device appears at its first wake while a relay runs, or by dormouse devices add DEVICE")
         return
     table(HEAD, [cells(view, now) for view in views])
     for view in views:

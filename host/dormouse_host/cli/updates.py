@@ -182,9 +182,21 @@ def _list(words: list[str], db: str | None, *, json: bool) -> None:
             for view in found:
                 terminal.json_line(asdict(view))
             return
+        if not found:
+            terminal.warn(_none(fleet, device, history=history))
+            return
         now = time.time()
         rows = [[v.name, v.device, v.release, show.standing(v), f"{terminal.span(now - v.entered)} ago"] for v in found]
         terminal.table(_HEAD, rows)
+
+
+def _none(fleet: "Fleet", device: str | None, *, history: bool) -> str:
+    """Why the list is empty, and where the others are."""
+    if history:
+        return "no update has ended yet: dormouse update list"
+    if fleet.updates(device, final=True):
+        return "no update is under way: dormouse update history lists those that have ended"
+    return "no updates yet: dormouse update DEVICE"
 
 
 def _cancel(words: list[str], db: str | None, *, json: bool) -> None:

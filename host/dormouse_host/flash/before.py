@@ -20,6 +20,7 @@ from dormouse_host.flash import owned
 from dormouse_host.flash.project import DeviceFiles
 from dormouse_host.flash.wire import Wire
 
+_SHARED_KEYS = (1, 29)  # the first MicroPython whose TLS has them
 _WAIT = 4.0  # seconds for the broker
 _CONNACK = {
     1: "speaks no MQTT 3.1.1",
@@ -59,7 +60,7 @@ def anchored(
     board's TLS cannot speak with that broker. `at` as in `broker`.
     """
     full, known = device.full, device.trusted
-    if not full["tls"]:
+    if not full["tls"] or full["psk"]:
         return device
     name = f"broker {full['host']}:{full['port']}"
     try:
@@ -91,12 +92,19 @@ def broker(device: DeviceFiles, warn: Callable[[str], None], at: tuple[str, int]
     clean_session=0, and removed only where this has made it.
     """
     name = f"broker {device.full['host']}:{device.full['port']}"
+    if device.full["psk"] and not trust.SHARED_KEYS:
+        warn(f"{name} is not tried from here: this Python's TLS has no shared keys, 3.13 is the first that does")
+        return
     try:
         answer = _ask(device, at, clean=False)
         if answer == b"\x20\x02\0\0":
             _ask(device, at, clean=True)
     except ssl.SSLCertVerificationError as error:
         raise HostError(f"{name}: its certificate is refused by {device.ca}: {error.verify_message}", 2) from None
+    except ssl.SSLError as error:
+        what = "the shared key" if device.full["psk"] else "TLS"
+        warn(f"{name} refuses {what} from here ({error.reason or error})")
+        return
     except OSError as error:
         warn(f"{name} is not reached from here ({error.strerror or error}); the device may reach it")
         return
@@ -119,6 +127,9 @@ def _ask(device: DeviceFiles, at: tuple[str, int] | None, *, clean: bool) -> byt
 def _secured(bare: socket.socket, device: DeviceFiles) -> socket.socket:
     """The stream, in TLS where the device speaks it, checked against its own CA."""
     full, keys = device.full, device.keys
+    if full["psk"]:
+        own = trust.with_shared_key(full["id"], device.secrets["password"])
+        return own.wrap_socket(bare, server_hostname=full["host"])
     if not full["tls"] or full["ca"] not in keys:
         return bare
     context = trust.context(trust.certificates(keys[full["ca"]], full["ca"]))
@@ -160,6 +171,13 @@ def _exactly(stream: socket.socket, count: int) -> bytes:
 
 
 # ---- the board
+
+
+def firmware(device: DeviceFiles, version: tuple[int, ...]) -> None:
+    """HostError where the board's MicroPython is too old for what the device is to do."""
+    if device.full["psk"] and version < _SHARED_KEYS:
+        told = ".".join(map(str, version))
+        raise HostError(f"psk: the board has MicroPython {told}, whose TLS has no shared keys: 1.29 is the first", 3)
 
 
 def identity(wire: Wire, device: str, *, new_device: bool) -> bool:

@@ -137,6 +137,7 @@ def _bring(wire: Wire, request: Request, release: Release, say: Say) -> Flashed:
     """Compare the files and send those that differ."""
     done = Flashed(identify(wire, request.board))
     say(f"found {done.who}")
+    before.firmware(request.device, done.who.version)
     wipe = before.identity(wire, request.device.full["id"], new_device=request.new_device)
     before.broker(request.device, say, request.broker)
     marker = f"{STATE}/cmd"

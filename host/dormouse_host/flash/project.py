@@ -194,6 +194,8 @@ def device_files(
     except HostError as error:
         raise _with_origin(str(error), project, device, over) from None
     _check_secrets(secrets)
+    if full["psk"]:
+        _check_shared_key(device, secrets.get("password", ""))
     _check_way(board, full)
     if full["cert"] in der and full["key"] in der:
         _check_pair(device, der[full["cert"]], der[full["key"]])
@@ -300,6 +302,17 @@ def _check_secrets(secrets: Mapping[str, Any]) -> None:
             _check_text(key, text)
     if why := _wrong_password(secrets.get("wifi_password", "")):
         raise HostError(f"wifi password: {why}", 2)
+
+
+def _check_shared_key(device: str, key: str) -> None:
+    """Check the key that device and broker share. No message tells it."""
+    try:
+        size = len(bytes.fromhex(key))
+    except ValueError:
+        size = 0
+    if not 16 <= size <= 32:  # mbedtls takes no longer one
+        why = "expected 32 to 64 hex digits as password in secrets.json"
+        raise HostError(f"psk: {why}: dormouse provision {device} --psk makes a key", 2)
 
 
 def _wrong_password(password: str) -> str | None:

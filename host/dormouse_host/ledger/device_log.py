@@ -49,11 +49,8 @@ def _general(why: str) -> str:
     return re.sub(r"\d+", "0", why)
 
 
-def ask(connection: Connection, device: Device, report: dict[str, Any], now: float) -> None:
-    """Have the log fetched if this wake report, the newest, has an error that was not asked about lately."""
-    error = errors(report)
-    if error is None:
-        return
+def ask(connection: Connection, device: Device, error: str, now: float) -> None:
+    """Have the log fetched if the error of the newest wake report is none that was asked about lately."""
     query = select(devices.log_error, devices.log_asked).where(devices.id == device.id)
     before, asked = connection.execute(query).one()
     if error == before and now < asked + _AGAIN:

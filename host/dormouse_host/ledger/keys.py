@@ -13,6 +13,11 @@ from dormouse_host.ledger import rows, schema
 
 keys = schema.keys.c
 _HEX = frozenset(b"0123456789abcdef")
+_KEYS = (
+    select(schema.devices.c.id, keys.key, keys.proven)
+    .select_from(schema.devices.outerjoin(schema.keys, keys.device == schema.devices.c.id))
+    .where(schema.devices.c.id.in_(rows.some("names")))
+)
 
 
 def put(connection: Connection, device: str, key: str) -> None:
@@ -28,16 +33,19 @@ def remove(connection: Connection, device: str) -> bool:
 
 
 class Signatures:
-    """The keys of these devices, as they are at this moment."""
+    """The keys of these devices, as they are at this moment. `known`: those of them that the ledger knows."""
 
     def __init__(self, connection: Connection, devices: Iterable[str]) -> None:
+        self.known: set[str] = set()
         self._signers: dict[str, Signer] = {}
         self._keys: dict[str, str] = {}
         self._proven: set[str] = set()
         self._new: set[str] = set()
         for names in rows.chunks(set(devices)):
-            known = select(keys.device, keys.key, keys.proven).where(keys.device.in_(names))
-            for device, key, proven in connection.execute(known):
+            for device, key, proven in connection.execute(_KEYS, {"names": names}):
+                self.known.add(device)
+                if key is None:
+                    continue
                 self._signers[device], self._keys[device] = Signer(key, device), key
                 if proven:
                     self._proven.add(device)

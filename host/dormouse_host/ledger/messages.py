@@ -5,6 +5,7 @@ Whatever bytes come in, nothing but ValueError comes out. What is returned fits 
 results from being stored, nor one entry's nonsense the others of its message.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Result:
-    """One answer. `state`, `ledger` and `number` are empty for a command that was sent without an id."""
+    """One answer. `state`, `ledger` and `number` are empty for a command that was sent without an id. `digest` is of
+    all of it, `value_text` the value as JSON, None where there is none.
+    """
 
     state: str
     ledger: str
@@ -37,7 +40,8 @@ class Result:
     has_value: bool
     why: str | None
     final: bool
-    text: str
+    digest: str
+    value_text: str | None
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Report:
-    """A wake report; `fields` is all of it."""
+    """A wake report; `fields` is all of it, `text` the same as JSON."""
 
     wake: int
     state: str
@@ -58,6 +62,7 @@ class Report:
     limit: int | None
     end: End | None
     fields: dict[str, Any]
+    text: str
 
 
 @dataclass(frozen=True)
@@ -168,8 +173,21 @@ def _result(fields: Any) -> Result:
         "value" in entry,
         _text(entry.get("why")),
         entry.get("final") is not False and status != protocol.RUNNING,
-        "{" + ",".join(f"{dump(key)}:{dump(value)}" for key, value in entry.items()) + "}",  # each as deep as may be
+        digest(_text_of(entry)),
+        dump(entry["value"]) if "value" in entry else None,
     )
+
+
+def digest(text: str) -> str:
+    """By which what a device sends again is known."""
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def _text_of(entry: dict[str, Any]) -> str:
+    try:
+        return dump(entry)
+    except ValueError:  # each of its parts as deep as may be
+        return "{" + ",".join(f"{dump(key)}:{dump(value)}" for key, value in entry.items()) + "}"
 
 
 def end(fields: Any) -> End:
@@ -219,7 +237,7 @@ def report(payload: bytes) -> Report:
     """The report of one `up/wake`."""
     fields = _object(_load(payload))
     last = end(fields["end"]) if fields.get("end") is not None else None
-    dump(fields)
+    text = dump(fields)
     return Report(
         _whole(fields.get("wake")),
         _state(fields.get("state")),
@@ -227,6 +245,7 @@ def report(payload: bytes) -> Report:
         _optional(fields.get("limit")),
         last,
         fields,
+        text,
     )
 
 

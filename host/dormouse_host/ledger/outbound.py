@@ -15,7 +15,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Double,
+    Text,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from dormouse import protocol
 from dormouse_host.errors import HostError
@@ -63,6 +76,10 @@ class Ack(NamedTuple):
     taken: bool
 
 
+_PUBLISHED = select(commands.device).where(commands.key.in_(rows.some("keys")))
+_OF_KEYS = rows.query(commands.key.in_(rows.some("keys")))
+
+
 def expire(connection: Connection, now: float) -> None:
     """Withdraw what is overdue."""
     overdue = _overdue(now)
@@ -78,23 +95,25 @@ def expire(connection: Connection, now: float) -> None:
     rows.make_due(connection, *locked)
 
 
-def overdue(connection: Connection, now: float) -> bool:
-    """Is there anything for `expire` to do?"""
-    return connection.execute(select(commands.key).where(*_overdue(now)).limit(1)).first() is not None
+def waiting(connection: Connection, relay: str, now: float) -> tuple[bool, bool]:
+    """Is there anything for `expire` to do, and for `claim` of this relay?"""
+    overdue, due = connection.execute(_WAITING, {"relay": relay, "now": now}).one()
+    return bool(overdue), bool(due)
 
 
-def _overdue(now: float) -> tuple[ColumnElement[bool], ...]:
+def _overdue(now: float | BindParameter[float]) -> tuple[ColumnElement[bool], ...]:
     return commands.open, commands.expires <= now, commands.void.is_(None)
 
 
-def due(connection: Connection, relay: str, now: float) -> bool:
-    """Are there devices that this relay should look at?"""
-    return connection.execute(select(devices.id).where(*_due(relay, now)).limit(1)).first() is not None
-
-
-def _due(relay: str, now: float) -> tuple[ColumnElement[bool], ...]:
+def _due(relay: str | BindParameter[str], now: float | BindParameter[float]) -> tuple[ColumnElement[bool], ...]:
     free = or_(devices.relay.is_(None), devices.relay == relay, devices.relay_until < now)
     return devices.due, devices.state.is_not(None), free
+
+
+_NOW: BindParameter[float] = bindparam("now", type_=Double())
+_WAITING = select(  # made once: SQLAlchemy takes longer to build a statement than SQLite to execute it
+    exists().where(*_overdue(_NOW)), exists().where(*_due(bindparam("relay", type_=Text()), _NOW))
+)
 
 
 def claim(connection: Connection, relay: str, session: str, now: float, room: int, window: int) -> list[Outgoing]:
@@ -183,25 +202,23 @@ def _settled(connection: Connection, found: Sequence[rules.Row]) -> set[str]:
 
 
 def acknowledged(connection: Connection, acks: Sequence[Ack], now: float) -> None:
-    """The broker's PUBACKs."""
+    """The broker's PUBACKs, at most rows.CHUNK."""
     taken: dict[int, list[Ack]] = defaultdict(list)
     for ack in acks:
         taken[ack.key].append(ack)
-    published: set[str] = set()
-    for keys in rows.chunks(taken):
-        published.update(connection.execute(select(commands.device).where(commands.key.in_(keys)).distinct()).scalars())
-    locked = rows.lock_all(connection, published)
-    for keys in rows.chunks(taken):
-        found = rows.load(connection, commands.key.in_(keys))
-        changes = Changes(found)
-        for row in found:
-            device = locked.get(row.device)
-            for ack in taken[row.key]:
-                if not ack.taken:
-                    rules.refused(row, ack.times)
-                elif device:
-                    rules.acknowledged(row, ack.times, device.seq)
-        changes.save(connection, now)
+    keys = {"keys": list(taken)}
+    locked = {device.id: device for device in rows.lock_of(connection, _PUBLISHED, keys)}
+    found = rows.run(connection, _OF_KEYS, **keys)
+    changes = Changes(found)
+    for row in found:
+        device = locked.get(row.device)
+        for ack in taken[row.key]:
+            if not ack.taken:
+                rules.refused(row, ack.times)
+            elif device:
+                rules.acknowledged(row, ack.times, device.seq)
+    changes.save(connection, now)
+    rows.count_on(connection, locked.values())
 
 
 # ---- relays

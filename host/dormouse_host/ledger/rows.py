@@ -11,7 +11,7 @@ The order of locks, on PostgreSQL; a transaction takes them in this order or wit
    needs, before it changes anything of one;
 4. what belongs to a locked device, in any order;
 5. ids that are no devices (strangers.py): those that were removed, then strangers, each by their ids, as bytes.
-Who learns of another device after that (`Changes.save`, of a follower) locks it if it is free, and otherwise gives way
+Who learns of another device after that (`wake_followers`) locks it if it is free, and otherwise gives way
 and begins again with that device among the others (contention.py).
 """
 
@@ -35,6 +35,7 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    or_,
     select,
     text,
     update,
@@ -61,6 +62,7 @@ _FIELDS = [field.name for field in fields(Row)]
 _CHANGING = _FIELDS[_FIELDS.index("state") :]
 _COLUMNS = [commands[name] for name in _FIELDS]
 _changing = attrgetter(*_CHANGING)
+_STATUS, _VOID = _CHANGING.index("status"), _CHANGING.index("void")
 # Made once: SQLAlchemy takes longer to build a statement than SQLite to execute it.
 _MAKE_DUE = update(schema.devices).where(devices.id.in_(some("names")), devices.due.is_(False)).values(due=True)
 _FOLLOWERS = select(commands.device).where(commands.open, commands.after.in_(some("names"))).distinct()
@@ -74,12 +76,11 @@ _HOW_MANY_LEFT = select(func.count()).select_from(schema.states_left).where(stat
 
 @cache
 def _update(names: tuple[str, ...]) -> Update:
-    """Sets these columns of one command. `open` only where it changes: three indexes hang on it."""
-    return (
-        update(schema.commands)
-        .where(commands.key == bindparam("its_key"))
-        .values({name: bindparam(f"new_{name}") for name in names})
-    )
+    """Sets these columns of one command, each from its name after `new_`. `open` only where it changes: three indexes
+    hang on it.
+    """
+    new: dict[str, BindParameter[Any]] = {name.removeprefix("new_"): bindparam(name) for name in names}
+    return update(schema.commands).where(commands.key == bindparam("its_key")).values(new)
 
 
 @dataclass
@@ -106,9 +107,9 @@ def _insert_once(dialect: str, table: Table) -> Any:
 
 
 @cache
-def _insert_or_add(dialect: str, table: Table, column: str) -> Any:
+def _insert_or_add(dialect: str, table: Table, columns: tuple[str, ...]) -> Any:
     new = _insert(dialect, table)
-    total = {column: table.c[column] + new.excluded[column]}
+    total = {column: table.c[column] + new.excluded[column] for column in columns}
     return new.on_conflict_do_update(index_elements=list(table.primary_key), set_=total)
 
 
@@ -119,9 +120,9 @@ def insert_once(connection: Connection, table: Table, values: Mapping[str, Any] 
     return len(connection.execute(_insert_once(connection.dialect.name, table), values).all())
 
 
-def insert_or_add(connection: Connection, table: Table, values: Sequence[Mapping[str, Any]], column: str) -> None:
-    """Insert rows, or add to `column` of those that are there."""
-    connection.execute(_insert_or_add(connection.dialect.name, table, column), values)
+def insert_or_add(connection: Connection, table: Table, values: Sequence[Mapping[str, Any]], *columns: str) -> None:
+    """Insert rows, or add to these columns of those that are there."""
+    connection.execute(_insert_or_add(connection.dialect.name, table, columns), values)
 
 
 _DEVICE = (
@@ -182,6 +183,13 @@ def lock_where(connection: Connection, *where: ColumnElement[bool]) -> list[Devi
     return _devices(connection, query)
 
 
+def lock_of(connection: Connection, ids: Select[Any], values: Mapping[str, Any]) -> list[Device]:
+    """Lock the devices whose ids a query finds; `count_on` must follow."""
+    wanted = or_(devices.id.in_(ids), devices.id.in_(also())) if also() else devices.id.in_(ids)
+    query = select(*_DEVICE).where(wanted).order_by(in_order(connection, devices.id)).with_for_update()
+    return _devices(connection, query, values)
+
+
 def lock_free(connection: Connection, *where: ColumnElement[bool], limit: int) -> list[Device]:
     """The first of the devices that `where` selects and that nobody else has locked; `count_on` must follow."""
     if names := also():
@@ -190,8 +198,8 @@ def lock_free(connection: Connection, *where: ColumnElement[bool], limit: int) -
     return _devices(connection, query.with_for_update(skip_locked=True))
 
 
-def _devices(connection: Connection, query: Select[Any]) -> list[Device]:
-    return [Device(id, seq + 1, *more) for id, seq, *more in connection.execute(query)]
+def _devices(connection: Connection, query: Select[Any], values: Mapping[str, Any] | None = None) -> list[Device]:
+    return [Device(id, seq + 1, *more) for id, seq, *more in connection.execute(query, values)]
 
 
 def count_on(connection: Connection, locked: Iterable[Device], **more: object) -> None:
@@ -202,7 +210,7 @@ def count_on(connection: Connection, locked: Iterable[Device], **more: object) -
 
 def was_left(connection: Connection, device: Device, state: str) -> bool:
     """Is this an earlier state of the device that is remembered? A report never brings it back."""
-    if state == device.state:
+    if device.state in (None, state):
         return False
     return connection.execute(_LEFT, {"device": device.id, "state": state}).first() is not None
 
@@ -218,7 +226,7 @@ def leave_state(connection: Connection, device: Device, now: float) -> None:
 
 def may_be_left(connection: Connection, device: Device, state: str) -> bool:
     """Can this be an earlier state of the device? Where some are forgotten each may be one but the present."""
-    if state == device.state:
+    if device.state in (None, state):
         return False
     if was_left(connection, device, state):
         return True
@@ -267,51 +275,85 @@ def by_device(connection: Connection, ids: Sequence[str], limit: int) -> list[Ro
     return [Row(*found) for found in connection.execute(made)]
 
 
+class Writes:
+    """What is to be written of commands whose devices are locked: changed rows, and an event for each new status."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, tuple[Row, tuple[Any, ...]]] = {}  # key -> a changed row, and what the database has of it
+        self._told: list[dict[str, Any]] = []
+        self._final: set[str] = set()
+
+    def note(self, row: Row, before: tuple[Any, ...], now: float, why: str | None) -> bool:
+        """A row, and what it was `before`. Has it changed?"""
+        if _changing(row) == before:
+            return False
+        status, void = before[_STATUS], before[_VOID]
+        if row.status != status:
+            row.settled = now if row.final else None
+            because = row.why if row.final else why
+            self._told.append({"command": row.key, "at": now, "status": row.status, "why": because})
+            if row.final:
+                self._final.add(row.name)
+        elif row.void != void:
+            self._told.append({"command": row.key, "at": now, "status": f"to be {row.void}", "why": why})
+        self._rows.setdefault(row.key, (row, before))
+        return True
+
+    def save(self, connection: Connection) -> None:
+        """Write what was noted, and note from here on."""
+        updates: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+        stepped = set()
+        for row, before in self._rows.values():
+            new = {
+                f"new_{name}": value
+                for name, value, was in zip(_CHANGING, _changing(row), before, strict=True)
+                if value != was
+            }
+            if row.final != (before[_STATUS] in FINAL):
+                new["new_open"] = not row.final
+            if new:
+                updates[tuple(new)].append({"its_key": row.key, **new})
+            if row.do == UPDATE and row.final:
+                stepped.add(row.device)
+        for names, several in updates.items():
+            connection.execute(_update(names), several)
+        if self._told:
+            connection.execute(_TELL, self._told)
+        final = self._final
+        self._rows, self._told, self._final = {}, [], set()
+        wake_followers(connection, final)
+        if stepped:
+            look_at_updates(connection, stepped)
+
+
 class Changes:
     """Rows about to change: named here before, saved after."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self._rows = [(row, _changing(row)) for row in rows]
 
+    def note(self, writes: Writes, now: float, why: str | None = None) -> list[Row]:
+        """Have written what has changed, with an event for each new status. Returns the rows that did."""
+        return [row for row, before in self._rows if writes.note(row, before, now, why)]
+
     def save(self, connection: Connection, now: float, why: str | None = None) -> list[Row]:
-        """Write what has changed, with an event for each new status. Returns the rows that did."""
-        changed, told, woken = [], [], set()
-        updates: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-        for row, before in self._rows:
-            was = dict(zip(_CHANGING, before, strict=True))
-            if row.status != was["status"]:
-                row.settled = now if row.final else None
-                told.append({"command": row.key, "at": now, "status": row.status, "why": row.why if row.final else why})
-                if row.final:
-                    woken.add(row.name)
-            elif row.void != was["void"]:
-                told.append({"command": row.key, "at": now, "status": f"to be {row.void}", "why": why})
-            new = {name: value for name, value in zip(_CHANGING, _changing(row), strict=True) if value != was[name]}
-            if not new:
-                continue
-            changed.append(row)
-            if row.final != (was["status"] in FINAL):
-                new["open"] = not row.final
-            updates[tuple(new)].append({"its_key": row.key, **{f"new_{name}": value for name, value in new.items()}})
-        for names, several in updates.items():
-            connection.execute(_update(names), several)
-        if told:
-            connection.execute(_TELL, told)
-        self._wake_followers(connection, woken)
-        if stepped := {row.device for row in changed if row.do == UPDATE and row.final}:
-            look_at_updates(connection, stepped)
+        """The same, at once."""
+        writes = Writes()
+        changed = self.note(writes, now, why)
+        writes.save(connection)
         return changed
 
-    def _wake_followers(self, connection: Connection, settled: Iterable[str]) -> None:
-        """Make the devices due whose commands waited for these. They are locked where nobody has to be waited for:
-        this transaction holds devices already. Busy where that fails; tried again, it locks them in their order.
-        """
-        for names in chunks(settled):
-            waiting = set(connection.execute(_FOLLOWERS, {"names": names}).scalars())
-            if not waiting:
-                continue
-            free = set(connection.execute(_LOCK_FREE, {"names": sorted(waiting)}).scalars())
-            taken = waiting - free
-            if taken and connection.execute(_KNOWN, {"names": sorted(taken)}).first():
-                raise Busy("the ledger is busy: try again", at_once=True, devices=waiting)
-            make_due(connection, *free)
+
+def wake_followers(connection: Connection, settled: Iterable[str]) -> None:
+    """Make the devices due whose commands waited for these. They are locked where nobody has to be waited for:
+    this transaction holds devices already. Busy where that fails; tried again, it locks them in their order.
+    """
+    for names in chunks(settled):
+        waiting = set(connection.execute(_FOLLOWERS, {"names": names}).scalars())
+        if not waiting:
+            continue
+        free = set(connection.execute(_LOCK_FREE, {"names": sorted(waiting)}).scalars())
+        taken = waiting - free
+        if taken and connection.execute(_KNOWN, {"names": sorted(taken)}).first():
+            raise Busy("the ledger is busy: try again", at_once=True, devices=waiting)
+        make_due(connection, *free)

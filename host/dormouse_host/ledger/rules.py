@@ -204,6 +204,13 @@ def restored(row: Row) -> None:
         row.never_published = row.never_published or not row.claimed
 
 
+def needs_heard(row: Row, end: End) -> bool:
+    """May it be missing by this end record, so that `judge` asks what was heard before?"""
+    window = end.windows.get(row.ledger)
+    unseen = window is None or window.status(row.number) is None
+    return unseen and row.claimed > 0 and not row.final and row.wake < end.wake
+
+
 def judge(row: Row, end: End, heard: Heard, session: str | None, seq: int) -> None:
     """What an end record says about one command of its state. `session`: the connection of the relay that asks."""
     window = end.windows.get(row.ledger)

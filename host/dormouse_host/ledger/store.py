@@ -4,9 +4,10 @@ A method that returned has committed; one that raised has changed nothing. The c
 no method sleeps, but for `prune` between its transactions.
 """
 
+import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -27,12 +28,14 @@ from dormouse_host.ledger import (
     rules,
     schema,
     strangers,
+    telemetry,
     transfer,
 )
 from dormouse_host.ledger.contention import retried
 from dormouse_host.ledger.database import Database, Unstorable
 from dormouse_host.ledger.desk import DeskLedger
 from dormouse_host.ledger.entry import Order, all_devices, unknown_device
+from dormouse_host.ledger.hearing import Hearing
 from dormouse_host.ledger.outbound import Ack, Outgoing, RelayView
 from dormouse_host.ledger.queries import CommandView, Queries, find_command
 from dormouse_host.ledger.sending import Sending
@@ -40,6 +43,7 @@ from dormouse_host.ledger.strangers import Strangers
 
 _SHOWN = 80  # characters of a topic's parts in a line of what is wrong
 _TURN = 0.1  # seconds that others have at most between two slices of a pruning: as long as the slice took
+_HEARD_AT_ONCE = 100  # devices whose open commands are in memory at a time
 _AT_ONCE = 100  # devices in one transaction of `restored`: a relay that works on has its turn between two
 
 
@@ -51,6 +55,9 @@ class Incoming:
     leaf: str
     payload: bytes
     retained: bool = False
+
+
+Legible = tuple[Incoming, messages.Said]
 
 
 class Ledger(Sending, DeskLedger, Queries):
@@ -286,7 +293,7 @@ class Ledger(Sending, DeskLedger, Queries):
 
     def _hear(
         self,
-        legible: Sequence[tuple[Incoming, messages.Said]],
+        legible: Sequence[Legible],
         signatures: keys.Signatures,
         session: str | None,
         now: float,
@@ -297,16 +304,20 @@ class Ledger(Sending, DeskLedger, Queries):
             return []
         with self._writing() as c:
             names = (message.device for message, _ in legible)
-            devices = inbound.known(c, names, len(legible), now, accept_new=accept_new)
+            devices = inbound.known(c, names, signatures.known, len(legible), now, accept_new=accept_new)
             signatures.save(c)
             others = Counter(message.device for message, _ in legible if message.device not in devices)
             new = strangers.count(c, others, now) if others else []
-            for message, said in legible:
-                device = devices.get(message.device)
-                if device is None:
-                    continue
-                inbound.hear(c, device, said, session, now, retained=message.retained)
-                device.seq += 1
+            hearing = Hearing(c, now)
+            for some in _by_devices([one for one in legible if one[0].device in devices]):
+                hearing.expect((devices[message.device], said) for message, said in some)
+                for message, said in some:
+                    device = devices[message.device]
+                    inbound.hear(hearing, device, said, session, retained=message.retained)
+                    device.seq += 1
+                telemetry.look_at_tails(hearing, devices)
+                hearing.enter(devices)
+            hearing.write()
         return new
 
     @retried
@@ -314,21 +325,31 @@ class Ledger(Sending, DeskLedger, Queries):
         """At most `room` commands to publish now, marked as publishing."""
         now = self._clock()
         with self._reading() as c:
-            overdue = outbound.overdue(c, now)
-            idle = not overdue and not outbound.due(c, relay, now)
-        if idle:
-            return []
+            overdue, due = outbound.waiting(c, relay, now)
         if overdue:
             with self._writing() as c:  # by itself: each transaction locks its devices in one order
                 outbound.expire(c, now)
+        elif not due:
+            return []
         with self._writing() as c:
             return outbound.claim(c, relay, session, now, room, window)
 
-    @retried
     def acknowledged(self, acks: Sequence[Ack]) -> None:
-        """The broker's PUBACKs."""
+        """The broker's PUBACKs, so many in one transaction: again is harmless."""
+        for some in rows.chunks(acks):
+            self._acknowledged(some)
+
+    @retried
+    def _acknowledged(self, acks: Sequence[Ack]) -> None:
         with self._writing() as c:
             outbound.acknowledged(c, acks, self._clock())
+
+
+def _by_devices(legible: Sequence[Legible]) -> Iterator[list[Legible]]:
+    """Messages in the order of their devices, in pieces of so many devices."""
+    every = itertools.groupby(legible, key=lambda one: one[0].device)
+    while several := [one for _, of_device in itertools.islice(every, _HEARD_AT_ONCE) for one in of_device]:
+        yield several
 
 
 def _read(message: Incoming, signatures: keys.Signatures) -> messages.Said:

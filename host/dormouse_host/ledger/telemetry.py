@@ -5,40 +5,45 @@ only of a device that may still have it.
 """
 
 import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, Select, delete, select
 
-from dormouse_host.ledger import entry, messages, rows, schema
-from dormouse_host.ledger.rows import Device, commands
+from dormouse_host.ledger import entry, given, messages, rows, schema
+from dormouse_host.ledger.hearing import Hearing
+from dormouse_host.ledger.rows import Device
 
 records, streams, gone = schema.telemetry.c, schema.telemetry_streams.c, schema.telemetry_gone.c
 ends = schema.ends.c
 RESEND = "resend"
 
 
-def store(connection: Connection, device: Device, batch: messages.Telemetry, now: float) -> int:
-    """A batch of records. Returns how many were new."""
-    at = (streams.device == device.id, streams.state == batch.state)
-    whole = (
-        connection.execute(select(streams.whole).where(*at)).scalar() or 0
-    )  # what is below was here, and may be pruned
+def store(hearing: Hearing, device: Device, batch: messages.Telemetry) -> None:
+    """A batch of records."""
+    whole = hearing.whole(device, batch.state)  # what is below was here, and may be pruned
     stored = [
         {
             "device": device.id,
             "state": batch.state,
             "number": number,
-            "time": time if time > 0 else now + time,
-            "at": now,
+            "time": time if time > 0 else hearing.now + time,
+            "at": hearing.now,
             "record": values,
         }
         for number, time, values in batch.records
         if number > whole
     ]
-    new = rows.insert_once(connection, schema.telemetry, stored) if stored else 0
-    if new and rows.was_left(connection, device, batch.state):  # what is missing below them nobody can ask for
-        give_up(connection, replace(device, state=batch.state), now)
-    return new
+    if batch.state == device.state:
+        hearing.records(stored)
+    elif stored:
+        with hearing.aside(device) as connection:
+            new = rows.insert_once(connection, schema.telemetry, stored)
+            if new and rows.was_left(connection, device, batch.state):  # what is missing below nobody can ask for
+                give_up(connection, replace(device, state=batch.state), hearing.now)
 
 
 def give_up(connection: Connection, device: Device, now: float) -> None:
@@ -53,31 +58,85 @@ def give_up(connection: Connection, device: Device, now: float) -> None:
     connection.execute(of_state)
     all_of_it = {"device": device.id, "state": state, "first": 1, "last": acked}
     rows.insert_once(connection, schema.telemetry_gone, all_of_it)
-    look_at_tail(connection, replace(device, state=None), state, acked, now)
+    stream = (streams.device == device.id, streams.state == state)
+    whole = connection.execute(select(streams.whole).where(*stream)).scalar() or 0
+    if acked > whole:
+        _count([Tail(device.id, state, whole, acked)], connection)
     connection.execute(of_state)
 
 
-def look_at_tail(connection: Connection, device: Device, state: str, acked: int, now: float) -> None:
-    """Ask for the records that the broker acknowledged to the device and that never came."""
-    stream = (streams.device == device.id, streams.state == state)
-    whole = connection.execute(select(streams.whole).where(*stream)).scalar() or 0
+class Tail(NamedTuple):
+    """A stream of telemetry, up to where it is whole, and up to where the broker has acknowledged it to the device."""
+
+    device: str
+    state: str
+    whole: int
+    acked: int
+
+
+def note_tail(hearing: Hearing, device: Device, state: str, acked: int) -> None:
+    """An end record came again, so that what it says was acknowledged is there or lost."""
+    whole = hearing.whole(device, state) if acked else 0
     if acked <= whole:
         return
-    of_state = (records.device == device.id, records.state == state)
-    there = select(records.number).where(*of_state, records.number > whole).order_by(records.number)
-    spans = [(number, number, False) for number in connection.execute(there).scalars()]
-    lost = (gone.device == device.id, gone.state == state)
-    for first, last in connection.execute(select(gone.first, gone.last).where(*lost, gone.last > whole)):
-        spans.append((first, last, True))
-    up_to, dropped, gaps = follow(whole, acked, sorted(spans))
-    rows.insert_once(connection, schema.telemetry_streams, {"device": device.id, "state": state, "whole": 0})
-    counted = {"whole": up_to, "dropped": streams.dropped + dropped}
-    connection.execute(update(schema.telemetry_streams).where(*stream).values(counted))
-    connection.execute(delete(schema.telemetry_gone).where(*lost, gone.last <= up_to))
-    asked = select(commands.key).where(commands.device == device.id, commands.open, commands.do == RESEND).limit(1)
-    if gaps and state == device.state and not connection.execute(asked).first():
-        wanted = messages.dump({"from": gaps[0][0], "to": gaps[-1][1]})
-        entry.enter(connection, [entry.Order(device.id, RESEND, wanted)], now)
+    hearing.tails[device.id, state] = max(acked, hearing.tails.get((device.id, state), 0))
+
+
+def look_at_tails(hearing: Hearing, heard: Mapping[str, Device]) -> None:
+    """Ask for the records that the broker acknowledged to the devices and that never came."""
+    wanted, hearing.tails = sorted(hearing.tails.items()), {}
+    if not wanted:
+        return
+    with hearing.aside(*(heard[device] for (device, _), _ in wanted)) as connection:
+        tails = [Tail(device, state, hearing.whole(heard[device], state), acked) for (device, state), acked in wanted]
+        missing = _count(tails, connection)
+    for tail, (first, last) in missing.items():
+        device = heard[tail.device]
+        if tail.state == device.state and not hearing.asks(device, RESEND):
+            args = messages.dump({"from": first, "to": last})
+            hearing.orders.append(entry.Order(device.id, RESEND, args))
+
+
+@cache
+def _there(dialect: str) -> Select[Any]:
+    """The records of given streams above given numbers."""
+    device, state, whole = given.columns(dialect, str, str, int)
+    found = select(records.device, records.state, records.number)
+    return found.where(records.device == device, records.state == state, records.number > whole)
+
+
+@cache
+def _lost(dialect: str) -> Select[Any]:
+    """What the devices said is gone of them."""
+    device, state, whole = given.columns(dialect, str, str, int)
+    found = select(gone.device, gone.state, gone.first, gone.last)
+    return found.where(gone.device == device, gone.state == state, gone.last > whole)
+
+
+def _count(tails: Sequence[Tail], connection: Connection) -> dict[Tail, tuple[int, int]]:
+    """Count on what is whole of these streams. Returns the first and the last that is missing, of those of which
+    anything is.
+    """
+    dialect = connection.dialect.name
+    asked = given.values(tail[:3] for tail in tails)
+    spans: dict[tuple[str, str], list[tuple[int, int, bool]]] = defaultdict(list)
+    for device, state, number in connection.execute(_there(dialect), asked):
+        spans[device, state].append((number, number, False))
+    lost = list(connection.execute(_lost(dialect), asked))
+    for device, state, first, last in lost:
+        spans[device, state].append((first, last, True))
+    counted, missing = [], {}
+    for tail in tails:
+        stream = (tail.device, tail.state)
+        up_to, dropped, gaps = follow(tail.whole, tail.acked, sorted(spans[stream]))
+        counted.append({"device": tail.device, "state": tail.state, "whole": up_to - tail.whole, "dropped": dropped})
+        if any((device, state) == stream for device, state, *_ in lost):
+            of_stream = (gone.device == tail.device, gone.state == tail.state)
+            connection.execute(delete(schema.telemetry_gone).where(*of_stream, gone.last <= up_to))
+        if gaps:
+            missing[tail] = gaps[0][0], gaps[-1][1]
+    rows.insert_or_add(connection, schema.telemetry_streams, counted, "whole", "dropped")
+    return missing
 
 
 def follow(whole: int, acked: int, spans: list[tuple[int, int, bool]]) -> tuple[int, int, list[tuple[int, int]]]:

@@ -5,6 +5,7 @@ ledger has not claimed again; what came in is acknowledged only by `confirm`; ev
 than one batch, before that is taken away (broker/client.py has the bounds of a packet).
 """
 
+import math
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -29,7 +30,9 @@ _RECEIVE_MAXIMUM = 65535  # so that acknowledgements do not overtake reports
 _NEVER = 0xFFFFFFFF  # session expiry: MQTT 5, section 3.1.2.11.2
 _BATCH = 500  # messages that are stored in one transaction
 _BATCH_SIZE = 1 << 20  # bytes of them: what JSON becomes in memory may take thirty times as much
-_GROUP = 0.01  # seconds after the first of them
+_GROUP = 0.2  # seconds after the first of them, at most
+_GAPS = 4  # times that what comes is apart on average: so long after the last of them, and
+_SHORTEST, _LONGEST = 0.01, 0.05  # seconds at least and at most
 _UNSUPPORTED = 132  # CONNACK: unsupported protocol version
 _CREDENTIALS = (134, 135)  # bad user name or password, not authorised
 _TAKEN_OVER = 142  # DISCONNECT: session taken over
@@ -80,6 +83,10 @@ class Connection:
         self._came: list[tuple[int, Incoming]] = []
         self._size = 0  # bytes of what came
         self._acks: list[Ack] = []
+        self._latest, self._apart = (
+            0.0,
+            0.0,
+        )  # when something came last, and how far apart that is on average, in seconds
         self._flying: dict[int, Outgoing] = {}  # by paho's message id
         how = {} if mqtt5 else {"clean_session": False}
         version = paho.MQTTv5 if mqtt5 else paho.MQTTv311
@@ -216,20 +223,23 @@ class Connection:
     def wait(self, seconds: float, *, hold: bool = False) -> tuple[Sequence[tuple[int, Incoming]], Sequence[Ack]]:
         """What came in, with the ids to confirm, and the PUBACKs, after at most so long without any. Lost if it is.
 
-        What follows within _GROUP is one group with the first, and stored with one COMMIT. No device waits for that:
-        its PUBACKs are the broker's. `hold`: nothing is read meanwhile, because what came is not stored yet.
+        What follows closely is one group with the first, and stored with one COMMIT: a relay that has more to do spends
+        less on each message. No device waits for that: its PUBACKs are the broker's. `hold`: nothing is read
+        meanwhile, because what came is not stored yet.
         """
         if hold:
             time.sleep(seconds)
             return [], []
-        until, first = time.monotonic() + seconds, True
+        until, latest = time.monotonic() + seconds, math.inf
         while not self._client.full and (before := len(self._came) + len(self._acks)) < _BATCH:
             if self._client.loop(max(0.0, until - time.monotonic())) != paho.MQTT_ERR_SUCCESS:
                 broke = self._client.broke
                 raise Lost(broke or self._ended or "connection lost", cut=self._cut and not broke)
-            if first and len(self._came) + len(self._acks) > before:
-                until, first = time.monotonic() + _GROUP, False
-            if time.monotonic() >= until or (self._acks and not self._flying and not self._came):
+            now = time.monotonic()
+            if new := len(self._came) + len(self._acks) - before:
+                latest = min(latest, now + _GROUP)
+                until = min(latest, now + self._gap(now, new))
+            if now >= until or (self._acks and not self._flying and not self._came):
                 break  # without a word of a device there is nothing to wait for but PUBACKs
             if self._asides or (self._told and not self._notes):
                 break
@@ -237,6 +247,13 @@ class Connection:
         came, self._came, self._size, self._client.full = self._came, [], 0, False
         acks, self._acks = self._acks, []
         return came, acks
+
+    def _gap(self, now: float, new: int) -> float:
+        """Seconds to wait for the next message after these: a broker that waits for PUBACKs sends none."""
+        apart = min((now - self._latest) / new, _LONGEST)
+        self._apart += (apart - self._apart) / 8
+        self._latest = now
+        return min(max(_GAPS * self._apart, _SHORTEST), _LONGEST)
 
     def asides(self) -> Sequence[tuple[int, Aside]]:
         """What came on other topics, with the ids to confirm."""
@@ -250,26 +267,29 @@ class Connection:
 
     def note(self, notes: Sequence[Note]) -> None:
         """Publish notes."""
-        for note in notes:
-            sent = self._client.publish(note.topic, note.payload, 1, note.retain)
-            self._notes[sent.mid] = note
+        with self._client.together():
+            for note in notes:
+                sent = self._client.publish(note.topic, note.payload, 1, note.retain)
+                self._notes[sent.mid] = note
 
     def confirm(self, mids: Iterable[int]) -> None:
         """Acknowledge what is stored. 0 stands for QoS 0."""
-        for mid in mids:
-            if mid:
-                self._client.ack(mid, 1)
+        with self._client.together():
+            for mid in mids:
+                if mid:
+                    self._client.ack(mid, 1)
 
     def publish(self, outgoing: Sequence[Outgoing]) -> None:
         """Send commands that the ledger has marked as publishing."""
-        for one in outgoing:
-            expiry = None
-            if self.mqtt5 and one.lifetime is not None:
-                expiry = Properties(PacketTypes.PUBLISH)
-                expiry.MessageExpiryInterval = min(one.lifetime, 0xFFFFFFFF)
-            topic = protocol.topic(self._root, one.device, one.leaf)
-            sent = self._client.publish(topic, one.payload, 1, properties=expiry)
-            self._flying[sent.mid] = one
+        with self._client.together():
+            for one in outgoing:
+                expiry = None
+                if self.mqtt5 and one.lifetime is not None:
+                    expiry = Properties(PacketTypes.PUBLISH)
+                    expiry.MessageExpiryInterval = min(one.lifetime, 0xFFFFFFFF)
+                topic = protocol.topic(self._root, one.device, one.leaf)
+                sent = self._client.publish(topic, one.payload, 1, properties=expiry)
+                self._flying[sent.mid] = one
 
     def close(self) -> None:
         """Disconnect in order; the broker keeps the session."""

@@ -59,19 +59,18 @@ class WakeLog:
 
 def flash(
     board: RunningBoard, app: Path, device: str, settings: Mapping[str, Any], say: Callable[[str], None]
-) -> Flashed:
-    """Flash agent, app and configuration onto such a board, for its access point, and follow its first wake.
+) -> tuple[Flashed, dict[str, Any]]:
+    """Flash agent, app and configuration onto such a board, for its access point, and follow its first wake, which may
+    have failed.
 
     Files and packages of [app] in the project file beside the app are flashed too; its broker and secrets are not used.
+    Returns the outcome, and the whole configuration that is on the board.
     """
     here, files = _configuration(board.kind.name, app, device, settings, board.wifi)
     broker = board.from_here(files.full["host"], files.full["port"])
     place = Place(board.port)
     request = Request(here, kinds.load(board.kind.name), place, files, app, patience=board.patience, broker=broker)
-    done = flash_board(request, say)
-    if done.wake and not done.wake.succeeded:
-        raise HostError(done.wake.explain(files.full))
-    return done
+    return flash_board(request, say), files.full
 
 
 def _configuration(
@@ -200,9 +199,13 @@ class VirtualDevice(processes.Started):
         self._stored(WakeLog(tuple(events), "asleep"))
 
     def flash(self) -> Flashed:
-        """Flash agent, app and configuration, as `dormouse flash` does; returns after the wake that follows."""
+        """Flash agent, app and configuration, as `dormouse flash` does; returns after the wake that follows. HostError
+        where that fails.
+        """
         settings = {"broker": replace(self.broker.address, host=self.board.host).url, **self._settings}
-        done = flash(self.board, self.app, self.id, settings, self._say)
+        done, full = flash(self.board, self.app, self.id, settings, self._say)
+        if done.wake and not done.wake.succeeded:
+            raise HostError(done.wake.explain(full))
         self._at = self.board.wait_console("asleep {", after=self.board.console.rfind(" boot {"))
         self._next = []
         return done

@@ -36,10 +36,13 @@ for line in sys.stdin:
 
 
 class Forks:
-    """A context manager; `wake` runs one wake of the device in that folder."""
+    """A context manager; `wake` runs one wake of the device in that folder. `agent`: not that of the project."""
+
+    def __init__(self, agent: Path | None = None) -> None:
+        self._agent = agent
 
     def __enter__(self) -> Self:
-        argv, environment = process.interpreter("cpython", ["-c", _SERVER], [toolchain.agent_folder()])
+        argv, environment = process.interpreter("cpython", ["-c", _SERVER], [self._agent or toolchain.agent_folder()])
         environment["DORMOUSE_CAUSE"] = "power"
         self._server = subprocess.Popen(
             argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1

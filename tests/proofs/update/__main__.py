@@ -1,6 +1,7 @@
-"""`make update-proof`: every cut point of an update on both program sizes, the planted bugs, and bad releases.
+"""`make update-proof`: cuts of power and connection, the planted bugs, bad releases, a fleet, and what an update costs.
 
 python -m proofs.update                 all of it
+python -m proofs.update PART …          of power, transfer, releases, fleet, cost
 python -m proofs.update WORD …          the releases with one of these words in their name, or on this kind of board
 """
 
@@ -12,6 +13,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from proofs.powercut.sweep import end_tidily
+from proofs.update import costs, fleet, transfer
 from proofs.update.planted import PLANTED, plant
 from proofs.update.releases import ROWS, run
 from proofs.update.sweep import PROGSIZES, Bench, sweep
@@ -22,7 +25,36 @@ LOGS = Path(__file__).resolve().parents[3] / "build" / "update-proof"
 
 def main(words: list[str]) -> int:
     """0 where nothing is wrong and each planted bug was found."""
-    return 1 if (0 if words else _cuts()) + _releases(words) else 0
+    end_tidily()
+    parts = {
+        "power": _cuts,
+        "transfer": _transfer,
+        "releases": lambda: _releases([]),
+        "fleet": lambda: _told("fleet", fleet.run(fleet.DEVICES, _say)),
+        "cost": lambda: _told("cost", costs.run(_say)),
+    }
+    if words and not set(words) <= set(parts):
+        return 1 if _releases(words) else 0
+    return 1 if sum([parts[name]() for name in words or parts]) else 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _told(what: str, faults: list[str]) -> int:
+    for fault in faults:
+        _say(f"FAIL {what}: {fault}")
+    return len(faults)
+
+
+def _transfer() -> int:
+    """How many faults the cuts of the connection found."""
+    began = time.monotonic()
+    count, faults = transfer.run(2 * WORKERS, _say)
+    _say(f"transfer: {count} cut bytes, {len(faults)} faults; {time.monotonic() - began:.0f} s")
+    return len(faults)
 
 
 def _releases(words: list[str]) -> int:

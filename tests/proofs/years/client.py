@@ -6,6 +6,7 @@ read while `full`. Where a relay has nothing to do until something happens, its 
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from paho.mqtt import client as paho
@@ -61,7 +62,8 @@ class Client:
         self._hub, self._broker = relay.hub, relay.broker
         self._came: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._open = False
-        self._told = _UNSAID
+        self._reason = _UNSAID
+        self._told: dict[int, Message] = {}  # not acknowledged yet
         self._mid = 0
         self._last = 0.0
         self.full, self.broke = False, ""
@@ -92,9 +94,14 @@ class Client:
         self._up(self._broker.subscribe, self, topic)
         self._up(self._down, self.on_subscribe, self, None, 1, [_GRANTED], None)
 
+    def together(self) -> AbstractContextManager[None]:
+        """Each by itself."""
+        return nullcontext()
+
     def publish(self, topic: str, payload: bytes, _qos: int, properties: Any = None) -> _Publish:
         """Publish at QoS 1."""
         self._relay.step("publish")
+        self._relay.host.on_publish(topic, payload)
         self._mid += 1
         seconds = getattr(properties, "MessageExpiryInterval", float("inf"))
         message = Message(topic, payload, 1, False, self._hub.now + seconds)
@@ -109,6 +116,7 @@ class Client:
     def ack(self, mid: int, _qos: int) -> None:
         """PUBACK."""
         self._relay.step("confirm")
+        self._relay.confirmed.append(self._told.pop(mid))
         self._up(self._broker.puback, self, mid)
 
     def disconnect(self) -> None:
@@ -129,8 +137,8 @@ class Client:
             function, args = self._came.popleft()
             function(*args)
         if not self._open and not self._came:
-            told = self._told is _TAKEN_OVER
-            self.on_disconnect(self, None, _Flags(False, told), self._told, None)
+            told = self._reason is _TAKEN_OVER
+            self.on_disconnect(self, None, _Flags(False, told), self._reason, None)
             return int(paho.MQTT_ERR_CONN_LOST)
         return int(paho.MQTT_ERR_SUCCESS)
 
@@ -157,6 +165,7 @@ class Client:
 
     def deliver(self, mid: int, message: Message, dup: bool) -> None:
         """A message."""
+        self._told[mid] = message
         came = paho.MQTTMessage(mid, message.topic.encode())
         came.payload, came.qos, came.retain, came.dup = message.payload, message.qos, message.retain, dup
         self._down(self.on_message, self, None, came)
@@ -164,6 +173,6 @@ class Client:
     def end(self, taken_over: bool) -> None:
         """The broker closes it."""
         if taken_over:
-            self._told = _TAKEN_OVER
+            self._reason = _TAKEN_OVER
         self._open = False
         self._relay.notify()

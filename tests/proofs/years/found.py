@@ -31,4 +31,9 @@ WORLDS = {
         _SETTINGS,
         [(1000.0, "order", 0, "hang", None, False) for _ in range(7)] + [(1000.0, "order", 0, "do", None, False)],
     ),
+    # What a full inbox had to send kept its commands from running: the wake ended, and where nothing of that was
+    # confirmed so did all others.
+    "an inbox that is full, and results that are not sent": Plan(
+        2, 0.1, 1, 1, {**_TRAITS, "window": 200}, _SETTINGS, [(1000.0, "order", 0, "do", None, False)] * 241
+    ),
 }

@@ -6,14 +6,11 @@ and the process's stop, by name in `stand_ins`, and nothing of what they decide.
 
 import random
 import secrets
-import shutil
-import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
@@ -21,9 +18,11 @@ from dormouse_host.ledger import outbound
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.relay import connection, rival
 from dormouse_host.relay import relay as loop
-from proofs.years.broker import Broker
+from proofs.years.broker import Broker, Message
 from proofs.years.client import Client, Peer
 from proofs.years.hub import Hub, Task
+from proofs.years.stores import Store
+from proofs.years.swap import swapped
 
 _POLL = 0.1  # seconds: what the relay's loop waits in one turn
 _HOT = 40.0  # seconds after a relay's end in which the others look as often as ever: its leases run out
@@ -91,6 +90,7 @@ class RelayProcess:
         self.ledger: Ledger | None = None
         self.relay: loop.Relay | None = None
         self.nothing_due = self.killed = self.wanted = False
+        self.confirmed: deque[Message] = deque(maxlen=500)  # acknowledged to the broker, the last of all
         self.why = ""
 
     def start(self) -> None:
@@ -101,7 +101,7 @@ class RelayProcess:
             self.task = self.hub.start(self._run, self._ended)
 
     def _run(self) -> None:
-        self.ledger = Ledger(str(self.host.path), clock=self.host.clock)
+        self.ledger = self.host.store.open(self.host.clock)
         address = BrokerAddress("broker")
         self.relay = loop.Relay(
             _Steps(self.ledger, self),  # type: ignore[arg-type]
@@ -125,6 +125,7 @@ class RelayProcess:
         if self.ledger:
             self.ledger.close()
         self.task = self.client = self.ledger = self.relay = None
+        self.host.on_end(self)
         self.host.hot = self.hub.now + _HOT
         self.host.touch()
         if self.wanted:
@@ -178,19 +179,18 @@ class RelayProcess:
 class Host:
     """One ledger, its relays, and the person who sends."""
 
-    def __init__(self, hub: Hub, broker: Broker, folder: Path, template: Path, rng: random.Random) -> None:
-        self.hub, self.broker, self.rng = hub, broker, rng
-        self.path = folder / "ledger.db"
-        self.saved = folder / "saved.db"
-        shutil.copyfile(template, self.path)
+    def __init__(self, hub: Hub, broker: Broker, store: Store, rng: random.Random) -> None:
+        self.hub, self.broker, self.store, self.rng = hub, broker, store, rng
         self.offset = 0.0  # of the host's clock
         self.waiting = 256
         self.hot = 0.0
         self.slow = 0.7
         self.closed = False
         self.complaints: list[str] = []
+        self.on_publish: Callable[[str, bytes], None] = lambda _topic, _payload: None
+        self.on_end: Callable[[RelayProcess], None] = lambda _relay: None
         self.relays: list[RelayProcess] = []
-        self.ledger = Ledger(str(self.path), clock=self.clock)
+        self.ledger = store.open(self.clock)
 
     def current(self) -> RelayProcess:
         """The relay whose turn it is."""
@@ -209,31 +209,17 @@ class Host:
         for relay in self.relays:
             relay.notify()
 
-    def ask(self, *query: Any) -> list[tuple[Any, ...]]:
-        """The ledger's tables, by SQL of the asker's own."""
-        with sqlite3.connect(self.path) as c:
-            found = c.execute(*query).fetchall()
-        c.close()
-        return found
-
-    def back_up(self) -> None:
-        """Keep a copy."""
-        self.saved.unlink(missing_ok=True)
-        self.ledger.back_up(self.saved)
-
     def restore(self, told: bool) -> bool:
         """All relays die, the copy is put back. `told`: as docs/operating.md says, with `ledger restored`."""
-        if not self.saved.exists():
+        if not self.store.backed_up:
             return False
         for relay in self.relays:
             relay.die()
         self.closed = True
         self.hub.run(self.hub.now)
         self.ledger.close()
-        for end in ("", "-wal", "-shm"):
-            Path(f"{self.path}{end}").unlink(missing_ok=True)
-        shutil.copyfile(self.saved, self.path)
-        self.ledger = Ledger(str(self.path), clock=self.clock)
+        self.store.restore()
+        self.ledger = self.store.open(self.clock)
         if told:
             self.ledger.restored()
         self.closed = False
@@ -247,6 +233,7 @@ class Host:
             relay.die()
         self.hub.run(self.hub.now + 1)
         self.ledger.close()
+        self.store.close()
 
 
 def _witness(host: Host) -> Any:
@@ -283,7 +270,5 @@ def stand_ins(host: Host, chance: random.Random) -> Iterator[None]:
         (secrets, "token_hex", lambda count: chance.randbytes(count).hex()),
         (outbound, "socket", SimpleNamespace(gethostname=lambda: "simulated")),
     ]
-    with ExitStack() as patches:
-        for module, name, value in places:
-            patches.enter_context(mock.patch.object(module, name, value))
+    with host.store.noted(), swapped(places):
         yield

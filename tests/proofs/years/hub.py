@@ -69,6 +69,7 @@ class Hub:
     def __init__(self) -> None:
         self.now = 0.0
         self.task: Task | None = None
+        self.halted = False  # nothing happens any more
         self._events: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._count = 0
 
@@ -90,6 +91,8 @@ class Hub:
         """Let everything happen that happens until then."""
         events = self._events
         while events and events[0][0] <= until:
+            if self.halted:
+                return
             self.now, _, function, args = heapq.heappop(events)
             function(*args)
         self.now = max(self.now, until)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from proofs.years.board import Board
 
 POLLIN, POLLOUT, POLLERR, POLLHUP = 1, 4, 8, 16
+JOIN = 0.3  # seconds that Wi-Fi takes
 
 
 class Net:
@@ -76,6 +77,7 @@ class Line:
         self._last = {True: 0.0, False: 0.0}  # arrival of the last byte up and down
         self.fault, board.fault = board.fault, None
         self.open_at_broker = False
+        board.lines.append(self)
 
     # ---- the device's end
 
@@ -106,6 +108,10 @@ class Line:
         if not self.closed:
             self.error = number
             self.board.heard()
+
+    def trips(self, seconds: float) -> float:
+        """How many round trips at most are so many seconds, but for those that it takes to join."""
+        return (seconds - JOIN) / (2 * self.latency)
 
     def state(self, events: int) -> int:
         """Which of these events are there?"""
@@ -229,6 +235,7 @@ class Line:
             answer = b"\x40\x02" + body[at : at + 2]
             at += 2
         topic = name.decode()
+        self.board.watch.said(self.board, topic, body[at:])
         before = self.broker.traits["puback_first"]
         if before and answer:
             self._pass(False, answer)

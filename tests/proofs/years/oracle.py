@@ -13,6 +13,10 @@ _BUDGET = 20.0 + 5 + 3  # seconds awake: the wake's budget, `patience`, and what
 _HANDLERS = {"slow": 3.1, "long": 7.2, "hang": 5.0}  # … and of these handlers each its own
 _TOTAL = 605.0
 _WATCHDOG = 30.0  # … and what it takes to end a program that hangs
+_LATE = 30.0  # seconds after its end that a command may still begin
+_FAILED, _LONGER = 3, 3.0  # from so many failed wakes on the next comes so many times later
+_QUIET = 5.0  # round trips of a wake without a command, each up to 1.3 times its shortest
+_HANGS = 2  # wakes in a row that one piece of the program may cost
 _FINAL = ("succeeded", "failed", "rejected", "interrupted", "expired", "cancelled", "unknown")
 _REST = {"succeeded", "interrupted"}
 
@@ -31,10 +35,12 @@ class Order:
     kind: str
     at: float
     after: str | None = None
+    expires: float = float("inf")
     begun: int = 0
     effects: int = 0
     lost: bool = False  # it went with a ledger that an older copy took the place of
     wiped: bool = False  # its device was wiped, or its ledger restored, while it was open
+    plain: bool = False  # it has no id, and the ledger knows nothing of it
     disturbed: bool = False  # something happened to its device that may interrupt
 
 
@@ -58,6 +64,11 @@ class Oracle:
         self.restored = False  # without a word to the ledger
         self.checks = 0
         self._spent: dict[str, float] = {}  # by handlers, in this wake
+        self._plain: dict[int, Order] = {}  # not run yet
+        self._last: dict[str, int] = {}  # command that each device began
+        self._failed: dict[str, int] = {}  # wakes in a row without a connection
+        self._hung: dict[str, int] = {}  # wakes in a row that the program kept from ending
+        self._wakes: dict[str, tuple[str, int]] = {}  # state and wake of each device, as the ledger knows them
 
     # ---- what happens
 
@@ -65,19 +76,34 @@ class Oracle:
         """A command entered the ledger."""
         self.orders[order.k] = self.names[order.name] = self.open[order.name] = order
 
-    def begun(self, k: int) -> None:
-        """A handler begins."""
+    def put(self, order: Order) -> None:
+        """A command without an id is in its device's queue at the broker."""
+        self.orders[order.k] = self._plain[order.k] = order
+
+    def excused(self, device: str | None = None) -> None:
+        """The broker or the program has a reason to lose what has no id, of this device or of all."""
+        self._plain = {k: order for k, order in self._plain.items() if device and order.device != device}
+
+    def begun(self, k: int, now: float, in_order: bool) -> None:
+        """A handler begins. `now`: 0 where the device does not know it; `in_order`: nothing may have overtaken it."""
         order = self.orders[k]
         order.begun += 1
+        if order.begun == 1 and order.expires + _LATE < now:
+            raise Broken(f"5: {order.kind} {k} {order.name} began {now - order.expires:.0f} s after it had expired")
+        if in_order and order.begun == 1 and not order.plain and not order.after:
+            if k < self._last.get(order.device, 0):
+                raise Broken(f"5: {order.kind} {k} {order.name} began after {self._last[order.device]}")
+            self._last[order.device] = k
         self._spent[order.device] = self._spent.get(order.device, 0.0) + _HANDLERS.get(order.kind, 0.01)
-        if order.begun > (TRIES if order.kind == "again" else 1):
+        if order.begun > (TRIES if order.kind == "again" else 1) and not order.plain:
             raise Broken(f"2: {order.kind} {k} {order.name} began {order.begun} times")
 
     def effect(self, k: int) -> None:
         """It has its effect."""
         order = self.orders[k]
         order.effects += 1
-        if order.effects > (TRIES if order.kind == "again" else 1):
+        self._plain.pop(k, None)
+        if order.effects > (TRIES if order.kind == "again" else 1) and not order.plain:
             raise Broken(f"2: the effect of {order.kind} {k} {order.name} happened {order.effects} times")
         if order.after and not order.lost and order.after in self.names:
             status = self._ask("SELECT status FROM commands WHERE name = ?", (order.after,))
@@ -89,6 +115,7 @@ class Oracle:
         for order in self.open.values():
             order.wiped = order.wiped or order.device == device
         self.samples[device].kept.clear()
+        self.excused(device)
 
     def went_back(self, told: bool) -> None:
         """The ledger is an older copy of itself."""
@@ -98,6 +125,7 @@ class Oracle:
             order.lost = order.lost or order.name not in there
         self.open = {name: order for name, order in self.names.items() if not order.lost}
         self.restored = self.restored or not told
+        self._wakes.clear()
 
     def disturbed(self, device: str) -> None:
         """A wake of this device did not go as it should."""
@@ -106,14 +134,36 @@ class Oracle:
 
     # ---- what is judged
 
-    def woke(self, device: str, seconds: float, how: str) -> None:
-        """A wake has ended after so long; `how`: "cut", "failed" or "slept"."""
+    def woke(self, device: str, seconds: float, how: str, hung: bool) -> None:
+        """A wake has ended after so long; `how`: "cut", "failed" or "slept"; `hung`: the program would not end."""
         self.checks += 1
+        self._hung[device] = self._hung.get(device, 0) + 1 if hung and device not in self._spent else 0
+        if self._hung[device] > _HANGS:
+            raise Broken(f"3: the program of {device} has kept {self._hung[device]} wakes in a row from ending")
+        self._hear(device)
         allowed = min(_BUDGET + self._spent.pop(device, 0.0), _TOTAL) + _WATCHDOG * (how == "cut")
         if seconds > allowed:
             raise Broken(f"3: {device} was awake for {seconds:.1f} s, and may be for {allowed:.1f}")
         if self.open:
             self.look(list(self.open.values()))
+
+    def slept(self, device: str, how: str, seconds: float, every: float) -> None:
+        """After a wake it sleeps for so long; `every`: it is to connect so often."""
+        self._failed[device] = self._failed.get(device, 0) + 1 if how == "failed" else 0
+        if self._failed[device] >= _FAILED and seconds < _LONGER * every:
+            raise Broken(f"3: {device} failed {self._failed[device]} times, and sleeps for {seconds:.0f} s")
+
+    def quiet(self, device: str, trips: float) -> None:
+        """A wake in which nothing went wrong and nothing was to be done has taken so many round trips."""
+        if trips > _QUIET:
+            raise Broken(f"4: {device} was awake for {trips:.1f} round trips, with nothing to do")
+
+    def _hear(self, device: str) -> None:
+        ((state, wake),) = self._ask("SELECT state, wake FROM devices WHERE id = ?", (device,))
+        before = self._wakes.get(device, (state, wake))
+        if state == before[0] and wake < before[1]:
+            raise Broken(f"5: {device} was at wake {before[1]} of {state}, and the ledger is back at {wake}")
+        self._wakes[device] = state, wake
 
     def look(self, orders: list[Order]) -> None:
         """What the ledger says of these commands now."""
@@ -140,11 +190,11 @@ class Oracle:
             raise Broken(f"5: {what}")
         if status in ("expired", "cancelled", "rejected") and order.effects and not self.restored:
             raise Broken(f"5: {what}")
-        if status == "rejected" and not order.wiped:
+        if status == "rejected" and not (order.wiped or self.restored):
             raise Broken(f"5: {what}")
         if status == "interrupted" and not order.disturbed and order.kind not in ("long", "hang"):
             raise Broken(f"5: {what}, and nothing disturbed it")
-        if status == "unknown" and not order.wiped:
+        if status == "unknown" and not (order.wiped or self.restored):
             raise Broken(f"5: {what}, and nothing was wiped or restored")
 
     def settled(self, before: float) -> None:
@@ -162,11 +212,14 @@ class Oracle:
             self._judge(order, status, bool(provisional), value, why)
             if provisional and status in ("expired", "cancelled") and order.effects and not self.restored:
                 raise Broken(f"5: {order.kind} {order.k} {name} is called {status}, effects {order.effects}")
-        gone = [order.name for order in self.orders.values() if not order.lost and order.name not in there]
+        gone = [order.name for order in self.names.values() if not order.lost and order.name not in there]
         if gone:
             raise Broken(f"1: {gone} left the ledger")
+        for order in self._plain.values():
+            raise Broken(f"1: {order.k} of {order.device}, which has no id, never ran")
         for device in self.samples:
             self._telemetry(device, before)
+        self._left()
 
     def _telemetry(self, device: str, before: float) -> None:
         samples = self.samples[device]
@@ -184,6 +237,21 @@ class Oracle:
         dropped = self._ask("SELECT coalesce(sum(dropped), 0) FROM telemetry_streams WHERE device = ?", (device,))
         if len(missing) > dropped[0][0]:
             raise Broken(f"1: samples {missing[:9]} of {device} are missing, and {dropped[0][0]} counted as dropped")
+
+    def _left(self) -> None:
+        """What was confirmed to a device before its flash was wiped is there, or counted."""
+        query = (
+            "SELECT l.device, l.state, max(json_extract(e.record, '$.acked')) FROM states_left l"
+            " JOIN ends e ON e.device = l.device AND e.state = l.state GROUP BY l.device, l.state"
+        )
+        for device, state, acked in self._ask(query):
+            of = device, state
+            there = "SELECT count(*) FROM telemetry WHERE device = ? AND state = ? AND number <= ?"
+            ((count,),) = self._ask(there, (*of, acked))
+            gone = "SELECT coalesce(sum(dropped), 0) FROM telemetry_streams WHERE device = ? AND state = ?"
+            ((dropped,),) = self._ask(gone, of)
+            if count + dropped < acked:
+                raise Broken(f"1: of {acked} records of {device} under {state} {count} are there, {dropped} dropped")
 
     def probe(self, orders: list[Order]) -> None:
         """Fresh commands at the end, of which each one succeeds."""

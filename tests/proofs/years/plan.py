@@ -5,6 +5,7 @@ a smaller world; an entry that can do nothing where it stands does nothing.
 """
 
 import random
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from proofs.years.program import KINDS
@@ -20,6 +21,8 @@ MOODS = (
     "reading hangs",
     "handler hangs",
 )
+HANGING = ("import hangs", "safe_state hangs", "reading hangs")
+QUIET = ("order", "plain", "cancel", "save", "prune")  # what is no fault
 _LEDGERS = 4
 _CUTS = ("before", "half", "after", "send", "sent", "wait", "effect", "any")
 _STEPS = ("before", "after", "take", "claim", "acknowledged", "publish", "confirm", "keep_alive")
@@ -65,16 +68,23 @@ def make(seed: int, days: float | None = None) -> Plan:
 def _acts(g: random.Random, span: float, devices: int, relays: int, faults: list[str]) -> list[Act]:
     acts: list[Act] = []
     rate = g.choice((1, 3, 10, 40))  # commands a day and device
+    pads = g.choice(((0,), (0,), (0, 0, 100, 700, 1500)))  # bytes that a command carries besides
     at = 0.0
     while (at := at + g.expovariate(rate * devices / DAY)) < span:
         count = g.choice((1, 1, 1, 2, 5, 30)) if g.random() < 0.3 else 1
-        for _ in range(count):
-            acts.append(_order(g, at, g.randrange(devices)))
+        acts += [_order(g, at, g.randrange(devices), pads) for _ in range(count)]
+        if g.random() < 0.002:  # as many as a device can tell apart, and more
+            acts += [(at, "order", 0, "do", None, False) for _ in range(300)]
         if g.random() < 0.15:
             acts.append((at + g.expovariate(1 / 900), "cancel", g.randrange(5)))
+        if g.random() < 0.1:
+            acts.append((at, "plain", g.randrange(devices), g.choice(pads)))
     if faults:
-        at, often = 0.0, g.choice((1, 3, 8))  # bursts a day
+        at, often = 0.0, g.choice((1, 3, 8, 24))  # bursts a day
         while (at := at + g.expovariate(often / DAY)) < span:
+            if g.random() < 0.5:  # a fault where nothing is under way breaks nothing
+                device, several = g.randrange(devices), g.choice((1, 1, 2, 5, 30))
+                acts += [_order(g, at - g.choice((0, 60, 900)), device, pads) for _ in range(several)]
             for _ in range(g.choice((1, 1, 2, 2, 3, 6))):
                 acts.append(_fault(g, at + g.choice((0, g.expovariate(1 / 900))), g.choice(faults), devices, relays))
     if "restore" in faults or "broker" in faults:
@@ -90,15 +100,15 @@ def _acts(g: random.Random, span: float, devices: int, relays: int, faults: list
     return kept
 
 
-def _order(g: random.Random, at: float, device: int) -> Act:
+def _order(g: random.Random, at: float, device: int, pads: Sequence[int]) -> Act:
     kind = g.choice(KINDS) if g.random() < 0.35 else "do"
     expires = round(g.choice((60, 900, 4000))) if g.random() < 0.2 else None
-    return (at, "order", device, kind, expires, g.random() < 0.1)
+    return (max(at, 0.0), "order", device, kind, expires, g.random() < 0.1, g.choice(pads))
 
 
 def _fault(g: random.Random, at: float, kind: str, devices: int, relays: int) -> Act:
     device, relay = g.randrange(devices), g.randrange(relays)
-    few = min(int(g.expovariate(1 / g.choice((2, 6, 20)))), 200)
+    few = min(int(g.expovariate(1 / g.choice((2, 6, 20, 80)))), 300)
     match kind:
         case "cut" if g.random() < 0.2:
             return (at, "power", device, g.choice(("power", "unknown", "reset", "pin")), g.choice((1, 30, 4000)))

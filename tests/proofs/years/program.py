@@ -28,41 +28,43 @@ def load(board: Board) -> ModuleType:
         world.effect(board, k, kind)
         board.operation("effect", 1)
 
-    def do(wake: Any, k: int) -> dict[str, int]:
+    def do(wake: Any, k: int, pad: str) -> dict[str, int]:
         effect(k, "do")
         if world.mood(board) == "handler hangs":
             board.hang()
         return {"k": k}
 
-    def again(wake: Any, k: int) -> dict[str, int]:
+    def again(wake: Any, k: int, pad: str) -> dict[str, int]:
         effect(k, "again")
+        if world.mood(board) == "handler hangs":
+            board.hang()
         return {"k": k}
 
-    def fail(wake: Any, k: int) -> None:
+    def fail(wake: Any, k: int, pad: str) -> None:
         effect(k, "fail")
         raise ValueError(k)
 
-    def slow(wake: Any, k: int) -> dict[str, int]:
+    def slow(wake: Any, k: int, pad: str) -> dict[str, int]:
         wake.hold(2)
         effect(k, "slow")
         wake.hold(1)
         return {"k": k}
 
-    def long(wake: Any, k: int) -> None:
+    def long(wake: Any, k: int, pad: str) -> None:
         effect(k, "long")
         wake.hold(7)
 
-    def hang(wake: Any, k: int) -> None:
+    def hang(wake: Any, k: int, pad: str) -> None:
         effect(k, "hang")
         board.hang()
 
-    def quits(wake: Any, k: int) -> None:
+    def quits(wake: Any, k: int, pad: str) -> None:
         effect(k, "quits")
         raise SystemExit
 
     for function in (do, again, fail, slow, long, hang, quits):
         name = function.__name__
-        app.command(name, repeatable=name in REPEATABLE, k=int)(function)
+        app.command(name, repeatable=name in REPEATABLE, k=int, pad=(str, ""))(function)
 
     def count(wake: Any) -> dict[str, int]:
         mood = world.mood(board)

@@ -1,0 +1,92 @@
+"""What a person meets first: an empty list says where to look, a missing file that it is missing, JSON is lines."""
+
+import json
+
+import pytest
+import typer.testing
+
+from dormouse import protocol
+from dormouse_host import Fleet
+from dormouse_host.cli import app
+from dormouse_host.ledger.store import Incoming
+from dormouse_host.release import Release
+
+PHASES = dict.fromkeys(("boot", "join", "connect", "drain", "confirm"), 500)
+LAST = {"ended": "finished", "ms": 2500, "up": 500, "phases": PHASES}
+
+
+def run(*words):
+    return typer.testing.CliRunner().invoke(app.app, list(words), standalone_mode=False)
+
+
+def connected(fleet, firmware):
+    """`dev` has had a wake, as a board with this firmware reports it."""
+    report = {"wake": 1, "state": "s1", "next": 900, "limit": 2048, "fw": firmware, "last": LAST}
+    assert fleet.ledger.take([Incoming("dev", protocol.WAKE, json.dumps(report).encode())], None) == []
+
+
+def test_a_fleet_without_devices_says_how_one_appears(tmp_path, monkeypatch):
+    monkeypatch.setenv("DORMOUSE_DB", str(tmp_path / "ledger.db"))
+    Fleet(str(tmp_path / "ledger.db")).close()
+    told = run("status")
+    assert "a device appears at its first wake while a relay runs" in told.stderr
+
+
+def test_an_empty_list_of_updates_points_at_those_that_have_ended(fleet):
+    assert "no updates yet" in run("update", "list").stderr
+    assert "no update has ended yet" in run("update", "history").stderr
+    connected(fleet, "cpython 3.11.7")
+    (name,) = fleet.update(["dev"], Release({"app.py": b"x = 1\n"}))
+    assert name in run("update", "list").stdout
+    fleet.cancel_update(name)
+    told = run("update", "list")
+    assert (told.stdout, told.stderr) == (
+        "",
+        "dormouse: no update is under way: dormouse update history lists those that have ended\n",
+    )
+    assert name in run("update", "history").stdout
+    assert run("update", "list", "--json").output == ""
+
+
+def test_energy_takes_the_board_that_the_device_has_reported(fleet):
+    told = run("energy", "--device", "dev")
+    assert "dev has never connected" in str(told.exception)
+    connected(fleet, "ESP32_GENERIC_C3 1.26.1")
+    told = run("energy", "--device", "dev", "--ma", "asleep=0.066")
+    assert told.exception is None
+    assert "ESP32-C3, a wake every 15m" in told.stdout
+    (line,) = run("energy", "--device", "dev", "--json").stdout.splitlines()
+    assert json.loads(line)["days"] > 0
+
+
+@pytest.mark.parametrize(
+    "firmware, why",
+    [
+        ("cpython 3.11.7", "a process of a machine has no battery"),
+        ("TEENSY40 1.26", "no board is known whose firmware"),
+    ],
+)
+def test_energy_of_what_is_no_board_is_refused(fleet, firmware, why):
+    connected(fleet, firmware)
+    told = run("energy", "--device", "dev")
+    assert why in str(told.exception)
+    assert told.exception.code == 2
+
+
+def test_energy_of_nothing_is_a_usage_error():
+    told = run("energy")
+    assert (str(told.exception), told.exception.code) == ("expected --board, or --device with one that has reported", 2)
+
+
+@pytest.mark.parametrize(
+    "name, why",
+    [
+        ("nope.py", "nope.py: no such program: dormouse init makes one, app.py"),
+        ("app.txt", "app.txt: expected a Python file whose name is a valid module name"),
+        ("my-app.py", "my-app.py: expected a Python file whose name is a valid module name"),
+    ],
+)
+def test_a_program_that_is_missing_is_told_from_one_that_is_none(tmp_path, monkeypatch, name, why):
+    monkeypatch.chdir(tmp_path)
+    told = run("agent", "run", name, "--device", "dev", "--broker", "mqtt://127.0.0.1:1", "--state", "state")
+    assert (str(told.exception), told.exception.code) == (why, 2)
