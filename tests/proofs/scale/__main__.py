@@ -2,6 +2,7 @@
 
 python -m proofs.scale [--each N] [--no-settings] [DEVICES …]        100 1000 10000, 10 commands for each
 python -m proofs.scale --watched [DEVICES]                            what it costs the relay that others look on
+python -m proofs.scale --shared [DEVICES]                             one relay and two on a ledger in PostgreSQL
 """
 
 import argparse
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from proofs.scale import prune, run
+from proofs.scale import shared as several
 from proofs.scale.plant import Settings, Used
 from support.postgresql import PostgreSQL, need_postgresql
 
@@ -132,6 +134,14 @@ def watched(count: int, each: int) -> bool:
     return seen / alone <= WATCHED
 
 
+def shared(count: int) -> None:
+    """What one relay takes in, and two that share a ledger, in turn."""
+    for relays in (1, 2) * TURNS:
+        one = several.measure(relays, count)
+        cpu = ", ".join(f"{seconds:.2f}" for seconds in one.cpu)
+        say(f"  {relays}: {one.messages} messages in {one.seconds:.1f} s, {cpu} s of the relays' CPU")
+
+
 def pruning() -> None:
     """A prune beside sends, on SQLite and, where it is installed, on PostgreSQL."""
     say("", f"A prune of {prune.ROWS} rows beside sends")
@@ -184,10 +194,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("devices", nargs="*", type=int, default=[100, 1000, 10_000])
     parser.add_argument("--each", type=int, default=EACH, help="commands for each device")
     parser.add_argument("--no-settings", action="store_true", help="leave out the table of other settings")
+    parser.add_argument("--shared", action="store_true", help="only relays that share a ledger in PostgreSQL")
     parser.add_argument("--watched", action="store_true", help="only what it costs that others look on")
     asked = parser.parse_args(arguments)
     if asked.watched:
         return 0 if watched(min(asked.devices), asked.each) else 1
+    if asked.shared:
+        shared(min(asked.devices))
+        return 0
     found = sizes(asked.devices, asked.each)
     telemetry(asked.devices)
     if not asked.no_settings:
