@@ -44,8 +44,8 @@ class Security:
         context.verify_mode = tls.CERT_REQUIRED
         try:
             if self.config["psk"]:
-                context.psk_identity = self.config["id"]
-                context.psk_key = unhexlify(own or "-")
+                for name, value in (("psk_identity", self.config["id"]), ("psk_key", unhexlify(own or "-"))):
+                    setattr(context, name, value)  # of MicroPython 1.29, which no stubs know
                 return context
             context.load_verify_locations(self.ca)
             if own:

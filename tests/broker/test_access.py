@@ -48,7 +48,7 @@ def test_a_second_relay_has_its_own_credential_and_works_beside_the_first(runnin
         Running(where, Of(running.of_relay()), "main"),
         Running(where, Of(running.of_relay("second")), "second") as two,
     ):
-        assert two.events == ["started", "connected"]
+        assert two.events == ["started", "shares the devices", "connected"]
         with Ledger(where) as ledger:
             assert [relay.name for relay in ledger.relays() if relay.alive] == ["main", "second"]
     with pytest.raises(HostError, match="relay second has a credential already: it is in .*relay-second.env"):

@@ -32,6 +32,7 @@ PACKET = 66_000  # bytes; the largest payload that the relay reads is 64 KiB
 _PIECE = 16 * 1024  # bytes that are read at once of what is discarded
 _ANSWERS = 70_000  # packets that may queue beside our own publishes: more than there are packet ids
 _PUBLISH, _QOS, _QOS2 = 0x30, 0x06, 0x04  # first byte of a packet: MQTT 3.1.1, section 3.3.1
+_QOS1, _RETAIN, _DUP = 0x02, 0x01, 0x08
 _CONNECT_WITHIN = 6.0  # seconds for name, TCP and CONNACK together: bad input is reported within 10
 _SILENCE = 6.0  # seconds without a PUBACK after which the broker counts as stuck
 _CONNACK = 0x20  # MQTT 3.1.1, section 3.2.1
@@ -40,14 +41,32 @@ _CLOSED = "it closed the connection without an answer to CONNECT"
 _CREDENTIALS = (134, 135)  # what paho makes of CONNACK's return codes 4 and 5
 
 
+class Message:
+    """A message, as `on_message` takes it: paho's own costs more than all else that is done with it."""
+
+    __slots__ = ("_topic", "mid", "payload", "qos", "retain")
+
+    def __init__(self, topic: bytes, payload: bytes, mid: int, qos: int, retain: bool) -> None:
+        self._topic, self.payload, self.mid, self.qos, self.retain = topic, payload, mid, qos, retain
+
+    @property
+    def topic(self) -> str:
+        """UnicodeDecodeError where it is not UTF-8."""
+        return self._topic.decode()
+
+
 class Client(paho.Client):
-    """paho's client with bounds, and with callbacks of version 2."""
+    """paho's client with bounds, and with callbacks of version 2. With `manual_ack` what has come whole is read by this
+    class: many packets with one call, each as `Message`.
+    """
 
     def __init__(self, client_id: str = "", **how: Any) -> None:
         super().__init__(CallbackAPIVersion.VERSION2, client_id, **how)
         self.broke = ""  # which bound the broker broke, in words
         self.full = False  # while set nothing more is read, so that what came is processed first
         self._joined: bytearray | None = None  # what leaves together
+        self._read, self._at = b"", 0  # what came, and how far it is processed
+        self._failed: OSError | None = None  # while it was read
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -69,18 +88,63 @@ class Client(paho.Client):
         self._joined += packet
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
+    def _loop(self, timeout: float = 1.0) -> MQTTErrorCode:
+        if self._at < len(self._read) and not self.full:  # paho's select would not see it
+            return self.loop_read()
+        return super()._loop(timeout)
+
     def _packet_read(self) -> MQTTErrorCode:
-        return MQTTErrorCode.MQTT_ERR_AGAIN if self.full else super()._packet_read()
+        if self.full:
+            return MQTTErrorCode.MQTT_ERR_AGAIN
+        if self._manual_ack and self._in_packet["command"] == 0 and self._take_messages():
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        return super()._packet_read()
+
+    def _take_messages(self) -> bool:
+        """Hand on the messages at QoS 0 and 1 that have come whole. Were there any? All else is paho's work."""
+        if self._at == len(self._read):
+            try:
+                self._fill()
+            except OSError as error:
+                self._failed = error
+                return False
+        before, data = self._at, self._read
+        is_v5 = self._protocol == paho.MQTTv5
+        while not self.full and len(self._out_packet) <= _ANSWERS + len(self._out_messages):
+            found = _message(data, self._at, is_v5)
+            if found is None:
+                break
+            message, self._at = found
+            self.on_message(self, None, message)  # type: ignore[misc,arg-type]
+        if self._at == before:
+            return False
+        for name in ("_last_bytes_received", "_last_msg_in"):  # as this release of paho calls it
+            if hasattr(self, name):
+                setattr(self, name, time.monotonic())
+        return True
+
+    def _fill(self) -> None:
+        self._read, self._at = super()._sock_recv(_PIECE), 0
+
+    def _take(self, size: int) -> bytes:
+        if self._failed:
+            error, self._failed = self._failed, None
+            raise error
+        if self._at == len(self._read):
+            self._fill()
+        taken = self._read[self._at : self._at + size]
+        self._at += len(taken)
+        return taken
 
     def _sock_recv(self, size: int) -> bytes:
         packet = self._in_packet
         if not packet["have_remaining"]:  # first byte or length
-            return super()._sock_recv(size)
+            return self._take(size)
         self._check(packet["command"], packet["remaining_length"])
         room = PACKET - len(packet["packet"])
         if room > 0:
-            return super()._sock_recv(min(size, room))
-        data = super()._sock_recv(min(size, _PIECE))
+            return self._take(min(size, room))
+        data = self._take(min(size, _PIECE))
         if len(data) > 1:  # paho takes b"" for the end of the connection: one byte stands for the piece
             packet["to_process"] -= len(data) - 1
         return data[:1]
@@ -95,6 +159,45 @@ class Client(paho.Client):
             self.broke = "it sends without end and reads no answers"
         if self.broke:
             raise ConnectionError(self.broke)
+
+
+def _message(data: bytes, at: int, is_v5: bool) -> tuple[Message, int] | None:
+    """The PUBLISH at QoS 0 or 1 that begins there, and where it ends. None where there is none, or no whole one, or one
+    that is longer than PACKET, malformed, or without a topic.
+    """
+    try:
+        first = data[at]
+        if first & ~(_QOS1 | _RETAIN | _DUP) != _PUBLISH:
+            return None
+        length, at = _length(data, at + 1)
+        end = at + length
+        if length > PACKET or end > len(data):
+            return None
+        begin = at + 2
+        at = begin + (data[at] << 8 | data[at + 1])
+        topic, mid, qos = data[begin:at], 0, int(first & _QOS1 != 0)
+        if qos:
+            mid, at = data[at] << 8 | data[at + 1], at + 2
+        if is_v5:
+            length, at = _length(data, at)
+            at += length
+    except IndexError:
+        return None
+    if not topic or at > end or (qos and not mid):
+        return None
+    return Message(topic, data[at:end], mid, qos, bool(first & _RETAIN)), end
+
+
+def _length(data: bytes, at: int) -> tuple[int, int]:
+    """A number of MQTT's, and where it ends. IndexError where it has no end."""
+    length = 0
+    for shift in (0, 7, 14, 21):
+        byte = data[at]
+        at += 1
+        length |= (byte & 127) << shift
+        if byte < 128:
+            return length, at
+    raise IndexError
 
 
 def asked(**values: int) -> Properties:

@@ -59,7 +59,7 @@ class Signatures:
         """What came from a device on this topic, without its signature. ValueError where a stranger said it."""
         signer = self._signers.get(device)
         if signer is None:
-            return payload[:-SIZE] if _looks_signed(payload) else payload
+            return without_signature(payload)
         said: bytes | None = signer.check(leaf, payload)
         if said is None:
             if device in self._proven or _looks_signed(payload):
@@ -75,6 +75,11 @@ class Signatures:
         for device in self._new:
             shown = (keys.device == device, keys.key == self._keys[device])
             connection.execute(update(schema.keys).where(*shown).values(proven=True))
+
+
+def without_signature(payload: bytes) -> bytes:
+    """What a message says, whoever has signed it."""
+    return payload[:-SIZE] if _looks_signed(payload) else payload
 
 
 def _looks_signed(payload: bytes) -> bool:

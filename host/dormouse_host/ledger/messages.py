@@ -78,7 +78,8 @@ class Telemetry:
     wrong: str | None = None
 
 
-def _load(payload: bytes) -> Any:
+def load(payload: bytes) -> Any:
+    """A message as JSON says it."""
     if len(payload) > _BIGGEST:
         raise ValueError("too long")
     try:
@@ -93,7 +94,8 @@ def _object(value: Any) -> dict[str, Any]:
     return value
 
 
-def _whole(value: Any, least: int = 0) -> int:
+def whole(value: Any, least: int = 0) -> int:
+    """A whole number that any database takes. ValueError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value < _WHOLE:
         raise ValueError("not a whole number in range")
     return value
@@ -115,7 +117,8 @@ def catalogue_hash(fields: dict[str, Any]) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= _HASH and value.isprintable() else None
 
 
-def _state(value: Any) -> str:
+def state(value: Any) -> str:
+    """A state's name. ValueError for anything else."""
     if not isinstance(value, str):
         raise ValueError("no state")
     name: str = protocol.split_id(f"{value}-x.1")[0]
@@ -147,7 +150,7 @@ def _legible(entries: list[Any], read: Callable[[Any], T]) -> tuple[tuple[T, ...
 
 def results(payload: bytes) -> Results:
     """The answers of one `up/result`."""
-    entries = _load(payload)
+    entries = load(payload)
     if not isinstance(entries, list):
         raise ValueError("not a list")
     return Results(*_legible(entries, _result))
@@ -170,12 +173,12 @@ def _result(fields: Any) -> Result:
         name,
         _text(entry.get("do")),
         status,
-        _whole(entry.get("crc")),
+        whole(entry.get("crc")),
         entry.get("value"),
         "value" in entry,
         _text(entry.get("why")),
         entry.get("final") is not False and status != protocol.RUNNING,
-        digest(_text_of(entry)),
+        digest_of(entry),
         dump(entry["value"]) if "value" in entry else None,
     )
 
@@ -185,23 +188,24 @@ def digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-def _text_of(entry: dict[str, Any]) -> str:
+def digest_of(entry: dict[str, Any]) -> str:
+    """The digest of an answer."""
     try:
-        return dump(entry)
+        return digest(dump(entry))
     except ValueError:  # each of its parts as deep as may be
-        return "{" + ",".join(f"{dump(key)}:{dump(value)}" for key, value in entry.items()) + "}"
+        return digest("{" + ",".join(f"{dump(key)}:{dump(value)}" for key, value in entry.items()) + "}")
 
 
 def end(fields: Any) -> End:
     """An end record, from its topic or out of a report."""
     record = _object(fields)
     return End(
-        _whole(record.get("wake")),
-        _state(record.get("state")),
+        whole(record.get("wake")),
+        state(record.get("state")),
         record.get("present") is True,
         record.get("drained") is True,
         record.get("fence_dead") is True,
-        _whole(record.get("acked", 0)),
+        whole(record.get("acked", 0)),
         _windows(_object(record.get("windows"))),
         _update(record.get("update")),
     )
@@ -209,7 +213,7 @@ def end(fields: Any) -> End:
 
 def end_of(payload: bytes) -> End:
     """The end record of one `up/end`."""
-    return end(_load(payload))
+    return end(load(payload))
 
 
 def _update(value: Any) -> dict[str, Any] | None:
@@ -238,17 +242,17 @@ def _window(name: str, value: Any) -> Window:
     protocol.split_id(f"x-{name}.1")
     if not isinstance(value, list) or len(value) != 2:
         raise ValueError("not a window")
-    return Window(_whole(value[0]), tuple(protocol.unpack_window(value[1])))
+    return Window(whole(value[0]), tuple(protocol.unpack_window(value[1])))
 
 
 def report(payload: bytes) -> Report:
     """The report of one `up/wake`."""
-    fields = _object(_load(payload))
+    fields = _object(load(payload))
     last = end(fields["end"]) if fields.get("end") is not None else None
     text = dump(fields)
     return Report(
-        _whole(fields.get("wake")),
-        _state(fields.get("state")),
+        whole(fields.get("wake")),
+        state(fields.get("state")),
         _optional(fields.get("next")),
         _optional(fields.get("limit")),
         last,
@@ -259,11 +263,11 @@ def report(payload: bytes) -> Report:
 
 def telemetry(payload: bytes) -> Telemetry:
     """The records of one `up/telemetry`."""
-    batch = _object(_load(payload))
+    batch = _object(load(payload))
     records = batch.get("records")
     if not isinstance(records, list):
         raise ValueError("no records")
-    return Telemetry(_state(batch.get("state")), *_legible(records, _record))
+    return Telemetry(state(batch.get("state")), *_legible(records, _record))
 
 
 def _record(record: Any) -> tuple[int, float, str]:
@@ -272,7 +276,7 @@ def _record(record: Any) -> tuple[int, float, str]:
     number, time, values = record
     if isinstance(time, bool) or not isinstance(time, int | float) or not abs(time) < _WHOLE:
         raise ValueError("no time")
-    return _whole(number, 1), float(time), dump(values)
+    return whole(number, 1), float(time), dump(values)
 
 
 Said = Results | Report | Telemetry | End

@@ -4,7 +4,6 @@ A method that returned has committed; one that raised has changed nothing. The c
 no method sleeps, but for `prune` between its transactions.
 """
 
-import contextlib
 import itertools
 import time
 from collections import Counter
@@ -324,16 +323,11 @@ class Ledger(Sending, DeskLedger, Queries):
 
     def stored(self, incoming: Sequence[Incoming]) -> list[bool | None]:
         """Is each of these messages stored already, so that to `take` it changes nothing? None: that cannot be told."""
+        several = [
+            (message.device, already.keys_of(message.device, message.leaf, message.payload)) for message in incoming
+        ]
         with self._reading() as c:
-            signatures = keys.Signatures(c, {message.device for message in incoming})
-            legible: dict[int, tuple[str, messages.Said]] = {}
-            for at, message in enumerate(incoming):
-                with contextlib.suppress(ValueError):
-                    said = _read(message, signatures)
-                    if message.device in signatures.known and already.can_tell(said):
-                        legible[at] = message.device, said
-            found = dict(zip(legible, already.stored(c, list(legible.values())), strict=True))
-        return [found.get(at) for at in range(len(incoming))]
+            return already.stored(c, several)
 
     @retried
     def claim(self, relay: str, session: str, room: int, window: int = protocol.WINDOW) -> list[Outgoing]:

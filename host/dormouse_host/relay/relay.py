@@ -113,8 +113,8 @@ class Relay:
         instance = self._ledger.register(self._name)
         self._signed = time.monotonic()
         try:
-            self._look_for_others()
             log.info("started", relay=self._name, ledger=self._ledger.database.name, broker=self._address)
+            self._look_for_others()
             if self._beside:
                 self._beside.start(instance)
             self._run(instance)

@@ -2,6 +2,7 @@
 
 python -m proofs.scale [--each N] [--no-settings] [DEVICES …]        100 1000 10000, 10 commands for each
 python -m proofs.scale --watched [DEVICES]                            what alerts, Home Assistant and onlookers cost
+python -m proofs.scale --shared [DEVICES]                             one relay and two on a ledger in PostgreSQL
 """
 
 import argparse
@@ -13,12 +14,14 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from proofs.scale import prune, run, watched
+from proofs.scale import shared as several
 from proofs.scale.plant import Settings, Used
 from support.postgresql import PostgreSQL, need_postgresql
 
 EACH = 10  # commands for each device
 BATCHES = 10_000  # of telemetry, from all devices together
 TRIED = 300  # devices with which other settings are tried
+TURNS = 3  # of one relay and two
 WATCHED = 1.05  # times that the relay's CPU may become
 INTO, CONFIRMED, MEMORY, GROWTH = 10_000, 500, 150, 1.2  # what is aimed at: a second, a second, MB, times
 _NORMAL = "ledger.database:_PRAGMAS=('synchronous = NORMAL', 'foreign_keys = ON')"
@@ -126,6 +129,14 @@ def looked_on(count: int, each: int) -> bool:
     return per_user <= WATCHED
 
 
+def shared(count: int) -> None:
+    """What one relay takes in, and two that share a ledger, in turn."""
+    for relays in (1, 2) * TURNS:
+        one = several.measure(relays, count)
+        cpu = ", ".join(f"{seconds:.2f}" for seconds in one.cpu)
+        say(f"  {relays}: {one.messages} messages in {one.seconds:.1f} s, {cpu} s of the relays' CPU")
+
+
 def pruning() -> None:
     """A prune beside sends, on SQLite and, where it is installed, on PostgreSQL."""
     say("", f"A prune of {prune.ROWS} rows beside sends")
@@ -179,9 +190,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--each", type=int, default=EACH, help="commands for each device")
     parser.add_argument("--no-settings", action="store_true", help="leave out the table of other settings")
     parser.add_argument("--watched", action="store_true", help="only what alerts, Home Assistant and onlookers cost")
+    parser.add_argument("--shared", action="store_true", help="only relays that share a ledger in PostgreSQL")
     asked = parser.parse_args(arguments)
     if asked.watched:
         return 0 if looked_on(min(asked.devices), asked.each) else 1
+    if asked.shared:
+        shared(min(asked.devices))
+        return 0
     found = sizes(asked.devices, asked.each)
     telemetry(asked.devices)
     if not asked.no_settings:

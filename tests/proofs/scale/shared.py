@@ -1,12 +1,14 @@
 """How fast several relays on one ledger in PostgreSQL take in what devices say: `python -m proofs.scale --shared`.
 
 Must stay true: broker, database and relays are real, each a process of its own; all that was said is stored and every
-command settled, or there is no figure. Devices are light: what they would say is made before, and published at once.
+command settled, or there is no figure. Devices are light: what they would say is made before, and waits at the broker
+when the relays, which know of each other, go on.
 """
 
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,9 +63,13 @@ def measure(relays: int, devices: int = DEVICES, each: int = EACH) -> Taken:
             stack.enter_context(_relay(f"r{at}", url, broker.address.url, folder / f"r{at}")) for at in range(relays)
         ]
         time.sleep(_KNOW if relays > 1 else 1)
+        for child in children:
+            os.kill(child.pid, signal.SIGSTOP)
+        _publish(broker, said)
         before = [cpu(child.pid) for child in children]
         began = time.monotonic()
-        _publish(broker, said)
+        for child in children:
+            os.kill(child.pid, signal.SIGCONT)
         until(lambda: ledger.counts().get("succeeded") == devices * each, _LIMIT)
         seconds = time.monotonic() - began
         used = tuple(cpu(child.pid) - was for child, was in zip(children, before, strict=True))

@@ -85,6 +85,13 @@ def test_a_device_that_was_removed_and_came_back_is_heard_again(ledger):
         message(protocol.RESULT, [json.loads(answer().payload)[0], {"status": "?"}]),
         telemetry(1, 3),
         telemetry(),
+        report(1 << 70),
+        message(protocol.WAKE, {"wake": True, "state": "s1"}),
+        message(protocol.END, {"wake": 1, "state": "\0"}),
+        message(protocol.TELEMETRY, {"state": "s1", "records": [[1 << 70, 1, {}]]}),
+        message(protocol.RESULT, {"id": "s1-l1.1"}),
+        message(protocol.RESULT, [{"id": "s1-l1.1", "status": float("nan")}]),
+        message(protocol.RESULT, [7]),
     ],
 )
 def test_of_other_messages_it_cannot_be_told(ledger, said):
