@@ -66,17 +66,7 @@ class _Steps:
 
     def __init__(self, ledger: Ledger, process: "RelayProcess") -> None:
         self.database, self._process = ledger.database, process
-        for name in (
-            "register",
-            "release",
-            "keep_alive",
-            "relays",
-            "take",
-            "stored",
-            "acknowledged",
-            "claim",
-            "step_rollouts",
-        ):
+        for name in _CALLS:
             setattr(self, name, self._step(name, getattr(ledger, name)))
 
     def _step(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,6 +17,7 @@ from sqlalchemy import Column, Table, bindparam
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from dormouse_host import ledger
+from dormouse_host.ledger import given
 from proofs.years.swap import swapped
 
 _PLAIN = {str, int, float, bytes}
@@ -26,7 +27,11 @@ _OPEN = {  # whose arguments are values, and no part of the text
     *("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__add__", "__sub__", "__radd__", "__rsub__"),
     *("__mul__", "in_", "not_in", "values", "limit", "offset"),
 }
-_FUNCTIONS = ("select", "insert", "update", "delete", "or_", "and_")
+_FUNCTIONS = (
+    *(sqlalchemy.select, sqlalchemy.insert, sqlalchemy.update, sqlalchemy.delete, sqlalchemy.or_, sqlalchemy.and_),
+    given.among,
+)
+_PROPERTIES = {"table", "type", "name", "key"}  # of a column
 _NAMES = [f"noted_{n}" for n in range(200)]
 
 
@@ -76,8 +81,10 @@ class Note:
         return self._make(None)._execute_on_connection(*args)
 
     def __getattr__(self, name: str) -> Any:
-        if name[0] == "_":
+        if name[0] == "_" or name == "is_clause_element":
             raise AttributeError(name)
+        if name in _PROPERTIES:
+            return getattr(self._make(None), name)
         return partial(_method, self, name)
 
     def __bool__(self) -> bool:
@@ -191,7 +198,7 @@ def _noting(function: Any) -> Any:
     return lambda *args, **how: Note(function, None, args, how)
 
 
-_FOR_NOW = {id(function := getattr(sqlalchemy, name)): (function, _noting(function)) for name in _FUNCTIONS}
+_FOR_NOW = {id(function): _noting(function) for function in _FUNCTIONS}
 _tables: dict[int, _Columns] = {}  # by the columns' id: the ledger's tables are there for good
 
 
@@ -207,7 +214,7 @@ def _places() -> list[tuple[Any, str, Any]]:
             if isinstance(value, ReadOnlyColumnCollection):
                 places.append((module, name, _tables.setdefault(id(value), _Columns(value))))
             elif id(value) in _FOR_NOW:
-                places.append((module, name, _FOR_NOW[id(value)][1]))
+                places.append((module, name, _FOR_NOW[id(value)]))
     return places
 
 
