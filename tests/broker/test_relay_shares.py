@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from dormouse import protocol
 from dormouse_host import Fleet
 from dormouse_host.broker.client import Publisher
-from dormouse_host.ledger import schema
+from dormouse_host.ledger import outbound, schema
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.outbound import Ack
 from dormouse_host.ledger.store import Incoming, Ledger
@@ -29,8 +29,9 @@ RECORDS = 3  # messages of telemetry from each device
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
-    """A relay that gives a sign of life, and looks for others, every third of a second."""
+    """A relay gives a sign of life, and looks for others, every third of a second; one that hangs counts as alive."""
     monkeypatch.setattr(loop, "ALIVE", 1.0)
+    monkeypatch.setattr(outbound, "ALIVE", 300.0)
 
 
 @pytest.fixture
