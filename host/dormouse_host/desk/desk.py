@@ -26,10 +26,11 @@ LEASE = 60.0  # seconds; renewed after a third of them
 SETTLE = 30.0  # seconds after the start, or a new connection, before anybody is called overdue
 _TRY = 5.0  # seconds between two tries of a relay that has not the desk
 _TICK = 1.0  # seconds between two turns of a thread
-_HOME = 10.0  # seconds between two looks for Home Assistant: a wake is over by then, and told once
+_HOME = 10.0  # seconds between two looks for what Home Assistant is to be told
 _CALM = 10.0  # seconds since the last turn of the relay without a backlog
 _ROOM = 300  # notes that wait for the relay's loop
 _MQTT = 50  # messages that are claimed for the broker at once
+_CLAIM = 5.0  # seconds between two looks for them, where no alert has changed
 _END = 5.0  # seconds that `stop` waits for a thread
 
 
@@ -57,6 +58,7 @@ class Desk:
         self._renewed = 0.0
         self._began = 0.0  # time.monotonic() of the start, or of the last connection
         self._idle = 0.0  # … and of the last turn without a backlog
+        self._claim_at = 0.0  # … of the next look for messages
         self._again = False  # a new connection: Home Assistant is told everything again
         self._wrong: dict[str, str] = {}  # the last error of each part, told once
 
@@ -131,9 +133,11 @@ class Desk:
                     judged = now
                     self._look(self._judge)
                 self._relay_messages()
-                if self._homes and self._is_connected.is_set() and now - homed >= _HOME:
-                    homed = now
-                    self._tell_home(self._homes)
+                if self._homes and self._is_connected.is_set():
+                    again = now - homed >= _HOME
+                    homed = now if again else homed
+                    if again or self._homes.has_more:
+                        self._tell_home(self._homes, again=again)
                 self._wrong.pop("desk", None)
             except Gone:
                 return
@@ -161,6 +165,7 @@ class Desk:
             settled = settled and now - self._idle < _CALM
         changed = judge.look(late=settled, stopped=self._stop.is_set)
         if changed:
+            self._claim_at = 0.0
             log.info("alerts", changed=changed)
 
     def _relay_messages(self) -> None:
@@ -170,7 +175,8 @@ class Desk:
             self._ledger.message_delivered(acked)
         if self._alerts is None or config.MQTT not in self._alerts.rules.channels:
             return
-        if self._is_connected.is_set() and len(self._outbox) < _ROOM:
+        if self._is_connected.is_set() and len(self._outbox) < _ROOM and time.monotonic() >= self._claim_at:
+            self._claim_at = time.monotonic() + _CLAIM
             for message in self._ledger.claim_messages(config.MQTT, _MQTT):
                 self._outbox.extend(self._published(message))
 
@@ -182,13 +188,13 @@ class Desk:
             return [Note(topic, said, retain=False), Note(topic, b"", key=message.key)]
         return [Note(topic, said, key=message.key)]
 
-    def _tell_home(self, homes: Homes) -> None:
+    def _tell_home(self, homes: Homes, *, again: bool) -> None:
         if self._again:
             self._again = False
             homes.begin()
         room = _ROOM - len(self._outbox)
         if room > 0:
-            self._outbox.extend(homes.look(room))
+            self._outbox.extend(homes.look(room, again=again))
 
     def _deliver(self) -> None:
         while not self._stop.wait(_TICK):

@@ -32,7 +32,7 @@ from dormouse_host.relay.beside import Aside, Note
 
 ONLINE, OFFLINE = b"online", b"offline"
 _AHEAD = 300.0  # seconds by which the clock of Home Assistant may be ahead
-_SLICE = 20  # devices in one transaction
+_SLICE = 40  # devices in one transaction
 _PAUSE = 0.02  # seconds between two slices
 _WALK = 15.0  # seconds between two looks at who is overdue
 _BIGGEST = 4096  # bytes of a command's message
@@ -52,6 +52,7 @@ class Homes:
         self._sent: dict[str, int] = {}  # topic -> hash of the payload
         self._marks: dict[str, Mark] = {}
         self._queue: dict[str, None] = {}
+        self._changing: dict[str, bool] = {}  # changed at the last look; was it then, too?
         self._programs: dict[str, Program] = {}
         self._events = 0.0
         self._updates = 0  # the key of the newest event of an update
@@ -64,18 +65,27 @@ class Homes:
 
     # ---- what it is told
 
-    def look(self, room: int) -> list[Note]:
-        """What is to be published now: so many messages, or some more."""
+    @property
+    def has_more(self) -> bool:
+        """Is there more to tell that is known already?"""
+        return bool(self._queue)
+
+    def look(self, room: int, *, again: bool = True) -> list[Note]:
+        """What is to be published now: so many messages, or some more. `again`: look for what has changed, too. A
+        device that changes is told once it has not changed from one such look to the next, or at the third in a row:
+        so a wake is told once.
+        """
         try:
-            return self._look(room)
+            return self._look(room, again=again)
         except HostError:
             self._fresh = True  # of what was made of it until then nothing goes out
             raise
 
-    def _look(self, room: int) -> list[Note]:
+    def _look(self, room: int, *, again: bool) -> list[Note]:
         if self._fresh:
             self._begin()
-        self._find_changes()
+        if again:
+            self._find_changes()
         notes: deque[Note] = deque()
         if time.monotonic() - self._walked >= _WALK:
             self._walked = time.monotonic()
@@ -91,18 +101,23 @@ class Homes:
         self._events = self._ledger.newest_event()
         _, self._updates = self._ledger.home_updating(self._updates)
         self._programs = self._ledger.home_programs()
-        self._sent, self._marks, self._fresh = {}, {}, False
+        self._sent, self._marks, self._changing, self._fresh = {}, {}, {}, False
         every = self._ledger.members(None)
         self._queue = dict.fromkeys([*every, *self._known])
         self._walked = 0.0
 
     def _find_changes(self) -> None:
         newest = self._ledger.newest_event()
-        for device, mark in self._ledger.home_changes(self._clock() - LATE, self._events).items():
+        changed = set()
+        for device, found in self._ledger.home_changes(self._clock() - LATE, self._events).items():
+            mark = found.after(self._marks.get(device))
             if self._marks.get(device) != mark:
                 self._marks[device] = mark
-                self._queue[device] = None
+                changed.add(device)
         self._events = newest
+        settled = [device for device, before in self._changing.items() if before or device not in changed]
+        self._queue.update(dict.fromkeys(settled))
+        self._changing = {device: device in self._changing for device in changed.difference(settled)}
         updating, self._updates = self._ledger.home_updating(self._updates)
         for device, program in self._ledger.home_programs(updating).items() if updating else ():
             if self._programs.get(device) != program:

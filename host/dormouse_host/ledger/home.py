@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select
+from sqlalchemy import BindParameter, Connection, and_, bindparam, delete, func, insert, select
 
+from dormouse import protocol
 from dormouse_host.ledger import desk_schema, entry, rows, schema
 from dormouse_host.ledger.offers import Program
 from dormouse_host.ledger.queries import DeviceView, device_rows, device_view
@@ -22,27 +23,52 @@ _KEPT = 14 * 86400.0  # seconds; a message from Home Assistant is not taken when
 _FORGET = 500
 reports, telemetry, events = schema.reports.c, schema.telemetry.c, schema.command_events.c
 home, orders = desk_schema.home_devices.c, desk_schema.home_orders.c
-# A statement for each device: made once, it takes a third of the CPU.
+_WANTED: BindParameter[Any] = bindparam("wanted", expanding=True)
+_highest = (
+    select(func.max(telemetry.number))
+    .where(telemetry.device == devices.id, telemetry.state == devices.state)
+    .correlate(schema.devices)
+    .scalar_subquery()
+)
+_its = and_(telemetry.device == devices.id, telemetry.state == devices.state, telemetry.number > _highest - _RECORDS)
 _NEWEST = (
-    select(telemetry.time, telemetry.number, telemetry.record)
-    .where(telemetry.device == bindparam("device"), telemetry.state == bindparam("state"))
-    .order_by(telemetry.number.desc())
-    .limit(_RECORDS)
+    select(devices.id, telemetry.time, telemetry.number, telemetry.record)
+    .select_from(schema.devices.join(schema.telemetry, _its))
+    .where(devices.id.in_(_WANTED))
 )
-_LAST = (
-    select(commands.do, commands.args, commands.status)
-    .where(commands.device == bindparam("device"))
-    .order_by(commands.key.desc())
-    .limit(_COMMANDS)
+_before = schema.commands.alias("before").c
+_first = (
+    select(_before.key)
+    .where(_before.device == devices.id)
+    .order_by(_before.key.desc())
+    .limit(1)
+    .offset(_COMMANDS - 1)
+    .correlate(schema.devices)
+    .scalar_subquery()
 )
+_of_device = and_(commands.device == devices.id, commands.key >= func.coalesce(_first, 0))
+_done = (
+    select(func.max(commands.key))
+    .select_from(schema.devices.join(schema.commands, _of_device))
+    .where(devices.id.in_(_WANTED), commands.status == protocol.SUCCEEDED, commands.args.is_not(None))
+    .group_by(commands.device, commands.do)
+)
+_of_key = schema.commands.alias("last").c
+_LAST = select(_of_key.device, _of_key.do, _of_key.args).where(_of_key.key.in_(_done))
 
 
 class Mark(NamedTuple):
-    """The newest of what is stored about a device: it changes when anything comes."""
+    """The newest of what is stored about a device: it changes when anything comes. 0 where nothing was looked at."""
 
     at: float
     number: int
     event: int
+
+    def after(self, before: "Mark | None") -> "Mark":
+        """This one, and from the one before what was not looked at again."""
+        if before is None:
+            return self
+        return Mark(self.at or before.at, self.number or before.number, self.event or before.event)
 
 
 @dataclass(frozen=True)
@@ -82,24 +108,25 @@ def standings(connection: Connection, wanted: Sequence[str]) -> list[Standing]:
     catalogues: dict[str, Any] = {}
     there = device_rows(connection, devices.id.in_(wanted))
     views = [device_view(row, report, pending, {}, {}, False, catalogues) for row, report in there]
-    return [Standing(view, _readings(connection, view), _set_to(connection, view.id)) for view in views]
+    readings, set_to = _readings(connection, wanted), _set_to(connection, wanted)
+    return [Standing(view, readings.get(view.id, {}), set_to.get(view.id, {})) for view in views]
 
 
-def _readings(connection: Connection, view: DeviceView) -> dict[str, Any]:
-    """Name -> value: of the last records of the present state, the newest by its own time."""
-    found: dict[str, Any] = {}
-    rows_found = connection.execute(_NEWEST, {"device": view.id, "state": view.state}).all()
-    for _, _, text in sorted(rows_found, key=lambda row: (row.time, row.number)):
+def _readings(connection: Connection, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Device -> name -> value: of the last records of its present state, the newest by its own time."""
+    found: dict[str, dict[str, Any]] = {}
+    stored = connection.execute(_NEWEST, {"wanted": list(wanted)}).all()
+    for device, _, _, text in sorted(stored, key=lambda row: (row.time, row.number)):
         values = json.loads(text)
-        found.update(values if isinstance(values, dict) else {})
+        found.setdefault(device, {}).update(values if isinstance(values, dict) else {})
     return found
 
 
-def _set_to(connection: Connection, device: str) -> dict[str, dict[str, Any]]:
+def _set_to(connection: Connection, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Device -> command -> arguments, of the newest of each name that succeeded."""
     found: dict[str, dict[str, Any]] = {}
-    for do, text, status in connection.execute(_LAST, {"device": device}):
-        if status == "succeeded" and text and do not in found:
-            found[do] = json.loads(text)
+    for device, do, text in connection.execute(_LAST, {"wanted": list(wanted)}):
+        found.setdefault(device, {})[do] = json.loads(text)
     return found
 
 

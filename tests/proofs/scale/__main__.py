@@ -120,7 +120,7 @@ def looked_on(count: int, each: int) -> bool:
     """What the relay pays for alerts, Home Assistant and those who look on. True where it is not too much."""
     say(
         "",
-        f"{count} devices, {each} commands for each; alerts, Home Assistant and onlookers, and nothing of it, in turn",
+        f"{count} devices, {each} commands for each; two relays, one with alerts, Home Assistant and onlookers",
     )
     found = watched.measure(count, each, lambda turn: say(f"  {turn}"))
     per_user, per_cpu = (watched.ratio(found, which) for which in ("user", "cpu"))
