@@ -157,7 +157,7 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(run, tmp_path):
     (tmp_path / "app.py").unlink()
     code, _, err = ended(run())
     assert code == 2
-    assert err.startswith("dormouse: app.py: expected a Python file")
+    assert err == "dormouse: app.py: no such program: dormouse init makes one, app.py\n"
 
 
 def test_the_units_for_systemd_run_a_command_that_there_is():
