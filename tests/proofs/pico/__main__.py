@@ -10,6 +10,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from support import stack
 _DOWNLOAD = 120  # seconds
 _ROW = 5400  # seconds
 TESTS = Path(__file__).resolve().parents[2]
+LOGS = TESTS.parent / "build" / "pico"  # what a row that broke has printed: console and events
 STACK = stack.LIMIT  # bytes of C stack that a row may use of 8192: below it ends the heap, unchecked
 _COLUMNS = ("heap", "stack", "erases", "programs", "wakes")
 
@@ -62,6 +64,8 @@ def row(name: str, firmware: Path, folder: Path) -> list[dict[str, Any]]:
     if code == 0 and told.is_file():
         found: list[dict[str, Any]] = json.loads(told.read_text())
         return found
+    LOGS.mkdir(parents=True, exist_ok=True)
+    shutil.copy(log, LOGS)
     last = (log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
     return [{"name": name, "note": last, "wrong": True, "figures": {"seconds": time.monotonic() - began}}]
 
