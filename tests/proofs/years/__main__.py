@@ -26,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first world; the others follow")
     parser.add_argument("--years", type=float, help="end after so many device-years")
     parser.add_argument("--days", type=float, help="of each world, in the place of what its seed says")
+    parser.add_argument("--having", nargs="+", default=[], metavar="KIND", help="only worlds with these entries")
     parser.add_argument("--first", action="store_true", help="end with the first broken promise")
     parser.add_argument("--only", type=int, metavar="SEED", help="this world alone, with its log")
     parser.add_argument("--shrink", type=int, metavar="SEED", help="the shortest schedule of this world that fails")
@@ -50,7 +51,11 @@ def _run(worlds: Worlds, args: argparse.Namespace) -> int:
     total = Total()
     seed = args.seed
     while time.process_time() - began < args.seconds and not (args.years and total.years > args.years):
-        out = worlds.play(plan.make(seed, args.days))
+        one = plan.make(seed, args.days)
+        if not {act[1] for act in one.acts}.issuperset(args.having):
+            seed += 1
+            continue
+        out = worlds.play(one)
         total.add(out)
         if args.verbose:
             print(seed, out.wakes, f"{time.process_time() - began:.1f} s", flush=True)

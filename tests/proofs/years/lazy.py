@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import Column, Table, bindparam
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
+from sqlalchemy.sql.elements import ClauseElement
 
 from dormouse_host import ledger
 from dormouse_host.ledger import given
@@ -151,7 +152,7 @@ def _read(arg: Any, form: list[Any], values: list[Any], literal: bool) -> bool:
         form.append("list")
         values.append(list(arg))
         return not literal and all(type(one) in _PLAIN for one in arg)
-    elif isinstance(arg, _OBJECTS):
+    elif isinstance(arg, _OBJECTS) or id(arg) in _lasting:
         form.append(id(arg))
     else:
         return False
@@ -199,6 +200,7 @@ def _noting(function: Any) -> Any:
 
 
 _FOR_NOW = {id(function): _noting(function) for function in _FUNCTIONS}
+_lasting: set[int] = set()  # ids of what the ledger's modules have made once for all
 _tables: dict[int, _Columns] = {}  # by the columns' id: the ledger's tables are there for good
 
 
@@ -215,6 +217,8 @@ def _places() -> list[tuple[Any, str, Any]]:
                 places.append((module, name, _tables.setdefault(id(value), _Columns(value))))
             elif id(value) in _FOR_NOW:
                 places.append((module, name, _FOR_NOW[id(value)]))
+            elif isinstance(value, ClauseElement):
+                _lasting.add(id(value))
     return places
 
 
