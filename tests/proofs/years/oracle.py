@@ -49,6 +49,7 @@ class Samples:
     """Of one device: what its reading returned."""
 
     last: int = 0
+    is_new: bool = False  # was the last taken in this wake?
     kept: dict[int, float] = field(default_factory=dict)  # on flash for certain, with the time
 
 

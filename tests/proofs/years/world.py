@@ -151,6 +151,7 @@ class _World:
         """A reading is taken."""
         samples = self._oracle.samples[board.name]
         samples.last += 1
+        samples.is_new = True
         return samples.last
 
     def woke(self, board: Board) -> None:
@@ -164,8 +165,9 @@ class _World:
             self._oracle.disturbed(board.name)
         elif not self.mood(board):
             samples = self._oracle.samples[board.name]
-            if samples.last:
+            if samples.is_new:
                 samples.kept[samples.last] = self.hub.now
+        self._oracle.samples[board.name].is_new = False
         if self._quiet and board.how == "slept" and not board.busy and len(board.lines) == 1 and not board.loss:
             trips = 0 if self._plan.traits["acl"] else board.lines[0].trips(self.hub.now - board.booted - board.writing)
             self._guarded(self._oracle.quiet, board.name, trips)
