@@ -267,6 +267,19 @@ def test_programming_a_byte_twice_ends_the_process(tmp_path, micropython):
     assert done.stdout.strip() == "1 2 2 [1]", done.stderr
 
 
+def test_it_programs_while_the_garbage_collector_runs(tmp_path, micropython):
+    # Which closes files that nobody holds any more, and allocates nothing meanwhile.
+    code = (
+        f"import sys, micropython; sys.path.insert(0, {str(ROOT / 'boards/virtual')!r}); import norflash; "
+        "d = norflash.NorFlash(open('nor.img', 'r+b'), 1, stop=print); d.ioctl(6, 0); page, part = b'a' * 256, b'b' * 32; "
+        "micropython.heap_lock(); d.writeblocks(0, page, 0); d.writeblocks(0, part, 256); micropython.heap_unlock(); "
+        "print(d.programs, d.program_bytes)"
+    )
+    (tmp_path / "nor.img").write_bytes(b"\xa5" * 4096)
+    done = subprocess.run([micropython, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "2 288", done.stderr
+
+
 def test_fat_is_refused_with_the_reason(micropython):
     # FAT's rename is two writes: after a cut both names may be there, or none.
     code = f"""
