@@ -116,6 +116,7 @@ class Oracle:
         for order in self.open.values():
             order.wiped = order.wiped or order.device == device
         self.samples[device].kept.clear()
+        self._failed[device] = 0
         self.excused(device)
 
     def went_back(self, told: bool) -> None:
