@@ -87,7 +87,7 @@ def told_of(host: Host) -> str:
 
 
 def _until_answered(boots: list[Told]) -> list[Told]:
-    """Those up to the one that answered a ping, as it told itself: more may have come before the host had the answer."""
+    """Those up to the one that answered a ping, as it told itself: others may be over before the host has it."""
     for number, boot in enumerate(boots, 1):
         if any(fields.get("do") == "ping" and fields.get("status") == "succeeded" for fields in boot.of("result")):
             return boots[:number]
