@@ -62,6 +62,7 @@ class Oracle:
         self.names: dict[str, Order] = {}
         self.open: dict[str, Order] = {}
         self.samples: dict[str, Samples] = {}
+        self.cramped = False  # has the inbox too little room to keep what waits for a program that is left out?
         self.restored = False  # without a word to the ledger
         self.checks = 0
         self._spent: dict[str, float] = {}  # by handlers, in this wake
@@ -192,7 +193,8 @@ class Oracle:
             raise Broken(f"5: {what}")
         if status in ("expired", "cancelled", "rejected") and order.effects and not self.restored:
             raise Broken(f"5: {what}")
-        if status == "rejected" and not (order.wiped or self.restored):
+        unknown = self.cramped and why == f"unknown command {order.kind}"
+        if status == "rejected" and not (order.wiped or self.restored or unknown):
             raise Broken(f"5: {what}")
         if status == "interrupted" and not order.disturbed and order.kind not in ("long", "hang"):
             raise Broken(f"5: {what}, and nothing disturbed it")

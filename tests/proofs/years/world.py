@@ -81,6 +81,8 @@ class _World:
         self._broker = Broker(self.hub, plan.traits)
         self._host = Host(self.hub, self._broker, store, random.Random(f"host {plan.seed}"))
         self._oracle, self._wire = Oracle(store.ask), Wire(store.ask)
+        pads = any(act[1] == "order" and sum(act[6:]) for act in plan.acts)
+        self._oracle.cramped = pads or "inbox" in plan.settings
         self._host.on_publish = self._published
         self._host.on_end = self._relay_ended
         self._moods: dict[str, tuple[str, float]] = {}
