@@ -107,7 +107,7 @@ def test_a_release_that_does_not_run_is_rolled_back_and_the_host_knows_why(world
     until(lambda: status(fleet, name)[0] == "on trial")
     sent = say(fleet, "b")
     until_sent(fleet, sent)
-    assert device.wake().code == 1
+    assert device.wake().code == 2
     assert wake(fleet, device) == ["old b"]
     until(lambda: status(fleet, name)[0] == "failed")
     assert statuses(fleet, sent) == ["succeeded"]
