@@ -52,8 +52,9 @@ class Terminal:
         self.text = ""
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        environment = dict(os.environ)  # without the LINES that readline, once loaded, sets where os.environ has none
         self.child = subprocess.Popen(
-            [PROGRAM, *words], stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+            [PROGRAM, *words], stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env=environment
         )
         os.close(slave)
 
