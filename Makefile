@@ -120,7 +120,7 @@ powercut: setup ## cut the power at every instant, then at every second one too;
 	@PYTHONPATH=tests $(RUN) -m proofs.powercut $(ARGS)
 
 .PHONY: update-proof
-update-proof: setup ## an update over the air cut at every operation of the flash, planted bugs, releases that are no good; ARGS="resets"
+update-proof: setup ## updates over the air: power and connection cut everywhere, bad releases, a fleet, costs; ARGS="transfer cost", "resets"
 	@PYTHONPATH=tests $(RUN) -m proofs.update $(ARGS)
 
 .PHONY: pythons
