@@ -34,6 +34,7 @@ _PIO = (0x50200, 0x50300)  # PIO0 and PIO1 on rp2040py's bus
 _WL_ON = 23
 _ERASE_NS, _BLOCK_NS, _PAGE_NS = 45e6, 150e6, 0.4e6  # typical times (Winbond W25Q16JV, AC characteristics)
 _STACK_POINTER = 13
+_EARLY, _COUNT = 2000, 1 << 24  # of the watchdog's counts, 2 million a second: so far from 0 it does not bite
 Reset = Literal["power", "button", "watchdog", "reset", "cut"]
 
 
@@ -46,6 +47,7 @@ class Chip:
         self._image = image
         self._happened = happened
         self.due: Reset | None = None
+        self._reason = 0  # of the last reset, as the watchdog's register has it
         self._simulator: Any = Simulator(rp2040=self.mcu)
         self._simulator.bind_loop(loop)
         self._batch = clock_tick_batch_size()
@@ -104,6 +106,10 @@ class Chip:
     # ---- resets
 
     def _watchdog(self) -> None:
+        timer = self.mcu.watchdog.timer
+        if self.mcu.watchdog._reason == watchdog.TIMER and (not timer.enable or _EARLY < timer.counter < _COUNT):
+            self.mcu.watchdog._reason = self._reason
+            return  # an alarm of before a power cut: rp2040py sometimes leaves one behind
         if self.due is None:  # power that has gone stays away
             self.due = "watchdog" if self.mcu.watchdog._reason == watchdog.TIMER else "reset"
         self.stop()
@@ -126,6 +132,7 @@ class Chip:
             mcu.vreg_and_chip_reset.record_reset_cause(HAD_POR if how == "power" else HAD_RUN)
         if how == "power":
             mcu.sram[:] = random.randbytes(len(mcu.sram))
+        self._reason = mcu.watchdog._reason
         self.sleep.reset()
         self.stack.fill()
         if self.nor:

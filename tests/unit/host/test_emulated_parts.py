@@ -3,6 +3,7 @@
 Its whole is `make pico FIRMWARE=…`, because no firmware may lie in this repository.
 """
 
+import asyncio
 import importlib.util
 import random
 import struct
@@ -223,3 +224,22 @@ def test_a_new_measurement_leaves_what_is_in_use_alone():
     assert sram[pointer - 0x20000000 :] == b"\x55" * 600
     assert sram[: BOTTOM - 0x20000000] == b"\x55" * (BOTTOM - 0x20000000)
     assert 600 <= stack.depth() <= 640
+
+
+def test_the_watchdog_bites_when_its_count_is_over_and_at_no_alarm_of_before():
+    """An alarm that rp2040py left behind at a power cut reset the board two boots later."""
+    from dormouse_host.emulated.chip import Chip
+
+    loop = asyncio.new_event_loop()
+    chip = Chip(b"", None, loop, lambda name, **fields: None)
+    timer, alarm = chip.mcu.watchdog.timer, chip.mcu.watchdog.alarm
+    alarm.callback()
+    assert chip.due is None, "it is off"
+    timer.set(1_000_000)
+    timer.enable = True
+    alarm.callback()
+    assert chip.due is None, "it was fed a moment ago"
+    timer.set(0)
+    alarm.callback()
+    assert chip.due == "watchdog"
+    loop.close()
