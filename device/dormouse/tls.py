@@ -52,7 +52,7 @@ class Security:
                 cert, _, key = own.partition(" ")
                 context.load_cert_chain(a2b_base64(cert), a2b_base64(key))
         except (AttributeError, OSError, ValueError):
-            raise ConfigError("TLS takes no such ca, cert, key or psk", "tls")
+            raise ConfigError("ca, cert or key is not in DER, or no psk here", "tls")
         context.verify_callback = self._date
         return context
 

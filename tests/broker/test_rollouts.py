@@ -9,7 +9,7 @@ from dormouse_host import Fleet
 from dormouse_host.cli.rollouts import counts, part
 from dormouse_host.errors import HostError
 from support.device_folder import Device, DeviceInterpreter
-from support.relays import Running
+from support.relays import Running, published
 from support.updating import install, program
 from support.waiting import until
 
@@ -47,10 +47,7 @@ class World:
         until(self.settled)
 
     def settled(self) -> bool:
-        with self.fleet.ledger.database.reading() as connection:
-            sql = "SELECT (SELECT count(*) FROM devices WHERE due) + (SELECT count(*) FROM commands"
-            waiting = connection.exec_driver_sql(sql + " WHERE status IN ('queued', 'publishing'))").scalar()
-        return waiting == 0
+        return published(self.fleet)
 
     def slots(self) -> str:
         """Of each device the slot that runs."""

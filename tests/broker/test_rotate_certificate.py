@@ -254,7 +254,7 @@ def test_nonsense_is_refused_with_a_reason_and_loses_nothing(testbed):
         until(lambda: all(fleet.result(name).status == "sent" for name in names))
     wakes(testbed, device)
     said = [answer(testbed, name) for name in names]
-    assert said == [("failed", "ConfigError: TLS takes no such ca, cert, key or psk")] * len(pairs) + [
+    assert said == [("failed", "ConfigError: ca, cert or key is not in DER, or no psk here")] * len(pairs) + [
         ("failed", "ConfigError: this device authenticates with a certificate"),
         ("rejected", "argument key is missing"),
     ]

@@ -31,7 +31,7 @@ from support.waiting import until
 
 pytestmark = pytest.mark.timeout(200)
 HERE = hasattr(ssl.SSLContext, "set_psk_client_callback")  # has this Python's TLS shared keys?
-REFUSED = "TLS takes no such ca, cert, key or psk"
+REFUSED = "ca, cert or key is not in DER, or no psk here"
 
 
 @pytest.fixture(params=["micropython", *(["cpython"] if HERE else [])])

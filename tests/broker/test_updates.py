@@ -8,13 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select
 
 from dormouse_host import Fleet
-from dormouse_host.ledger import schema
 from dormouse_host.ledger.updates import Terms
 from support.device_folder import Device, DeviceInterpreter
-from support.relays import Running, greet, say, statuses, until_sent, wake
+from support.relays import Running, greet, published, say, statuses, until_sent, wake
 from support.updating import install, program
 from support.waiting import until
 
@@ -47,16 +45,7 @@ def status(fleet: Fleet, name: str) -> tuple[str, str | None]:
 
 def until_published(fleet: Fleet) -> None:
     """Until the broker has what there is for the device."""
-
-    def published() -> bool:
-        with fleet.ledger.database.reading() as connection:
-            waiting = schema.commands.c.status.in_(("queued", "publishing"))
-            return not (
-                connection.execute(select(schema.commands.c.name).where(waiting)).first()
-                or connection.execute(select(schema.devices.c.id).where(schema.devices.c.due)).first()
-            )
-
-    until(published)
+    until(lambda: published(fleet))
 
 
 def test_an_update_succeeds_once_the_device_has_kept_it(world):

@@ -228,7 +228,7 @@ def test_server_that_speaks_tls_and_no_mqtt_ends_within_patience(interpreter, tm
         ({"broker": "mqtt://localhost:1", "ca": "ca.der"}, "mqtts:// and ca go together"),
         ({"broker": "mqtts://localhost:1", "ca": "ca.der", "cert": "cert.der"}, "cert and key go together"),
         ({"broker": "mqtts://localhost:1", "ca": "nothing.der"}, "ca: the file nothing.der is missing"),
-        ({"broker": "mqtts://localhost:{port}", "ca": "config.json"}, "TLS takes no such ca, cert, key or psk"),
+        ({"broker": "mqtts://localhost:{port}", "ca": "config.json"}, "ca, cert or key is not in DER, or no psk here"),
     ],
 )
 def test_tls_that_is_configured_wrongly_is_refused_and_never_unchecked(interpreter, tmp_path, ca, config, words):

@@ -253,30 +253,29 @@ def test_erases_stay_within_the_budget(tmp_path, micropython, progsize, bounds):
         assert 0 < erases[name] <= bound, f"{name}: {erases[name]} erases"
 
 
+def on_nor(micropython: str, folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run this with `d`, a flash of one block that is erased."""
+    paths = [str(ROOT / "boards/virtual"), str(ROOT / "tests/proofs/powercut/board")]
+    begin = f"import sys; sys.path[:0] = {paths!r}; import norflash, apart, micropython; "
+    begin += "d = norflash.NorFlash(open('nor.img', 'r+b'), 1, stop=apart.stop); d.ioctl(6, 0); "
+    (folder / "nor.img").write_bytes(b"\xa5" * 4096)
+    return subprocess.run([micropython, "-c", begin + code], cwd=folder, capture_output=True, text=True, check=False)
+
+
 def test_programming_a_byte_twice_ends_the_process(tmp_path, micropython):
     # Or else the model would let a file system pass that no NOR flash can carry.
-    code = (
-        f"import sys; sys.path[:0] = {[str(ROOT / 'boards/virtual'), str(ROOT / 'tests/proofs/powercut/board')]}; "
-        "import norflash, apart; stop = apart.stop; f = open('nor.img', 'r+b'); "
-        "d = norflash.NorFlash(f, 1, stop=stop); d.ioctl(6, 0); d.writeblocks(0, b'a', 5); d.writeblocks(0, b'b', 6); "
-        "print(d.erases, d.programs, d.program_bytes, list(d.wear)); d.writeblocks(0, b'c', 5); print('went on')"
-    )
-    (tmp_path / "nor.img").write_bytes(b"\xa5" * 4096)
-    done = subprocess.run([micropython, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    code = "d.writeblocks(0, b'a', 5); d.writeblocks(0, b'b', 6); "
+    code += "print(d.erases, d.programs, d.program_bytes, list(d.wear)); d.writeblocks(0, b'c', 5); print('went on')"
+    done = on_nor(micropython, tmp_path, code)
     assert done.returncode in (70, -signal.SIGUSR2), "the second is how apart.py says 70 without ffi"
     assert done.stdout.strip() == "1 2 2 [1]", done.stderr
 
 
 def test_it_programs_while_the_garbage_collector_runs(tmp_path, micropython):
     # Which closes files that nobody holds any more, and allocates nothing meanwhile.
-    code = (
-        f"import sys, micropython; sys.path.insert(0, {str(ROOT / 'boards/virtual')!r}); import norflash; "
-        "d = norflash.NorFlash(open('nor.img', 'r+b'), 1, stop=0); d.ioctl(6, 0); page = b'a' * 256; part = b'b' * 32; "
-        "micropython.heap_lock(); d.writeblocks(0, page, 0); d.writeblocks(0, part, 256); micropython.heap_unlock(); "
-        "print(d.programs, d.program_bytes)"
-    )
-    (tmp_path / "nor.img").write_bytes(b"\xa5" * 4096)
-    done = subprocess.run([micropython, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    code = "page = b'a' * 256; part = b'b' * 32; micropython.heap_lock(); d.writeblocks(0, page, 0); "
+    code += "d.writeblocks(0, part, 256); micropython.heap_unlock(); print(d.programs, d.program_bytes)"
+    done = on_nor(micropython, tmp_path, code)
     assert done.stdout.strip() == "2 288", done.stderr
 
 

@@ -101,6 +101,16 @@ def say(fleet: Fleet, *texts: str, **how) -> list[str]:
     return [fleet.send("dev", "say", {"text": text}, **how).name for text in texts]
 
 
+def published(fleet: Fleet) -> bool:
+    """Has the broker what there is for the devices?"""
+    with fleet.ledger.database.reading() as connection:
+        waiting = schema.commands.c.status.in_(("queued", "publishing"))
+        return not (
+            connection.execute(select(schema.commands.c.name).where(waiting)).first()
+            or connection.execute(select(schema.devices.c.id).where(schema.devices.c.due)).first()
+        )
+
+
 def until_sent(fleet: Fleet, names: list[str]) -> None:
     until(lambda: all(fleet.result(name).status not in ("queued", "publishing") for name in names))
 

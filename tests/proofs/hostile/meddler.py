@@ -10,7 +10,7 @@ import ssl
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Self
+from typing import Protocol, Self
 
 from support.acceptor import Acceptor
 from support.peer import Packet, packet
@@ -209,6 +209,44 @@ class Pipe:
                     sink.sendall(late[up][:n])
                     gone[up] += len(late[up][:n])
                     late[up] = late[up][n:]
+
+
+class Aim(Protocol):
+    """Where a connection is cut: before byte `at` of what goes up, or down; by RST, or by FIN."""
+
+    @property
+    def up(self) -> bool: ...
+    @property
+    def reset(self) -> bool: ...
+    @property
+    def at(self) -> int: ...
+
+
+class CutPipe(Pipe):
+    """Cuts the connection that follows upon `aim`. `gone`: bytes of the newest connection, up and down."""
+
+    def __init__(self, broker: int) -> None:
+        super().__init__(broker, self._until)
+        self._aim: Aim | None = None
+        self._first = 0
+        self.hit = False  # was it cut?
+        self.gone = {True: 0, False: 0}
+
+    def aim(self, point: Aim | None) -> None:
+        """Cut the next connection there; None: cut nothing any more."""
+        self._aim = point
+        if point:
+            self._first, self.hit = self.connections, False
+
+    def _until(self, connection: int, up: bool, gone: int) -> int:
+        self.gone[up] = gone
+        aim = self._aim
+        if not aim or connection != self._first or aim.up != up:
+            return 1 << 20
+        if gone >= aim.at:
+            self.hit = True
+            raise Cut(aim.reset)
+        return aim.at - gone
 
 
 class Cut(Exception):

@@ -14,21 +14,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dormouse_host.agent.process import Kind
 from proofs.hostile.forks import Forks
-from proofs.hostile.meddler import Cut, Pipe
+from proofs.hostile.meddler import CutPipe
 from proofs.hostile.stage import APP, HEAP, World, awake
 from support.device_folder import COMES, Device, DeviceInterpreter, Host, Ran, command
 from support.on_device import MEMORY
 
 BUDGET = 4  # s
-QUICK = {"budget": BUDGET, "patience": 1000}  # of the wake that is cut
-PATIENT = {"budget": 20, "patience": 5000}  # of the others: on a busy machine, too, they have to succeed
+QUICK: dict[str, Any] = {"budget": BUDGET, "patience": 1000}  # of the wake that is cut
+PATIENT: dict[str, Any] = {"budget": 20, "patience": 5000}  # of the others, also on a busy machine
 PROMISES = ("lost", "twice", "stuck")
 KINDS: tuple[Kind, ...] = ("cpython", "micropython")
-_MARGIN = 60  # bytes by which a dialogue may be longer than the one that was measured
+MARGIN = 60  # bytes by which a dialogue may be longer than the one that was measured
 
 
 class Point(NamedTuple):
@@ -61,10 +61,6 @@ class Cutter:
     def __init__(self, world: World, kind: Kind, tls: bool) -> None:
         self._world, self._kind, self._tls = world, kind, tls
         self._stack = ExitStack()
-        self._plan: Point | None = None
-        self._first = 0  # the connection to cut
-        self._hit = False
-        self.gone = {True: 0, False: 0}  # bytes of the last connection
         self._number = 0
         self._records = 0
         self._heard: set[int] = set()
@@ -75,7 +71,7 @@ class Cutter:
         broker = self._world.broker
         home = self._world.secure_port if self._tls else broker.address.port
         name = self._world.name()
-        self._pipe = enter(Pipe(home, self._limit))
+        self._pipe = enter(CutPipe(home))
         folder = Path(enter(tempfile.TemporaryDirectory(prefix="dormouse-sweep-", dir=MEMORY))) / "device"
         url = f"{'mqtts' if self._tls else 'mqtt'}://127.0.0.1:{self._pipe.port}"
         config: dict[str, str] = {"ca": "ca.der"} if self._tls else {}
@@ -91,16 +87,6 @@ class Cutter:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _limit(self, connection: int, up: bool, gone: int) -> int:
-        self.gone[up] = gone
-        plan = self._plan
-        if not plan or connection != self._first or plan.up != up:
-            return 1 << 20
-        if gone >= plan.at:
-            self._hit = True
-            raise Cut(plan.reset)
-        return plan.at - gone
-
     def _wake(self) -> Ran:
         self._records += 1
         if self._forks:
@@ -114,7 +100,7 @@ class Cutter:
         """Bytes that the whole dialogue takes, up and down."""
         self._dialogue(None)
         time.sleep(0.1)  # the proxy may not have counted the last of them yet
-        return dict(self.gone)
+        return dict(self._pipe.gone)
 
     def attempt(self, point: Point) -> Outcome:
         """Cut there, wake once more if need be, and judge. What was only too slow has a second chance."""
@@ -127,18 +113,19 @@ class Cutter:
         numbers = [self._number + 1, self._number + 2]
         self._number += 2
         self._host.send(*(command(self._state, n, "say", text=f"text {n}") for n in numbers))
-        self._first, self._plan, self._hit = self._pipe.connections, point, False
+        self._pipe.aim(point)
         if point:
             self._device.configure(**QUICK)
         wakes = [self._wake()]
-        self._plan = None
+        hit = bool(point) and self._pipe.hit
+        self._pipe.aim(None)
         self._device.configure(**PATIENT)
         if wakes[0].code:
             wakes.append(self._wake())
         self._wait_for(numbers)
         output = "\n".join(ran.output for ran in wakes)
         faults = [] if not point else list(self._judge(numbers, wakes))
-        return Outcome(point or Point(self._kind, self._tls, True, False, -1), self._hit, faults, output)
+        return Outcome(point or Point(self._kind, self._tls, True, False, -1), hit, faults, output)
 
     def _missing(self, numbers: list[int]) -> list[str]:
         batches = self._host.heard("up/telemetry")
@@ -176,7 +163,7 @@ def points(world: World, tls: bool) -> list[Point]:
         with Cutter(world, kind, tls) as cutter:
             long = cutter.length()
         for up in (True, False):
-            ends = range(long[up] + _MARGIN)
+            ends = range(long[up] + MARGIN)
             found += [Point(kind, tls, up, reset, at) for at in ends for reset in (False, True)]
     return found
 

@@ -3,6 +3,7 @@
 Must stay true: what is fetched is verified, by apt's signatures or by a hash, and is in the cache whole or not at all.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,10 +50,18 @@ def preview() -> Path:
             if done.returncode:
                 lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip failed"]
                 raise HostError(lines[-1].removeprefix("ERROR: "))
-            program = new / "micropython"
-            program.write_text(_WRAPPER.format(python=sys.executable))
-            program.chmod(0o755)
-    return folder / "micropython"
+            _wrap(new / "micropython")
+    program = folder / "micropython"
+    if program.read_text() != _WRAPPER.format(python=sys.executable):  # another environment has made it, and may be gone
+        _wrap(program)
+    return program
+
+
+def _wrap(program: Path) -> None:
+    new = program.with_name(f"{program.name}.{os.getpid()}")
+    new.write_text(_WRAPPER.format(python=sys.executable))
+    new.chmod(0o755)
+    new.replace(program)
 
 
 ALL = {"own": own, "forky": forky, "preview": preview}

@@ -13,22 +13,11 @@ from pathlib import Path
 
 from dormouse_host.agent import mpy, process, toolchain
 from dormouse_host.agent.log import parse
+from proofs.board_wakes import APP
 from proofs.trial.clock import Clock
 
 EVERY = 900  # seconds between two wakes
 VOLTS = 4.0
-APP = """
-from dormouse import command, telemetry
-
-@command("say", n=int)
-def say(wake, n):
-    wake.log("said", n=n)
-    return {"n": n}
-
-@telemetry()
-def climate(wake):
-    return {"vbat": wake.battery(), "temp": 21.5}
-"""
 BROKEN = APP + "\nimport a_module_that_nobody_has\n"
 _AT_ONCE = 3  # wakes
 _HUNG = 60.0  # seconds of this machine, after which a wake is one no more

@@ -77,13 +77,19 @@ class Asker:
                 self._host.send(command(report["state"], AGAIN, "ping"))
 
 
-def told_of(host: Host) -> str:
-    """All that the device has told its owner of faults, as text."""
-    reports = host.heard("up/wake")
+def told_of(host: Host, wakes: int) -> str:
+    """All that the device has told its owner of faults in its first wakes, so many, as text."""
+    reports = host.heard("up/wake")[:wakes]
     keys = ("app", "readings", "undone", "last")
     parts = [json.dumps({key: report.get(key) for key in keys}, ensure_ascii=False) for report in reports]
     parts += [json.dumps(entry, ensure_ascii=False) for entries in results(host).values() for entry in entries]
     return "\n".join(parts)
+
+
+def has_told(program: Program, host: Host, late: int) -> bool:
+    """Has the device named what was at fault, within the wakes that it may take? `late` as for `judge`."""
+    text = told_of(host, program.wakes + late)
+    return not program.tells or any(word in text for word in (*program.tells, *LEFT_OUT.get(program.place, ())))
 
 
 def _until_answered(boots: list[Told]) -> list[Told]:
@@ -97,9 +103,9 @@ def _until_answered(boots: list[Told]) -> list[Told]:
 def judge(
     program: Program, host: Host, boots: list[Told], asleep: bool, awake: float, bound: float, late: int
 ) -> list[str]:
-    """What is wrong with the row. `boots`: all since the program came, until the answer and a sleep after it; `awake`:
-    seconds of the longest time awake; `late`: pings for a new state, each of which may have missed one wake, since a
-    board's minute of sleep takes 60 ms here.
+    """What is wrong with the row. `boots`: all since the program came, until the answer, a sleep after it, and what was
+    at fault; `awake`: seconds of the longest time awake; `late`: pings for a new state, each of which may have missed
+    one wake, since a board's minute of sleep takes 60 ms here.
     """
     found = []
     wakes = sum(boot.connects for boot in _until_answered(boots))
@@ -117,9 +123,8 @@ def judge(
     said = sum(len(boot.of("say")) for boot in boots)
     if said > 1:
         found.append(f"`say` ran {said} times")
-    text = told_of(host)
-    if program.tells and (wakes > late or not late):  # else it lost its state and was well again in one wake
-        if not any(word in text for word in (*program.tells, *LEFT_OUT.get(program.place, ()))):
+    if program.tells:
+        if not has_told(program, host, late):
             found.append(f"it told nothing of {' or '.join(program.tells)}")
     elif any(report.get("app") or report.get("readings") for report in host.heard("up/wake")):
         found.append("it told of a fault that costs nothing")

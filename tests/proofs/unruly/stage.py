@@ -26,7 +26,7 @@ from dormouse_host.agent.log import parse
 from dormouse_host.broker.local import Mosquitto
 from dormouse_host.errors import HostError
 from dormouse_host.virtual.board import VirtualBoard
-from proofs.unruly.oracle import Asker, Told, answered, judge, queue
+from proofs.unruly.oracle import Asker, Told, answered, has_told, judge, queue
 from proofs.unruly.program import HEAD, Program
 from support.board_device import install
 from support.device_folder import COMES, Device, DeviceInterpreter, Host
@@ -151,12 +151,22 @@ class _Player:
         self.row, self.golden, self.folder, self.broker, self.host = row, golden, folder, broker, host
         self.asker = Asker(host, state, row.program.later)
 
+    @property
+    def late(self) -> int:
+        """As for `judge`."""
+        return min(1, self.asker.sent)
+
+    def is_over(self, boots: list[Told]) -> bool:
+        """Has it told what was at fault, or had as many wakes as it may take?"""
+        program = self.row.program
+        woken = sum(boot.connects for boot in boots)
+        return has_told(program, self.host, self.late) or woken >= program.wakes + self.late
+
     def judge(self, boots: list[Told], asleep: bool, awake: float) -> None:
         """Fill in the row."""
         self.row.wakes, self.row.awake = sum(boot.connects for boot in boots), awake
         bound = AWAKE + self.row.program.window
-        late = min(1, self.asker.sent)
-        self.row.faults += judge(self.row.program, self.host, boots, asleep, awake, bound, late)
+        self.row.faults += judge(self.row.program, self.host, boots, asleep, awake, bound, self.late)
 
 
 class _Processes(_Player):
@@ -174,7 +184,7 @@ class _Processes(_Player):
         (folder / "state" / "good").write_text(json.dumps(config) + "\0{}")
         boots: list[Told] = []
         awake, ended = 0.0, False
-        while len(boots) < BOOTS and not (ended and answered(self.host)):
+        while len(boots) < BOOTS and not (ended and answered(self.host) and self.is_over(boots)):
             told, seconds, ended = self._wake(folder)
             boots.append(told)
             awake = max(awake, seconds)
@@ -253,7 +263,7 @@ class _Board(_Player):
             row.output += "\n" + "\n".join(str(event) for event in board.events[first:])
 
     def _watch(self, board: VirtualBoard, first: int, said: int) -> bool:
-        """Until it has answered and slept after that; False where that takes too long."""
+        """Until it has answered, slept after that, and told what was at fault; False where that takes too long."""
         end = time.monotonic() + SECONDS + self.row.program.window
         slept = -1
         while time.monotonic() < end and sum(event.name == "boot" for event in board.events[first:]) < 3 * BOOTS:
@@ -263,9 +273,9 @@ class _Board(_Player):
             if slept >= 0:
                 with suppress(HostError):
                     board.wait_event("asleep", 1, after=max(first, slept - 2))
-                    return True
-            else:
-                time.sleep(0.1)
+                    if self.is_over(_boots(board.console[said:])):
+                        return True
+            time.sleep(0.1)
         return False
 
 

@@ -22,7 +22,7 @@ from dormouse_host.virtual.device import VirtualDevice
 from dormouse_host.virtual.images import Images
 from proofs.unruly.program import BOARDS, PLACES, Program
 from proofs.unruly.rows import KINDS
-from support.relays import Running
+from support.relays import Running, published
 
 OLD = """from dormouse import command
 
@@ -104,12 +104,7 @@ class Bench:
         end = time.monotonic() + _SETTLES
         while time.monotonic() < end:
             time.sleep(0.3)
-            with self.device.fleet.ledger.database.reading() as connection:
-                found = connection.exec_driver_sql(
-                    "SELECT count(*) FROM commands WHERE status IN ('queued', 'publishing')"
-                ).scalar()
-                due = connection.exec_driver_sql("SELECT count(*) FROM devices WHERE due").scalar()
-            if not found and not due:
+            if published(self.device.fleet):
                 return
 
     def wake(self) -> None:

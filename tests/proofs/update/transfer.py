@@ -11,28 +11,23 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from dormouse_host import Fleet
 from dormouse_host.agent.process import Kind
 from dormouse_host.broker.local import Mosquitto
 from dormouse_host.release import Release
 from proofs.hostile.forks import Forks
-from proofs.hostile.meddler import Cut, Pipe
+from proofs.hostile.meddler import CutPipe
+from proofs.hostile.sweep import KINDS, MARGIN, PATIENT, QUICK, Outcome, Point
 from support.device_folder import Device, DeviceInterpreter, Ran
 from support.needs import need_mosquitto
 from support.on_device import MEMORY
-from support.relays import Running
+from support.relays import Running, published
 from support.updating import install, marked
 from support.waiting import comes
 
-KINDS: tuple[Kind, ...] = ("cpython", "micropython")
-HASTE: dict[str, Any] = {"budget": 4, "patience": 1000}  # of the wake that is cut; seconds, ms
-PATIENT: dict[str, Any] = {"budget": 20, "patience": 5000}
 WAKES = 8  # after a cut; an update that is not final by then is stuck
-_MARGIN = 60  # bytes by which a dialogue may be longer than the one that was measured
 _SETTLES = 20.0  # s
 _ID = "dev"
 _PROGRAM = """
@@ -53,30 +48,6 @@ def note(name):
         file.write("x")
 """
 _TABLE = bytes(range(256)) * 17  # five chunks: a file that reaches the flash in two parts
-_WAITING = "SELECT (SELECT count(*) FROM devices WHERE due) + (SELECT count(*) FROM commands WHERE status IN "
-_WAITING += "('queued', 'publishing'))"
-
-
-class Point(NamedTuple):
-    """The connection of the wake with the chunks ends before byte `at` of what goes up (or down)."""
-
-    kind: Kind
-    up: bool
-    reset: bool
-    at: int
-
-    def __str__(self) -> str:
-        return f"{self.kind} {'up' if self.up else 'down'} {'RST' if self.reset else 'FIN'} {self.at}"
-
-
-@dataclass
-class Outcome:
-    """What a point came to; `cut` says whether the dialogue was that long at all."""
-
-    point: Point
-    cut: bool
-    faults: list[str] = field(default_factory=list)
-    output: str = ""
 
 
 class Transfer:
@@ -86,15 +57,12 @@ class Transfer:
         """`agent`: under CPython, not that of the project."""
         self._broker, self._kind, self._agent = broker, kind, agent
         self._stack = ExitStack()
-        self._plan: Point | None = None
-        self._first, self._hit = 0, False
         self._version = self._marks = 0
-        self.gone = {True: 0, False: 0}  # bytes of the last connection
 
     def __enter__(self) -> "Transfer":
         enter = self._stack.enter_context
         folder = Path(enter(tempfile.TemporaryDirectory(prefix="dormouse-transfer-", dir=MEMORY)))
-        self._pipe = enter(Pipe(self._broker.address.port, self._limit))
+        self._pipe = enter(CutPipe(self._broker.address.port))
         self._name = f"{_ID}-{self._pipe.port}"
         url = f"mqtt://127.0.0.1:{self._pipe.port}"
         self._device = Device(folder / "device", DeviceInterpreter(self._kind), url, id=self._name, **PATIENT)
@@ -115,23 +83,17 @@ class Transfer:
         text = _PROGRAM.format(version=100000 + self._version, folder=f"{self._device.folder}/")
         return Release({"app.py": text.encode(), "table.bin": b"%d" % self._version + _TABLE})
 
-    def _limit(self, connection: int, up: bool, gone: int) -> int:
-        self.gone[up] = gone
-        plan = self._plan
-        if not plan or connection != self._first or plan.up != up:
-            return 1 << 20
-        if gone >= plan.at:
-            self._hit = True
-            raise Cut(plan.reset)
-        return plan.at - gone
-
     def _wake(self) -> Ran:
-        """One wake, after the relay has had its turn and before it has another."""
+        """One wake, after the relay has had its turn; then it is heard, if it came to its end."""
         self._settle()
-        return self._forks.wake(self._device.folder) if self._forks else self._device.wake()
+        ran = self._forks.wake(self._device.folder) if self._forks else self._device.wake()
+        if ran.code == 0:
+            heard = f"SELECT count(*) FROM ends WHERE device = '{self._name}' AND wake = {ran.one('boot')['wake']}"
+            assert comes(lambda: self._asked(heard), _SETTLES), "the relay has not heard the end of a wake"
+        return ran
 
     def _settle(self) -> None:
-        assert comes(lambda: self._asked(_WAITING) == 0, _SETTLES), "the relay has not published what there is"
+        assert comes(lambda: published(self._fleet), _SETTLES), "the relay has not published what there is"
 
     def _asked(self, sql: str) -> int:
         with self._fleet.ledger.database.reading() as connection:
@@ -151,12 +113,12 @@ class Transfer:
         wakes = [self._wake()]
         waits = self._fleet.send(self._name, "mark").name
         self._settle()
-        self._first, self._plan, self._hit = self._pipe.connections, point, False
+        self._pipe.aim(point)
         if point:
-            self._device.configure(**HASTE)
+            self._device.configure(**QUICK)
         wakes.append(self._wake())
-        self._plan = None
-        self._long = dict(self.gone)
+        hit, self._long = bool(point) and self._pipe.hit, dict(self._pipe.gone)
+        self._pipe.aim(None)
         self._device.configure(**PATIENT)
         for _ in range(WAKES):
             self._settle()
@@ -165,7 +127,7 @@ class Transfer:
             wakes.append(self._wake())
         output = "\n".join(ran.output for ran in wakes)
         faults = list(self._judge(new, update, waits))
-        return Outcome(point or Point(self._kind, True, False, -1), self._hit, faults, output)
+        return Outcome(point or Point(self._kind, False, True, False, -1), hit, faults, output)
 
     def _judge(self, new: Release, update: str, waits: str) -> Iterator[str]:
         view, done = self._fleet.update_result(update), self._fleet.result(waits)
@@ -200,8 +162,8 @@ def points(broker: Mosquitto) -> list[Point]:
         with Transfer(broker, kind) as transfer:
             long = transfer.length()
         for up in (True, False):
-            ends = range(0, long[up] + _MARGIN, 1 if kind == "cpython" else 7)
-            found += [Point(kind, up, bool(number % 2), at) for number, at in enumerate(ends)]
+            ends = range(0, long[up] + MARGIN, 1 if kind == "cpython" else 7)
+            found += [Point(kind, False, up, bool(number % 2), at) for number, at in enumerate(ends)]
     return found
 
 

@@ -68,14 +68,20 @@ def test_a_claim_that_nobody_finishes_runs_out(bench):
     assert bench.ledger.claim_messages("mqtt", 10) == []
 
 
+def refused(bench):
+    """The opening message of an alert, after ten tries that have failed."""
+    (opened,) = bench.ledger.claim_messages("mqtt", 1)
+    for _ in range(10):
+        bench.ledger.message_failed([opened], "it answers 400")
+        bench.now += 900
+        (opened,) = bench.ledger.claim_messages("mqtt", 1)
+    return opened
+
+
 def test_a_closing_message_waits_for_its_opening_one(bench):
     bench.report("dev", cause="watchdog")
     bench.after(1)
-    (opened,) = bench.ledger.claim_messages("mqtt", 1)
-    for _ in range(10):
-        bench.ledger.message_failed([opened], "no")
-        bench.now += 900
-        (opened,) = bench.ledger.claim_messages("mqtt", 1)
+    opened = refused(bench)
     bench.report("dev", cause="timer")
     bench.after(1)
     assert bench.open == []
@@ -89,11 +95,7 @@ def test_a_message_that_a_channel_never_takes_holds_up_no_other_alert(bench):
     """Its closing message is the oldest one due, and must not go before it."""
     bench.report("dev", cause="watchdog")
     bench.after(1)
-    (opened,) = bench.ledger.claim_messages("mqtt", 1)
-    for _ in range(10):
-        bench.ledger.message_failed([opened], "it answers 400")
-        bench.now += 900
-        (opened,) = bench.ledger.claim_messages("mqtt", 1)
+    opened = refused(bench)
     bench.ledger.message_failed([opened], "it answers 400")
     bench.report("dev", cause="timer")
     bench.after(1)
