@@ -52,7 +52,7 @@ def preview() -> Path:
                 raise HostError(lines[-1].removeprefix("ERROR: "))
             _wrap(new / "micropython")
     program = folder / "micropython"
-    if program.read_text() != _WRAPPER.format(python=sys.executable):  # another environment has made it, and may be gone
+    if program.read_text() != _WRAPPER.format(python=sys.executable):  # of an environment that may be gone
         _wrap(program)
     return program
 
