@@ -33,7 +33,8 @@ def test_a_cut_connection_finds_the_bug_that_only_it_can_find(tmp_path):
     agent = plant(TWICE, tmp_path)
     with Mosquitto(need_mosquitto(), []) as broker, transfer.Transfer(broker, "cpython", agent) as device:
         end = device.length()[False]
-        found = [device.attempt(transfer.Point("cpython", False, False, False, end - back)).faults for back in (200, 350, 500)]
+        points = [transfer.Point("cpython", False, False, False, end - back) for back in (200, 350, 500)]
+        found = [device.attempt(point).faults for point in points]
     assert any("damaged" in fault for faults in found for fault in faults)
 
 
