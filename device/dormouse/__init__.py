@@ -1,6 +1,6 @@
 """Dormouse, the agent: commands for devices that sleep.
 
-Must stay true: what a user's app imports is here and costs next to nothing; `run` brings in the rest.
+Must stay true: what a user's app imports is here, and costs a computer next to nothing: on a board the agent is there.
 
     from dormouse import command, telemetry
 """
@@ -8,11 +8,6 @@ Must stay true: what a user's app imports is here and costs next to nothing; `ru
 import sys
 
 from dormouse.app import command, telemetry
-
-
-def start(app, *boot):
-    """What boot.py starts on a board, one of an older version too: `boot` are cause, on_healthy and slots."""
-    return run(app, _port()(*boot))
 
 
 def _port():
@@ -27,17 +22,23 @@ def _port():
     return port
 
 
+if sys.platform in ("esp32", "rp2"):
+    from dormouse.agent import Agent as _Agent
+
+    # What boot.py calls, one of an older version too, with the app, cause, on_healthy and slots: no function of this
+    # file, so that no frame of its own lies under a wake.
+    start = _Agent(_port).run
+
+
 def run(app="app", port=None):
     """One wake of the agent with the commands and readings that module `app` declares. Ends in sleep."""
-    if port is None:
-        if sys.platform in ("esp32", "rp2"):
-            from dormouse.ports.boot import run as boot
+    if port is None and sys.platform in ("esp32", "rp2"):
+        from dormouse.ports.boot import run as boot
 
-            return boot(app)
-        port = _port()()
+        return boot(app)
     from dormouse.agent import Agent
 
-    return Agent(port).run(app)
+    return Agent(port or _port()()).run(app)
 
 
 __all__ = ("command", "run", "telemetry")

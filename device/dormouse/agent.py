@@ -27,30 +27,37 @@ _OURS = (3, 5)  # of ENDINGS, those that are neither the network's fault nor the
 
 
 class Agent:
-    """The life of one wake on `port`."""
+    """The life of one wake on `port`, or on what `port()` makes of the rest that `run` is given."""
 
     def __init__(self, port):
         self.port = port
-        self.log = Log(port)
         self.config = self.state = self.telemetry = self.trial = self.pieces = None
         self.good = None  # config.json and secrets.json, where their copy on flash is older
-        self.result = None  # WakeResult, where this wake went online
+        self.result = None  # the Connection, where this wake went online
         self.sleep = 0  # s, once it is on flash
         self.left_out = True  # until the program has been imported to its end
         self.damaged = False  # is the slot that runs, and will the other one run?
 
-    def run(self, app):
+    def run(self, app, *boot):
         """From boot to sleep, with the commands and readings of module `app`. Returns the error that kept the wake from
         finishing, or None, where the port's sleep returns at all.
         """
         failure = None
+        if boot:
+            self.port = self.port()(*boot)
+        self.log = Log(self.port)
         if sys.implementation.name == "micropython":
             gc.threshold(_GARBAGE)  # type: ignore[attr-defined]
         try:
-            online = self._prepare(app)
-            if online:
-                self.result = online[0].run(online[1])
-                self._conclude(online[0])
+            connection = self._prepare(app)
+            if connection:
+                while connection.steps:  # from here: a handshake and a handler need what is left of the C stack
+                    try:
+                        connection.steps.pop(0)()
+                    except Exception as e:
+                        connection.over(e)
+                self.result = connection
+                self._conclude(connection)
         except Exception as e:  # memory above all: whatever it is, the device must come back
             failure = failure_of(e, "agent")
             if type(failure) is DormouseError and not self.damaged:
@@ -67,13 +74,13 @@ class Agent:
             self.log("error", kind=type(e).__name__, stage="end", why=describe(e))
         self.port.blink(5 if failure else 2 if self.result else 0)
         self.log("asleep", **self._summary(seconds))
-        if self.damaged or (self.result and self.result.reset):
+        if self.damaged or (self.result and self.result.resets):
             self.port.reset()
         self.port.sleep(seconds * 1000)
         return failure
 
     def _prepare(self, app):
-        """What comes before the network. Returns (Connection, Context), or None for a wake that only samples."""
+        """What comes before the network. Returns the Connection, or None for a wake that only samples."""
         port = self.port
         texts = port.config()
         state = self.state = State(port.storage)
@@ -132,13 +139,13 @@ class Agent:
         self.telemetry.now = self.now()
         gc.collect()  # the biggest imports and buffers come now
         facts = cause, app_error, self.log.failed_readings(state.ended), undone, last
-        connection = Connection(port, self.config, secrets, state, self.log, self.telemetry, facts)
+        connection = Connection(port, self.config, secrets, state, self.log, self.telemetry, facts, context)
         connection.admission.left_out = connection.runner.left_out = self.left_out
         if state.ending + 1 == len(ENDINGS) and connection.inbox.broke:  # it was cut off, in a handler
             pieces.forgive(("import",))
         if connection.inbox.is_new and state.ended:  # the program has taken away what was on flash
             pieces.blame()
-        return connection, context
+        return connection
 
     def _conclude(self, connection):
         """What a wake that went online leaves: on flash before the last word to the broker."""

@@ -27,24 +27,17 @@ _LATE = 3  # unfinished or failed wakes in a row after which the fence waits for
 _PING = 10000  # ms between two signs of life while `stay_awake` lasts; the shortest watchdog is not shorter
 
 
-class WakeResult:
-    """What the connected part of a wake came to. `failure`: the error that kept it from finishing, or None."""
-
-    def __init__(self, failure, session, turns, reset):
-        self.failure = failure
-        self.present = session.present if session else None
-        self.drained = bool(session and session.drained)
-        self.turns = turns  # round trips, where the wake finished
-        self.reset = reset  # boot at once
-
-
 class Connection:
-    """One wake's dealings with the broker. `facts`: what the wake report tells of this wake, see report.wake_report.
+    """One wake's dealings with the broker, in `steps` that are called one after the other until none is left; `over` is
+    told where one raises. `facts`: what the wake report tells of this wake, see report.wake_report.
+
+    Afterwards: `failure`, the error that kept it from finishing, or None, where `finish` has the last word to the
+    broker; `present`, what CONNACK said of the session; `drained`; `turns`, round trips; `resets`: boot at once.
 
     It is also the `control` that the built-in commands have (builtins.py).
     """
 
-    def __init__(self, port, config, secrets, state, log, telemetry, facts):
+    def __init__(self, port, config, secrets, state, log, telemetry, facts, context):
         self.port = port
         self.config = config
         self.secrets = secrets
@@ -52,10 +45,11 @@ class Connection:
         self.log = log
         self.telemetry = telemetry
         self.facts = facts
+        self.context = context
         self.link = Link(port.ms, config["patience"])
         self.budget = self.link.deadline = port.ms() + int(config["budget"] * 1000)
         self.cap = port.ms() + int(config["total"] * 1000)  # and not even handlers go past this
-        self.security = self.session = self.credentials = self.builtins = self.own = None
+        self.security = self.session = self.credentials = self.builtins = self.own = self.present = None
         self.arriving = self.update = None  # the Update that is under way; the Handler of the command once it came
         self.inbox = None  # while it is made, it asks `_find`
         self.inbox = Inbox(port.storage, port.random, config["inbox"], self._find)
@@ -74,51 +68,36 @@ class Connection:
         self.pause = _REJOIN_PAUSE
         self.mute = self.bare = False  # no fence is sent; or nothing at all is published: connections with it were cut
         state.cutoffs = min(state.cutoffs, _CUTS - 1)  # each wake tries it once
-        self.gave_up = False  # the fence is no longer waited for
-        self.until = 0  # port.ms() until which the wake goes on though everything is done
+        self.gave_up = self.drained = False  # the fence is no longer waited for; it has come
+        self.loaded = False  # are the credentials?
+        self.until = port.ms() + int(config["linger"] * 1000)  # until then the wake goes on though all is done
         self.staying = False  # … and for all that time, not only until a first command has come
         self.resets = False  # boot at once when the wake is over
+        self.steps = [self._dial]
         if port.slots and port.slots.phase:
             self._arrive()
 
-    def run(self, context):
-        """Connect, and again where the link drops, until everything is confirmed or that can't be done in this wake:
-        the WakeResult says which. After a success, `finish` has the last word to the broker.
-        """
-        self.until = self.port.ms() + int(self.config["linger"] * 1000)
-        loaded = False
-        while True:  # each step is called from here: a TLS handshake and a handler need what is left of the C stack
-            try:
-                if not loaded:
-                    self._load_credentials()
-                    loaded = True
-                s = self._dial()
-                if self.state.alone or self.bare:
-                    s.await_connack()
-                if self.bare:
-                    self._listen(s)
-                nonce = self._first_flight(s)
-                if s.present is None:
-                    s.await_connack()
-                self._drain(s, context, nonce)
-                if s.problem:
-                    raise LinkError("", "subscribe")  # its reason comes below
-                self._phase("confirm")
-                self.turns = self.link.turns
-                self.inbox.end()
-                error = None
-            except Exception as e:  # memory above all: whatever it is, the device must come back
-                self.link.close()
-                error = failure_of(e, "agent")
-                if self.session and self.session.problem:  # which may have been why the broker closed
-                    error = LinkError(self.session.problem, "subscribe")
-            if self.session:
-                self.state.alone = self.session.hidden
-            failure = error and self._judge(error)
-            if failure or not error:
-                self.state.refused = self.admission.refused
-                self._count()
-                return WakeResult(failure, self.session, self.turns, self.resets)
+    def over(self, e=None):
+        """A connection has ended, all confirmed or by `e`, memory above all: another one follows, or none."""
+        s = self.session
+        problem = s and s.problem  # which may have been why the broker closed
+        if e or problem:
+            self.link.close()
+            e = LinkError(problem, "subscribe") if problem else failure_of(e, "agent")
+        else:
+            self._phase("confirm")
+            self.turns = self.link.turns
+            self.inbox.end()
+        if s:
+            self.state.alone = s.hidden
+        self.steps = [self._dial]
+        self.failure = e and self._judge(e)
+        if self.failure or not e:
+            self.steps = []
+            self.state.refused = self.admission.refused
+            self._count()
+            if s:
+                self.present, self.drained = s.present, bool(s.drained)
 
     def _arrive(self):
         """The function of the command `update`, here where the stack is not deep; None where it can't be loaded."""
@@ -155,6 +134,7 @@ class Connection:
             self.own = self.security.own or self.own
         if self.port.storage.size("credentials"):
             self._several()
+        self.loaded = True
 
     def _several(self):
         if not self.credentials:
@@ -198,8 +178,10 @@ class Connection:
         self.state.phase(name, self.port.ms())
 
     def _dial(self):
-        """Join the network and connect. Returns the Session, its CONNECT in the flight."""
+        """Join the network and connect. What follows has the Session, its CONNECT in the flight."""
         c, link = self.config, self.link
+        if not self.loaded:
+            self._load_credentials()
         self.session = None
         self.port.join(c, self.secrets, link.deadline)
         if c["clock"] == "first":
@@ -227,25 +209,29 @@ class Connection:
         if self.arriving:
             self.arriving.begin(s)
         s.encode_connect()
-        return s
+        self.steps = [self._first_flight, s.await_connack]
+        if self.state.alone or self.bare:
+            self.steps.reverse()
+        self.steps += [self._drain, self.over]
 
-    def _first_flight(self, s):
-        """What follows CONNECT in one write: subscription, report, what is owed, fence. Returns the fence's nonce."""
-        state = self.state
-        nonce = hexlify(self.port.random(4))
+    def _first_flight(self):
+        """What follows CONNECT in one write: subscription, report, what is owed, fence."""
+        s, state = self.session, self.state
+        if self.bare:
+            self._listen()
+        self.nonce = hexlify(self.port.random(4))
         self.mute = state.cutoffs >= _CUTS
         s.encode_subscribe()
         s.publish(protocol.WAKE, codec.encode(self.report()), retain=self.config["retain"])
         self._send()
         if not (self.mute or state.failures >= _LATE or state.unfinished & 15 > _LATE):
-            s.send_fence(nonce)
-        return nonce
+            s.send_fence(self.nonce)
 
-    def _listen(self, s):
-        """Publish nothing for as long as the broker took to cut what did: is it that, or another client?"""
+    def _listen(self):
+        """Publish nothing for as long as the broker took to cut what did: is it that, or another client? Raises."""
         end = self.port.ms() + _CUT
         while self.link.ready(end - self.port.ms()):
-            s.take()
+            self.session.take()
         why = "the broker closes at the wake report: it may take no retained one (retain = false)"
         raise ConfigError(why, "publish")
 
@@ -258,9 +244,9 @@ class Connection:
             self.port.pause(_LOOK)
 
     # ---- drain, act, confirm
-    def _drain(self, s, context, nonce):
+    def _drain(self):
         """Take what comes, act, answer, until there is provably nothing left to wait for."""
-        link, inbox, results = self.link, self.inbox, self.results
+        s, link, inbox, results = self.session, self.link, self.inbox, self.results
         self.was_up = True
         if self.security:
             self.port.shaking(False)
@@ -275,7 +261,7 @@ class Connection:
                 s.take()
                 self.port.feed()  # the watchdog: what has come is progress, waiting is none
             if self.arriving and self.arriving.held and (s.drained or not link.ready(2 * s.rtt)):
-                self.arriving.flush()
+                self.arriving.fail(self.arriving.flush())
             link.flush()
             if s.back and not told and self.port.ms() - s.heard >= s.quiet:
                 told = True
@@ -284,10 +270,10 @@ class Connection:
                 self.log("drained", how=s.drained)
                 self._phase("drain")
             if self.update:
-                self.update.function = self._arrive()
+                self.update.function = self._arrive() or 0
             done = s.drained or self.gave_up
             self._send(link.flush)  # first: what lies unsent keeps commands from running
-            settled = (done or inbox.full) and self.runner.act(context, self._room)
+            settled = (done or inbox.full) and self.runner.act(self.context, self._room)
             self._extend()
             self._send(link.flush)
             link.flush()
@@ -305,7 +291,7 @@ class Connection:
                     s.ping()
                     link.flush()
             else:
-                self._wait(s, nonce, done)
+                self._wait(s, done)
 
     def _send(self, flush=None):
         """Publish what is unconfirmed and fits now; with `flush`, batch by batch, so that none lies in RAM twice."""
@@ -323,7 +309,7 @@ class Connection:
         """May one more command run, or should values be sent first? A full inbox reads nothing, not even PUBACKs."""
         return (self.inbox.details.room() and not self.results.full) or not self.session.fits(protocol.BATCH)
 
-    def _wait(self, s, nonce, done):
+    def _wait(self, s, done):
         """Wait for the next packet; a fence that is overdue is sent a second time, then given up."""
         now = self.port.ms()
         patience = self.link.patience if done else s.silence()
@@ -338,7 +324,7 @@ class Connection:
             raise LinkError("silent for %d ms" % patience, "confirm")
         s.heard = now
         if not self.mute and (s.fences == 0 or (s.fences == 1 and self.state.fence != FENCE_DEAD)):
-            s.send_fence(nonce)
+            s.send_fence(self.nonce)
         else:
             self.gave_up = True
             self.state.fence = FENCE_DEAD

@@ -83,10 +83,8 @@ class Journal:
         self._base = end
 
     def all(self):
-        """Iterate over (kind, data) of all that is committed by now; nothing is written."""
-        tail = self._tail
-        yield from read(self._s, self._file, self._base)
-        yield from records(tail, 0, len(tail))
+        """Two iterators over (kind, data), one after the other of all that is committed by now; nothing is written."""
+        return read(self._s, self._file, self._base), records(self._tail, 0, len(self._tail))
 
     def records(self, wanted):
         """Iterate over the data of what is committed, of the one kind that is wanted. Commit nothing meanwhile."""

@@ -169,7 +169,10 @@ class Link:
 
     def _take(self, into):
         """Read what has come. False where that is nothing."""
-        n = self._call(self.stream.readinto, into, "read")
+        try:
+            n = self.stream.readinto(into)
+        except (OSError, ValueError) as e:
+            n = self._refused(e, "read")
         if n == 0:
             raise LinkError(_WHAT[32], "read")
         if not n:
@@ -183,15 +186,12 @@ class Link:
             self.heard = True
         return True
 
-    def _call(self, function, data, stage):
-        """How many bytes the stream took or gave, None where it would have to wait."""
-        try:
-            return function(data)
-        except OSError as e:
-            if e.errno != errno.EAGAIN:
-                self._fail(e, stage)
-        except ValueError as e:  # the broker's certificate
-            raise LinkError(str(e).strip(), "tls")
+    def _refused(self, error, stage):
+        """None where the stream would only have to wait."""
+        if isinstance(error, ValueError):  # the broker's certificate
+            raise LinkError(str(error).strip(), "tls")
+        if error.errno != errno.EAGAIN:
+            self._fail(error, stage)
 
     def write(self, data):
         """Add to the flight that the next `flush` sends; a full buffer is flushed on the way."""
@@ -218,7 +218,10 @@ class Link:
             self.turns += 1
             self.flew = self.clock()
         while len(view):
-            n = self._call(self.stream.write, view[:_PIECE], "tls" if self.shaking else "write")
+            try:  # in this frame: below it is TLS's handshake
+                n = self.stream.write(view[:_PIECE])
+            except (OSError, ValueError) as e:
+                n = self._refused(e, "tls" if self.shaking else "write")
             if n:
                 self.sent += n
                 view = view[n:]

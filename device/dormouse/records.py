@@ -49,9 +49,10 @@ class Telemetry:
 
     def _records(self, part):
         newest = part == self.parts[-1]
-        for kind, data in self.journal.all() if newest else read(self.storage, "tel.%d" % part):
-            number, seconds = unpack_from("<II", data)
-            yield number, kind, seconds, data[8:]
+        for source in self.journal.all() if newest else (read(self.storage, "tel.%d" % part),):
+            for kind, data in source:
+                number, seconds = unpack_from("<II", data)
+                yield number, kind, seconds, data[8:]
 
     def _first(self, part):
         """Number of its oldest record, or 0."""
@@ -81,8 +82,9 @@ class Telemetry:
 
     def oldest(self):
         """Number of the oldest record that is still there; `last` + 1 where there is none."""
-        for record in self.read(0):
-            return record[0]
+        for part in self.parts:
+            for record in self._records(part):
+                return record[0]
         return self.last + 1
 
     def read(self, first):

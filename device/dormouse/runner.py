@@ -46,6 +46,8 @@ class Runner:
                 if self.left_out and not started and do not in protocol.STANDARD and not self.inbox.full:
                     held += 1
                     continue
+            elif handler.function is None:
+                return True  # `update`, from flash: it is loaded where the stack is not deep
             elif handler.limit > self.longest:
                 why = "its limit of %s s does not fit into a wake" % handler.limit
             elif exp is not None and not started:
@@ -77,8 +79,9 @@ class Runner:
         context.start(handler.limit)
         try:
             value = handler.function(context, **args)
-            if type(value).__name__ in _UNRUN:
-                kind, value = type(value).__name__, None
+            kind = type(value).__name__
+            if kind in _UNRUN:
+                value = None
                 status, why = protocol.FAILED, "it returned a %s, which is not run: write a plain function" % kind
             detail = codec.value_detail(value, handler.most)
         except Overrun:

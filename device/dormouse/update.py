@@ -55,7 +55,7 @@ class Update:
         except (DormouseError, ValueError, TypeError, KeyError):  # flash was damaged
             self.release, self.size, self.wake, self.why = "", 0, 0, None
         if self.slots.phase == SENDING:
-            self._next()
+            self.fail(self._next())
         elif self.slots.phase == BACK and not self.why:
             self._idle.remove("release")  # it is not for emergencies either
             self._save(self._reason())
@@ -96,12 +96,12 @@ class Update:
     def conclude(self, drained):
         """The wake is over and everything confirmed. One with a program that can't be imported does not come so far."""
         if drained and self.slots and self.slots.phase == TRIAL and self.slots.boots:
-            self._mark(self.slots.slot, KEPT)
+            self._mark(KEPT)
 
-    def _mark(self, slot, phase):
-        """On flash when this returns."""
+    def _mark(self, phase, slot=None):
+        """The phase, and the slot if it is another, are on flash when this returns."""
         self.slots.boots = 0
-        if not self.slots.write(slot, phase):
+        if not self.slots.write(slot or self.slots.slot, phase):
             raise StorageError("the mark of the slots")
         self.slots.phase = phase
 
@@ -116,12 +116,16 @@ class Update:
             if self.slots.phase == IDLE or not (self.release or release).startswith(release):
                 raise ConfigError("not this release")
             if step == "commit":
-                return self._commit()
+                wrong = self._commit()
+                if wrong:
+                    self.fail(wrong + " is damaged")
+                    raise ConfigError(self.why)
+                return {"on trial": True}
             if self.slots.phase == TRIAL:
                 raise ConfigError("on trial")
             if self.slots.phase == SENDING:
                 self._empty()
-            self._mark(self.slots.slot, IDLE)
+            self._mark(IDLE)
             self.port.storage.remove("update")
         except OSError as e:
             raise StorageError(str(e))
@@ -150,27 +154,36 @@ class Update:
             self._empty()
             self.release, self.size = release, size
             self._save()
-            self._mark(self.slots.slot, SENDING)
-            self._next()
+            self._mark(SENDING)
+            self.fail(self._next())
         return {"have": "".join([digest[:8] for _, _, digest in _files(self._running, "release")])}
 
     def _empty(self):
+        """Everything in the other slot goes, its manifest first, level by level: nothing here calls itself."""
         self.held, self.file = [], -1
         self._idle.remove("release")
-        _remove(self.slots.root + self.slots.other())
+        folders = [self.slots.root + self.slots.other()]
+        for folder in folders:
+            for name in os.listdir(folder):
+                name = folder + "/" + name
+                try:
+                    os.remove(name)
+                except OSError:  # a folder with something in it
+                    folders.append(name)
+        while len(folders) > 1:
+            os.rmdir(folders.pop())
 
     def _commit(self):
+        """The other slot is on trial from the next boot on; the name of its first file that is damaged, if one is."""
         if self.slots.phase == TRIAL:
-            return {"on trial": True}
+            return None
         if self.slots.phase != SENDING:
             raise ConfigError("not this release")
-        self.flush()
         if self.file >= 0:
             raise ConfigError("not all of it has come")
         wrong = self._wrong(self._idle, self._wanted())
         if wrong:
-            self._fail(wrong + " is damaged")
-            raise ConfigError(self.why)
+            return wrong
         lines = [self.release.encode() + b"\n"]
         lines += [b"%d %s %s\n" % (size, digest.encode(), name.encode()) for name, size, digest in self._wanted()]
         self._idle.replace("release", iter(lines))
@@ -178,15 +191,15 @@ class Update:
             self.port.storage.remove(name)
         self.wake = self.log.wake
         self._save()
-        self._mark(self.slots.other(), TRIAL)
+        self._mark(TRIAL, self.slots.other())
         self.reset()
-        return {"on trial": True}
 
-    def _fail(self, why):
-        """There is no room for it, or it is not what was ordered: the slot is emptied, and the host is told."""
-        self._empty()
-        self._save(why)
-        self._mark(self.slots.slot, BACK)
+    def fail(self, why):
+        """Where there is no room for it, or it is not what was ordered: the slot is emptied, and the host is told."""
+        if why:
+            self._empty()
+            self._save(why)
+            self._mark(BACK)
 
     # ---- its files
 
@@ -210,13 +223,15 @@ class Update:
         return None
 
     def _next(self):
-        """Find the first file that is not there yet; what the running slot has is copied. -1: all have come."""
+        """Find the first file that is not there yet; what the running slot has is copied. -1: all have come. Returns
+        why the release can't be had.
+        """
         idle = self._idle
         try:
             self.file, self.name, self.end = 0, "new", self.size
             self.at = idle.size("new")
             if self.at < self.end:
-                return
+                return None
             if self._wrong(idle, [("new", self.size, self.release)]):
                 raise ValueError
             there = {digest: name for name, _, digest in _files(self._running, "release")}
@@ -230,13 +245,14 @@ class Update:
                 self.port.feed()
                 _folders(self.slots.root + self.slots.other(), name)
                 if size and digest not in there:
-                    return
+                    return None
                 idle.replace(name, self._running.chunks(there[digest], 1024) if size else b"")
             self.file = -1
+            return None
         except DormouseError as e:  # flash is full, or the manifest is none
-            self._fail(e.reason)
+            return e.reason
         except (ValueError, TypeError, AttributeError):
-            self._fail("its manifest is damaged")
+            return "its manifest is damaged"
 
     def offer(self, payload, pid):
         """A chunk came. True: it is acknowledged once it is on flash. False: it is of no use, and may be at once."""
@@ -254,22 +270,24 @@ class Update:
         self.held.append(payload[_HEAD:])
         self.pids.append(pid)
         if self.at == self.end or len(self.held) == _HELD:
-            self.flush()
+            self.fail(self.flush())
         return True
 
     def flush(self):
-        """What came is on flash, and acknowledged with the next write."""
-        if self.held:
-            try:
+        """What came is on flash, and acknowledged with the next write. Returns what is for `fail`."""
+        why = None
+        try:
+            if self.held:
                 self._idle.append(self.name, self.held)
                 self.held = []
                 if self.at == self.end:
-                    self._next()
-            except StorageError as e:
-                self._fail(e.reason)
+                    why = self._next()
+        except StorageError as e:
+            why = e.reason
         for pid in self.pids:
             self.session.acknowledge(0x40, pid)
         self.pids = []
+        return why
 
     def begin(self, session):
         """A new connection: what was not acknowledged over the last one comes again."""
@@ -277,7 +295,7 @@ class Update:
         session.files = self
         if self.held:
             self.held = []
-            self._next()
+            self.fail(self._next())
 
 
 def doubt(port, log, pieces):
@@ -329,17 +347,3 @@ def _folders(path, name):
             os.mkdir(path)
         except OSError:
             pass  # it is there
-
-
-def _remove(path):
-    """Everything in this folder, level by level: nothing here calls itself."""
-    folders = [path]
-    for folder in folders:
-        for name in os.listdir(folder):
-            name = folder + "/" + name
-            try:
-                os.remove(name)
-            except OSError:  # a folder with something in it
-                folders.append(name)
-    while len(folders) > 1:
-        os.rmdir(folders.pop())

@@ -4,6 +4,7 @@ Must stay true: every way through a wake that nests deeply is here; what is reck
 `make pico`, which has the same limits.
 """
 
+import ast
 import json
 import os
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dormouse_host.agent import process, toolchain
+from dormouse_host.agent import mpy, process, toolchain
+from dormouse_host.release import chunks
 from support import stack
 from support.certificates import Authority, server_context
 from support.device_folder import Device, DeviceInterpreter, Host, command
@@ -99,6 +101,17 @@ def test_wake_leaves_stack(device, commands):
     within(worst)
 
 
+@pytest.mark.parametrize("port", ["esp32", "rp2"])
+def test_no_frame_but_those_that_are_reckoned_lies_under_a_wake(port):
+    """boot.py calls `dormouse.start`: that is Agent.run itself, and no function that calls it."""
+    tree = ast.parse(mpy.bundled(port)["dormouse"])
+    (start,) = [s for s in tree.body if isinstance(s, ast.Assign) and ast.unparse(s.targets[0]) == "start"]
+    assert isinstance(start.value, ast.Attribute)
+    assert isinstance(start.value.value, ast.Call)
+    (made,) = [s for s in tree.body if isinstance(s, ast.ClassDef) and s.name == ast.unparse(start.value.value.func)]
+    assert start.value.attr in [s.name for s in made.body if isinstance(s, ast.FunctionDef)]
+
+
 def test_full_inbox_and_compactions_leave_stack(device):
     """Two hundred commands, a full inbox in each wake, until journal and ring of records have been compacted."""
     with Peer(*[honest(*fill(60 * n + 1, 60)) for n in range(8)]) as peer:
@@ -142,25 +155,51 @@ def test_failing_wake_leaves_stack(device, app, config, why):
     within(worst)
 
 
-def test_an_update_leaves_stack(device, mosquitto):
-    """Begin, chunks with files that are copied, commit, the trial that keeps it, and one that is left."""
-    old = program(APP, lib__data=b"1,2\n" * 400)
+@pytest.fixture
+def updated(device, mosquitto):
+    """A device in slots that has woken once, and who sends it updates."""
     dev = device(mosquitto.address.url)
     (dev.folder / "app.py").unlink()
-    install(dev.folder, old)
+    install(dev.folder, program(APP, lib__data=b"1,2\n" * 400))
     with Host(mosquitto.address) as host:
         within(measured(dev))
-        sender = Sender(host, host.wait("up/wake")["state"])
-        wanted = program(APP + "\n# new\n" * 900, lib__data=old.files["lib/data"])
-        for release, mark in ((wanted, "b00"), (program("import nothing_of_that_name"), "b40")):
-            sender.step(release, "begin")
+        yield dev, Sender(host, host.wait("up/wake")["state"]), host
+
+
+def test_a_damaged_update_leaves_stack(updated):
+    """A manifest that came damaged, then a file that is not as the manifest has it: each empties the slot again."""
+    dev, sender, host = updated
+    wanted = program(APP + "\n# new\n" * 400, lib__more=b"3")
+    for damaged in ("manifest", "file"):
+        sender.step(wanted, "begin")
+        within(measured(dev))
+        if damaged == "manifest":
+            first, *_ = chunks(wanted.id, wanted.contents(), [0], (0, 0), 1024, 10000)[0]
+            host.send(first[:-1] + b"!", leaf="down/file")
+        else:
+            sender.chunks(wanted)
             within(measured(dev))
-            sender.chunks(release)
-            sender.step(release, "commit")
+            (dev.folder / "b/lib/more").write_bytes(b"4")
+            sender.step(wanted, "commit")
+        within(measured(dev))
+        assert marked(dev) == "a40"
+        assert list((dev.folder / "b").iterdir()) == []
+
+
+def test_an_update_leaves_stack(updated):
+    """Begin, chunks with files that are copied, commit, the trial that keeps it, and one that is left."""
+    dev, sender, _ = updated
+    data = (dev.folder / "a/lib/data").read_bytes()
+    wanted = program(APP + "\n# new\n" * 900, lib__data=data)
+    for release, mark in ((wanted, "b00"), (program("import nothing_of_that_name"), "b40")):
+        sender.step(release, "begin")
+        within(measured(dev))
+        sender.chunks(release)
+        sender.step(release, "commit")
+        within(measured(dev))
+        assert marked(dev)[1] == "2"
+        within(measured(dev, wakes=2))
+        if mark[1] == "0":
+            sender.step(release, "end")
             within(measured(dev))
-            assert marked(dev)[1] == "2"
-            within(measured(dev, wakes=2))
-            if mark[1] == "0":
-                sender.step(release, "end")
-                within(measured(dev))
-            assert marked(dev) == mark
+        assert marked(dev) == mark

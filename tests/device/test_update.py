@@ -17,6 +17,13 @@ from dormouse import command
 def say(wake, text):
     wake.log("say", text="old " + text)
 """
+STUCK = """
+@command("stuck")
+def stuck(wake):
+    wake.log("stuck")
+    while True:
+        pass
+"""
 NEW = OLD.replace("old ", "new ") + "".join(f"# {i:060}\n" for i in range(120))
 
 
@@ -128,6 +135,20 @@ def test_a_commit_that_comes_before_the_last_chunk_is_refused_and_another_works(
     late = sender.step(new, "commit")
     device.wake()
     assert host.answers(3)[late]["status"] == "succeeded"
+
+
+def test_a_step_that_an_earlier_wake_took_and_did_not_come_to_is_done(started):
+    """The command before it held the wake until the power went; the broker has forgotten both."""
+    device, host, sender = started
+    (device.folder / "a" / "app.py").write_text(OLD + STUCK)
+    sender.order("stuck")
+    begun = sender.step(program(NEW), "begin")
+    with device.start() as process:
+        process.until("stuck")
+        process.cut()
+    device.wake()
+    answers = host.answers(2)
+    assert answers[begun]["status"] == "succeeded", answers
 
 
 def test_a_release_that_does_not_fit_is_refused_and_leaves_no_trace(started):

@@ -1,8 +1,9 @@
 """What a wake takes of a Pico W's C stack, reckoned from the frames that it nests: sys.setprofile sees each on CPython.
 
 A frame of bytecode takes the same of the stack wherever it stands; what C takes below the last one depends on what that
-calls. The figures are of MicroPython 1.28 on an emulated RP2040 (`make pico`), at the deepest point with the deepest
-interrupt of Wi-Fi's that was seen there, 850 bytes, and `make pico` compares them with the stack itself.
+calls. The figures are of MicroPython 1.28 on an emulated RP2040 (`make pico`). The deepest interrupt is Wi-Fi's with a
+question of multicast DNS that is answered: 1640 bytes by the firmware's code, 128 more where a name in it points to
+others. It comes at the deepest point in one run of many; `make pico` has the same limit for the stack itself.
 
     python -m support.stack FOLDER        one wake of the device in FOLDER; prints what it took, as JSON
 """
@@ -20,12 +21,17 @@ LIMIT = 5632  # … that a wake may take: what is left is for interrupts, and fo
 HANDLER = SIZE - 256 - 3072  # … at which a handler begins, at most: 3 KiB are its own
 BASE = 192  # … below the first frame
 FRAME = 220  # … of each
-_STARTS = 2  # frames that only a board has: main.py, and `run` of ports/boot.py
-_HANDSHAKE = 3362  # … below the last frame, in TLS's handshake
-_LWIP, _READS, _CHANGES = 1300, 1880, 2180  # … in lwIP, and in littlefs, which reads or changes flash
-_LEAF = 1000  # … elsewhere
-_READERS = ("chunks", "_stat", "names", "free")  # of storage.py, those that only read
-_WRITERS = ("_folders", "_remove", "write")  # of update.py and guard.py, those that go to flash themselves
+_STARTS = 2  # frames that only a board has: main.py, and `run` of ports/boot.py, which calls Agent.run
+_INTERRUPT = 1770  # … in an interrupt
+_HANDSHAKE = 2512  # … below the last frame, in TLS's handshake
+_LWIP, _READS, _CHANGES = 450, 1030, 1330  # … in lwIP, and in littlefs, which reads or changes flash
+_LEAF = 150  # … elsewhere
+_READERS = {"storage.py": ("chunks", "_stat")}  # what goes to flash itself, by the agent's file
+_WRITERS = {
+    "storage.py": ("replace", "remove", "_call"),
+    "update.py": ("_folders", "_empty"),
+    "guard.py": ("write", "back"),
+}
 _ELSEWHERE = ("cpython_tls.py", "posix.py")  # modules that no board has
 
 
@@ -45,14 +51,13 @@ def _counted(frame: FrameType | None, folders: tuple[str, ...]) -> Iterable[Fram
 
 def _leaf(last: FrameType) -> int:
     """Bytes of stack below this frame."""
-    file = Path(last.f_code.co_filename).name
-    if file == "link.py" and last.f_code.co_name == "_call" and last.f_locals["stage"] == "tls":
+    file, name = Path(last.f_code.co_filename).name, last.f_code.co_name
+    if file == "link.py" and name == "flush" and last.f_locals["self"].shaking:
         return _HANDSHAKE
-    if file == "storage.py":
-        names = {last.f_code.co_name, last.f_back.f_code.co_name if last.f_back else ""}
-        return _READS if names & {*_READERS} else _CHANGES
-    if file in ("update.py", "guard.py") and last.f_code.co_name in _WRITERS:
+    if name in _WRITERS.get(file, ()):
         return _CHANGES
+    if name in _READERS.get(file, ()):
+        return _READS
     return _LWIP if file == "link.py" else _LEAF
 
 
@@ -68,15 +73,15 @@ class Meter:
     def __call__(self, frame: FrameType, event: str, arg: Any) -> None:
         if event != "call" or not frame.f_code.co_filename.startswith(self._folders):
             return
-        if frame.f_back and frame.f_back.f_code.co_name == "_sync":
+        if "_sync" in (frame.f_code.co_name, frame.f_back and frame.f_back.f_code.co_name):
             return  # of a folder, which a board has not
         counted = list(_counted(frame, self._folders))
         if not counted:
             return
         nested = BASE + FRAME * (len(counted) + _STARTS)
-        if nested + _HANDSHAKE > min(self.deepest.bytes, self.handler.bytes):
+        if nested + _HANDSHAKE + _INTERRUPT > min(self.deepest.bytes, self.handler.bytes):
             names = [f"{Path(each.f_code.co_filename).name}:{each.f_code.co_name}" for each in counted[::-1]]
-            self.deepest = max(self.deepest, Deepest(nested + _leaf(counted[0]), names))
+            self.deepest = max(self.deepest, Deepest(nested + _leaf(counted[0]) + _INTERRUPT, names))
             if names[-1].startswith(self._app + ":"):
                 self.handler = max(self.handler, Deepest(nested, names))
 
@@ -84,7 +89,7 @@ class Meter:
 def main(folder: str) -> None:
     """One wake, measured."""
 
-    import dormouse
+    from dormouse.agent import Agent
     from dormouse.guard import Slots
     from dormouse.ports.posix import Port
 
@@ -98,7 +103,7 @@ def main(folder: str) -> None:
     folders = [place for spec in paths if spec for place in spec.submodule_search_locations or ()]
     meter = Meter("app.py", *folders, folder)
     sys.setprofile(meter)
-    failure = dormouse.run("app", Quiet(folder, slots))
+    failure = Agent(Quiet(folder, slots)).run("app")
     sys.setprofile(None)
     print(json.dumps({"deepest": meter.deepest, "handler": meter.handler, "failure": failure and failure.reason}))
 

@@ -45,6 +45,16 @@ def _call(function, *args):
         raise StorageError("%s: %s" % (args[0], e))
 
 
+if not _MICRO:
+
+    def _sync(folder):
+        f = os.open(folder, os.O_RDONLY)
+        try:
+            _call(os.fsync, f)
+        finally:
+            os.close(f)
+
+
 class Storage:
     """Files in `folder`, which is made if its parent exists. `inline`: see the contract in ports/__init__.py.
 
@@ -65,7 +75,10 @@ class Storage:
             pass  # it is there, or names() says what is wrong
         for name in self.names():
             if name[-1] == "~":
-                self.remove(name)
+                try:
+                    self.remove(name)
+                except StorageError:
+                    pass  # worn flash: it does no harm, and the device must come up
 
     def read(self, name):
         return b"".join(self.chunks(name)) if self._stat(name) else None
@@ -73,20 +86,17 @@ class Storage:
     def chunks(self, name, most=256):
         try:  # in this frame: it is the deepest of the agent
             f = open(self._dir + name, "rb")  # noqa: SIM115
+            try:
+                while True:
+                    piece = f.read(most)
+                    if not piece:
+                        return
+                    yield piece
+            finally:
+                f.close()
         except OSError as e:
-            if e.errno == 2:  # ENOENT
-                return
-            raise StorageError("%s: %s" % (name, e))
-        try:
-            while True:
-                piece = f.read(most)
-                if not piece:
-                    return
-                yield piece
-        except OSError as e:
-            raise StorageError("%s: %s" % (name, e))
-        finally:
-            f.close()
+            if e.errno != 2:  # ENOENT
+                raise StorageError("%s: %s" % (name, e))
 
     def size(self, name):
         st = self._stat(name)
@@ -100,35 +110,20 @@ class Storage:
                 return None
             raise StorageError("%s: %s" % (name, e))
 
-    def replace(self, name, data):
-        """The file holds all of `data` (bytes, or an iterator of pieces), or what it held before."""
+    def replace(self, name, data, mode="wb"):
+        """The file holds all of `data` (bytes, or an iterator of pieces), or what it held before; `mode` for append."""
         rest = ()
+        aside = name
         if not isinstance(data, (bytes, bytearray)):
             data, rest = b"", data
-        elif self._place and len(data) <= self.inline:
-            self._write(name, "wb", data, rest)
-            return
-        self.erases += 1 + len(data) // 4096
-        aside = name + "~"
-        self.remove(aside)
+        if mode == "wb" and (rest != () or not self._place or len(data) > self.inline):
+            self.erases += 1 + len(data) // 4096
+            aside += "~"
         try:
-            self._write(aside, "wb", data, rest)
-        except Exception:
-            self.remove(aside)
-            raise
-        _call(os.rename, self._dir + aside, self._dir + name)  # in this frame, too
-        self._sync()
-
-    def append(self, name, pieces):
-        self.erases += 1  # more only where a journal's group is longer than a block, which is rare
-        self._write(name, "ab", b"", pieces)
-        self._sync()
-
-    def _write(self, name, mode, data, rest):
-        try:
-            # No jump between open and write: only at jumps does MicroPython look for Ctrl-C, and a file opened with
-            # "wb" and closed without its data is an empty file.
-            f = open(self._dir + name, mode)  # noqa: SIM115
+            # In this frame: what is written may be read from flash meanwhile, the deepest of the agent. No jump
+            # between open and write: only at jumps does MicroPython look for Ctrl-C, and a file opened with "wb" and
+            # closed without its data is an empty file.
+            f = open(self._dir + aside, mode)  # noqa: SIM115
             try:
                 f.write(data)
                 for piece in rest:
@@ -138,13 +133,32 @@ class Storage:
                     os.fsync(f.fileno())
             finally:
                 f.close()
+            if aside != name:
+                os.rename(self._dir + aside, self._dir + name)
+                aside = name
         except OSError as e:
-            raise StorageError("%s: %s" % (name, e))
+            raise StorageError("%s: %s" % (aside, e))
+        finally:
+            if aside != name:
+                try:
+                    os.remove(self._dir + aside)
+                except OSError:
+                    pass  # it was never made, or goes when the folder is opened
+        if not _MICRO:
+            _sync(self._dir)
+
+    def append(self, name, pieces):
+        self.erases += 1  # more only where a journal's group is longer than a block, which is rare
+        self.replace(name, pieces, "ab")
 
     def remove(self, name):
         if self._stat(name):
-            _call(os.remove, self._dir + name)
-            self._sync()
+            try:  # in this frame, for the same reason
+                os.remove(self._dir + name)
+            except OSError as e:
+                raise StorageError("%s: %s" % (name, e))
+            if not _MICRO:
+                _sync(self._dir)
 
     def names(self):
         return _call(os.listdir, self._dir)
@@ -153,11 +167,3 @@ class Storage:
         """Bytes that the file system has left."""
         st = _call(os.statvfs, self._dir)
         return st[1] * st[4] if 0 < st[4] <= st[2] else 0  # littlefs counts a block twice, at times
-
-    def _sync(self):
-        if not _MICRO:
-            f = os.open(self._dir, os.O_RDONLY)
-            try:
-                _call(os.fsync, f)
-            finally:
-                os.close(f)

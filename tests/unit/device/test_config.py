@@ -345,7 +345,7 @@ def test_credential_that_flash_does_not_take_changes_nothing():
     """The wake goes on, and its next connection is made as the one before."""
 
     class Full(Storage):
-        def replace(self, name, data):
+        def replace(self, name, data, mode="wb"):
             raise StorageError("full")
 
     held = Credentials(Full(folder()), "zero")

@@ -52,6 +52,17 @@ def test_without_slots_nothing_is_chosen():
     assert "slot" not in os.listdir(path + "state")
 
 
+def test_a_folder_without_a_manifest_is_no_release():
+    """A slot that is being filled, or that was emptied: whatever the mark says, the other one runs."""
+    for mark in (None, "b00", "b20", "b40"):
+        path = root(mark, "a")
+        os.mkdir(path + "b")
+        assert boot(path)[0] == "a"
+    path = root("a23", "a")  # three boots of a trial, and nothing to go back to
+    os.mkdir(path + "b")
+    assert boot(path)[0] == "a"
+
+
 def test_a_kept_slot_is_started_for_ever_and_its_mark_stays():
     path = root("b00")
     for bitten in (False, True, False):

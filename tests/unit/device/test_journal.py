@@ -1,5 +1,7 @@
 """The journal and its marks on a real folder, on CPython and on MicroPython: what a torn file and full bounds do."""
 
+import os
+
 from runner import folder
 
 from dormouse.errors import StorageError
@@ -220,18 +222,18 @@ def test_a_group_is_bounded_and_a_refused_record_leaves_the_group_as_it_was():
 def test_a_failed_commit_can_be_repeated_or_dropped():
     storage, journal = make()
     wanted = put(journal, 30)
-    write = storage._write
+    write = storage.replace
 
-    def fail(name, mode, data, rest):
+    def fail(name, data, mode="wb"):
         raise StorageError("full")
 
     for n in (40, 700):
         for again in (True, False):
             journal.add(5, bytes(n))
-            storage._write = fail
+            storage.replace = fail
             assert refuses(journal.commit)
             assert refuses(journal.commit)
-            storage._write = write
+            storage.replace = write
             assert reread(storage)[0] == wanted
             if again:
                 journal.commit()
@@ -316,6 +318,16 @@ def test_storage_drops_what_a_cut_left_half_written():
         f.write(b"ha")
     storage = Storage(place)
     assert (storage.names(), storage.read("cmd")) == (["cmd"], b"whole")
+
+
+def test_storage_comes_up_with_a_leftover_that_worn_flash_keeps():
+    """A folder stands for it: it can't be removed as a file. A name with a tilde elsewhere is somebody's own."""
+    place = folder()
+    for name in ("cmd", "a~b"):
+        Storage(place).replace(name, b"whole")
+    os.mkdir(place + "/cmd~")
+    storage = Storage(place)
+    assert (sorted(storage.names()), storage.read("cmd")) == (["a~b", "cmd", "cmd~"], b"whole")
 
 
 def test_a_replacement_that_fails_midway_leaves_the_old_content():

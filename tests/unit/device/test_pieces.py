@@ -113,10 +113,10 @@ def test_flash_that_takes_nothing_ends_no_wake():
     """What can't be remembered is forgotten."""
 
     class Full(Storage):
-        def replace(self, name, data):
+        def replace(self, name, data, mode="wb"):
             if name == "skips":
                 raise StorageError("full")
-            Storage.replace(self, name, data)
+            Storage.replace(self, name, data, mode)
 
     device = Device()
     device.storage = Full(folder())

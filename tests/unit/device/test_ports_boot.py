@@ -42,30 +42,22 @@ def boot(world, kind="esp32", agent=None):
     _, guard, _ = hardware.boot(world, kind)
     causes: list = []
 
-    class Agent:
-        def __init__(self, port):
-            causes.append(port)
+    def start(app, cause, on_healthy, slots):
+        causes.append(cause)
+        if agent:
+            agent()
 
-        def run(self, app):
-            if agent:
-                agent()
-
-    fake = type("Module", (), {})()
-    fake.Agent, fake.Port = Agent, lambda cause, on_healthy, slots: cause
-    names = ("dormouse.agent", "dormouse.ports.posix")
-    before = [sys.modules.get(name) for name in names]
-    for name in names:
-        sys.modules[name] = fake
+    package = type("Module", (), {})()
+    package.start = start
+    before = sys.modules["dormouse"]
+    sys.modules["dormouse"] = package
     try:
         guard.run("app")
         ended = "prompt"
     except hardware.Reset:
         ended = "reset"
     finally:
-        for name, module in zip(names, before):
-            del sys.modules[name]
-            if module is not None:
-                sys.modules[name] = module
+        sys.modules["dormouse"] = before
     return causes, ended
 
 

@@ -109,6 +109,7 @@ def test_the_newest_lines_are_kept_whole_within_2_kib():
             why = "x" * dice.below(130)
             log("rejected", why=why)
             wanted.append('%d 0 rejected {"why":"%s"}' % (wake, why))
+        del wanted[:-40]  # more are never kept, and the heap is the agent's
         log.keep()
         lines = log.kept().split("\n")
         assert len(log.kept()) <= 2048
