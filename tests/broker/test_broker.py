@@ -1,5 +1,6 @@
 """The brokers that we start: they accept when `start` returns, keep what they should, and never outlive us."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -119,16 +120,38 @@ def test_broker_that_cannot_start_says_why_and_leaves_nothing():
 
 
 def test_free_ports_are_all_different_and_none_that_the_system_gives_away():
-    """Between the asking and the listening somebody else may ask, or the system give it to a connection."""
-    ask = "from dormouse_host.broker.local import free_port; print(*(free_port() for _ in range(50)))"
+    """Between the asking and the listening somebody else may ask, or the system give it to a connection.
+
+    The three children look in the same place, as processes do whose ids are far enough apart.
+    """
+    ask = (
+        "import os; os.getpid = lambda: 7\n"
+        "from dormouse_host.broker.local import free_port\n"
+        "print(*(free_port() for _ in range(50)), flush=True)\n"
+        "input()"
+    )
     argv = [sys.executable, "-c", ask]
-    children = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    ports = [int(port) for child in children for port in child.communicate(timeout=60)[0].split()]
+    with contextlib.ExitStack() as living:
+        children = [
+            living.enter_context(subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for _ in range(3)
+        ]
+        ports = [int(port) for child in children if child.stdout for port in child.stdout.readline().split()]
+        for child in children:
+            child.communicate("\n", timeout=60)
     assert len(set(ports)) == len(ports) == 150
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert all(1024 < port < lowest for port in ports)
     with socket.create_server(("127.0.0.1", ports[0])):
         assert local.free_port() != ports[0]
+
+
+def test_no_free_port_is_an_error_and_not_an_endless_search(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        monkeypatch.setattr(local, "_PORTS", range(taken, taken + 1))
+        with pytest.raises(HostError, match=f"no free port from {taken} to {taken} "):
+            local.free_port()
 
 
 def test_taken_port_is_not_mistaken_for_ours(monkeypatch):

@@ -137,11 +137,13 @@ def test_a_call_that_was_killed_is_repeated_with_the_same_names(made, tmp_path, 
         (["provision"], "expected DEVICE..., --from FILE, or DEVICE --count N"),
         (["provision", "a", "b", "--count", "2"], "--count takes one DEVICE"),
         (["provision", "--from", "nowhere.csv"], "nowhere.csv: No such file"),
+        (["provision", "--from", "places.csv"], "places.csv, line 1: several columns, and none is called `device`"),
         (["provision", "a", "--group", "a b"], "group id"),
         (["devices", "add"], "expected DEVICE"),
     ],
 )
 def test_a_call_that_names_no_devices_is_refused(made, words, why):
+    Path("places.csv").write_text("name,place\nfield-53,north\n")
     assert why in refused(*words)
     assert devices() == []
 
@@ -160,6 +162,19 @@ def test_a_revoked_device_is_shown_as_such_until_it_is_provisioned_again(made):
 
 
 # ---- the project's ledger, and its secrets
+
+
+def test_a_group_needs_the_ledger_that_the_project_names(made, tmp_path):
+    """As `dormouse init` writes it: the path was typed, so that no ledger is made there by the way."""
+    (tmp_path / "dormouse.toml").write_text('db = "ledger.db"\n')
+    with pytest.raises(HostError) as caught:
+        run("provision", "pump", "--group", "north")
+    said = "no ledger at ledger.db: dormouse relay makes one, or dormouse devices add DEVICE"
+    assert (str(caught.value), caught.value.code) == (said, 1)
+    assert devices() == []
+    run("devices", "add", "pump")
+    run("provision", "pump", "--group", "north")
+    assert run("devices", "group", "north").split() == ["pump"]
 
 
 def test_a_project_has_a_ledger_of_its_own(made, tmp_path, monkeypatch):

@@ -82,6 +82,7 @@ def started(path: Path, state: Path) -> Iterator[subprocess.Popen[bytes]]:
 def test_systemd_takes_the_units_as_they_are(project, tmp_path, how):
     assert shutil.which("systemd-analyze"), "systemd-analyze is missing: apt-get install systemd"
     access.add_relay(project, "second")
+    run("provision", "here")
     told = run("service", "systemd", str(tmp_path / "units"), "--device", "here", *how)
     units = sorted((tmp_path / "units").glob("*.service"))
     assert [unit.name for unit in units] == [
@@ -121,7 +122,19 @@ def test_broker_relay_and_device_start_as_their_units_say(project, tmp_path):
             until(lambda: fleet.status("here")[0].seen)
     assert list((tmp_path / "dormouse" / "here").iterdir())
     result = typer.testing.CliRunner().invoke(app.app, ["relay", "check", "main"])
-    assert (result.exit_code, result.stdout) == (1, "main dead\n")
+    assert (result.exit_code, result.stdout) == (1, "main unknown\n"), "it has ended in order"
+
+
+@pytest.mark.parametrize(("number", "user"), [(65534, "nobody"), (54321, "54321"), (0, None)])
+def test_the_broker_runs_as_the_user_whose_folder_it_is(project, tmp_path, number, user):
+    """As root, mosquitto becomes the user `mosquitto`, who may not read what another one has made."""
+    if os.geteuid():
+        pytest.skip("only root can give a folder to somebody else")
+    os.chown(project.path, number, -1)
+    run("service", "systemd", str(tmp_path / "units"))
+    assert read(tmp_path / "units" / "dormouse-broker.service")["Service"].get("User") == user
+    run("service", "systemd", str(tmp_path / "own"), "--user")
+    assert "User" not in read(tmp_path / "own" / "dormouse-broker.service")["Service"]
 
 
 def test_no_secret_is_in_what_everybody_may_read(project, tmp_path):
@@ -168,11 +181,14 @@ def test_the_compose_file_is_yaml_with_a_health_check_for_each_service(project, 
     [
         (["systemd", "u", "--relay", "nobody"], "relay nobody has no credential: dormouse broker add-relay nobody"),
         (["systemd", "u", "--device", "../x"], "id:"),
+        (["systemd", "u", "--device", "pump"], "pump has no credential in .*/devices: dormouse provision pump"),
+        (["systemd", "u", "--device", "here", "--app", "nope.py"], "nope.py: no such program: give --app"),
         (["systemd", "u", "--folder", "/nowhere"], "is not a broker's folder"),
         (["compose", "u", "--postgresql", "--db", "x.db"], "not both"),
     ],
 )
 def test_what_cannot_be_a_service_is_refused_and_nothing_is_written(project, words, why):
+    run("provision", "here")
     with pytest.raises(HostError, match=why) as caught:
         run("service", *words)
     assert caught.value.code == 2

@@ -45,8 +45,10 @@ def _versions() -> list[str]:
 class PostgreSQL:
     """A running server. `url` is its empty database's; `fresh` makes more."""
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, *, durable: bool = False) -> None:
+        """`durable`: a commit waits for the disk, as it does where a ledger is in use."""
         self._programs = programs
+        self._durable = durable
         self._folder = Path(tempfile.mkdtemp(prefix="dormouse-postgresql-"))
         self._port = free_port()
         self._as: list[str] = []
@@ -98,7 +100,8 @@ class PostgreSQL:
         initdb = [*self._as, str(self._programs / "initdb"), "-D", str(data), "-A", "trust", "-U", USER, "--no-sync"]
         subprocess.run(initdb, check=True, capture_output=True, cwd=self._folder)
         settings = [f"port={self._port}", f"listen_addresses={HOST}", f"unix_socket_directories={self._folder}"]
-        settings.append("fsync=off")  # a test may end the server, but not the machine
+        if not self._durable:
+            settings.append("fsync=off")  # a test may end the server, but not the machine
         options = [word for setting in settings for word in ("-c", setting)]
         argv = [*self._as, str(self._programs / "postgres"), "-D", str(data), *options]
         with (self._folder / "log").open("wb") as log:

@@ -7,12 +7,13 @@ take each other's session. A user that may only read cannot pass for a device ei
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
 from dormouse_host import files
+from dormouse_host.address import BrokerAddress
 from dormouse_host.broker import credentials
 from dormouse_host.broker.folder import (
     RELAY_PREFIX,
@@ -49,6 +50,19 @@ class Added:
 def relay_of(user: str | None) -> str | None:
     """The relay whose credential has this user name; None where it is no relay's."""
     return user.removeprefix(RELAY_PREFIX) if user and user.startswith(RELAY_PREFIX) else None
+
+
+def as_device(broker: BrokerAddress, project: Path, device: str) -> BrokerAddress:
+    """The broker with this device's own login, as `dormouse provision` put it into the project; as it is where there is
+    none. HostError where that is a relay's: the broker would take us for the relay, and end its session.
+    """
+    held = files.read_object(project / credentials.DEVICES / device / "secrets.json")
+    if isinstance(held.get("user"), str) and isinstance(held.get("password"), str):
+        return replace(broker, user=held["user"], password=held["password"])
+    if relay_of(broker.user) is not None:
+        own = f"log in as {device}, with MQTT_USERNAME and MQTT_PASSWORD, or give --offline"
+        raise HostError(f"{broker.user} is a relay's login, whose session would end at the broker: {own}", 2)
+    return broker
 
 
 def check_relay(name: str) -> None:

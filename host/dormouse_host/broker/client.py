@@ -230,6 +230,13 @@ def _within(seconds: float, work: Callable[[], object]) -> bool:
     return not thread.is_alive()
 
 
+def advice(address: BrokerAddress) -> str:
+    """What to do about a broker that refuses these credentials, in words that show none but the user's name."""
+    if address.user is None:
+        return "it requires user and password: set MQTT_USERNAME and MQTT_PASSWORD"
+    return f"user {address.user!r} or the password is wrong: set MQTT_PASSWORD, as relay-NAME.env of broker init does"
+
+
 class Publisher(processes.Started):
     """One MQTT 3.1.1 connection. A context manager: connects on entering, disconnects on leaving."""
 
@@ -311,9 +318,7 @@ class Publisher(processes.Started):
     def _refused(self, reason: ReasonCode) -> HostError:
         if reason.value not in _CREDENTIALS:
             return self._error(f"connection refused: {reason}")
-        user = self._address.user
-        hint = "it requires user and password" if user is None else f"user {user!r} or the password is wrong"
-        return self._error(f"connection refused: {reason}; {hint}", 2)
+        return self._error(f"connection refused: {reason}; {advice(self._address)}", 2)
 
     def publish(self, topic: str, payloads: Iterable[bytes], qos: int = 1, *, retain: bool = False) -> int:
         """Publish the payloads in order and wait for every PUBACK. Returns their number."""

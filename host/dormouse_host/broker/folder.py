@@ -94,7 +94,7 @@ class BrokerFolder:
         mosquitto reads all of them at once and serves nobody meanwhile, so that one accepted login proves it.
         The caller holds the lock of the folder.
         """
-        pid = self._running()
+        pid = self.running()
         if pid is None:
             return False
         password = fresh_password()
@@ -116,16 +116,28 @@ class BrokerFolder:
             remove_password(self.passwd, _RELOADED)
         return False
 
-    def _running(self) -> int | None:
-        """The process id of this folder's broker, where it runs on this machine."""
+    def running(self) -> int | None:
+        """The process id of this folder's broker, where it runs on this machine. The file with it may be that of a
+        second start, which found the port taken and has ended.
+        """
         try:
-            pid = int(files.find(self.pid) or b"")
+            said = int(files.find(self.pid) or b"")
+        except (ValueError, HostError):
+            said = 0
+        if self._has_started(said):
+            return said
+        others = sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
+        return next((pid for pid in others if self._has_started(pid, "mosquitto")), None)
+
+    def _has_started(self, pid: int, program: str = "") -> bool:
+        """Was this process started with our configuration, and as this program?"""
+        try:
             words = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
             there = os.readlink(f"/proc/{pid}/cwd")  # a relative path is one from here
-        except (OSError, ValueError, HostError):
-            return None
-        named = {os.path.normpath(os.path.join(there, word)) for word in words}
-        return pid if str(self.configuration) in named else None
+        except OSError:
+            return False
+        named = {os.path.normpath(os.path.join(there, word)) for word in words[1:]}
+        return program in os.path.basename(words[0]) and str(self.configuration) in named
 
     def _lets_in(self, password: str) -> bool:
         """Does the broker accept this password? OSError where it cannot be reached."""

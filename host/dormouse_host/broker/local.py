@@ -4,7 +4,7 @@ mosquitto where it is installed, else amqtt in a child process (embedded.py). A 
 connections, one that `stop` returned from is gone, and nothing outlives `close` but a folder that was given.
 """
 
-import contextlib
+import collections
 import importlib.util
 import itertools
 import os
@@ -29,6 +29,8 @@ _ATTEMPTS = 3  # ports tried: another process may take a free one before the bro
 _PORTS = range(10_000, 30_000)  # below the system's ephemeral ports
 _EACH = 64  # distance between the first ports of two successive process ids
 _given = itertools.count()
+_claims: collections.deque[socket.socket] = collections.deque()
+_CLAIMS = 256  # a process holds this many of its last ones
 TRIAL_SETTINGS = (
     "autosave_interval 1",  # seconds; the default 1800 loses sessions and acknowledged messages in a kill
     "max_queued_messages 10000",  # per sleeping device; more is acknowledged and dropped
@@ -39,12 +41,25 @@ _NO_PROGRAM = "mosquitto is not installed: apt-get install mosquitto"
 
 
 def free_port() -> int:
-    """A free port of 127.0.0.1; a different one at each call and in each process."""
-    while True:
+    """A free port of 127.0.0.1 that no other process is given; HostError where there is none.
+
+    Its UDP port of the same number stays bound here: a claim that the kernel lifts when this process ends.
+    """
+    for _ in _PORTS:
         port = _PORTS[(os.getpid() * _EACH + next(_given)) % len(_PORTS)]
-        with socket.socket() as probe, contextlib.suppress(OSError):  # in use
-            probe.bind((HOST, port))
-            return port
+        claim = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            claim.bind((HOST, port))
+            with socket.socket() as probe:
+                probe.bind((HOST, port))
+        except OSError:  # claimed, or in use
+            claim.close()
+            continue
+        _claims.append(claim)
+        if len(_claims) > _CLAIMS:
+            _claims.popleft().close()
+        return port
+    raise HostError(f"no free port from {_PORTS.start} to {_PORTS.stop - 1} on {HOST}", 1)
 
 
 class LocalBroker(processes.Started):

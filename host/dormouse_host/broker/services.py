@@ -14,12 +14,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_urlsafe
+from urllib.parse import urlsplit
 
 from dormouse import protocol
 from dormouse_host import files
 from dormouse_host.agent import toolchain
 from dormouse_host.broker.access import environment_text, read_environment
-from dormouse_host.broker.credentials import check_name
+from dormouse_host.broker.credentials import DEVICES, check_name
 from dormouse_host.broker.folder import BrokerFolder
 from dormouse_host.errors import HostError
 
@@ -62,9 +63,16 @@ def relays(made: BrokerFolder, names: Iterable[str]) -> list[str]:
     return wanted or found
 
 
-def name_ledger(machine: Machine) -> None:
-    """Write the environment that names the ledger; its URL may hold a password."""
-    files.write(machine.ledger_file, environment_text({"DORMOUSE_DB": machine.db}))
+def name_ledger(machine: Machine, environment: Mapping[str, str]) -> bool:
+    """Write the environment that names the ledger: its URL may hold a password, else that is the one in `environment`.
+    False where PostgreSQL would get none.
+    """
+    values, password = {"DORMOUSE_DB": machine.db}, environment.get("PGPASSWORD")
+    lacks = machine.db.startswith("postgresql") and urlsplit(machine.db).password is None
+    if lacks and password:
+        values["PGPASSWORD"] = password
+    files.write(machine.ledger_file, environment_text(values))
+    return not lacks or bool(password)
 
 
 # ---- systemd
@@ -72,7 +80,7 @@ def name_ledger(machine: Machine) -> None:
 
 def systemd(machine: Machine, names: Iterable[str], devices: Iterable[str], app: Path) -> dict[str, str]:
     """Units by their file names: the broker, a relay for each name, and a device of this machine for each of `devices`,
-    staying in memory. HostError where mosquitto is not installed.
+    staying in memory. HostError where mosquitto is not installed, or a device lacks its program or its files.
     """
     mosquitto = toolchain.mosquitto()
     if mosquitto is None:
@@ -83,6 +91,8 @@ def systemd(machine: Machine, names: Iterable[str], devices: Iterable[str], app:
         "ExecReload": "/bin/kill -HUP $MAINPID",
         **_written(machine, made.broker),
     }
+    if not machine.own and (owner := _owner(made)):
+        broker["User"] = owner
     units = {"dormouse-broker.service": _unit(machine, "broker", broker, {})}
     after = {"Wants": "dormouse-broker.service", "After": "dormouse-broker.service postgresql.service"}
     for name in names:
@@ -95,7 +105,7 @@ def systemd(machine: Machine, names: Iterable[str], devices: Iterable[str], app:
         units[f"dormouse-relay-{name}.service"] = _unit(machine, f"relay {name}", relay, after)
     run = ("agent", "run", app)
     for device in devices:
-        check_name(device)
+        _check_device(machine.project, device, app)
         agent = {
             "WorkingDirectory": _path(machine.project),  # with devices/, where `dormouse provision` puts its files
             "StateDirectory": f"dormouse/{device}",
@@ -104,6 +114,14 @@ def systemd(machine: Machine, names: Iterable[str], devices: Iterable[str], app:
         }
         units[f"dormouse-device-{device}.service"] = _unit(machine, f"device {device}", agent, {})
     return units
+
+
+def _check_device(project: Path, device: str, app: Path) -> None:
+    """A unit of a device that is not there would fail again and again."""
+    if not (project / DEVICES / check_name(device)).is_dir():
+        raise HostError(f"{device} has no credential in {project / DEVICES}: dormouse provision {device}", 2)
+    if not (project / app).is_file():
+        raise HostError(f"{app}: no such program: give --app, or make it with dormouse init", 2)
 
 
 def _program() -> list[str]:
@@ -252,6 +270,17 @@ def _yaml(value: Mapping[str, object], indent: str = "") -> list[str]:
         else:
             lines.append(f"{indent}{key}: {json.dumps(one).replace('$', '$$')}")
     return lines
+
+
+def _owner(made: BrokerFolder) -> str:
+    """Whose the broker's folder is, if not root's: as another user mosquitto could not read it. One of root's names the
+    user itself that mosquitto becomes.
+    """
+    number = made.path.stat().st_uid
+    try:
+        return pwd.getpwuid(number).pw_name if number else ""
+    except KeyError:
+        return str(number)
 
 
 def user_of_services() -> str | None:

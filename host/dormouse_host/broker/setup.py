@@ -110,8 +110,7 @@ def init(
     """Create the folder for a broker with these names and addresses; devices use the first.
 
     `psk_port`: with a listener for devices that share a key with the broker. `user`: the user that mosquitto becomes
-    when root starts it. HostError where the folder is not empty or a name is
-    invalid.
+    when root starts it. HostError where the folder is not empty or a name is invalid.
     """
     if not names:
         raise HostError("the broker needs a name or address: --name", 2)
@@ -151,7 +150,7 @@ def _check_vacant(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise HostError(f"{path} is not a folder", 2)
     if path.exists() and any(path.iterdir()):
-        raise HostError(f"{path} is not empty", 2)
+        raise HostError(f"{path} is not empty: give a new folder; that of an earlier broker init is used as it is", 2)
 
 
 def _fill(made: BrokerFolder, names: Sequence[str], configuration: str, owner: str, root: str) -> None:
