@@ -114,10 +114,15 @@ def test_of_the_two_only_one_takes_commands(where, other, tmp_path, mosquitto):
                 change()
             assert caught.value.code == 2
         assert fleet.result(name).status == "queued", "it is read as before"
+        assert fleet.moved() == str(tmp_path / "moved.jsonl")
         with pytest.raises(HostError, match="was moved to .* already"):
             fleet.export_ledger(tmp_path / "again.jsonl")
         assert not (tmp_path / "again.jsonl").exists()
+        shown = typer.testing.CliRunner().invoke(app.app, ["status", "--db", where]).stderr
+        assert f"moved to {tmp_path / 'moved.jsonl'}" in shown.replace("\n", "")
+        assert "dormouse relay" not in shown
         assert run("ledger", "reopen", "--db", where) == "it takes commands again\n"
+        assert fleet.moved() is None
         fleet.send("dev", "ping")
         assert run("ledger", "reopen", "--db", where) == "it was not exported\n"
 

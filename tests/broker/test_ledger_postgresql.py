@@ -8,9 +8,12 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from typer.testing import CliRunner
 
 from dormouse import protocol
 from dormouse_host import Fleet
+from dormouse_host.cli import app
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import database, rows, schema
 from dormouse_host.ledger.entry import Order
@@ -36,6 +39,21 @@ def test_several_writers_make_one_ledger_and_give_no_number_twice(postgresql_ser
         _several_writers(url)
 
 
+def test_who_only_reads_makes_no_ledger(postgresql_server):
+    """Neither in a database that holds nothing, nor in one of another program's."""
+    with postgresql_server.empty() as url, psycopg.connect(url, autocommit=True) as other:
+        for words in (["devices", "list"], ["status"], ["send", "dev", "ping"], ["relay", "check", "one"]):
+            told = CliRunner().invoke(app.app, [*words, "--db", url]).exception
+            said = f"no ledger at {url}: dormouse relay makes one, or dormouse devices add DEVICE"
+            assert (str(told), getattr(told, "code", None)) == (said, 1)
+            other.execute("CREATE TABLE IF NOT EXISTS others (a int)")
+        assert other.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall() == [("others",)]
+        with Fleet(url) as fleet:
+            fleet.add("dev")
+        with Fleet(url, make=False) as fleet:
+            assert fleet.members() == ["dev"]
+
+
 def _several_writers(url: str) -> None:
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may inherit a lock for ever
     writers = [context.Process(target=_send_many, args=(url, 10)) for _ in range(4)]
@@ -56,7 +74,7 @@ def test_who_waits_for_another_session_is_told_after_a_while(url, monkeypatch):
     with Ledger(url) as ledger, ledger.database.reading() as connection:
         ledger.add_devices(["dev"])
         assert connection.execute(text("SHOW lock_timeout")).scalar() == "20s"
-        assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "1min"
+        assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "15s"
     with Ledger(url) as ledger, ledger.database.reading(slowly=True) as connection:
         assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "0"
     monkeypatch.setitem(database._LIMITS, "options", "-c lock_timeout=500ms")
@@ -65,6 +83,18 @@ def test_who_waits_for_another_session_is_told_after_a_while(url, monkeypatch):
         with pytest.raises(HostError, match="lock timeout") as caught:
             ledger.enter([Order("dev", "ping")])
         assert "\n" not in str(caught.value)
+
+
+def test_a_process_that_was_stopped_in_its_transaction_holds_nobody_up(url, monkeypatch):
+    """PostgreSQL ends that transaction before the patience of those who wait for it is over."""
+    assert database._IDLE < database._PATIENCE
+    monkeypatch.setitem(database._LIMITS, "options", "-c lock_timeout=20s -c idle_in_transaction_session_timeout=1s")
+    with Ledger(url) as stopped, Ledger(url) as ledger, stopped.database.engine.connect() as connection:
+        ledger.add_devices(["dev"])
+        connection.execute(text("SELECT * FROM devices FOR UPDATE"))
+        ledger.enter([Order("dev", "ping")])
+        with pytest.raises(DBAPIError, match="idle-in-transaction"):
+            connection.execute(text("SELECT 1"))
 
 
 def test_devices_are_locked_in_one_order_whatever_the_database_sorts_by(url):

@@ -28,7 +28,7 @@ from dormouse_host.ledger import contention
 from dormouse_host.ledger.schema import HEAD, VERSION_TABLE, moved
 
 _PATIENCE = 20  # seconds to wait for another process's transaction
-_IDLE = 60  # seconds after which PostgreSQL ends a transaction whose process has stopped in the middle of it
+_IDLE = 15  # … after which PostgreSQL ends that of a process which has stopped in it: before others lose patience
 _DEAD = (
     30  # seconds after which a PostgreSQL server that is silent is asked whether it is there, and is given to answer
 )
@@ -55,11 +55,21 @@ _MIGRATES = threading.Lock()  # alembic has state that all threads share
 _LOCK = 0x646F726D  # of PostgreSQL's advisory locks, the one under which the format is changed
 
 
+def moved_to(connection: Connection) -> str | None:
+    """The file that the ledger was written out to, to be used elsewhere."""
+    target: str | None = connection.execute(_MOVED).scalar()
+    return target
+
+
 def default_url() -> str:
     """The ledger of this user, where the platform keeps such data."""
+    return f"sqlite:///{_default_path()}"
+
+
+def _default_path() -> Path:
     import platformdirs
 
-    return f"sqlite:///{platformdirs.user_data_path('dormouse', appauthor=False) / 'ledger.db'}"
+    return platformdirs.user_data_path("dormouse", appauthor=False) / "ledger.db"
 
 
 def _parse(where: str) -> URL:
@@ -77,7 +87,8 @@ def _parse(where: str) -> URL:
         return url.set(drivername="postgresql+psycopg")
     if url.drivername == "sqlite":
         return _of_file(url)
-    raise HostError(f"database {url.drivername}: only SQLite and PostgreSQL hold a ledger", 2)
+    why = "only SQLite and PostgreSQL hold a ledger: write a file's path or postgresql://user@host/name"
+    raise HostError(f"database {url.drivername}: {why}", 2)
 
 
 def _of_file(url: URL) -> URL:
@@ -87,11 +98,11 @@ def _of_file(url: URL) -> URL:
     return url
 
 
-def missing(where: str | None) -> Path | None:
-    """The file of a SQLite ledger that does not exist; None where it does, or where only a server can know."""
-    url = _parse(where or default_url())
-    path = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
-    return path if path and not path.exists() else None
+class NoLedger(HostError):
+    """There is none yet, and none is to be made."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no ledger at {name}: dormouse relay makes one, or dormouse devices add DEVICE")
 
 
 class Unstorable(HostError):
@@ -105,16 +116,21 @@ class Gone(HostError):
 class Database:
     """An open database in this release's format."""
 
-    def __init__(self, where: str | None = None) -> None:
-        """`where`: a file's path or a URL; default_url() without. HostError where it can't be used."""
+    def __init__(self, where: str | None = None, *, make: bool = True) -> None:
+        """`where`: a file's path or a URL; default_url() without. HostError where it can't be used, NoLedger where
+        there is nothing yet and `make` is False.
+        """
         url = _parse(where or default_url())
         self.is_file = url.get_backend_name() == "sqlite"
         self.path = Path(url.database) if self.is_file and url.database else None
-        self.name = str(self.path) if self.path else url.render_as_string(hide_password=True)
+        shown = url.set(drivername="postgresql").render_as_string(hide_password=True)  # as a person writes it
+        self.name = str(self.path) if self.path else shown
+        if self.path and not make and not self.path.exists():
+            raise NoLedger(self.name)
         self.engine = self._engine(url)
         try:
             self._file = self._identity()
-            self._bring_up_to_date()
+            self._bring_up_to_date(make=make)
         except BaseException:
             self.close()
             raise
@@ -193,10 +209,13 @@ class Database:
         except SQLAlchemyError as error:
             raise HostError(f"database {self.name}: {type(error).__name__}") from None
 
-    def _bring_up_to_date(self) -> None:
+    def _bring_up_to_date(self, *, make: bool) -> None:
         with self.reading() as connection:
-            if self._version(connection) == HEAD:
-                return
+            version = self._version(connection)
+        if version == HEAD:
+            return
+        if version is None and not make:
+            raise NoLedger(self.name)
         if self.path:
             _keep_a_log(self.path)
         with self.writing() as connection:
@@ -266,13 +285,16 @@ class Database:
 def _find_or_make(path: Path) -> None:
     """An empty file that only its owner may read, unless there is one; what SQLite puts beside it is as the file is.
 
-    SQLite opens both by their paths, so the folder is one in which no other user may write, but for its own group.
+    SQLite opens both by their paths, so the folder is one in which no other user may write, but for its own group. It
+    is made for this user's own ledger alone: another path that leads nowhere is mistyped.
     """
     try:
-        with places.folder(path.parent, 0o700):
+        with places.folder(path.parent, 0o700 if path == _default_path() else None):
             places.settled(path)
         with contextlib.suppress(FileExistsError):
             files.new(path).close()
+    except FileNotFoundError:
+        raise HostError(f"database {path}: there is no folder {path.parent}: make it, or give another path") from None
     except OSError as error:
         raise HostError(f"database {path}: {error.strerror}", 2 if isinstance(error, places.Unsafe) else 1) from None
 

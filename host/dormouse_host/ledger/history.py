@@ -1,4 +1,4 @@
-"""A device's history as lines: its wakes and those that failed, its commands, results, telemetry and own log, by time.
+"""A device's history as lines: its wakes and those that failed, commands, results, updates, telemetry and own log.
 
 Each kind is read newest first, by an index of the device, and no more of it than lines are wanted.
 """
@@ -18,6 +18,7 @@ from dormouse_host.ledger.shown import CREDENTIALS, failed_wake, faults, shown
 AUTOMATIC = ("describe", "report", "log", "update")  # the commands that the ledger sends by itself
 lines = schema.log_lines.c
 events, reports, results, telemetry = schema.command_events.c, schema.reports.c, schema.results.c, schema.telemetry.c
+updates, update_events = schema.updates.c, schema.update_events.c
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def timeline(connection: Connection, device: str, span: Span) -> list[LogLine]:
         return connection.execute(ordered.limit(span.limit)).all()[::-1]
 
     found: list[LogLine] = []
-    for at, text in newest(select(reports.at, reports.report).where(reports.device == device), reports.at):
+    told_by = select(reports.at, reports.report).where(reports.device == device)
+    for at, text in newest(told_by, reports.at, reports.at, reports.wake):  # many come at once after an outage
         found += _wake(at, json.loads(text))
     asked = [] if span.automatic else [commands.do.not_in(AUTOMATIC)]
     entered = select(commands.entered, commands.name, commands.do, commands.args)
@@ -74,6 +76,11 @@ def timeline(connection: Connection, device: str, span: Span) -> list[LogLine]:
     for row in newest(answered, results.at, results.key):
         result = told(row)
         found.append(LogLine(result.pop("at"), "result", _result(result), result))
+    steps = select(update_events.at, update_events.status, update_events.why, updates.name, updates.release)
+    steps = steps.join(schema.updates, updates.key == update_events.update).where(updates.device == device)
+    for at, status, why, name, release in newest(steps, update_events.at, update_events.key):
+        text = f"{name} {status}: {release}" + (f" ({why})" if why else "")
+        found.append(LogLine(at, "update", text, {"update": name, "status": status, "release": release, "why": why}))
     stored = select(telemetry.time, telemetry.number, telemetry.record).where(telemetry.device == device)
     # numbers begin again where the flash was wiped
     for at, number, values in newest(stored, telemetry.time, telemetry.time, telemetry.number):

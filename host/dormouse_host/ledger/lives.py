@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, or_, select
 
-from dormouse_host.ledger import alerts, desk_schema, lateness, schema, updates
+from dormouse_host.ledger import alerts, desk_schema, lateness, schema, update_views
 from dormouse_host.ledger.alerts import AlertView
 from dormouse_host.ledger.exports import RESULTS, told
 from dormouse_host.ledger.history import AUTOMATIC
@@ -21,7 +21,7 @@ from dormouse_host.ledger.outbound import ALIVE
 from dormouse_host.ledger.queries import CommandView, as_command, events
 from dormouse_host.ledger.rows import chunks, commands, devices
 from dormouse_host.ledger.shown import FINISHED, failed_wake, faults
-from dormouse_host.ledger.updates import UpdateView
+from dormouse_host.ledger.update_views import UpdateView
 
 LONGEST = 50_000  # rows of each kind in one life
 _REASON = 200  # characters of why a wake failed
@@ -255,7 +255,8 @@ def silences(wakes: Sequence[Wake], since: float, until: float, heard: float) ->
     it is `until` where it was not.
     """
     found = []
-    for wake, again in zip(wakes, [*(later.at for later in wakes[1:]), heard], strict=True):
+    heard_again = [*(later.at for later in wakes[1:]), heard]
+    for wake, again in zip(wakes, heard_again, strict=False):  # of a device that was never heard there is none
         due = wake.due
         if due is None or not since < again or not due < until:
             continue
@@ -302,7 +303,7 @@ def latest_commands(connection: Connection, device: str, limit: int) -> list[Com
 def _updates(connection: Connection, device: str, since: float, until: float) -> list[UpdateView]:
     its = schema.updates.c
     open_then = or_(its.settled.is_(None), its.settled >= since)
-    return updates.views(connection, its.device == device, its.entered < until, open_then, limit=LONGEST)[::-1]
+    return update_views.views(connection, its.device == device, its.entered < until, open_then, limit=LONGEST)[::-1]
 
 
 def batteries(connection: Connection, ids: Sequence[str], points: int) -> dict[str, list[float]]:

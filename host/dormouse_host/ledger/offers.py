@@ -13,8 +13,9 @@ from sqlalchemy import Connection, func, select
 
 from dormouse import protocol
 from dormouse_host.errors import HostError
-from dormouse_host.ledger import entry, rows, schema, updates
-from dormouse_host.ledger.updates import Terms, UpdateView
+from dormouse_host.ledger import entry, rows, schema, update_views, updates
+from dormouse_host.ledger.update_views import UpdateView
+from dormouse_host.ledger.updates import Terms
 
 _AGAIN = (protocol.FAILED, protocol.EXPIRED)
 columns, events = schema.updates.c, schema.update_events.c
@@ -55,7 +56,7 @@ def read(connection: Connection, only: Collection[str] | None = None) -> dict[st
         of_kept = last.where(columns.status == protocol.SUCCEEDED)
         kept = select(columns.device, columns.release).where(columns.key.in_(of_kept))
         releases: dict[str, str] = dict(map(tuple, connection.execute(kept)))
-        for view in updates.views(connection, columns.key.in_(last)):
+        for view in update_views.views(connection, columns.key.in_(last)):
             found[view.device] = Program(releases.get(view.device), view)
     return found
 

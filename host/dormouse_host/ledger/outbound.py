@@ -36,6 +36,7 @@ from dormouse_host.ledger import given, rows, rules, schema, updates
 from dormouse_host.ledger.keys import Signatures
 from dormouse_host.ledger.rows import Changes, commands, devices
 
+_AHEAD = 30.0  # seconds that another machine's clock may be ahead; what lasts longer is of a clock that was set back
 LEASE = 30.0  # seconds that a relay has a device for itself after it last published to it
 _LOOK = 8 * protocol.WINDOW  # open commands that are looked at in one transaction: more than one device may have out
 _EXPIRING = 1000
@@ -106,7 +107,8 @@ def _overdue(now: float | BindParameter[float]) -> tuple[ColumnElement[bool], ..
 
 
 def _due(relay: str | BindParameter[str], now: float | BindParameter[float]) -> tuple[ColumnElement[bool], ...]:
-    free = or_(devices.relay.is_(None), devices.relay == relay, devices.relay_until < now)
+    over = or_(devices.relay_until < now, devices.relay_until > now + LEASE + _AHEAD)
+    free = or_(devices.relay.is_(None), devices.relay == relay, over)
     return devices.due, devices.state.is_not(None), free
 
 
@@ -273,7 +275,7 @@ def _registered(connection: Connection, relay: str, now: float) -> tuple[str | N
 
 
 def _is_alive(instance: str, until: float, now: float) -> bool:
-    return until > now and not is_dead(instance)
+    return now < until <= now + ALIVE + _AHEAD and not is_dead(instance)
 
 
 def is_dead(instance: str) -> bool:

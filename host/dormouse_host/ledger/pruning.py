@@ -16,7 +16,21 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, Select, Table, and_, bindparam, delete, func, literal, select, tuple_, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 
 from dormouse import protocol
 from dormouse_host.ledger import rows, schema
@@ -201,9 +215,11 @@ class Pruning:
         return list(old)
 
     def _above_the_newest(self, connection: Connection, table: Table, old: Sequence[Any]) -> list[Any]:
-        for device in {row.device for row in old}:
-            if (table.name, device) not in self._limits:
-                self._limits[table.name, device] = _oldest_to_stay(connection, table, device)
+        new = [name for name in {row.device for row in old} if (table.name, name) not in self._limits]
+        found = _oldest_of_one_state(connection, table, new)
+        for name in new:
+            at = found[name] if name in found else _oldest_to_stay(connection, table, name)
+            self._limits[table.name, name] = at
         limits = [self._limits[table.name, row.device] for row in old]
         return [row for row, limit in zip(old, limits, strict=True) if limit is not None and row.at < limit]
 
@@ -256,6 +272,23 @@ def _last_ends(ids: Collection[str]) -> Select[Any]:
     newest = select(func.max(ends.wake)).where(of_state).correlate(schema.devices).scalar_subquery()
     joined = schema.devices.join(schema.ends, and_(of_state, ends.wake == newest))
     return select(devices.id, ends.record).select_from(joined).where(devices.id.in_(ids))
+
+
+def _oldest_of_one_state(connection: Connection, table: Table, names: Collection[str]) -> dict[str, float | None]:
+    """`_oldest_to_stay` of those of these devices that have rows of one state alone: nearly all, in one query."""
+    c = table.c
+    of_device = c.device == devices.id
+    newest = select(c.at).where(of_device, c.state == devices.state).order_by(c.wake.desc()).limit(WAKES)
+    stays = newest.correlate(schema.devices).subquery()
+    oldest = select(case((func.count() == WAKES, func.min(stays.c.at)))).select_from(stays).scalar_subquery()
+    query = select(devices.id, oldest).where(devices.state.is_not(None))
+    for side in (c.state < devices.state, c.state > devices.state):
+        query = query.where(~select(1).where(of_device, side).correlate(schema.devices).exists())
+    found: dict[str, float | None] = {}
+    for some in rows.chunks(names):
+        for name, at in connection.execute(query.where(devices.id.in_(some))):
+            found[name] = at
+    return found
 
 
 def _oldest_to_stay(connection: Connection, table: Table, device: str) -> float | None:

@@ -2,7 +2,8 @@
 
 Must stay true: what a rollout does next is decided from the ledger alone, in one transaction, under one lock, so that
 any relay goes on with it after a crash and two do nothing twice; a wave begins once all of the one before is final or
-overdue; from the failure that stops it on nothing of it begins, and what has not begun on a device is withdrawn.
+overdue, and no more of it than was named has not got it; from the failure that stops it on nothing of it begins, and
+what has not begun on a device is withdrawn; an update that was ordered later is never overwritten.
 """
 
 import json
@@ -19,7 +20,8 @@ from dormouse_host.ledger import entry, lateness, rows, rules, schema, updates
 from dormouse_host.ledger.rows import commands, devices
 
 RUNNING, WAITING, STOPPED, DONE, ABORTED = "running", "waiting for approval", "stopped", "done", "aborted"
-_GONE = "-"  # the item of a device that is no more
+_GONE, _NEWER = "-", "="  # the item of a device that is no more, and of one for which an update was ordered later
+_REASONS = {_GONE: "the device was removed", _NEWER: "something newer was ordered for it"}
 rollouts, members = schema.rollouts.c, schema.rollout_devices.c
 
 
@@ -64,7 +66,9 @@ _COLUMNS = [rollouts[field.name] for field in fields(_Row)]
 
 @dataclass(frozen=True)
 class Member:
-    """A device of a rollout: its wave from 1, and how its update or command stands, None while it has not begun."""
+    """A device of a rollout: its wave from 1, and how its update or command stands, None while it has not begun.
+    `withdrawn`: the rollout has cancelled it itself; `settled`: in Unix seconds.
+    """
 
     device: str
     wave: int
@@ -72,6 +76,8 @@ class Member:
     status: str | None
     why: str | None
     overdue: bool
+    withdrawn: bool = False
+    settled: float | None = None
 
 
 @dataclass(frozen=True)
@@ -138,22 +144,25 @@ def change(connection: Connection, name: str, order: str, now: float) -> None:
     """`approve`, `resume`, `abort` or `retry` a rollout. HostError where it does not stand so."""
     rows.lock_name(connection, "rollouts")
     row = _one(connection, name)
-    allowed = {"approve": (WAITING,), "resume": (STOPPED,), "abort": (RUNNING, WAITING, STOPPED), "retry": ()}
+    if row.status not in _ALLOWED[order]:
+        raise HostError(f"rollout {name} is {row.status}: there is nothing to {order}", 1)
     if order == "retry":
         _retry(connection, row, now)
-        return
-    if row.status not in allowed[order]:
-        raise HostError(f"rollout {name} is {row.status}: it can't {order}", 1)
-    if order == "approve":
+    elif order == "approve":
         _set(connection, row, status=RUNNING, wave=row.wave + 1, why=None)
     elif order == "resume":
-        failed = sum(member.status in _FAILED for member in _members(connection, row, now))
-        _set(connection, row, status=RUNNING, forgiven=failed, why=None)
+        _resume(connection, row, now)
     else:
-        _withdraw(connection, row, now)
+        _withdraw(connection, row, "aborted", now)
         _set(connection, row, status=ABORTED, why=None)
 
 
+_ALLOWED = {
+    "approve": (WAITING,),
+    "resume": (STOPPED,),
+    "abort": (RUNNING, WAITING, STOPPED),
+    "retry": (RUNNING, WAITING, STOPPED, DONE),
+}
 _FAILED = (protocol.FAILED, protocol.REJECTED, protocol.INTERRUPTED, protocol.UNKNOWN)
 
 
@@ -178,8 +187,9 @@ def _members(connection: Connection, row: _Row, now: float) -> list[Member]:
     is_update = not json.loads(row.what)
     its = schema.updates.c if is_update else commands
     table = schema.updates if is_update else schema.commands
+    columns = (members.device, members.at, members.item, members.withdrawn)
     query = (
-        select(members.device, members.at, members.item, its.status, its.why, its.open, devices.seen, devices.next_due)
+        select(*columns, its.status, its.why, its.open, its.settled, devices.seen, devices.next_due)
         .select_from(
             schema.rollout_devices.outerjoin(table, its.name == members.item).outerjoin(
                 schema.devices, devices.id == members.device
@@ -189,52 +199,90 @@ def _members(connection: Connection, row: _Row, now: float) -> list[Member]:
         .order_by(members.at)
     )
     found = []
-    for device, at, item, status, why, is_open, seen, next_due in connection.execute(query):
-        if item == _GONE:
-            status, why = protocol.CANCELLED, "the device was removed"
+    for device, at, item, withdrawn, status, why, is_open, settled, seen, next_due in connection.execute(query):
+        if item in _REASONS:
+            status, why = protocol.CANCELLED, _REASONS[item]
         late = bool(is_open) and lateness.missed(seen, next_due, now) > lateness.GRACE
         wave = next(number for number, count in enumerate(waves, 1) if at < count)
-        found.append(Member(device, wave, item, status, why, late))
+        found.append(Member(device, wave, item, status, why, late, withdrawn, settled))
     return found
 
 
 def _step(connection: Connection, row: _Row, now: float) -> None:
-    waves = json.loads(row.waves)
     every = _members(connection, row, now)
-    failed = [member for member in every if member.status in _FAILED]
-    if len(failed) - row.forgiven >= row.abort_after:
-        _withdraw(connection, row, now)
-        why = f"{len(failed)} failed, the last on {failed[-1].device}: {failed[-1].why or failed[-1].status}"
+    failed = sorted((member for member in every if member.status in _FAILED), key=lambda member: member.settled or 0)
+    count = len(failed) - row.forgiven
+    if count >= row.abort_after:
+        _withdraw(connection, row, "stopped", now)
+        more = f" since it went on, {len(failed)} in all" if row.forgiven else ""
+        why = f"{count} failed{more}, the last on {failed[-1].device}: {failed[-1].why or failed[-1].status}"
         _set(connection, row, status=STOPPED, why=why)
         return
-    now_running = [member for member in every if member.wave <= row.wave + 1]
-    to_begin = [member for member in now_running if member.item is None]
-    if to_begin:
+    reached = [member for member in every if member.wave <= row.wave + 1]
+    if to_begin := [member for member in reached if _is_to_begin(member)]:
         _begin(connection, row, to_begin, now)
         return
-    still = [member for member in now_running if member.status not in rules.FINAL]
-    if any(not member.overdue for member in still):
+    if any(member.status not in rules.FINAL and not member.overdue for member in reached):
         return
-    if row.wave + 1 < len(waves) and len(still) > row.missing * len(now_running):
-        _set(connection, row, status=STOPPED, why=f"{len(still)} of {len(now_running)} are overdue")
-    elif row.wave + 1 < len(waves):
-        _set(connection, row, **({"status": WAITING} if row.approve else {"wave": row.wave + 1}))
-    elif not still:
+    is_last = row.wave + 1 == len(json.loads(row.waves))
+    if is_last and any(member.overdue for member in reached):
+        return  # there is nothing that should not begin for that
+    if lacking := _unproven(row, reached):
+        _set(connection, row, status=STOPPED, why=lacking)
+    elif is_last:
         _set(connection, row, status=DONE)
+    else:
+        _set(connection, row, **({"status": WAITING} if row.approve else {"wave": row.wave + 1}))
+
+
+def _is_to_begin(member: Member) -> bool:
+    """Not yet begun; or withdrawn by a stop, and the rollout goes on."""
+    return member.item is None or (member.withdrawn and member.status == protocol.CANCELLED)
+
+
+def _unproven(row: _Row, reached: Sequence[Member]) -> str | None:
+    """Why the next wave may not begin: too many of these devices are overdue, or never got it."""
+    found = Counter(
+        "overdue" if member.overdue else member.status
+        for member in reached
+        if member.overdue or (member.status in (protocol.CANCELLED, protocol.EXPIRED) and member.item != _GONE)
+    )
+    if found.total() <= row.missing * len(reached):
+        return None
+    head = f"{found.total()} of {len(reached)}"
+    if set(found) == {"overdue"}:
+        return f"{head} are overdue"
+    return f"{head} did not get it: " + ", ".join(f"{count} {what}" for what, count in found.most_common())
+
+
+def _resume(connection: Connection, row: _Row, now: float) -> None:
+    """Go on after a stop: what has failed is counted no more, and where this wave is over the next one begins."""
+    every = _members(connection, row, now)
+    reached = [member for member in every if member.wave <= row.wave + 1]
+    over = all((member.status in rules.FINAL and not _is_to_begin(member)) or member.overdue for member in reached)
+    values: dict[str, Any] = {"status": RUNNING, "why": None}
+    values["forgiven"] = sum(member.status in _FAILED for member in every)
+    if over and _unproven(row, reached):
+        is_last = row.wave + 1 == len(json.loads(row.waves))
+        values |= {"status": DONE} if is_last else {"wave": row.wave + 1}
+    _set(connection, row, **values)
 
 
 def _begin(connection: Connection, row: _Row, found: Sequence[Member], now: float) -> None:
     """Enter the update or the command of these devices."""
     names = [member.device for member in found]
     known = rows.lock_all(connection, names)
-    busy = updates.on_trial(connection, names)  # theirs begins when that is over
-    names = [name for name in names if name not in busy]
+    release_of = _releases(connection, row)
     what = json.loads(row.what)
+    newer = set() if what else _newer(connection, row, names, release_of)
+    busy = updates.on_trial(connection, names)  # theirs begins when that is over
     by_release: dict[str | None, list[str]] = {}
-    of_device = select(members.device, members.release).where(members.rollout == row.key)
-    release_of: dict[str, str | None] = dict(map(tuple, connection.execute(of_device)))
     for name in names:
-        if name in known:
+        if name not in known:  # it was removed from the ledger meanwhile
+            _item(connection, row, name, _GONE)
+        elif name in newer:
+            _item(connection, row, name, _NEWER)
+        elif name not in busy:
             by_release.setdefault(release_of[name], []).append(name)
     for release, some in by_release.items():
         if release is None:
@@ -242,24 +290,49 @@ def _begin(connection: Connection, row: _Row, found: Sequence[Member], now: floa
             items = entry.enter(connection, [entry.Order(d, what["do"], text, row.expires) for d in some], now)
         else:
             items = updates.enter(connection, some, release, updates.Terms(row.expires, row.min_battery), now)
-        for device, item in zip(some, items, strict=True):
-            mine = (members.rollout == row.key, members.device == device)
-            connection.execute(update(schema.rollout_devices).where(*mine).values(item=item))
-    for name in set(names) - known.keys():  # it was removed from the ledger meanwhile
-        mine = (members.rollout == row.key, members.device == name)
-        connection.execute(update(schema.rollout_devices).where(*mine).values(item=_GONE))
+        for device, entered in zip(some, items, strict=True):
+            _item(connection, row, device, entered)
 
 
-def _withdraw(connection: Connection, row: _Row, now: float) -> None:
+def _releases(connection: Connection, row: _Row) -> dict[str, str | None]:
+    """The release of each of its devices."""
+    query = select(members.device, members.release).where(members.rollout == row.key)
+    return dict(map(tuple, connection.execute(query)))
+
+
+def _newer(connection: Connection, row: _Row, names: Sequence[str], release_of: Mapping[str, str | None]) -> set[str]:
+    """Those of these devices for which another release was ordered after this rollout: by itself, or by a rollout."""
+    found = set()
+    its = schema.updates.c
+    rolled = select(members.device, members.release).join(schema.rollouts, rollouts.key == members.rollout)
+    rolled = rolled.where(rollouts.key > row.key, rollouts.what == "{}", rollouts.status != ABORTED)
+    ordered = select(its.device, its.release).where(its.entered > row.entered)
+    ordered = ordered.where(its.status.not_in((protocol.CANCELLED, protocol.EXPIRED)))
+    for some in rows.chunks(names):
+        for query in (rolled.where(members.device.in_(some)), ordered.where(its.device.in_(some))):
+            found |= {device for device, release in connection.execute(query) if release != release_of[device]}
+    return found
+
+
+def _item(connection: Connection, row: _Row, device: str, item: str | None) -> None:
+    """This is its update or command there, from now on."""
+    mine = (members.rollout == row.key, members.device == device)
+    connection.execute(update(schema.rollout_devices).where(*mine).values(item=item, withdrawn=False))
+
+
+def _withdraw(connection: Connection, row: _Row, why: str, now: float) -> None:
     """Cancel what has not begun on a device."""
-    begun = [member for member in _members(connection, row, now) if member.item and member.status not in rules.FINAL]
-    rows.lock_all(connection, [member.device for member in begun])
-    names = [member.item for member in begun if member.item]
+    open_ones = [m for m in _members(connection, row, now) if m.item and m.status not in rules.FINAL]
+    rows.lock_all(connection, [member.device for member in open_ones])
+    names = [member.item for member in open_ones if member.item]
+    for some in rows.chunks(names):
+        its = (members.rollout == row.key, members.item.in_(some))
+        connection.execute(update(schema.rollout_devices).where(*its).values(withdrawn=True))
     if json.loads(row.what):
         for name in names:
             entry.cancel(connection, name, now)
     else:
-        updates.withdraw(connection, names, now)
+        updates.withdraw(connection, names, f"rollout {row.name} was {why}", now)
 
 
 def _retry(connection: Connection, row: _Row, now: float) -> None:
@@ -270,8 +343,7 @@ def _retry(connection: Connection, row: _Row, now: float) -> None:
     if not again:
         raise HostError(f"rollout {row.name}: nothing of it has failed", 1)
     for member in again:
-        mine = (members.rollout == row.key, members.device == member.device)
-        connection.execute(update(schema.rollout_devices).where(*mine).values(item=None))
+        _item(connection, row, member.device, None)
     _set(connection, row, status=RUNNING, forgiven=0, why=None)
 
 

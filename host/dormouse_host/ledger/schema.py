@@ -20,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0005"  # the newest step of migrations/versions
+HEAD = "0007"  # the newest step of migrations/versions
 VERSION_TABLE = "dormouse_schema"
 metadata = MetaData()
 KEY = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts by itself in SQLite
@@ -210,6 +210,7 @@ reports = Table(
     Column("report", Text, nullable=False),
     UniqueConstraint("device", "state", "wake", name="reports_once"),
     Index("reports_at", "at"),
+    Index("reports_device", "device", "at", "wake"),
 )
 log_lines = Table(
     "log_lines",  # what a device keeps of its log
@@ -337,4 +338,7 @@ rollout_devices = Table(
     Column("at", Integer, nullable=False),  # its place in the order
     Column("release", Text),
     Column("item", Text),  # the name of its update or command, once it has begun
+    Column(
+        "withdrawn", Boolean, nullable=False, server_default=text("false")
+    ),  # by the rollout, that is not by a person
 )

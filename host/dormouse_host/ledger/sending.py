@@ -6,13 +6,14 @@ A method that returned has committed; one that raised has changed nothing.
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
-from dormouse_host.ledger import rollouts, rows, schema, updates
+from dormouse_host.ledger import rollouts, rows, schema, update_views, updates
 from dormouse_host.ledger.contention import retried
 from dormouse_host.ledger.entry import all_devices, unknown_device
 from dormouse_host.ledger.rollouts import Plan, RolloutView
-from dormouse_host.ledger.updates import Terms, UpdateView
+from dormouse_host.ledger.update_views import UpdateView
+from dormouse_host.ledger.updates import Terms
 from dormouse_host.release import Release
 
 
@@ -40,24 +41,32 @@ class Sending:
         """Cancel an update; what is final stays as it is."""
         with self._writing() as c:
             updates.cancel(c, name, self._clock())
-            return updates.view(c, name)
+            return update_views.view(c, name)
 
     def update_view(self, name: str) -> UpdateView:
         """An update as it stands, with its history."""
         with self._reading() as c:
-            return updates.view(c, name)
+            return update_views.view(c, name)
 
     def update_views(self, *, device: str | None = None, final: bool = False) -> list[UpdateView]:
         """Updates, the newest first, without their history: those that are open, or with `final` all."""
         columns = schema.updates.c
         where = [columns.device == device] if device is not None else []
         with self._reading() as c:
-            return updates.views(c, *where, *([] if final else [columns.open]))
+            return update_views.views(c, *where, *([] if final else [columns.open]))
 
     def running_manifest(self, device: str) -> str | None:
         """The manifest of the last release that a device has kept, None where no update of this ledger brought one."""
         with self._reading() as c:
-            return updates.running_manifest(c, device)
+            return update_views.running_manifest(c, device)
+
+    def kind(self, name: str) -> str | None:
+        """`update` or `rollout`, where there is one of this name."""
+        with self._reading() as c:
+            for kind, column in (("update", schema.updates.c.name), ("rollout", schema.rollouts.c.name)):
+                if c.execute(select(column).where(column == name)).first():
+                    return kind
+        return None
 
     # ---- rollouts
 

@@ -64,10 +64,10 @@ Legible = tuple[Incoming, messages.Said]
 class Ledger(Sending, DeskLedger, Queries):
     """An open ledger. A context manager."""
 
-    def __init__(self, where: str | None = None, clock: Callable[[], float] = time.time) -> None:
-        """`where`: a file's path or a URL; without, this user's ledger."""
+    def __init__(self, where: str | None = None, clock: Callable[[], float] = time.time, *, make: bool = True) -> None:
+        """`where`: a file's path or a URL; without, this user's ledger. `make`: as Database's."""
         self._clock = clock
-        self.database = Database(where)
+        self.database = Database(where, make=make)
         super().__init__(self.database.reading)
         self._writing = self.database.writing
 
@@ -278,6 +278,8 @@ class Ledger(Sending, DeskLedger, Queries):
             except ValueError as error:
                 wrong.append(f"{message.device[:_SHOWN]}/{message.leaf[:_SHOWN]}: {error}")
                 continue
+            if said is None:
+                continue
             legible.append((message, said))
             if isinstance(said, messages.Results | messages.Telemetry) and said.wrong:
                 wrong.append(f"{message.device}/{message.leaf}: {said.wrong}")
@@ -361,12 +363,15 @@ def _by_devices(legible: Sequence[Legible]) -> Iterator[list[Legible]]:
         yield several
 
 
-def _read(message: Incoming, signatures: keys.Signatures) -> messages.Said:
-    """What a message says; ValueError where it is nothing legible."""
+def _read(message: Incoming, signatures: keys.Signatures) -> messages.Said | None:
+    """What a message says; None where it is empty, with which one clears what the broker has retained; ValueError where
+    it is nothing legible.
+    """
     try:
         protocol.check_device_id(message.device)
     except ConfigError as error:
         raise ValueError(error.reason) from None
     if message.leaf not in messages.READ:
         raise ValueError("nothing is known of this topic")
-    return messages.READ[message.leaf](signatures.checked(message.device, message.leaf, message.payload))
+    payload = signatures.checked(message.device, message.leaf, message.payload)
+    return messages.READ[message.leaf](payload) if payload else None

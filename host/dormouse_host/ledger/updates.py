@@ -55,26 +55,7 @@ class Row:
     why: str | None
 
 
-_COLUMNS = [updates[field.name] for field in fields(Row)]
-
-
-@dataclass(frozen=True)
-class UpdateView:
-    """An update as its sender sees it. Times are Unix seconds; `sent` of `total` bytes are on the device; `events` are
-    (when, status, why).
-    """
-
-    name: str
-    device: str
-    release: str
-    status: str
-    final: bool
-    why: str | None
-    entered: float
-    settled: float | None
-    sent: int
-    total: int
-    events: tuple[tuple[float, str, str | None], ...] = ()
+COLUMNS = [updates[field.name] for field in fields(Row)]
 
 
 @dataclass(frozen=True)
@@ -87,17 +68,25 @@ class Terms:
 
 def enter(connection: Connection, devices: Sequence[str], release: str, terms: Terms, now: float) -> list[str]:
     """Enter an update of each device, which are locked, to a release that is stored. Returns their names, in the same
-    order. One that is on its way to the same device is cancelled by it; HostError where another release is on trial.
+    order. One that is on its way to the same device is cancelled by it, unless it is of the same release on the same
+    terms: then it is that one. HostError where another release is on trial.
     """
+    names: dict[str, str] = {}
     for device in devices:
         for row in _load(connection, updates.device == device, updates.open):
+            if row.release == release and (row.status == ON_TRIAL or Terms(row.expires, row.min_battery) == terms):
+                names[device] = row.name
+                continue
             if row.status == ON_TRIAL:
                 raise HostError(f"{device}: release {row.release} is on trial: wait for its verdict", 1)
             _settle(connection, row, protocol.CANCELLED, f"replaced by {release}", now)
-    digest = releases.sha256(_manifest(connection, release))
-    of = connection.execute(select(schema.releases.c.terms).where(schema.releases.c.id == release)).scalar_one()
-    args = codec.encode({"step": "begin", "release": digest, "of": json.loads(of)}).decode()
-    begun = entry.enter(connection, [entry.Order(device, rows.UPDATE, args, terms.expires) for device in devices], now)
+    if new := [device for device in devices if device not in names]:
+        names |= zip(new, _enter(connection, new, release, terms, now), strict=True)
+    return [names[device] for device in devices]
+
+
+def _enter(connection: Connection, devices: Sequence[str], release: str, terms: Terms, now: float) -> list[str]:
+    begun = _ask(connection, devices, release, terms.expires, now)
     names = []
     for device, begin in zip(devices, begun, strict=True):
         names.append(entry.command_name())
@@ -107,6 +96,20 @@ def enter(connection: Connection, devices: Sequence[str], release: str, terms: T
         _tell(connection, key, rules.QUEUED, None, now)
     _mark(connection, devices, updating=True)
     return names
+
+
+def _ask(connection: Connection, devices: Sequence[str], release: str, expires: int | None, now: float) -> list[str]:
+    """Enter the step `begin`. Returns the commands' names."""
+    digest = releases.sha256(manifest(connection, release))
+    of = connection.execute(select(schema.releases.c.terms).where(schema.releases.c.id == release)).scalar_one()
+    args = codec.encode({"step": "begin", "release": digest, "of": json.loads(of)}).decode()
+    return entry.enter(connection, [entry.Order(device, rows.UPDATE, args, expires) for device in devices], now)
+
+
+def _ask_again(connection: Connection, row: Row, now: float) -> None:
+    """Once more from the first step, which does no harm: a device that has something of the release goes on with it."""
+    row.begin = _ask(connection, [row.device], row.release, row.expires, now)[0]
+    row.status, row.commit = rules.QUEUED, None
 
 
 def cancel(connection: Connection, name: str, now: float) -> None:
@@ -131,12 +134,12 @@ def on_trial(connection: Connection, devices: Sequence[str]) -> set[str]:
     return found
 
 
-def withdraw(connection: Connection, names: Sequence[str], now: float) -> None:
+def withdraw(connection: Connection, names: Sequence[str], why: str, now: float) -> None:
     """Cancel those of these updates that are not on trial; their devices are locked."""
     for some in rows.chunks(names):
         for row in _load(connection, updates.name.in_(some), updates.open):
             if row.status != ON_TRIAL:
-                _settle(connection, row, protocol.CANCELLED, None, now)
+                _settle(connection, row, protocol.CANCELLED, why, now)
 
 
 def store(connection: Connection, new: releases.Release, now: float) -> None:
@@ -149,7 +152,7 @@ def store(connection: Connection, new: releases.Release, now: float) -> None:
 
 
 def _load(connection: Connection, *where: ColumnElement[bool]) -> list[Row]:
-    return [Row(*found) for found in connection.execute(select(*_COLUMNS).where(*where).order_by(updates.key))]
+    return [Row(*found) for found in connection.execute(select(*COLUMNS).where(*where).order_by(updates.key))]
 
 
 def _mark(connection: Connection, devices: Sequence[str], *, updating: bool) -> None:
@@ -237,6 +240,9 @@ def _look(connection: Connection, row: Row, device: Device, now: float, room: in
     if row.told is None:  # no end record has come since it was begun
         return []
     if told.get("release") != row.release:
+        if "at" in told and _load(connection, updates.device == row.device, updates.release == told["release"]):
+            _ask_again(connection, row, now)  # the first step of one that this has replaced came late
+            return []
         _settle(connection, row, protocol.FAILED, "the device knows nothing of it any more", now)
     elif "kept" in told:
         _settle(connection, row, protocol.SUCCEEDED, None, now)
@@ -261,13 +267,16 @@ def _begun(connection: Connection, row: Row, told: dict[str, Any], now: float) -
         same = status in (protocol.CANCELLED, protocol.EXPIRED)
         _settle(connection, row, status if same else protocol.FAILED, why or f"its first step is {status}", now)
         return False
+    if found[0].value is None and not found[0].why:  # it was lost on its way
+        _ask_again(connection, row, now)
+        return False
     value = json.loads(found[0].value or "{}")
     if not isinstance(value, dict) or value.get("running"):
         _settle(connection, row, protocol.SUCCEEDED, "the device runs it already", now)
         return False
     have = value.get("have")
-    manifest = _manifest(connection, row.release)
-    row.wanted = json.dumps([0, *releases.missing(manifest, have if isinstance(have, str) else "")])
+    text = manifest(connection, row.release)
+    row.wanted = json.dumps([0, *releases.missing(text, have if isinstance(have, str) else "")])
     row.status = SENDING
     if told.get("release") != row.release:
         row.told = None
@@ -278,10 +287,11 @@ def _send(connection: Connection, row: Row, device: Device, at: releases.Place, 
     """The device has all up to `at`: the chunks that follow, and after the last the step `commit`."""
     asked = rows.load(connection, commands.name == row.commit) if row.commit else []
     if at[0] < 0:
-        if not asked or (asked[0].final and _NOT_ALL in (asked[0].why or "")):
+        if not asked or _came_too_early(asked[0]):
             row.commit = entry.enter(connection, [_step(row, "commit")], now)[0]
         elif asked[0].final and asked[0].status != protocol.SUCCEEDED:
-            _settle(connection, row, protocol.FAILED, asked[0].why, now)
+            why = asked[0].why or f"its last step is {asked[0].status}"
+            _settle(connection, row, protocol.FAILED, why, now)
         return []
     lost = not row.present or row.sent_seq < row.told_seq
     if at >= (row.sent_file, row.sent_at) or lost:
@@ -308,21 +318,21 @@ def _send(connection: Connection, row: Row, device: Device, at: releases.Place, 
     return payloads
 
 
+def _came_too_early(commit: rules.Row) -> bool:
+    """Is that all that was wrong with it, or may it be? Of a result that was lost nobody knows the reason, and where
+    the files are at fault the device tells of that by itself.
+    """
+    if commit.why:
+        return commit.final and _NOT_ALL in commit.why
+    return commit.final and commit.status in (protocol.FAILED, protocol.UNKNOWN)
+
+
 def _of_device(connection: Connection, device: str, column: ColumnElement[Any]) -> Any:
     return connection.execute(select(column).where(schema.devices.c.id == device)).scalar()
 
 
-def running_manifest(connection: Connection, device: str) -> str | None:
-    """The manifest of the last release that a device has kept."""
-    kept = select(updates.release).where(updates.device == device, updates.status == protocol.SUCCEEDED)
-    last = kept.order_by(updates.settled.desc()).limit(1).scalar_subquery()
-    found: str | None = connection.execute(
-        select(schema.releases.c.manifest).where(schema.releases.c.id == last)
-    ).scalar()
-    return found
-
-
-def _manifest(connection: Connection, release: str) -> bytes:
+def manifest(connection: Connection, release: str) -> bytes:
+    """That of a release that is stored."""
     text: str = connection.execute(
         select(schema.releases.c.manifest).where(schema.releases.c.id == release)
     ).scalar_one()
@@ -331,68 +341,10 @@ def _manifest(connection: Connection, release: str) -> bytes:
 
 def _contents(connection: Connection, release: str) -> list[bytes]:
     """The manifest and the files of a release, by their numbers."""
-    manifest = _manifest(connection, release)
+    text = manifest(connection, release)
     files = schema.release_files.c
-    found = [manifest]
-    for line in manifest.decode().splitlines()[1:]:
+    found = [text]
+    for line in text.decode().splitlines()[1:]:
         digest = line.split(" ")[1]
         found.append(bytes(connection.execute(select(files.data).where(files.digest == digest)).scalar_one()))
     return found
-
-
-# ---- what is shown
-
-
-def views(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[UpdateView]:
-    """Updates as they stand, the newest first, without their history."""
-    columns = (updates.key, updates.entered, updates.settled, *_COLUMNS[1:])
-    found = connection.execute(select(*columns).where(*where).order_by(updates.key.desc()).limit(limit)).all()
-    sizes = _sizes(connection, {each.release for each in found})
-    return [_view(each, sizes[each.release]) for each in found]
-
-
-def view(connection: Connection, name: str) -> UpdateView:
-    """One of them with its history. HostError where there is none."""
-    found = views(connection, updates.name == name)
-    if not found:
-        raise HostError(f"no update {name}", 2)
-    key = select(updates.key).where(updates.name == name).scalar_subquery()
-    told = connection.execute(
-        select(events.at, events.status, events.why).where(events.update == key).order_by(events.key)
-    )
-    return UpdateView(**{**asdict(found[0]), "events": tuple((at, status, why) for at, status, why in told)})
-
-
-def _sizes(connection: Connection, wanted: set[str]) -> dict[str, list[int]]:
-    """Bytes of the manifest and of each file."""
-    found = {}
-    for release in wanted:
-        manifest = _manifest(connection, release)
-        lines = manifest.decode().splitlines()[1:]
-        found[release] = [len(manifest), *(int(line.split(" ")[0]) for line in lines)]
-    return found
-
-
-def _view(row: Any, sizes: list[int]) -> UpdateView:
-    wanted = json.loads(row.wanted) if row.wanted else range(len(sizes))
-    total = sum(sizes[number] for number in wanted)
-    told = json.loads(row.told) or {} if row.told else {}
-    sent = 0
-    if row.status == SENDING and told.get("release") == row.release and "at" in told:
-        file, at = told["at"]
-        sent = total if file < 0 else sum(sizes[number] for number in wanted if number < file) + at
-    elif row.status in (ON_TRIAL, protocol.SUCCEEDED):
-        sent = total
-    final = row.status not in OPEN
-    return UpdateView(
-        row.name,
-        row.device,
-        row.release,
-        row.status,
-        final,
-        row.why,
-        row.entered,
-        row.settled,
-        min(sent, total),
-        total,
-    )

@@ -137,7 +137,8 @@ class Connection:
             raise Lost("it sent messages before CONNACK")
         if self._connack.is_failure:
             if self._connack.value in _CREDENTIALS:
-                raise HostError(f"broker {address}: connection refused: {self._connack}", 2)
+                why = f"connection refused: {self._connack}; {client.advice(address)}"
+                raise HostError(f"broker {address}: {why}", 2)
             raise Lost(f"refused: {self._connack}", older=self.mqtt5 and self._connack.value == _UNSUPPORTED)
         self._client.subscribe([(topic, 1) for topic in (self._topics, *self._more)])
         self._answer(lambda: self._suback, "SUBSCRIBE")

@@ -198,18 +198,32 @@ def test_a_backup_is_a_whole_ledger_and_never_overwrites(ledger, tmp_path):
 
 
 @pytest.mark.parametrize("umask", [0o022, 0])
-def test_what_is_made_is_its_owners_alone(tmp_path, umask):
+def test_what_is_made_is_its_owners_alone(tmp_path, monkeypatch, umask):
     """Keys and passwords lie in it; SQLite gives its two helpers the mode of the file."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "new"))
+    made = tmp_path / "new" / "dormouse"
     before = os.umask(umask)
     try:
-        with Ledger(str(tmp_path / "new" / "ledger.db")) as ledger:
+        with Ledger() as ledger:
             ledger.add_devices(["dev"])
-            ledger.back_up(tmp_path / "new" / "copy.db")
-            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").iterdir()}
+            ledger.back_up(made / "copy.db")
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in made.iterdir()}
     finally:
         os.umask(before)
     assert modes == dict.fromkeys(["ledger.db", "ledger.db-wal", "ledger.db-shm", "copy.db"], 0o600)
-    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (made, made.parent)] == [0o700, 0o700]
+    with Ledger(str(made / "ledger.db")) as ledger:
+        assert ledger.counts() == {}
+
+
+@pytest.mark.parametrize("name", ["none/ledger.db", "none/below/ledger.db"])
+def test_a_folder_that_is_missing_is_not_made_for_a_path_that_was_typed(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    for where in (name, str(tmp_path / name), f"sqlite:///{name}"):
+        with pytest.raises(HostError, match=f"database .*{name}: there is no folder .*none.*: make it, or") as caught:
+            Ledger(where)
+        assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 @sqlite_only

@@ -129,6 +129,18 @@ def test_a_relay_that_is_alive_keeps_its_name_and_a_dead_one_loses_it(ledger, cl
     assert len(ledger.claim("another", "c2", 10)) == 1
 
 
+def test_a_clock_that_was_set_back_leaves_neither_a_name_nor_a_device_to_a_relay_that_died(ledger, clock):
+    """A lease from a time that has not come: for hours nothing would be sent, and nothing that was said stored."""
+    ledger.register("one")
+    awake(ledger)
+    enter(ledger, "a", "b")
+    assert len(ledger.claim("one", "c1", 1)) == 1
+    clock.now -= 3600
+    assert [relay.alive for relay in ledger.relays()] == [False]
+    ledger.register("one")
+    assert len(ledger.claim("two", "c2", 10)) == 1
+
+
 def test_a_killed_relay_comes_back_at_once_even_with_its_old_process_number(ledger, monkeypatch):
     """In a container that is started again every relay is process 1 of the same host."""
     ledger.register("r")

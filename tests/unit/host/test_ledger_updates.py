@@ -53,12 +53,21 @@ class Desk:
             count += sum(one.leaf == protocol.FILE for one in found)
         return commands, count
 
-    def answer(self, command: dict, value: object) -> None:
+    def agree(self, release: Release = RELEASE, **more: object) -> None:
+        """A wake in which the device takes the first step."""
+        ((begin,), _) = self.claim()
+        self.report(**more)
+        self.answer(begin, {"have": ""})
+        self.end(release=release.id, at=[0, 0])
+
+    def answer(self, command: dict, value: object, **more: object) -> None:
         with self.fleet.ledger.database.reading() as connection:
             sql = f"SELECT name FROM commands WHERE name = '{command['u']}'"
             assert connection.exec_driver_sql(sql).first()
         payload = json.dumps(command, separators=(",", ":")).encode()
-        result = {"status": "succeeded", "crc": crc32(payload), "id": command["id"], "value": value}
+        result = {"status": "succeeded", "crc": crc32(payload), "id": command["id"], **more}
+        if value is not None:
+            result["value"] = value
         self.say(protocol.RESULT, [result])
 
 
@@ -105,10 +114,7 @@ def test_chunks_follow_end_records_and_at_most_a_batch_is_under_way(desk):
 
 def test_below_the_battery_that_was_named_nothing_is_sent(desk):
     desk.fleet.ledger.enter_updates(["dev"], RELEASE, Terms(min_battery=3.4))
-    ((begin,), _) = desk.claim()
-    desk.report(battery=3.2)
-    desk.answer(begin, {"have": ""})
-    desk.end(at=[0, 0])
+    desk.agree(battery=3.2)
     assert desk.claim() == ([], 0)
     (view,) = desk.fleet.updates()
     assert view.why == "battery 3.2 V, below 3.4 V"
@@ -119,10 +125,7 @@ def test_below_the_battery_that_was_named_nothing_is_sent(desk):
 
 def test_a_device_that_knows_nothing_of_it_any_more_has_failed_it(desk):
     (name,) = desk.fleet.update(["dev"], RELEASE)
-    ((begin,), _) = desk.claim()
-    desk.report()
-    desk.answer(begin, {"have": ""})
-    desk.end(at=[0, 0])
+    desk.agree()
     desk.claim()
     desk.report()
     desk.end()
@@ -130,12 +133,78 @@ def test_a_device_that_knows_nothing_of_it_any_more_has_failed_it(desk):
     assert status(desk, name) == "failed"
 
 
-def test_a_verdict_that_comes_late_wins_over_a_cancellation(desk):
+def test_a_commit_whose_reason_was_lost_is_sent_again_and_one_with_a_reason_is_the_end(desk):
+    """It may have come too early only; where a file is damaged, the device tells that by itself."""
+    small = Release({"app.py": b"x = 1\n"})
+    (name,) = desk.fleet.update(["dev"], small)
+    desk.agree(small)
+    ((commit,), count) = desk.claim()
+    assert (commit["args"]["step"], count) == ("commit", 2)
+    for why in ({}, {"why": "not all of it has come"}):
+        desk.report()
+        desk.answer(commit, None, status="failed", **why)
+        desk.end(release=small.id, at=[-1, 6])
+        ((commit,), count) = desk.claim()
+        assert (commit["args"]["step"], count, status(desk, name)) == ("commit", 0, "sending")
+    desk.report()
+    desk.answer(commit, None, status="rejected", why="no slots")
+    desk.end(release=small.id, at=[-1, 6])
+    desk.claim()
+    assert (status(desk, name), desk.fleet.update_result(name).why) == ("failed", "no slots")
+
+
+def test_an_answer_whose_value_was_lost_is_asked_for_again(desk):
+    """A device that runs the release already says so there alone."""
     (name,) = desk.fleet.update(["dev"], RELEASE)
     ((begin,), _) = desk.claim()
     desk.report()
-    desk.answer(begin, {"have": ""})
+    desk.answer(begin, None)
+    desk.end()
+    ((again,), count) = desk.claim()
+    assert (again["args"], count, status(desk, name)) == (begin["args"], 0, "queued")
+    desk.report()
+    desk.answer(again, {"running": True})
+    desk.end()
+    desk.claim()
+    assert (status(desk, name), desk.fleet.update_result(name).why) == ("succeeded", "the device runs it already")
+
+
+def test_a_value_that_the_device_could_not_send_is_not_asked_for_for_ever(desk):
+    """Then nothing is known of what it has, and all is sent."""
+    desk.fleet.update(["dev"], RELEASE)
+    ((begin,), _) = desk.claim()
+    desk.report()
+    desk.answer(begin, None, why="done, but its value is no JSON of at most 2600 bytes")
     desk.end(at=[0, 0])
+    assert desk.claim() == ([], BATCH)
+
+
+def test_a_first_step_that_comes_after_that_of_the_update_which_replaced_it_fails_nothing(desk):
+    """A broker that delivers again behind the rest; the device goes on with what it took last."""
+    small = Release({"app.py": b"x = 1\n"})
+    desk.fleet.update(["dev"], RELEASE)
+    ((late,), _) = desk.claim()
+    (name,) = desk.fleet.update(["dev"], small)
+    newer = [command for command in desk.claim()[0] if command.get("do") == "update"]
+    (begin,) = [command for command in newer if command["args"]["release"] == small.digest]
+    desk.report()
+    desk.answer(begin, {"have": ""})
+    desk.answer(late, {"have": ""})
+    for _ in range(2):  # what the wake of the first step says is not yet held against it
+        desk.end(release=RELEASE.id, at=[0, 0])
+        found, count = desk.claim()
+        desk.report()
+    (again,) = found
+    assert (again["args"], count, status(desk, name)) == (begin["args"], 0, "queued")
+    desk.answer(again, {"have": ""})
+    desk.end(release=small.id, at=[0, 0])
+    ((commit,), count) = desk.claim()
+    assert (commit["args"]["step"], count, status(desk, name)) == ("commit", 2, "sending")
+
+
+def test_a_verdict_that_comes_late_wins_over_a_cancellation(desk):
+    (name,) = desk.fleet.update(["dev"], RELEASE)
+    desk.agree()
     desk.claim()
     assert desk.fleet.cancel_update(name).status == "cancelled"
     desk.report()
@@ -232,7 +301,7 @@ def test_a_rollout_stops_where_too_many_are_overdue_and_resumes(waves):
     rollout.now += 10_000
     view = rollout.step()
     assert (view.status, view.why) == ("stopped", "1 of 2 are overdue")
-    with pytest.raises(HostError, match="is stopped: it can't approve"):
+    with pytest.raises(HostError, match="is stopped: there is nothing to approve"):
         rollout.fleet.change_rollout(rollout.name, "approve")
     rollout.answer("succeeded", "d01")
     rollout.fleet.change_rollout(rollout.name, "resume")

@@ -7,6 +7,7 @@ from binascii import crc32
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import event
 
 from dormouse import protocol
 from dormouse_host import Fleet
@@ -159,6 +160,41 @@ def test_the_last_wakes_stay_and_a_retained_report_changes_nothing(book):
     book.hear(protocol.WAKE, reports[-1], retained=True)
     assert book.fleet.status("dev") == before
     assert book.count("reports") == WAKES
+
+
+def test_the_last_wakes_of_several_states_stay_together(book):
+    """A device that was wiped: what stays are the newest of both lives."""
+    for state, count in (("s1", WAKES), ("s2", 30)):
+        for _ in range(count):
+            book.now += 60
+            book.wake(state)
+    book.now += 10 * DAY
+    assert book.prune()["wakes"] == 30
+    assert book.count("reports") == WAKES
+
+
+def test_a_prune_of_many_devices_asks_no_more_often(book):
+    """The limit of each device is found with the others', not by a query of its own."""
+
+    def statements() -> int:
+        asked: list[str] = []
+
+        def note(_connection, _cursor, statement, *_):
+            asked.append(statement)
+
+        event.listen(book.ledger.database.engine, "before_cursor_execute", note)
+        book.prune()
+        event.remove(book.ledger.database.engine, "before_cursor_execute", note)
+        return len(asked)
+
+    report = json.dumps({"wake": 1, "state": "s1", "next": 900}).encode()
+    counts = []
+    for some in (["a", "b"], [f"d{number}" for number in range(40)]):
+        book.fleet.add(*some)
+        assert book.ledger.take([Incoming(name, protocol.WAKE, report) for name in some], "c") == []
+        book.now += 10 * DAY
+        counts.append(statements())
+    assert counts[1] <= counts[0] + 2
 
 
 def test_telemetry_that_was_pruned_is_neither_stored_again_nor_asked_for_again(book):
