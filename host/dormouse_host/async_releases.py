@@ -10,7 +10,7 @@ from typing import Any
 
 from dormouse_host.async_calls import AsyncCalls
 from dormouse_host.ledger.rollouts import RolloutView
-from dormouse_host.ledger.updates import UpdateView
+from dormouse_host.ledger.update_views import UpdateView
 from dormouse_host.release import Release
 from dormouse_host.releases import LOOK
 
@@ -61,6 +61,10 @@ class AsyncReleases(AsyncCalls):
             if all(view.final for view in views) or (deadline is not None and time.monotonic() >= deadline):
                 return views
             await asyncio.sleep(LOOK * (1 + len(views) / 10))
+
+    async def kind(self, name: str) -> str | None:
+        """`update`, `rollout` or None: Fleet.kind."""
+        return await self._run(self.fleet.kind, name)
 
     async def rollout(
         self,

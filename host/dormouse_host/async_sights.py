@@ -43,6 +43,10 @@ class AsyncSights(AsyncCalls):
         """Changes whenever there is news: Fleet.mark."""
         return await self._run(self.fleet.mark, device)
 
+    async def moved(self) -> str | None:
+        """The file that this ledger was exported to: Fleet.moved."""
+        return await self._run(self.fleet.moved)
+
     async def watch(self) -> Watch:
         """A watch of the ledger: Fleet.watch."""
         return await self._run(self.fleet.watch)

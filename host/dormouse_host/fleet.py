@@ -21,7 +21,7 @@ from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import entry
 from dormouse_host.ledger.alerts import AlertView
-from dormouse_host.ledger.database import default_url, missing
+from dormouse_host.ledger.database import NoLedger, default_url
 from dormouse_host.ledger.events import (
     KINDS,
     START,
@@ -44,7 +44,7 @@ from dormouse_host.ledger.rollouts import RolloutView
 from dormouse_host.ledger.rows import CHUNK
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
-from dormouse_host.ledger.updates import UpdateView
+from dormouse_host.ledger.update_views import UpdateView
 from dormouse_host.releases import LOOK, Releases
 from dormouse_host.sights import Sights
 from dormouse_host.upkeep import Upkeep
@@ -69,6 +69,7 @@ __all__ = [
     "Following",
     "Life",
     "LogLine",
+    "NoLedger",
     "RelayView",
     "ResultEvent",
     "RolloutView",
@@ -81,7 +82,6 @@ __all__ = [
     "WakeEvent",
     "default_url",
     "log_relays",
-    "missing",
 ]
 
 T = TypeVar("T")
@@ -123,14 +123,11 @@ class Fleet(Releases, Upkeep, Sights):
         make: bool = True,
     ) -> None:
         """`db`: a file's path or a database URL; without, this user's ledger. Where there is none it is made, or with
-        `make=False` a HostError.
+        `make=False` a NoLedger.
         """
-        path = None if make else missing(db)
-        if path:
-            raise HostError(f"no ledger at {path}: dormouse relay makes one, or dormouse devices add DEVICE")
         self.root = root
         self.clock = clock
-        self.ledger = Ledger(db, clock)
+        self.ledger = Ledger(db, clock, make=make)
 
     def close(self) -> None:
         """Close the ledger."""

@@ -39,6 +39,8 @@ def listed(path: Path) -> list[str]:
                 column = _column(cells)
                 if column is not None:
                     continue
+                if len(cells) > 1:
+                    raise HostError(f"{path}, line {reader.line_num}: several columns, and none is called `device`", 2)
                 column = 0
             found[_checked(cells[column] if column < len(cells) else "", f"{path}, line {reader.line_num}")] = None
             if len(found) > MOST:

@@ -19,6 +19,7 @@ from dormouse_host.ledger.rows import UPDATE
 from dormouse_host.ledger.rules import Row, payload
 from dormouse_host.ledger.shown import CREDENTIALS, left_out
 
+_MOST_VOLTS = 100
 _LONGEST_WAIT = 10 * 366 * 86400  # seconds that a command may wait
 _LONGEST_STATE = "x" * 12  # of a device that has not yet said its own
 _BOOLS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -43,6 +44,13 @@ def until(expires: float | None, now: float) -> int | None:
     if not 0 < expires <= _LONGEST_WAIT:
         raise HostError("the expiry is in the past" if expires <= 0 else "the expiry is more than 10 years away", 2)
     return int(now + expires) + 1
+
+
+def volts(least: float | None) -> float | None:
+    """The voltage below which nothing is sent. HostError where that is none of a battery."""
+    if least is not None and not 0 < least <= _MOST_VOLTS:
+        raise HostError(f"a battery of {least:g} V: expected volts above 0, at most {_MOST_VOLTS}", 2)
+    return least
 
 
 def make(

@@ -11,7 +11,8 @@ from dormouse_host import orders
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.rollouts import Plan, RolloutView
 from dormouse_host.ledger.store import Ledger
-from dormouse_host.ledger.updates import Terms, UpdateView
+from dormouse_host.ledger.update_views import UpdateView
+from dormouse_host.ledger.updates import Terms
 from dormouse_host.release import Release
 
 LOOK = 0.1  # seconds between two looks of a wait
@@ -34,9 +35,9 @@ class Releases:
         min_battery: float | None = None,
     ) -> list[str]:
         """Update devices to a release (flash.releases.build makes one); `expires`: seconds from now; `min_battery`:
-        volts below which nothing is sent. Returns the updates' names, in the same order.
+        volts below which nothing is sent, where a device reports any. Returns the updates' names, in the same order.
         """
-        terms = Terms(orders.until(expires, self.clock()), min_battery)
+        terms = Terms(orders.until(expires, self.clock()), orders.volts(min_battery))
         return self.ledger.enter_updates([orders.name(device) for device in devices], release, terms)
 
     def update_result(self, name: str) -> UpdateView:
@@ -70,6 +71,10 @@ class Releases:
                 return views
             time.sleep(LOOK * (1 + len(views) / 10))
 
+    def kind(self, name: str) -> str | None:
+        """Is this the name of an `update` or a `rollout`? None: of neither, perhaps of a command."""
+        return self.ledger.kind(name)
+
     # ---- rollouts
 
     def rollout(
@@ -87,8 +92,8 @@ class Releases:
     ) -> str:
         """Roll out an update (`releases`: device -> release) or a command (its name and arguments), wave after wave:
         `waves` says how many devices have begun once each wave has. After `abort_after` failures it stops, and where
-        more than the part `missing` of a wave is overdue; with `approve` each wave but the first waits for
-        `change_rollout`. Returns its name.
+        more than the part `missing` of them is overdue or never got it; with `approve` each wave but the first waits
+        for `change_rollout`. A device for which another release is ordered later is left to that. Returns its name.
         """
         devices = [orders.name(device) for device in devices]
         until = orders.until(expires, self.clock())
@@ -101,7 +106,7 @@ class Releases:
             what = {"do": command[0], "args": checked[0].args}
         chosen = releases or {}
         named = {device: release.id for device, release in chosen.items()}
-        plan = Plan(what, devices, waves, named, abort_after, missing, approve, until, min_battery)
+        plan = Plan(what, devices, waves, named, abort_after, missing, approve, until, orders.volts(min_battery))
         return self.ledger.start_rollout(plan, list({release.id: release for release in chosen.values()}.values()))
 
     def rollouts(self, name: str | None = None) -> list[RolloutView]:

@@ -305,7 +305,8 @@ class _Rotation:
 
     def _not_yet(self, name: str) -> HostError:
         device, what = self.kind.device, self.kind.what
-        return HostError(f"{device} has not answered yet; its {what} still holds: dormouse rotate goes on, {name}")
+        why = f"{device} has not answered yet: {name} waits for it, and its {what} still holds"
+        return HostError(f"{why}; go on with dormouse rotate {device}")
 
     def _given_up(self, why: str) -> HostError:
         """What the device may hold all the same stays valid."""

@@ -4,13 +4,14 @@ An option goes before the environment, and that before the file. A folder with s
 ledger of its own; without one it is this user's. A file that cannot be understood is an error.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dormouse import protocol
+from dormouse.config import KEYS as DEVICE_KEYS
 from dormouse.errors import ConfigError
-from dormouse_host import profile, written
+from dormouse_host import near, profile, written
 from dormouse_host.errors import HostError
 
 FILE = "dormouse.toml"
@@ -46,12 +47,26 @@ def read(db: str | None, broker: str | None, environment: Mapping[str, str], fol
     return Settings(LEDGER if own else named, url, root, own, waiting)
 
 
+def meant(key: str, known: Sequence[str]) -> str:
+    """What was meant by a key at the top of the file that is none of those that are known there."""
+    like = near.meant(key, [*known, *DEVICE_KEYS])
+    if not like:
+        return f"expected one of {', '.join(known)}; settings of devices belong below [device]"
+    if like in known:
+        return f"did you mean {like}?"
+    return f"{'it' if like == key else like} belongs below [device]"
+
+
 def _file(path: Path) -> tuple[dict[str, str], object]:
     """The keys of this module, and the broker's profile."""
     said, lines = written.toml(path)
     for key, value in said.items():
-        if not isinstance(value, dict) and (key not in _KEYS or not isinstance(value, str)):
-            raise HostError(f"{path.name}, line {lines.get(key, 1)}: {key}: expected db, broker or root, as text", 2)
+        if isinstance(value, dict):
+            continue
+        if key not in _KEYS:
+            raise HostError(f"{path.name}, line {lines.get(key, 1)}: unknown key {key}: {meant(key, _KEYS)}", 2)
+        if not isinstance(value, str):
+            raise HostError(f"{path.name}, line {lines.get(key, 1)}: {key}: expected text", 2)
     told = {key: value for key, value in said.items() if key in _KEYS and isinstance(value, str)}
     if broker := profile.url(said.get("broker")):
         told["broker"] = broker

@@ -6,6 +6,7 @@ A part of fleet.py's Fleet, which alone is used; the errors are its own.
 from collections.abc import Callable, Iterable, Sequence
 
 from dormouse_host.ledger import lives, overview, watch
+from dormouse_host.ledger.database import moved_to
 from dormouse_host.ledger.lives import Life
 from dormouse_host.ledger.overview import Glance
 from dormouse_host.ledger.queries import CommandView
@@ -58,6 +59,11 @@ class Sights:
         """Changes whenever there is news of a device, or of any: cheap enough to be read once a second."""
         with self.ledger.database.reading() as connection:
             return lives.mark(connection, device)
+
+    def moved(self) -> str | None:
+        """The file that this ledger was exported to: it takes nothing since; None while it is in use."""
+        with self.ledger.database.reading() as connection:
+            return moved_to(connection)
 
     def watch(self) -> Watch:
         """A watch of the ledger: it says whether anything may have changed. Close it in the end."""

@@ -22,7 +22,7 @@ def text(path: Path, data: bytes | None = None) -> str:
     data = path.read_bytes() if data is None else data
     for mark, what in _MARKS:
         if data.startswith(mark):
-            raise HostError(f"{path.name}, line 1: the file is {what}: save it as UTF-8 without one", 2)
+            raise HostError(f"{path.name}, line 1: the file is {what}: save it as plain UTF-8", 2)
     try:
         said = data.decode()
     except UnicodeDecodeError as error:

@@ -1,10 +1,13 @@
 """What the fixtures show of a test that fails (CASES F5), and what the tests of one run share."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from boards.test_virtual_device import run
+from dormouse_host.emulated import pytest_plugin as emulated
+from dormouse_host.virtual import pytest_plugin
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -48,6 +51,9 @@ def test_breaks(virtual_device, tmp_path, name, text):
 def test_finds_no_app(virtual_device):
     virtual_device("RPI_PICO_W", "app.py")
 
+def test_finds_no_such_board(virtual_device):
+    virtual_device("RPI_PICOW", "../app.py")
+
 def test_starts_with_the_first_wake(device, tmp_path_factory):
     assert [wake["wake"] for wake in device.fleet.export("wakes")] == [1]
     assert [record["values"] for record in device.telemetry()] == [{"level": 7}]
@@ -81,7 +87,7 @@ def failure(told: str, test: str) -> str:
 
 
 def test_tests_that_do_as_they_should_pass_and_the_others_fail(told):
-    assert "5 failed, 3 passed" in told, told
+    assert "6 failed, 3 passed" in told, told
 
 
 def test_a_failed_command_is_shown_with_its_reason_the_console_and_the_events(told):
@@ -104,6 +110,21 @@ def test_an_error_of_the_app_has_its_file_and_line(told):
     assert "the program failed (ImportError: no module named 'nowhere' at app.py:1 in <module>)" in text
     assert "(app.py is import.py)" in text
     assert "syntax.py does not compile: line 3: SyntaxError" in told
+
+
+def test_a_board_that_there_is_none_of_is_one_line(told):
+    text = failure(told, "test_finds_no_such_board")
+    assert "no board RPI_PICOW: did you mean RPI_PICO_W?" in text
+    assert not re.search(r"^\S*(?<!test_device)\.py:\d+:", text, re.MULTILINE), text
+
+
+def test_our_frames_are_left_out_whichever_fixture_a_test_has():
+    found = {
+        name
+        for module in (pytest_plugin, emulated)
+        for name in re.findall(r"@pytest\.fixture\ndef (\w+)", Path(module.__file__ or "").read_text())
+    }
+    assert found == pytest_plugin._FIXTURES
 
 
 def test_an_app_is_looked_for_beside_the_test(told):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dormouse_host.errors import HostError
+from dormouse_host.virtual.board import VirtualBoard
 from dormouse_host.virtual.console import Console
 from dormouse_host.virtual.kind import load
 from dormouse_host.virtual.script import HELP
@@ -64,6 +65,17 @@ def test_what_is_written_just_before_the_port_goes_is_read(tmp_path):
         assert not console.ending
         os.close(reader)
         console.close()
+
+
+def test_two_boards_do_not_share_a_flash(tmp_path):
+    """The second one is refused and takes nothing away; once the first one has ended the folder is free."""
+    with VirtualBoard("RPI_PICO_W", tmp_path) as first:
+        first.wait_boot()
+        with pytest.raises(HostError, match="a board runs there already"):
+            VirtualBoard("RPI_PICO_W", tmp_path).start()
+        assert first.mpremote("exec", "print(1)").strip() == "1"
+    with VirtualBoard("RPI_PICO_W", tmp_path) as next_one:
+        next_one.wait_boot()
 
 
 def test_a_call_that_the_board_lacks_fails(make):

@@ -1,5 +1,6 @@
 """Sensors around a virtual board: ADC pins, DHT11 and DHT22, I2C devices; from a test and from the console's lines."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from dormouse_host.errors import HostError
 from dormouse_host.virtual import script
 from dormouse_host.virtual.board import VirtualBoard
+from dormouse_host.virtual.device import VirtualDevice
+from dormouse_host.virtual.images import Images
 from dormouse_host.virtual.kind import load
 from dormouse_host.virtual.sensors import Registers, Sensors
 from support.needs import need_mosquitto
@@ -146,6 +149,30 @@ def test_an_app_with_sensors_is_tried_on_a_virtual_device(virtual_device, tmp_pa
     device.wake()
     assert len(device.telemetry()) == 2, "a reading that raises is none"
     device.board.wait_console("EIO", 30)
+
+
+@pytest.mark.parametrize(
+    "answer, why",
+    [
+        (lambda written, count: 1 // 0, "raised ZeroDivisionError: "),
+        (lambda written, count: 17, "returned int: expected bytes or None"),
+    ],
+)
+def test_a_device_that_is_wrong_is_told_at_once_in_the_first_wake(tmp_path: Path, answer, why):
+    """Also where the first wake is followed over the board's port; it used to be waited for to its end, 65 s."""
+    need_mosquitto()
+    (tmp_path / "app.py").write_text(APP)
+
+    def connect(board: VirtualBoard) -> None:
+        board.dht(15, 21.5)
+        board.i2c(0x48, answer)
+
+    begin = time.monotonic()
+    for name, images in (("imaged", Images(tmp_path)), ("flashed", None)):
+        device = VirtualDevice("RPI_PICO_W", tmp_path / name, tmp_path / "app.py", images=images, connect=connect)
+        with pytest.raises(HostError, match=f"^the virtual board broke: the I2C device at 0x48 {why}"):
+            device.start()
+    assert time.monotonic() - begin < 50
 
 
 # ---- without a board

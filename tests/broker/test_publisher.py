@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from dormouse_host import Fleet
 from dormouse_host.address import BrokerAddress
 from dormouse_host.broker import client as publisher
 from dormouse_host.broker.client import Publisher
@@ -109,6 +110,15 @@ def test_refused_credentials_are_named_without_the_password(guarded_broker, user
         pass
     assert caught.value.code == 2
     assert "wrong-one" not in str(caught.value)
+
+
+def test_a_relay_that_is_refused_says_what_to_do_as_the_publisher_does(guarded_broker, tmp_path):
+    address = BrokerAddress(guarded_broker.host, guarded_broker.port, "ann", "wrong-one")
+    with Fleet(str(tmp_path / "ledger.db")) as fleet, pytest.raises(HostError) as caught:
+        fleet.relay(address, "main").run()
+    assert caught.value.code == 2
+    why = "user 'ann' or the password is wrong: set MQTT_PASSWORD, as relay-NAME.env of broker init does"
+    assert str(caught.value) == f"broker {address}: connection refused: Not authorized; {why}"
 
 
 def test_right_credentials_are_let_in(guarded_broker):

@@ -137,7 +137,7 @@ def test_a_shared_key_is_rotated_and_no_wake_is_locked_out(tmp_path, knows_keys,
         assert own.wake().code == 0
         until(lambda: fleet.status("dev")[0].state)
         told: list[str] = []
-        with pytest.raises(HostError, match="has not answered yet; its shared key still holds"):
+        with pytest.raises(HostError, match="waits for it, and its shared key still holds; go on with dormouse rotate"):
             rotation.rotate(made, fleet, "dev", tmp_path, 0, told.append)
         until(lambda: fleet.result(told[0]).status == "sent")
         assert own.wake().code == 0

@@ -109,7 +109,7 @@ def merged(port: str, folder: Path | None = None) -> Merged:
         raise HostError(f"the agent has no port {port}", 2)
     told = texts.take_out(modules)
     names = scopes.Names(modules)
-    public = _public(modules, names, port_module)
+    public = _public(modules, names, port)
     found = constants.take_out(modules, names)
     joined = _JOINED
     if port != "posix":  # whose wakes load these together
@@ -119,10 +119,10 @@ def merged(port: str, folder: Path | None = None) -> Merged:
     return Merged(files, public, told)
 
 
-def _public(modules: scopes.Modules, names: scopes.Names, port_module: str) -> dict[str, str]:
+def _public(modules: scopes.Modules, names: scopes.Names, port: str) -> dict[str, str]:
     """Labels that keep their plain names: what an app imports, the port's class, and errors, which logs name."""
-    plain = [scopes.Symbol(port_module, "Port"), scopes.Symbol(port_module, "main")]
-    for name in ("command", "telemetry", "run", "start"):
+    plain = [scopes.Symbol(f"{PACKAGE}.ports.{port}", name) for name in ("Port", "main")]
+    for name in ("command", "telemetry", "run", *(["start"] if port != "posix" else [])):
         meaning = names.meaning(PACKAGE, name)
         if not isinstance(meaning, scopes.Symbol):
             raise HostError(f"the agent does not offer {name}")

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +109,24 @@ def umqtt_1_3_4() -> Path:
 
 def require_micropython() -> Interpreter:
     """The interpreter: of MICROPYTHON=, else PATH, else the cache, fetched if missing. NoMicropython without one."""
+    if found := _chosen():
+        return found
+    cached = _cached_micropython()
+    if isinstance(cached, str):
+        raise NoMicropython(f"no MicroPython: {cached}")
+    return cached
+
+
+def micropython_here() -> Interpreter | None:
+    """As require_micropython, but nothing is fetched: None where it would be. NoMicropython where none can be."""
+    try:
+        return _chosen() or _in_cache(_folders())
+    except newer_release.Unavailable as error:
+        raise NoMicropython(f"no MicroPython: {error}") from None
+
+
+def _chosen() -> Interpreter | None:
+    """That of MICROPYTHON=, else PATH. HostError for a wrong MICROPYTHON=."""
     if chosen := os.environ.get("MICROPYTHON"):
         path = Path(shutil.which(chosen) or chosen).resolve()
         if found := probe(path, "MICROPYTHON"):
@@ -117,10 +135,7 @@ def require_micropython() -> Interpreter:
     on_path = shutil.which("micropython")
     if on_path and (found := probe(Path(on_path), "PATH")) and found.version >= _OLDEST_MICROPYTHON:
         return found
-    cached = _cached_micropython()
-    if isinstance(cached, str):
-        raise NoMicropython(f"no MicroPython: {cached}")
-    return cached
+    return None
 
 
 def micropython() -> Interpreter | None:
@@ -137,16 +152,24 @@ def mosquitto() -> Path | None:
     return Path(found) if found else None
 
 
+def _folders() -> dict[str, Path]:
+    """Where fetched interpreters are, by their architectures, the best first."""
+    return {name: cache_folder() / "micropython" / name for name in newer_release.architectures()}
+
+
+def _in_cache(folders: Mapping[str, Path]) -> Interpreter | None:
+    return next(filter(None, (probe(folder / "micropython", "cache") for folder in folders.values())), None)
+
+
 @functools.cache
 def _cached_micropython() -> Interpreter | str:
-    """The fetched interpreter, best architecture first, or why there is none. A process fetches once."""
+    """The fetched interpreter, or why there is none. A process fetches once."""
     try:
-        folders = {name: cache_folder() / "micropython" / name for name in newer_release.architectures()}
+        folders = _folders()
     except newer_release.Unavailable as error:
         return str(error)
-    for folder in folders.values():
-        if found := probe(folder / "micropython", "cache"):
-            return found
+    if found := _in_cache(folders):
+        return found
     reasons = []
     for architecture, folder in folders.items():
         try:

@@ -291,6 +291,8 @@ def agent_run(
         over["broker"] = broker
     files = project.device_files(here, kinds.load("POSIX"), name, over, os.environ)
     files = before.anchored(files, terminal.warn, board=False)
+    if project.lacks_credential(here, name, files):
+        terminal.warn(f"{name} has no credential in {project.PROVISIONED}/, as others have: dormouse provision {name}")
     folder = state or platformdirs.user_state_path("dormouse") / name
     emit = _event if json else _echo
     running = Agent(app, folder, files.contents(), files.full["connect_every"], emit)
@@ -353,7 +355,7 @@ def board_run(
     from dormouse_host.processes import Stop
     from dormouse_host.virtual.board import VirtualBoard, Wifi
     from dormouse_host.virtual.device import flash
-    from dormouse_host.virtual.script import obey, serve
+    from dormouse_host.virtual.script import obey, serve, wrong
 
     stop = Stop()
 
@@ -377,7 +379,7 @@ def board_run(
                 terminal.line(f"{key:6} {value}")
         for line in lines:
             if obey(running, line):
-                raise HostError(f"--line {line}: no such line; `help` on stdin lists them", 2)
+                raise HostError(f"--line {line}: {wrong(running, line)}", 2)
         if app:
             running.wait_boot()
             here = None if firmware else settings(None, broker or None).broker

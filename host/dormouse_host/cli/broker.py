@@ -125,10 +125,11 @@ def add_relay(name: Relay, folder: Folder = Path("broker"), json: Json = False) 
     """
     from dormouse_host.broker import access
 
-    added = access.add_relay(open_folder(folder), name)
+    made = open_folder(folder)
+    added = access.add_relay(made, name)
     text = f"the relay:  set -a; . {shlex.quote(str(added.file))}; set +a; dormouse relay --name {name}"
     terminal.told({"relay": name, "file": str(added.file), "broker_told": added.told}, text, json=json)
-    say_told(added.told)
+    say_told(added.told, made)
 
 
 @broker.command("remove-relay")
@@ -139,9 +140,10 @@ def remove_relay(name: Relay, folder: Folder = Path("broker"), json: Json = Fals
     """
     from dormouse_host.broker import access
 
-    told = access.remove_relay(open_folder(folder), name)
+    made = open_folder(folder)
+    told = access.remove_relay(made, name)
     terminal.told({"relay": name, "broker_told": told}, f"relay {name}: credential removed", json=json)
-    say_told(told)
+    say_told(told, made)
 
 
 @broker.command("add-user")
@@ -173,7 +175,7 @@ def add_user(
         "broker_told": added.told,
     }
     terminal.told(told, text, json=json)
-    say_told(added.told)
+    say_told(added.told, made)
 
 
 @broker.command("remove-user")
@@ -181,9 +183,10 @@ def remove_user(name: User, folder: Folder = Path("broker"), json: Json = False)
     """Remove a credential of `dormouse broker add-user`."""
     from dormouse_host.broker import access
 
-    told = access.remove_user(open_folder(folder), name)
+    made = open_folder(folder)
+    told = access.remove_user(made, name)
     terminal.told({"user": name, "broker_told": told}, f"{name}: credential removed", json=json)
-    say_told(told)
+    say_told(told, made)
 
 
 # ---- any broker

@@ -126,23 +126,36 @@ def result(command: Command, db: Db = None, json: Json = False) -> None:
     """Show a command's status and result.
 
     Or those of a batch, that is of a command sent with --all or --group: which devices failed, which wait, which
-    succeeded.
+    succeeded. Or an update's, or a rollout's.
     """
     with opened(db) as fleet:
         views = fleet.batch(command)
+        kind = None if views else fleet.kind(command)
         if views:
             show.batch(views, json=json)
+        elif kind == "update":
+            show.update(fleet.update_result(command), json=json)
+        elif kind == "rollout":
+            show.rollout(fleet.rollouts(command)[0], json=json, devices=True)
         else:
             show.command(fleet.result(command), json=json)
 
 
 def cancel(command: Command, db: Db = None, json: Json = False) -> None:
-    """Cancel a command, or those of a batch that wait.
+    """Cancel a command, a batch or an update.
 
-    At once while it is not at the broker, else by the device unless it has started it.
+    At once while it is not at the broker, else by the device unless it has started it. Of a batch those that wait.
     """
     with opened(db) as fleet:
         views = fleet.batch(command)
+        kind = None if views else fleet.kind(command)
+        if kind == "rollout":
+            raise HostError(f"{command} is a rollout: dormouse rollout abort {command}", 2)
+        if kind == "update":
+            cancel_update(fleet, command, json=json)
+            return
+        if all(view.final for view in views or [fleet.result(command)]):
+            terminal.warn(f"{command} has ended: there is nothing to cancel")
         if not views:
             show.command(fleet.cancel(command), json=json)
             return
@@ -150,6 +163,13 @@ def cancel(command: Command, db: Db = None, json: Json = False) -> None:
             if not view.final:
                 fleet.cancel(view.name)
         show.batch(fleet.batch(command), json=json)
+
+
+def cancel_update(fleet: "Fleet", name: str, *, json: bool) -> None:
+    """Cancel an update, and show what has become of it."""
+    if fleet.update_result(name).final:
+        terminal.warn(f"update {name} has ended: there is nothing to cancel")
+    show.update(fleet.cancel_update(name), json=json)
 
 
 def resend(

@@ -72,14 +72,13 @@ def provision(
     from dormouse_host.cli import live
 
     wanted = named(devices, source, count, first)
+    made = open_folder(folder)
     if group is not None:
         orders.name(group, "group")
-    with ledger_here(db, make=True) as fleet:
-        if group is not None and fleet is None:
-            raise HostError("--group needs a ledger: give --db, or run this in a project with dormouse.toml", 2)
+    with ledger_here(db, make=True, need=group is not None) as fleet:
         with live.bar("provisioning", len(wanted)) as tell:
             done = credentials.provision_all(
-                open_folder(folder), wanted, project, cert=cert, psk=psk, missing=missing, on_progress=tell
+                made, wanted, project, cert=cert, psk=psk, missing=missing, on_progress=tell
             )
         if fleet:
             fleet.add(*wanted)
@@ -101,7 +100,7 @@ def provision(
         passed = len(wanted) - len(done.folders)
         text = f"{len(done.folders)} devices: their files are in {project / credentials.DEVICES}"
         terminal.line(text + (f"; {passed} had a credential" if passed else ""))
-    say_told(done.told)
+    say_told(done.told, made)
 
 
 def revoke(device: Device, folder: Folder = Path("broker"), db: Db = None, json: Json = False) -> None:
@@ -111,12 +110,14 @@ def revoke(device: Device, folder: Folder = Path("broker"), db: Db = None, json:
     """
     from dormouse_host.broker import credentials
 
-    told = credentials.revoke(open_folder(folder), device)
+    made = open_folder(folder)
+    told = credentials.revoke(made, device)
     with ledger_here(db) as fleet:
         if fleet:
             fleet.set_revoked(device)
-    terminal.told({"device": device, "broker_told": told}, f"{device}: credential revoked", json=json)
-    say_told(told)
+    text = f"{device}: credential revoked" + ("" if told else f" in {made.path}")
+    terminal.told({"device": device, "broker_told": told}, text, json=json)
+    say_told(told, made)
 
 
 def rotate(
@@ -149,23 +150,26 @@ def rotate(
     made = open_folder(folder)
     with opened(db) as fleet:
         if device is not None:
-            _say_rotated(device, rotation.rotate(made, fleet, device, project, patience, tell), json=json)
+            done = rotation.rotate(made, fleet, device, project, patience, tell)
+            _say_rotated(device, done, json=json)
+            say_told(done.told, made)
             return
-        failed = 0
-        for name, done in rotation.rotate_all(made, fleet, fleet.members(group), project, patience, tell):
-            if isinstance(done, HostError):
+        failed, told = 0, True
+        for name, ended in rotation.rotate_all(made, fleet, fleet.members(group), project, patience, tell):
+            if isinstance(ended, HostError):
                 failed += 1
-                terminal.warn(str(done) if name in str(done) else f"{name}: {done}")
+                terminal.warn(str(ended) if name in str(ended) else f"{name}: {ended}")
             else:
-                _say_rotated(name, done, json=json)
+                _say_rotated(name, ended, json=json)
+                told = told and ended.told
     if failed:
         raise HostError(f"{failed} devices of {group} keep their credentials for now: the same call goes on")
+    say_told(told, made)
 
 
 def _say_rotated(device: str, done: "Rotated", *, json: bool) -> None:
-    text = f"{device} has the new {done.what}; the broker accepts no other from now on"
+    text = f"{device} has the new {done.what}" + ("; the broker accepts no other from now on" if done.told else "")
     terminal.told({"device": device, "rotated": done.what, "broker_told": done.told}, text, json=json)
-    say_told(done.told)
 
 
 def sign(

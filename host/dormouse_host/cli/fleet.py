@@ -5,6 +5,7 @@ Everything goes through Fleet, so that a program that embeds it can do the same.
 
 import time
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -84,7 +85,9 @@ def status(
             show.uncounted(*fleet.uncounted(group))
         else:
             show.strangers(fleet.strangers())
-        if any(view.pending for view in views) and not any(relay.alive for relay in fleet.relays()):
+        if target := fleet.moved():
+            terminal.warn(f"this ledger was moved to {target}: it stands still since, use it there")
+        elif any(view.pending for view in views) and not any(relay.alive for relay in fleet.relays()):
             terminal.warn("commands are pending and no relay runs on this ledger: start one with dormouse relay")
     if any(view.faults for view in views) or (overdue and views):
         raise typer.Exit(3)
@@ -250,12 +253,15 @@ def devices_remove(
 ) -> None:
     """Remove a device.
 
-    Ends its session at the broker and clears its retained report. Its data stays in the ledger; what it sends from now
-    on is not stored until it is registered again.
+    Ends its session at the broker and clears its retained report, with its own login where the project has that. Its
+    data stays in the ledger; what it sends from now on is not stored until it is registered again.
     """
+    from dormouse_host.broker.access import as_device
+
     said = settings(db, broker)
     with opened(db) as fleet:
-        fleet.remove(device, None if offline else address(said))
+        fleet.status(device)
+        fleet.remove(device, None if offline else as_device(address(said), Path(), device))
         terminal.told({"removed": device}, f"{device} removed", json=json)
 
 

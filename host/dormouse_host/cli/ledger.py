@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from dormouse_host import terminal
+from dormouse_host import near, terminal
 from dormouse_host.cli import alerts
 from dormouse_host.cli.options import Broker, Db, Json, address, moment, opened, settings
 from dormouse_host.errors import HostError
@@ -109,8 +109,12 @@ def relay_check(
     For a health check: exit code 0 if it works on the ledger, else 1.
     """
     with opened(db) as fleet:
-        alive = any(relay.alive for relay in fleet.relays() if relay.name == name)
-    terminal.told({"relay": name, "alive": alive}, f"{name} {'alive' if alive else 'dead'}", json=json)
+        known = {relay.name: relay.alive for relay in fleet.relays()}
+    alive = known.get(name, False)
+    how = "unknown" if name not in known else "alive" if alive else "dead"
+    terminal.told({"relay": name, "alive": alive}, f"{name} {how}", json=json)
+    if name not in known:
+        terminal.warn(f"no relay {name} has started here, or it has ended in order{near.question(name, known)}")
     if not alive:
         raise typer.Exit(1)
 

@@ -40,18 +40,20 @@ def opened(db: str | None, *, make: bool = False) -> "Fleet":
 
 
 @contextmanager
-def ledger_here(db: str | None, *, make: bool = False) -> Iterator["Fleet | None"]:
-    """Open the ledger that is configured or that this user has; None where there is none. `make` creates that of a
-    project, whose path nobody has typed.
+def ledger_here(db: str | None, *, make: bool = False, need: bool = False) -> Iterator["Fleet | None"]:
+    """Open the ledger that is configured or that this user has; None where there is none, or with `need` a HostError.
+    `make` creates that of a project, whose path nobody has typed.
     """
-    from dormouse_host.fleet import missing
+    from dormouse_host.fleet import NoLedger
 
-    said = settings(db)
-    make = make and said.own
-    if missing(said.db) and not make:
+    try:
+        fleet = opened(db, make=make and settings(db).own)
+    except NoLedger:
+        if need:
+            raise
         yield None
         return
-    with opened(db, make=make) as fleet:
+    with fleet:
         yield fleet
 
 
@@ -69,10 +71,15 @@ def open_folder(folder: Path) -> "BrokerFolder":
     return opened_folder(folder)
 
 
-def say_told(told: bool) -> None:
-    """Warn where the running broker does not know yet what its folder says."""
-    if not told:
-        terminal.warn("the running broker has not reloaded its password file yet: send it SIGHUP")
+def say_told(told: bool, made: "BrokerFolder") -> None:
+    """Say why no broker has confirmed what its folder says. HostError where one runs here: it goes on as before."""
+    if told:
+        return
+    pid = made.running()
+    if pid is not None:
+        why = f"the broker (process {pid}) has not reloaded its files, and goes by the old ones: kill -HUP {pid}"
+        raise HostError(f"{why}, or start it anew")
+    terminal.warn(f"no broker runs here from {made.path}: it reads this when it starts; elsewhere, copy it and reload")
 
 
 def named(devices: list[str] | None, source: Path | None, count: int | None, first: int) -> list[str]:
@@ -129,7 +136,7 @@ Command = Annotated[
     str,
     typer.Argument(
         metavar="ID",
-        help="The id that `dormouse send` printed, of a command or a batch.",
+        help="The id that `dormouse send` printed, of a command or a batch; or that of an update.",
         autocompletion=complete_command,
     ),
 ]

@@ -4,23 +4,20 @@ A relay carries a rollout on; none of these commands waits for it.
 """
 
 import time
-from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dormouse_host import terminal
+from dormouse_host.cli import show
 from dormouse_host.cli.options import Db, Json, opened, seconds_until
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
-    from dormouse_host.fleet import RolloutView
+    from dormouse_host.fleet import Fleet
 
 PANEL = "Updates"
-_MARKS = {"succeeded": "█", None: "·", "failed": "✗", "cancelled": "-", "expired": "-"}
-_WIDTH = 60  # devices on one line of the picture
 rollout = typer.Typer(no_args_is_help=True, help="Roll out an update or a command in waves.")
 Name = Annotated[str, typer.Argument(metavar="ID", help="The id that `dormouse rollout start` printed.")]
 
@@ -40,19 +37,26 @@ def start(
     agent: Annotated[bool, typer.Option("--agent", help="With --app: the agent, too.")] = False,
     group: Annotated[str | None, typer.Option(help="The devices of a group.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every device.")] = False,
-    waves: Annotated[str, typer.Option(help="Devices once each wave has begun, as numbers or parts.")] = "1,10%,100%",
+    waves: Annotated[
+        str, typer.Option(help="Devices once each wave has begun, as numbers or parts; at last all of them do.")
+    ] = "1,10%,100%",
     abort_after: Annotated[int, typer.Option(help="Stop after so many failures.")] = 1,
-    missing: Annotated[str, typer.Option(help="The part of a wave that may be overdue when the next begins.")] = "0%",
+    missing: Annotated[
+        str, typer.Option(help="The part that may be overdue, or not have got it, when the next wave begins.")
+    ] = "0%",
     approve: Annotated[bool, typer.Option("--approve", help="Let each further wave wait for `approve`.")] = False,
     min_battery: Annotated[float | None, typer.Option(metavar="V", help="Send nothing below so many volts.")] = None,
     expires: Annotated[str | None, typer.Option(help="Give up after 30s, 5m, 2h, 1d, or at a date.")] = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only show the waves and what would be sent.")] = False,
     db: Db = None,
     json: Json = False,
 ) -> None:
     """Start a rollout.
 
-    The first wave begins at once. Failures stop it, and what has not begun on a device is withdrawn then.
+    The first wave begins at once. Failures stop it; what is not yet on trial, or a command not yet begun, is withdrawn
+    then.
     """
+    from dormouse_host import orders
     from dormouse_host.cli import updates
 
     said = words or []
@@ -63,16 +67,26 @@ def start(
     if abort_after < 1:
         raise HostError("--abort-after: 1 or more", 2)
     life = None if expires is None else seconds_until(expires, time.time())
+    orders.until(life, time.time())  # what is wrong with it is told before anything else
     with opened(db) as fleet:
         targets = fleet.members(group)
         if not targets:
             raise HostError("no devices yet: dormouse devices add DEVICE", 2)
         releases = {}
-        for release, devices in updates.releases(fleet, targets, app, agent=agent) if app else ():
-            releases.update(dict.fromkeys(devices, release))
+        for release, reports in updates.releases(fleet, targets, app, agent=agent) if app else ():
+            releases.update(dict.fromkeys(reports, release))
+            updates.explain(fleet, release, reports, orders.volts(min_battery))
+        if app:
+            targets = [device for device in targets if device in releases]
+            _warn_of_older(fleet, set(targets))
+        sizes = counts(waves, len(targets))
+        steps = [str(one - before) for before, one in zip([0, *sizes], sizes, strict=False)]
+        terminal.warn(f"{len(sizes)} wave{'s' if len(sizes) > 1 else ''}: {', '.join(steps)} of {len(targets)} devices")
+        if dry:
+            return
         name = fleet.rollout(
             targets,
-            counts(waves, len(targets)),
+            sizes,
             releases=releases or None,
             command=(said[0], said[1:]) if said else None,
             abort_after=abort_after,
@@ -84,6 +98,14 @@ def start(
         terminal.told({"id": name, "devices": len(targets)}, name, json=json)
 
 
+def _warn_of_older(fleet: "Fleet", targets: set[str]) -> None:
+    """Which rollouts have some of these devices, and leave them to this one."""
+    for view in fleet.rollouts():
+        both = sum(member.device in targets for member in view.members)
+        if both and view.what == "update" and view.status in ("running", "waiting for approval", "stopped"):
+            terminal.warn(f"rollout {view.name} is {view.status}, and leaves {both} devices to this one")
+
+
 @rollout.command("status")
 def status(
     name: Annotated[str | None, typer.Argument(metavar="[ID]", help="One rollout; else all.")] = None,
@@ -92,14 +114,11 @@ def status(
 ) -> None:
     """Show rollouts, or one with its devices."""
     with opened(db) as fleet:
-        for view in fleet.rollouts(name):
-            if json:
-                terminal.json_line(asdict(view))
-                continue
-            terminal.line(sentence(view))
-            if name is not None:
-                for line in picture(view):
-                    terminal.line(line)
+        views = fleet.rollouts(name)
+        for view in views:
+            show.rollout(view, json=json, devices=name is not None)
+        if not views and not json:
+            terminal.warn("no rollouts yet: dormouse rollout start")
 
 
 @rollout.command("approve")
@@ -130,7 +149,7 @@ def _change(name: str, order: str, db: str | None, *, json: bool) -> None:
     with opened(db) as fleet:
         fleet.change_rollout(name, order)
         view = fleet.rollouts(name)[0]
-        terminal.told({"id": name, "status": view.status}, sentence(view), json=json)
+        terminal.told({"id": name, "status": view.status}, show.sentence(view), json=json)
 
 
 def part(text: str) -> float:
@@ -142,8 +161,11 @@ def part(text: str) -> float:
 
 
 def counts(text: str, total: int) -> list[int]:
-    """`1,10%,100%` as numbers of devices, each wave's with those before; the last wave is all."""
+    """`1,10%,100%` as numbers of devices, each wave's with those before; the last wave is all. HostError where one has
+    fewer than the one before, unless that was a number and there are few devices.
+    """
     found: list[int] = []
+    before = ""
     for word in text.split(","):
         if word.endswith("%"):
             count = max(1, round(part(word) * total))
@@ -151,28 +173,10 @@ def counts(text: str, total: int) -> list[int]:
             count = int(word)
         else:
             raise HostError(f"--waves {text}: expected numbers and parts, as 1,10%,100%", 2)
+        is_few = word.endswith("%") and not before.endswith("%")
+        before = word
+        if found and min(count, total) < found[-1] and not is_few:
+            raise HostError(f"--waves {text}: {word} is less than the wave before; they count from the first device", 2)
         if not found or min(count, total) > found[-1]:
             found.append(min(count, total))
     return found if found[-1] == total else [*found, total]
-
-
-def sentence(view: "RolloutView") -> str:
-    """One line for a rollout."""
-    told = ", ".join(f"{count} {status}" for status, count in view.counts.most_common())
-    why = f": {view.why}" if view.why else ""
-    return f"{view.name} {view.what}, wave {view.wave} of {view.waves}, {view.status}{why}; {told}"
-
-
-def picture(view: "RolloutView") -> list[str]:
-    """A mark for each device, wave by wave; then each that has failed, with why."""
-    lines = []
-    for wave in range(1, view.waves + 1):
-        its = [member for member in view.members if member.wave == wave]
-        marks = "".join("?" if member.overdue else _MARKS.get(member.status, "▒") for member in its)
-        for at in range(0, len(marks), _WIDTH):
-            lines.append(f"  {f'wave {wave}' if at == 0 else '':8} {marks[at : at + _WIDTH]}")
-    kinds = Counter(mark for line in lines for mark in line[11:])
-    legend = {"█": "done", "▒": "under way", "✗": "failed", "?": "overdue", "-": "withdrawn", "·": "to come"}
-    lines.append("  " + "  ".join(f"{mark} {text}" for mark, text in legend.items() if kinds[mark]))
-    lines += [f"  {m.device}: {m.status}: {m.why or ''}" for m in view.members if m.status in ("failed", "rejected")]
-    return lines

@@ -3,6 +3,7 @@
 They are written to a folder and nothing is started: each command prints what starts them.
 """
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,7 +59,7 @@ def service_systemd(
     machine = _machine(folder, project, db, own=own)
     names = services.relays(machine.made, relay)
     units = services.systemd(machine, names, device, app)
-    services.name_ledger(machine)
+    _name_ledger(machine)
     _write(target, units)
     systemctl = "systemctl --user" if own else "sudo systemctl"
     place = "~/.config/systemd/user/" if own else "/etc/systemd/system/"
@@ -95,7 +96,7 @@ def service_compose(
     made, content = open_folder(folder), wheel.read_bytes() if wheel else b""
     machine = _machine(folder, project, services.database_of_compose(made) if postgresql else db, own=False)
     written = services.compose(machine, services.relays(made, relay), postgresql=postgresql, wheel=wheel)
-    services.name_ledger(machine)
+    _name_ledger(machine)
     _write(target, written)
     if wheel:
         files.write(target / wheel.name, content, files.PUBLIC)
@@ -103,6 +104,14 @@ def service_compose(
     ledger = shlex.quote(str(machine.ledger_file))
     lines = [f"start them:  docker compose -f {where} up --detach", f"the ledger:  set -a; . {ledger}; set +a"]
     _tell(target, list(written), lines, json=json)
+
+
+def _name_ledger(machine: "Machine") -> None:
+    from dormouse_host.broker import services
+
+    if not services.name_ledger(machine, os.environ):
+        where = f"give it in the URL or in PGPASSWORD, or add PGPASSWORD=… to {machine.ledger_file}"
+        terminal.warn(f"the ledger's URL has no password: if PostgreSQL asks for one, {where}")
 
 
 def _machine(folder: Path, project: Path, db: str | None, *, own: bool) -> "Machine":

@@ -13,8 +13,13 @@ from dormouse_host import figures
 from dormouse_host.terminal import json_line, line, safe, span, table, warn, when
 
 if TYPE_CHECKING:
-    from dormouse_host.fleet import CommandView, DeviceView, Setting, Strangers, UpdateView
+    from dormouse_host.fleet import CommandView, DeviceView, RolloutView, Setting, Strangers, UpdateView
 
+_MARKS = {"succeeded": "█", None: "·", "cancelled": "-", "expired": "-"} | dict.fromkeys(
+    ("failed", "rejected", "interrupted", "unknown"), "✗"
+)
+_TOLD = ("overdue", "failed", "rejected", "interrupted", "unknown", "cancelled", "expired")  # a line for each of these
+_WIDTH = 60  # devices on one line of the picture
 _STRANGERS = 5  # ids that are named on a terminal
 
 
@@ -100,6 +105,18 @@ def standing(view: "UpdateView") -> str:
     if view.status == "sending":
         text += f" {view.sent // 1024} of {-(-view.total // 1024)} KB"
     return f"{text}: {view.why}" if view.why else text
+
+
+def update(view: "UpdateView", *, json: bool, history: bool = True) -> None:
+    """Print an update with its history."""
+    if json:
+        fields = asdict(view)
+        events = [{"at": at, "status": status, "why": why} for at, status, why in fields.pop("events")]
+        json_line({"id": fields.pop("name"), **fields, **({"events": events} if history else {})})
+        return
+    line(f"{view.name} {view.device} {standing(view)}")
+    for at, status, why in view.events:
+        line(f"  {when(at)}  {status}" + (f" ({why})" if why else ""))
 
 
 def kept(updates: "Sequence[UpdateView]") -> str | None:
@@ -238,3 +255,40 @@ def _signatures(understood: Mapping[str, Mapping[str, Any]]) -> str:
 def _argument(declared: tuple[str, Any]) -> str:
     name, kind = declared
     return f"{name}:{kind}" if isinstance(kind, str) else f"{name}:{kind[0]}={_compact(kind[1])}"
+
+
+# ---- rollouts
+
+
+def rollout(view: "RolloutView", *, json: bool, devices: bool) -> None:
+    """Print a rollout, and with `devices` its picture."""
+    if json:
+        fields = asdict(view)
+        json_line({"id": fields.pop("name"), **fields})
+        return
+    line(sentence(view))
+    for text in picture(view) if devices else ():
+        line(text)
+
+
+def sentence(view: "RolloutView") -> str:
+    """One line for a rollout."""
+    told = ", ".join(f"{count} {status}" for status, count in view.counts.most_common())
+    why = f": {view.why}" if view.why else ""
+    return f"{view.name} {view.what}, wave {view.wave} of {view.waves}, {view.status}{why}; {told}"
+
+
+def picture(view: "RolloutView") -> list[str]:
+    """A mark for each device, wave by wave; then each that has failed, with why."""
+    lines = []
+    for wave in range(1, view.waves + 1):
+        its = [member for member in view.members if member.wave == wave]
+        marks = "".join("?" if member.overdue else _MARKS.get(member.status, "▒") for member in its)
+        for at in range(0, len(marks), _WIDTH):
+            lines.append(f"  {f'wave {wave}' if at == 0 else '':8} {marks[at : at + _WIDTH]}")
+    kinds = Counter(mark for drawn in lines for mark in drawn[11:])
+    legend = {"█": "done", "▒": "under way", "✗": "failed", "?": "overdue", "-": "not got", "·": "to come"}
+    lines.append("  " + "  ".join(f"{mark} {text}" for mark, text in legend.items() if kinds[mark]))
+    told = [(m.device, "overdue" if m.overdue else m.status or "", m.why) for m in view.members]
+    lines += [f"  {device}: {what}" + (f": {why}" if why else "") for device, what, why in told if what in _TOLD]
+    return lines

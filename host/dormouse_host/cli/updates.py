@@ -6,24 +6,24 @@ has kept the release.
 
 import time
 from collections import defaultdict
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dormouse_host import terminal
 from dormouse_host.cli import show
+from dormouse_host.cli.commands import cancel_update
 from dormouse_host.cli.options import Db, Json, complete_device, opened, seconds_until
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
-    from dormouse_host.fleet import Fleet, UpdateView
+    from dormouse_host.fleet import Fleet
     from dormouse_host.release import Release
 
 PANEL = "Updates"
 _SHOWN = 12  # files that are listed
-_HEAD = ("id", "device", "release", "status", "since")
+_HEAD = ("id", "device", "release", "status", "ordered")
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +35,7 @@ def update(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[DEVICE | list | cancel ID | history [DEVICE]]",
+            metavar="[DEVICE | list [DEVICE] | cancel ID | history [DEVICE]]",
             help="The device to update (not with --all or --group), or what to do with updates.",
             autocompletion=complete_device,
         ),
@@ -57,11 +57,13 @@ def update(
     The release goes into the slot that does not run, over as many wakes as it takes. It is kept after one wake in which
     all went well; else the device goes back to the one before, and says why.
     """
+    from dormouse_host import orders
+
     said = words or []
-    if said[:1] == ["list"] or said[:1] == ["history"]:
-        return _list(said, db, json=json)
-    if said[:1] == ["cancel"]:
-        return _cancel(said, db, json=json)
+    if said and said[0] in ("list", "history", "cancel"):
+        if agent or dry or wait or every or group or expires or within or min_battery is not None:
+            raise HostError(f"update {said[0]} takes no option but --db and --json", 2)
+        return (_cancel if said[0] == "cancel" else _list)(said, db, json=json)
     if every and group is not None:
         raise HostError("use --all or --group, not both", 2)
     if len(said) != (0 if every or group is not None else 1):
@@ -74,58 +76,85 @@ def update(
         targets = fleet.members(group) if every or group is not None else said
         if not targets:
             raise HostError("no devices yet: dormouse devices add DEVICE", 2)
+        orders.until(life, time.time())  # what is wrong with it is told before anything else
         names: list[str] = []
-        for release, devices in releases(fleet, targets, app, agent=agent):
-            _explain(fleet, release, devices)
+        for release, reports in releases(fleet, targets, app, agent=agent):
+            explain(fleet, release, reports, orders.volts(min_battery))
             if not dry:
-                names += _enter(fleet, devices, release, life, min_battery, json=json)
+                names += _enter(fleet, list(reports), release, life, min_battery, json=json)
         if wait and names:
             _wait(fleet, names, patience, json=json)
     return None
 
 
-def releases(fleet: "Fleet", targets: list[str], folder: Path, *, agent: bool) -> "list[tuple[Release, list[str]]]":
-    """A release for each kind of board among the devices, with those that it is for."""
+def releases(
+    fleet: "Fleet", targets: list[str], folder: Path, *, agent: bool
+) -> "list[tuple[Release, dict[str, dict[str, Any]]]]":
+    """A release for each kind of board among the devices, with those that it is for and their last reports. Of several
+    devices those that can't have one are left out, and named.
+    """
+    from dormouse_host.flash import kinds as boards
     from dormouse_host.flash import project
     from dormouse_host.flash.releases import build, kind_of
 
     if not folder.is_dir():
         raise HostError(f"--app {folder}: no such folder", 2)
     here = project.read(folder)
-    kinds: dict[str, list[str]] = defaultdict(list)
+    last = {view.id: view.report for view in fleet.status(targets[0] if len(targets) == 1 else None)}
+    kinds: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    left: dict[str, list[str]] = defaultdict(list)  # why -> devices
     for target in targets:
-        report = fleet.status(target)[0].report
-        if not report:
-            raise HostError(f"{target} has never connected: flash it first", 1)
-        board = kind_of(str(report.get("fw", "")))
-        kinds[board.name if board else ""].append(target)
-    from dormouse_host.flash import kinds as boards
+        report = last[target]
+        try:
+            if not report:
+                raise HostError("it has never connected: flash it first", 1)
+            board = kind_of(str(report.get("fw", "")))
+            if agent and board is None:
+                raise HostError("--agent: the agent of a process is updated where it runs, by pip", 2)
+        except HostError as error:
+            if len(targets) == 1:
+                raise HostError(f"{target}: {error}", error.code) from None
+            left[str(error)].append(target)
+            continue
+        kinds[board.name if board else ""][target] = report
+    for why, devices in left.items():
+        terminal.warn(f"left out: {', '.join(devices[:_SHOWN])}{' and more' if len(devices) > _SHOWN else ''}: {why}")
+    if not kinds:
+        raise HostError("none of these devices can be updated", 1)
+    found: dict[str, tuple[Release, dict[str, dict[str, Any]]]] = {}
+    for name, reports in kinds.items():
+        release = build(here, boards.load(name) if name else None, agent=agent)
+        found.setdefault(release.id, (release, {}))[1].update(reports)
+    return list(found.values())
 
-    found = []
-    for name, devices in kinds.items():
-        found.append((build(here, boards.load(name) if name else None, agent=agent), devices))
-    return found
 
-
-def _explain(fleet: "Fleet", release: "Release", devices: list[str]) -> None:
-    """What changes on the first of these devices, and what that takes."""
+def explain(fleet: "Fleet", release: "Release", reports: dict[str, dict[str, Any]], min_battery: float | None) -> None:
+    """What changes on the first of these devices, what that takes, and what will not hold for some."""
     from dormouse_host.flash.releases import kind_of
     from dormouse_host.lab import update_cost
 
-    report = fleet.status(devices[0])[0].report
-    board = kind_of(str(report.get("fw", "")))
-    cost = update_cost.of(release, fleet.running_manifest(devices[0]), board, [report])
+    first, report = next(iter(reports.items()))
+    cost = update_cost.of(release, fleet.running_manifest(first), kind_of(str(report.get("fw", ""))), [report])
     count = len(release.files)
-    who = devices[0] if len(devices) == 1 else f"{devices[0]} and {len(devices) - 1} more"
     mah = f"; some {cost.mah:.3f} mAh" if cost.mah is not None else ""
     terminal.warn(
-        f"release {release.id} for {who}: {count} file{'' if count == 1 else 's'}, at most {cost.size} bytes to send;"
-        f" {cost.wakes} wakes and the trial{mah}"
+        f"release {release.id} for {_named(list(reports))}: {count} file{'' if count == 1 else 's'}, at most"
+        f" {cost.size} bytes to send; {cost.wakes} wakes and the trial{mah}"
     )
     for name, size, mark in cost.files[:_SHOWN]:
         terminal.warn(f"  {name}  {f'{size} bytes ' if size else ''}{mark}".rstrip())
     if len(cost.files) > _SHOWN:
         terminal.warn(f"  and {len(cost.files) - _SHOWN} more")
+    unknown = [device for device, report in reports.items() if not isinstance(report.get("battery"), int | float)]
+    if min_battery is not None and unknown:
+        terminal.warn(f"--min-battery holds back nothing where no voltage is reported: {_named(unknown)}")
+    processes = [device for device, report in reports.items() if str(report.get("fw", "")).startswith("cpython")]
+    if processes:
+        terminal.warn(f"a process of `dormouse agent run` has no slots and refuses an update: {_named(processes)}")
+
+
+def _named(devices: list[str]) -> str:
+    return devices[0] if len(devices) == 1 else f"{devices[0]} and {len(devices) - 1} more"
 
 
 def _enter(
@@ -137,8 +166,11 @@ def _enter(
     *,
     json: bool,
 ) -> list[str]:
+    before = {view.name for view in fleet.updates()}
     names = fleet.update(devices, release, expires=life, min_battery=min_battery)
     for name, device in zip(names, devices, strict=True):
+        if name in before:
+            terminal.warn(f"{device}: this release is on its way already")
         if json:
             terminal.json_line({"id": name, "device": device, "release": release.id})
         else:
@@ -156,31 +188,21 @@ def _wait(fleet: "Fleet", names: list[str], patience: float | None, *, json: boo
         terminal.warn("stopped waiting; the update goes on: dormouse update list")
         raise
     for view in views:
-        _show(view, json=json)
+        show.update(view, json=json)
     if any(view.status != "succeeded" for view in views):
         raise typer.Exit(1)
 
 
-def _show(view: "UpdateView", *, json: bool) -> None:
-    if json:
-        events = [{"at": at, "status": status, "why": why} for at, status, why in view.events]
-        terminal.json_line({**asdict(view), "events": events})
-        return
-    terminal.line(f"{view.name} {view.device} {show.standing(view)}")
-    for at, status, why in view.events:
-        terminal.line(f"  {terminal.when(at)}  {status}" + (f" ({why})" if why else ""))
-
-
 def _list(words: list[str], db: str | None, *, json: bool) -> None:
     history = words[0] == "history"
-    if len(words) > (2 if history else 1):
-        raise HostError("expected list, or history [DEVICE]", 2)
+    if len(words) > 2:
+        raise HostError(f"expected {words[0]} [DEVICE]", 2)
     device = words[1] if len(words) == 2 else None
     with opened(db) as fleet:
         found = fleet.updates(device, final=history)
         if json:
             for view in found:
-                terminal.json_line(asdict(view))
+                show.update(view, json=True, history=False)
             return
         if not found:
             terminal.warn(_none(fleet, device, history=history))
@@ -191,16 +213,16 @@ def _list(words: list[str], db: str | None, *, json: bool) -> None:
 
 
 def _none(fleet: "Fleet", device: str | None, *, history: bool) -> str:
-    """Why the list is empty, and where the others are."""
-    if history:
-        return "no update has ended yet: dormouse update list"
-    if fleet.updates(device, final=True):
-        return "no update is under way: dormouse update history lists those that have ended"
-    return "no updates yet: dormouse update DEVICE"
+    """Why the list is empty, and where the others are. HostError where the device is not known."""
+    if not history and fleet.updates(device, final=True):
+        return "no update is under way: dormouse update history lists all"
+    if device is not None:
+        fleet.status(device)
+    return f"no updates yet: dormouse update {device or 'DEVICE'}"
 
 
 def _cancel(words: list[str], db: str | None, *, json: bool) -> None:
     if len(words) != 2:
         raise HostError("expected cancel ID", 2)
     with opened(db) as fleet:
-        _show(fleet.cancel_update(words[1]), json=json)
+        cancel_update(fleet, words[1], json=json)

@@ -36,7 +36,8 @@ def examine(
     ports: Iterable[PortInfo] | None = None, usb: Path = Path("/sys/bus/usb/devices"), port: str | None = None
 ) -> list[Finding]:
     """All findings, in the order in which to fix them. `ports`: None for those of this machine; `port`: only this."""
-    found = [_tool("mosquitto", toolchain.mosquitto() is not None, "apt-get install mosquitto"), _umqtt()]
+    mosquitto = _tool("mosquitto", toolchain.mosquitto() is not None, "apt-get install mosquitto")
+    found = [mosquitto, _umqtt(), _micropython()]
     listed = list(attached() if ports is None else ports)
     known = {one for name in kinds.names() for one in kinds.load(name).usb.ids}
     if port is not None:
@@ -58,6 +59,15 @@ def _umqtt() -> Finding:
         return Finding(f"umqtt.simple in {toolchain.umqtt_folder()}")
     except HostError as error:
         return Finding(f"umqtt.simple: {error}", "set UMQTT= to a folder that holds umqtt/simple.py")
+
+
+def _micropython() -> Finding:
+    """Only virtual boards need it, and fetch it at their first start."""
+    try:
+        found = toolchain.micropython_here()
+    except HostError as error:
+        return Finding(str(error), "install MicroPython 1.25 or newer, or set MICROPYTHON= to one")
+    return Finding(str(found) if found else "MicroPython is not here yet: the first virtual board fetches it")
 
 
 def _named(port: str, listed: list[PortInfo]) -> Finding:

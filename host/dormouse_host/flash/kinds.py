@@ -9,6 +9,7 @@ import importlib.util
 import tomllib
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,12 +192,14 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in folder().glob(f"*/{FILE}"))
 
 
-def load(name: str) -> Board:
-    """The board of that name, or in that folder if it has a slash. HostError where it is missing or invalid."""
+def load(name: str, offered: Callable[[], list[str]] = names) -> Board:
+    """The board of that name, or in that folder if it has a slash. HostError where it is missing, which names those
+    that are `offered`, or invalid.
+    """
     place = Path(name) if "/" in name else folder() / name
     if not name or not (place / FILE).is_file():
-        listed = ", ".join(names())
-        like = near.meant(name, names())
+        listed = ", ".join(offered())
+        like = near.meant(name, offered())
         hint = f"did you mean {like}? " if like else ""
         raise HostError(f"no board {name}: {hint}expected one of {listed}" if name else f"pass --board: {listed}", 2)
     return parse(place)

@@ -19,7 +19,7 @@ from dormouse.errors import ConfigError, DormouseError
 from dormouse_host import near, profile, trust, written
 from dormouse_host.errors import HostError
 from dormouse_host.flash.kinds import Board
-from dormouse_host.settings import FILE
+from dormouse_host.settings import FILE, meant
 
 SECRETS = {
     "wifi": {"password": "wifi_password"},
@@ -113,7 +113,7 @@ def _check_top(here: Project, key: str, value: object) -> None:
             raise here.wrong(key, "expected text")
         return
     if key not in _TABLES:
-        raise here.wrong(key, f"expected one of {', '.join((*_TOP, *_TABLES))}", "unknown key ")
+        raise here.wrong(key, meant(key, list(dict.fromkeys((*_TOP, *_TABLES)))), "unknown key ")
     if not isinstance(value, dict):
         raise here.wrong(key, f"expected a table, [{key}]")
     _check_table(here, key, key, value)
@@ -200,6 +200,13 @@ def device_files(
     if full["cert"] in der and full["key"] in der:
         _check_pair(device, der[full["cert"]], der[full["key"]])
     return DeviceFiles(config, secrets, full, der, trusted, ca)
+
+
+def lacks_credential(project: Project, device: str, files: DeviceFiles) -> bool:
+    """Was it left out where others of the project were provisioned, and has it no credential from elsewhere?"""
+    made = project.folder / PROVISIONED
+    others = made.is_dir() and not (made / device).is_dir() and any(path.is_dir() for path in made.iterdir())
+    return others and not files.secrets.get("password") and not files.full["cert"]
 
 
 def _certificates(project: Project, config: dict[str, Any], der: dict[str, bytes]) -> tuple[x509.Certificate, ...]:

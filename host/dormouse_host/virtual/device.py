@@ -57,6 +57,19 @@ class WakeLog:
         return next(iter(self.all("asleep")), {})
 
 
+class _Place(Place):
+    """The port of a board of this process: HostError where it broke, for that port never returns."""
+
+    def __init__(self, board: RunningBoard) -> None:
+        super().__init__(board.port)
+        self._board = board
+
+    def device(self) -> str | None:
+        """The device to open now, None while it is missing."""
+        self._board.check()
+        return super().device()
+
+
 def flash(
     board: RunningBoard, app: Path, device: str, settings: Mapping[str, Any], say: Callable[[str], None]
 ) -> tuple[Flashed, dict[str, Any]]:
@@ -68,7 +81,7 @@ def flash(
     """
     here, files = _configuration(board.kind.name, app, device, settings, board.wifi)
     broker = board.from_here(files.full["host"], files.full["port"])
-    place = Place(board.port)
+    place = _Place(board)
     request = Request(here, kinds.load(board.kind.name), place, files, app, patience=board.patience, broker=broker)
     return flash_board(request, say), files.full
 
@@ -264,7 +277,8 @@ class VirtualDevice(processes.Started):
         return wake
 
     def told(self) -> list[Event]:
-        """The device's log since the last call of this or `wake`."""
+        """The device's log since the last call of this or `wake`. HostError where the board broke."""
+        self.board.check()
         text = self.board.console[self._at :]
         whole = text[: text.rfind("\n") + 1]
         self._at += len(whole)

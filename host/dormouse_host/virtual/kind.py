@@ -95,7 +95,7 @@ def names() -> list[str]:
 
 def load(name: str) -> BoardKind:
     """The board of that name, or in that folder. HostError, code 2, for none or one that cannot be simulated."""
-    board = kinds.load(name)
+    board = kinds.load(name, names)
     chip = CHIPS.get(board.firmware.chip)
     if board.port not in _FROZEN or chip is None:
         raise HostError(f"{board.name} cannot be simulated; virtual boards are: {', '.join(names())}", 2)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # pytest loads this file in every run where dormouse-mqtt is 
     from dormouse_host.virtual.images import Images
     from dormouse_host.virtual.running import RunningBoard
 
+_FIXTURES = frozenset(("virtual_board", "virtual_device", "emulated_board", "emulated_device"))
 _SHOWN = pytest.StashKey[list[Callable[[], Iterator[tuple[str, str]]]]]()  # what shows the boards of a test
 
 
@@ -31,7 +32,7 @@ _SHOWN = pytest.StashKey[list[Callable[[], Iterator[tuple[str, str]]]]]()  # wha
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, None]:
     """A failure is reported with what its boards and devices have to say, at the test's own line."""
     shows = item.stash.get(_SHOWN, ())
-    if shows and call.excinfo:
+    if call.excinfo and _FIXTURES.intersection(getattr(item, "fixturenames", ())):
         _leave_out_ours(call.excinfo)
     outcome = yield
     report = outcome.get_result()

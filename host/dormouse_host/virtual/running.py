@@ -5,6 +5,7 @@ between two steps of it; an error there is raised by the next call and hides fro
 """
 
 import contextlib
+import fcntl
 import os
 import select
 import subprocess
@@ -126,14 +127,16 @@ class RunningBoard(processes.Started):
         self._wake_up = os.pipe()
         os.set_blocking(self._wake_up[0], False)
         self._thread: threading.Thread | None = None
+        self._folder_lock = -1
         self._closing = False
         self._failure: BaseException | None = None
 
     # ---- power
 
     def start(self) -> Self:
-        """Switch it on."""
+        """Switch it on. HostError where another board has its folder, and so its flash and port."""
         if self._thread is None:
+            self._take_folder()
             self._thread = threading.Thread(target=self._run, name=f"board {self.kind.name}", daemon=True)
             self._thread.start()
         self.power_on()
@@ -146,8 +149,17 @@ class RunningBoard(processes.Started):
             self._nudge()
             self._thread.join()
             self._thread = None
-            os.close(self._wake_up[0])
-            os.close(self._wake_up[1])
+            for descriptor in (*self._wake_up, self._folder_lock):
+                os.close(descriptor)
+
+    def _take_folder(self) -> None:
+        """Lock the folder itself, which leaves no file and ends with the process."""
+        self._folder_lock = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._folder_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._folder_lock)
+            raise HostError(f"{self.folder}: a board runs there already: choose another folder", 2) from None
 
     def power_on(self) -> None:
         """Turn power on. No effect where it is on."""
@@ -292,6 +304,11 @@ class RunningBoard(processes.Started):
         """The error that ended the simulation, if any."""
         return self._failure
 
+    def check(self) -> None:
+        """HostError where an error has ended the simulation: nothing more will come of it."""
+        if self._failure:
+            raise HostError(f"the {self._what} broke: {self._failure}") from self._failure
+
     @property
     def events(self) -> list[Event]:
         """All events so far: boot, asleep, awake, reset, watchdog, cut, wifi up, wifi lost, …"""
@@ -328,8 +345,7 @@ class RunningBoard(processes.Started):
         with self._lock:
             while (result := found()) is None:
                 left = end - time.monotonic()
-                if self._failure:
-                    raise HostError(f"the {self._what} broke: {self._failure}") from self._failure
+                self.check()
                 if left <= 0 or self._thread is None:
                     last = self.console.strip().splitlines()[-3:]
                     raise HostError(f"{self.kind.name} ({self.state}): waited {timeout:g} s for {what}; last: {last}")
@@ -340,8 +356,7 @@ class RunningBoard(processes.Started):
 
     def _do(self, action: Callable[[], object]) -> None:
         with self._lock:
-            if self._failure:
-                raise HostError(f"the {self._what} broke: {self._failure}") from self._failure
+            self.check()
             self._hardware.orders.append(action)
         self._nudge()
         if self._thread:

@@ -4,6 +4,7 @@ A wrong line changes nothing and is answered by the list of lines.
 """
 
 import os
+import re
 import select
 import sys
 from collections.abc import Callable
@@ -28,6 +29,7 @@ adc PIN VOLTS | free   put a voltage at an ADC pin
 dht PIN C PERCENT [DHT11]   connect a DHT22 or DHT11; dht PIN free
 i2c ADDRESS REGISTER HEX    set registers of an I2C device; i2c ADDRESS free
 speed TIMES            set the factor by which sleep passes faster"""
+_SENSORS = ("adc", "dht", "i2c")
 _PERIOD = 0.1  # seconds between two queries of the events
 _LONGEST = 4096  # bytes of a line
 
@@ -61,13 +63,24 @@ def obey(board: RunningBoard, line: str) -> str | None:
             board.battery = float(volts)
         case ["pin", pin, ("0" | "1" | "free") as level]:
             board.set_pin(int(pin) if pin.isascii() and pin.isdigit() else pin, None if level == "free" else int(level))
-        case [("adc" | "dht" | "i2c") as word, *rest]:
+        case [word, *rest] if word in _SENSORS:
             return None if isinstance(board, VirtualBoard) and _connect(board, word, rest) else HELP
         case ["speed", times] if _is_number(times) and 1 <= float(times) <= 1000:
             board.speed = float(times)
         case _:
             return HELP
     return None
+
+
+def wrong(board: RunningBoard, line: str) -> str:
+    """What is wrong with a line that `obey` has answered."""
+    word = line.split()[0]
+    forms = [re.split("   +", form)[0] for form in HELP.splitlines() if form.split()[0] == word]
+    if not forms:
+        return "no such line; `help` on stdin lists them"
+    if word in _SENSORS and not isinstance(board, VirtualBoard):
+        return "an emulated board has no sensors: leave out --firmware"
+    return f"expected {'; or '.join(forms)}"
 
 
 def _connect(board: VirtualBoard, word: str, rest: list[str]) -> bool:

@@ -107,19 +107,22 @@ class Sensors:
     def transfer(self, address: int, written: bytes, count: int) -> str | None:
         """Write to a device, then read so many bytes, in hex; None where nothing acknowledges.
 
-        HostError where the device itself raises: a sensor of a test, which is wrong.
+        HostError where the device itself raises or returns no bytes: a sensor of a test, which is wrong.
         """
         device = self._i2c.get(address)
         if device is None:
             return None
         try:
             read = device(written, count)
-            data = None if read is None else bytes(read)
         except Exception as error:
             raise HostError(f"the I2C device at {address:#x} raised {type(error).__name__}: {error}") from error
-        if data is not None and len(data) != count:
-            raise HostError(f"the I2C device at {address:#x} returned {len(data)} bytes, asked for {count}")
-        return None if data is None else data.hex()
+        if read is None:
+            return None
+        if not isinstance(read, bytes | bytearray | memoryview):
+            raise HostError(f"the I2C device at {address:#x} returned {type(read).__name__}: expected bytes or None")
+        if len(read) != count:
+            raise HostError(f"the I2C device at {address:#x} returned {len(read)} bytes, asked for {count}")
+        return bytes(read).hex()
 
 
 def _dht(temperature: float, humidity: float, model: str) -> bytes:

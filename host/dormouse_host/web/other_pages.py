@@ -155,7 +155,7 @@ class RolloutsPage:
             )
             if not self.hub.actions.read_only:
                 orders = dict(_ORDERS.get(each.status, {}))
-                if each.status != "running" and any(member.status in _BAD for member in each.members):
+                if each.status not in ("running", "aborted") and any(member.status in _BAD for member in each.members):
                     orders["retry"] = "Retry what failed, with the same release"
                 for order, text in orders.items():
                     button(text, partial(self._change, each.name, order))

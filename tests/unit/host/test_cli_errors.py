@@ -15,6 +15,7 @@ import pytest
 from dormouse_host import terminal
 from dormouse_host.agent import mpy, toolchain
 from dormouse_host.cli import app
+from dormouse_host.emulated.board import EmulatedBoard
 from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds, ports, project
 from dormouse_host.flash.ports import PortInfo
@@ -107,6 +108,7 @@ def test_programs_that_do_not_end_are_named(slow, tmp_path):
         (["bench", "--case", "1,1", "--svg", "x.svg"], "--svg is the timeline of the case 10,10"),
         (["board", "run", "ESP32_GENERIC", "--dir", __file__], "File exists"),
         (["broker", "init", __file__, "--name", "x"], "is not a folder"),
+        (["broker", "init", "/usr", "--name", "x"], "/usr is not empty: give a new folder"),
     ],
 )
 def test_what_can_be_seen_beforehand_is_said_beforehand(monkeypatch, capsys, words, why):
@@ -226,6 +228,28 @@ def test_every_line_that_comes_in_one_piece_is_obeyed(monkeypatch, tmp_path):
         script.serve(board, lambda event: None, stopped)
     os.close(writer)
     assert [line for line in obeyed if "x" not in line] == ["cut", "on", "cut", "battery 3", "reset"]
+
+
+@pytest.mark.parametrize(
+    "line, why",
+    [
+        ("adc 26", "expected adc PIN VOLTS | free"),
+        ("dht 4 21", "expected dht PIN C PERCENT [DHT11]"),
+        ("battery", "expected battery VOLTS"),
+        ("wifi", "expected wifi off | noap | on; or wifi badpw | drop; or wifi password TEXT"),
+        ("dns", "expected dns works | fails | never | lies"),
+        ("adcc 26 1", "no such line; `help` on stdin lists them"),
+    ],
+)
+def test_a_line_that_lacks_a_value_is_told_its_form(line, why, tmp_path):
+    done = run("board", "run", "RPI_PICO_W", "--dir", str(tmp_path), "--line", line)
+    assert (done.returncode, done.stderr) == (2, f"dormouse: --line {line}: {why}\n")
+
+
+def test_an_emulated_board_has_no_sensors():
+    emulated = EmulatedBoard.__new__(EmulatedBoard)
+    assert script.obey(emulated, "adc 26 1.2") == script.HELP
+    assert script.wrong(emulated, "adc 26 1.2") == "an emulated board has no sensors: leave out --firmware"
 
 
 @pytest.mark.parametrize("line", ["battery ²", "speed ²", "battery 1.2.3"])

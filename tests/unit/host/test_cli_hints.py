@@ -4,10 +4,12 @@ import json
 
 import pytest
 import typer.testing
+from sqlalchemy import update
 
 from dormouse import protocol
 from dormouse_host import Fleet
 from dormouse_host.cli import app
+from dormouse_host.ledger import schema
 from dormouse_host.ledger.store import Incoming
 from dormouse_host.release import Release
 
@@ -34,7 +36,8 @@ def test_a_fleet_without_devices_says_how_one_appears(tmp_path, monkeypatch):
 
 def test_an_empty_list_of_updates_points_at_those_that_have_ended(fleet):
     assert "no updates yet" in run("update", "list").stderr
-    assert "no update has ended yet" in run("update", "history").stderr
+    assert "no updates yet" in run("update", "history").stderr
+    assert "device nobody is not known" in str(run("update", "history", "nobody").exception)
     connected(fleet, "cpython 3.11.7")
     (name,) = fleet.update(["dev"], Release({"app.py": b"x = 1\n"}))
     assert name in run("update", "list").stdout
@@ -42,10 +45,32 @@ def test_an_empty_list_of_updates_points_at_those_that_have_ended(fleet):
     told = run("update", "list")
     assert (told.stdout, told.stderr) == (
         "",
-        "dormouse: no update is under way: dormouse update history lists those that have ended\n",
+        "dormouse: no update is under way: dormouse update history lists all\n",
     )
     assert name in run("update", "history").stdout
     assert run("update", "list", "--json").output == ""
+
+
+def test_a_relay_that_never_was_is_told_from_one_that_is_dead(fleet):
+    fleet.ledger.register("main")
+    told = run("relay", "check", "main")
+    assert (told.return_value, told.stdout, told.stderr) == (None, "main alive\n", "")
+    told = run("relay", "check", "mian")
+    why = "dormouse: no relay mian has started here, or it has ended in order: did you mean main?\n"
+    assert (told.return_value, told.stdout, told.stderr) == (1, "mian unknown\n", why)
+    with fleet.ledger.database.writing() as connection:
+        connection.execute(update(schema.relays).values(until=0))
+    told = run("relay", "check", "main")
+    assert (told.return_value, told.stdout, told.stderr) == (1, "main dead\n", "")
+
+
+def test_who_cancels_what_has_ended_is_told_that_nothing_was_cancelled(fleet):
+    """A command, and a batch of which none waits any more."""
+    for name in (fleet.send("dev", "ping").name, fleet.send_many(["dev"], "ping")[0].batch):
+        assert run("cancel", name).stderr == ""
+        told = run("cancel", name)
+        assert (told.exit_code, told.stderr) == (0, f"dormouse: {name} has ended: there is nothing to cancel\n")
+        assert "cancelled" in told.stdout
 
 
 def test_energy_takes_the_board_that_the_device_has_reported(fleet):

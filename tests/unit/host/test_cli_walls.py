@@ -12,7 +12,7 @@ HOST = Path(__file__).resolve().parents[3] / "host" / "dormouse_host"
 # The modules of the line that work on a fleet, and what each may know of our own beside the other ones of the line.
 LINE = {"cli.commands", "cli.completion", "cli.fleet", "cli.keys", "cli.ledger", "cli.options", "cli.live"}
 LINE |= {"cli.show", "cli.tables", "terminal"}
-LIBRARY = {"figures", "fleet", "names", "errors", "settings", "address", "flash.explain", "flash"}
+LIBRARY = {"figures", "fleet", "names", "near", "errors", "settings", "address", "flash.explain", "flash"}
 LIBRARY |= {"broker.access", "broker.folder", "influx", "cli.alerts"}  # the relay takes its desk with it
 
 

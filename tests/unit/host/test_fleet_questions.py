@@ -166,6 +166,29 @@ def test_a_question_about_one_device_or_the_overdue_reads_nothing_of_the_others(
     assert walked == []
 
 
+def test_the_newest_wakes_of_a_device_are_read_in_their_order_and_no_others(fleet, clock):
+    """Of a device that has had a hundred thousand, and among as many of the others."""
+    for number in range(1, 4):
+        clock.now += 60
+        for name in ("d1", "d2", "d3"):
+            wake(fleet, name, number)
+    said: list[tuple[str, object]] = []
+    engine = fleet.ledger.database.engine
+    event.listen(engine, "before_cursor_execute", lambda _c, _u, what, how, *_: said.append((what, how)))
+    assert [line.text for line in fleet.log("d2", 2)] == ["2", "3"]
+    ((what, how),) = [(what, how) for what, how in said if "FROM reports" in what]
+    with engine.connect() as connection:
+        if fleet.ledger.database.is_file:
+            explain = "EXPLAIN QUERY PLAN "
+        else:
+            explain = "EXPLAIN "
+            for other in ("seqscan", "bitmapscan", "sort"):  # which are as good for nine rows
+                connection.execute(text(f"SET enable_{other} = off"))
+        steps = " ".join(str(row[-1]) for row in connection.exec_driver_sql(explain + what, how))
+    assert "reports_device" in steps
+    assert "B-TREE" not in steps
+
+
 # ---- log
 
 

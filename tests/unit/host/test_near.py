@@ -111,6 +111,13 @@ def test_a_board_is_asked_back():
         kinds.load("zx81")
 
 
+def test_of_boards_to_simulate_those_are_offered_that_can_be():
+    told = said("board", "run", "RPI_PICOW", "--dir", "board")
+    assert told.startswith("no board RPI_PICOW: did you mean RPI_PICO_W? expected one of ESP32_GENERIC")
+    assert "POSIX" not in told
+    assert "did you mean" not in said("board", "run", "POSIXX", "--dir", "board")
+
+
 def test_a_setting_is_asked_back():
     with pytest.raises(HostError, match=r"unknown key conect_every: did you mean connect_every\?"):
         project.checked({"id": "a", "broker": "mqtt://b", "conect_every": 5})

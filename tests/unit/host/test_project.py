@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+import typer.testing
 
 from dormouse_host.agent import mpy
+from dormouse_host.cli import app
 from dormouse_host.errors import HostError
 from dormouse_host.flash import before, kinds, project
 from dormouse_host.flash.files import MAIN_TEXT, collect, new_state, outside
@@ -31,6 +33,27 @@ def write(tmp_path):
 
 def files(here, over=None, environment=None, device="pine"):
     return project.device_files(here, PICO, device, over or {}, environment or {})
+
+
+def test_a_device_that_was_left_out_where_others_have_a_credential_is_told(write, tmp_path, monkeypatch):
+    """Also at `dormouse agent run`: the broker's refusal would say nothing of it."""
+    here = write('broker = "mqtt://127.0.0.1:1"\n')
+    for name in ("DORMOUSE_BROKER", *project.ENVIRONMENT):
+        monkeypatch.delenv(name, raising=False)
+
+    def lacks(device="field-77", **environment):
+        return project.lacks_credential(here, device, files(here, None, environment, device))
+
+    assert not lacks()
+    (tmp_path / "devices" / "field-01").mkdir(parents=True)
+    assert lacks()
+    assert not lacks("field-01")
+    assert not lacks(MQTT_USERNAME="ann", MQTT_PASSWORD="hunter22")
+    monkeypatch.chdir(tmp_path)
+    words = ["agent", "run", "app.py", "--device", "field-77", "--state", "state"]
+    told = typer.testing.CliRunner().invoke(app.app, words)
+    warning = "dormouse: field-77 has no credential in devices/, as others have: dormouse provision field-77"
+    assert told.stderr.splitlines().count(warning) == 1
 
 
 def test_each_place_goes_over_the_one_before(write):

@@ -19,7 +19,13 @@ def words(function, *arguments) -> str:
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("../main.py", "no path"), ("/guard.mpy", "no path"), ("a//b.py", "no path"), ("release", "no path")],
+    [
+        ("../main.py", "no path"),
+        ("/guard.mpy", "no path"),
+        ("a//b.py", "no path"),
+        ("release", "no path"),
+        ("notes~", "no path"),
+    ],
 )
 def test_no_file_of_a_release_lies_outside_its_slot(name, told):
     assert told in words(release.check, Release({name: b""}))

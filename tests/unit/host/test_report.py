@@ -147,6 +147,17 @@ def test_a_silence_needs_more_than_two_missed_wakes():
     assert lives.silences([wake(0), wake(9000)], 0, 9100, 9100) == [(900, 9000)]
 
 
+def test_a_device_that_was_never_heard_is_in_the_report(tmp_path):
+    """As half of those that were just provisioned: no wake, no silence, and a report all the same."""
+    assert lives.silences([], 0, 100, 100) == []
+    with Fleet(str(tmp_path / "ledger.db")) as fleet:
+        fleet.add("bench-01")
+        fleet.send("bench-01", "ping")
+        life = fleet.life("bench-01", fleet.newest() - 3600, fleet.newest() + 1)
+        assert (life.wakes, life.silences) == ([], [])
+        assert "bench-01" in build(fleet, ALL)
+
+
 def test_an_error_has_its_reason():
     """Two wakes that failed for another reason are two lines."""
     said = [{"ended": "failed", "why": why} for why in ("no access point", "no access point", "refused", "x" * 999)]

@@ -24,6 +24,7 @@ def asked_at(instruction: int) -> tuple[bool, int]:
         stop.set()
         return None
 
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for one in `settrace`, and never again
     sys.settrace(handler)
     try:
         return stop.wait(0.02), passed

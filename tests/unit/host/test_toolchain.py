@@ -15,6 +15,7 @@ import pytest
 from dormouse_host.agent import newer_release, toolchain
 from dormouse_host.agent.process import heap_size
 from dormouse_host.errors import HostError
+from dormouse_host.flash import doctor
 from support.needs import need_micropython
 
 DEB822 = """\
@@ -244,6 +245,37 @@ def test_the_next_release_is_taken_where_the_first_cannot_be_had(tmp_path, monke
     assert newer_release.unpack_micropython(tmp_path, "i386") == tmp_path / "micropython"
     assert tried == [("trixie", "i386"), ("forky", "i386")]
     assert not any(tmp_path.iterdir())
+
+
+def test_who_only_asks_for_micropython_fetches_none(empty_cache, monkeypatch):
+    """As `dormouse doctor` does, which says how one is got."""
+
+    def unpack(folder, architecture):
+        raise AssertionError("fetched")
+
+    def unavailable():
+        raise newer_release.Unavailable("MicroPython is fetched on Debian and Ubuntu only")
+
+    def told():
+        (finding,) = [one for one in doctor.examine([]) if "MicroPython" in one.what]
+        return finding.what, finding.fix
+
+    monkeypatch.setattr(toolchain, "umqtt_folder", lambda: empty_cache)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(newer_release, "architectures", lambda: ("i386",))
+    monkeypatch.setattr(newer_release, "unpack_micropython", unpack)
+    assert told() == ("MicroPython is not here yet: the first virtual board fetches it", "")
+    program = empty_cache / "micropython" / "i386" / "micropython"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho micropython 1 25 0 False True\n")
+    program.chmod(0o755)
+    assert told() == (f"MicroPython 1.25.0, 32 bit ({program})", "")
+    fix = "install MicroPython 1.25 or newer, or set MICROPYTHON= to one"
+    monkeypatch.setenv("MICROPYTHON", "/nowhere")
+    assert told() == ("MICROPYTHON=/nowhere: not a MicroPython that runs here", fix)
+    monkeypatch.delenv("MICROPYTHON")
+    monkeypatch.setattr(newer_release, "architectures", unavailable)
+    assert told() == ("no MicroPython: MicroPython is fetched on Debian and Ubuntu only", fix)
 
 
 def test_machine_without_micropython_gets_none_and_a_reason(empty_cache, monkeypatch):

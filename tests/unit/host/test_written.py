@@ -39,7 +39,7 @@ def flashed(tmp_path):
     "text, words",
     [
         (b"\xef\xbb\xbf" + BROKER.encode(), "dormouse.toml, line 1: the file is UTF-8 with a byte order mark"),
-        (BROKER.encode("utf-16"), "dormouse.toml, line 1: the file is UTF-16: save it as UTF-8"),
+        (BROKER.encode("utf-16"), "dormouse.toml, line 1: the file is UTF-16: save it as plain UTF-8"),
         (BROKER.encode("utf-16-le"), "dormouse.toml, line 1: a NUL byte"),
         (b"broker = 'mqtt://a'\n[wifi]\nssid = 'Caf\xe9'", "dormouse.toml, line 3: not UTF-8"),
         (BROKER + "broker = 'mqtt://b'", "line 2"),
@@ -67,7 +67,30 @@ def test_the_fleet_s_commands_read_the_file_with_the_same_words(tmp_path):
     said = settings.read(None, None, {}, tmp_path)
     assert (said.db, said.own) == ("ledger.db", True), "a project has a ledger of its own"
     (tmp_path / "dormouse.toml").write_text("\n\ndbb = 'x'\n")
-    assert why(lambda: settings.read(None, None, {}, tmp_path)).startswith("dormouse.toml, line 3: dbb: expected")
+    assert why(lambda: settings.read(None, None, {}, tmp_path)) == (
+        "dormouse.toml, line 3: unknown key dbb: did you mean db?"
+    )
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("conect_every = 5", "unknown key conect_every: connect_every belongs below [device]"),
+        ("connect_every = 5", "unknown key connect_every: it belongs below [device]"),
+        ("brokr = 'mqtt://a'", "unknown key brokr: did you mean broker?"),
+        ("xyz = 1", "unknown key xyz: expected one of db, broker, root"),
+    ],
+)
+def test_a_key_at_the_top_that_is_none_is_told_with_what_was_meant(tmp_path, text, words):
+    """The same by the fleet's commands and by those that flash."""
+    (tmp_path / "dormouse.toml").write_text(f"\n{text}\n")
+    for read in (lambda: settings.read(None, None, {}, tmp_path), lambda: project.read(tmp_path)):
+        assert why(read).startswith(f"dormouse.toml, line 2: {words}")
+
+
+def test_a_value_at_the_top_that_is_no_text_is_told(tmp_path):
+    (tmp_path / "dormouse.toml").write_text("db = 5\n")
+    assert why(lambda: settings.read(None, None, {}, tmp_path)) == "dormouse.toml, line 1: db: expected text"
 
 
 NAMES = ["Café 📶", "x" * 32, "Müllers \"WLAN\" \\ 'x'", "0xff00", "\u0416", "a\tb", " "]
