@@ -19,8 +19,9 @@ STUBS := .cache/stubs-esp32 .cache/stubs-esp32-newer .cache/stubs-rp2 .cache/stu
 ARGS ?=
 
 # $(call need,PROGRAMS,PACKAGES): where a program is missing its packages of Debian or Ubuntu are installed, as root or by
-# sudo; where they may not be, one line says what to install and the target fails. Services that come with them are
-# stopped: every broker and database here is started on a port of its own and stopped again.
+# sudo (a new machine's own first upgrade, which holds dpkg's lock, is waited for); where they may not be, one line says
+# what to install and the target fails. Services that come with them are stopped: every broker and database here is
+# started on a port of its own and stopped again.
 programs = PATH="$$PATH:/usr/sbin:/usr/local/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')"
 define need
 	missing=; for program in $(1); do $(programs) command -v $$program >/dev/null || missing="$$missing $$program"; done; \
@@ -31,13 +32,14 @@ endef
 define install
 	if [ "$$(id -u)" = 0 ]; then as=env; elif sudo -n true 2>/dev/null; then as="sudo -n env"; else as=; fi; \
 	if [ -n "$$as" ] && command -v apt-get >/dev/null; then \
-		echo "installing $(1)"; get="$$as DEBIAN_FRONTEND=noninteractive apt-get -qq -y"; \
+		echo "installing $(1)"; get="$$as DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300"; \
 		$$get install $(1) >/dev/null 2>&1 || { $$get update && $$get install $(1); } >/dev/null 2>&1; \
-		for service in mosquitto postgresql nats-server rabbitmq-server; do case " $(1) " in *" $$service "*) \
+		for service in mosquitto postgresql nats-server rabbitmq-server haproxy; do case " $(1) " in *" $$service "*) \
 			{ $$as systemctl disable --now $$service || $$as service $$service stop; } >/dev/null 2>&1;; esac; done; fi
 endef
 need_mosquitto = $(call need,mosquitto mosquitto_sub mosquitto_passwd,mosquitto mosquitto-clients)
 need_postgresql = $(call need,initdb,postgresql)
+need_haproxy = $(call need,haproxy,haproxy)
 need_tools = $(call need,openssl ps systemd-analyze ip unshare,openssl procps systemd iproute2 util-linux)
 need_brokers = $(call need,nats-server rabbitmq-server,nats-server rabbitmq-server)
 # The page's tests: a browser, and the library that Playwright's driver needs.
@@ -71,6 +73,7 @@ test: setup $(STUBS) ## the tests that take about six minutes together, on CPyth
 .PHONY: proof
 proof: setup $(STUBS) ## all that takes longer, in full, with a table at the end; ARGS="attack hostile" for some of its rows
 	@$(need_all)
+	@$(need_haproxy)
 	@PYTHONPATH=tests $(RUN) -m proofs $(ARGS)
 
 .PHONY: rotation
@@ -110,6 +113,12 @@ monitor: setup ## a board's log, over its sleeps: [PORT=/dev/ttyACM0]
 brokers: setup ## try mosquitto, amqtt, NATS and RabbitMQ with `dormouse broker check`: the table of docs/brokers.md
 	@$(need_brokers)
 	@PYTHONPATH=tests $(RUN) -m proofs.broker_table $(ARGS)
+
+.PHONY: cluster
+cluster: setup ## each of three nodes of a RabbitMQ cluster killed under a relay and its devices: nothing lost; ARGS="quorum"
+	@$(need_brokers)
+	@$(need_haproxy)
+	@PYTHONPATH=tests $(RUN) -m proofs.cluster $(ARGS)
 
 .PHONY: test-flash
 test-flash: setup ## flash every kind of virtual board in every way; `make test` has a sample

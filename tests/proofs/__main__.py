@@ -46,6 +46,7 @@ ROWS = {
     "years": Row("an hour of device-years, simulated", ("-m", "proofs.years", "--seconds", "3600", "--first")),
     "attack": Row("each attack on devices, relay and broker", ("-m", "proofs.attack")),
     "brokers": Row("mosquitto, amqtt, NATS and RabbitMQ under `dormouse broker check`", ("-m", "proofs.broker_table")),
+    "cluster": Row("a node of RabbitMQ's cluster is killed, three times: nothing lost", ("-m", "proofs.cluster")),
     "matrix": Row("the device's tests on each MicroPython and each umqtt.simple", ("-m", "proofs.matrix")),
     "fuzz": Row("ten minutes of made-up bytes on both interpreters", ("-m", "proofs.fuzz", "--seconds", "600")),
     "wakes": Row("1000 wakes of each virtual board", ("-m", "proofs.board_wakes")),

@@ -19,6 +19,7 @@ import pytest
 
 from dormouse.errors import StorageError
 from dormouse.journal import Journal, Mark
+from dormouse.ports import storage as files
 from dormouse.ports.storage import Storage
 from proofs.journal import work
 from support.sampling import seed, some
@@ -353,7 +354,7 @@ print(len(life.open()[0]) - len(kept))
 class Tearing(Storage):
     """POSIX without a careful replace: the file is written in place, and power goes in the middle of it."""
 
-    def replace(self, name, data):
+    def replace(self, name, data, mode="wb"):
         (Path(self._dir) / name).write_bytes(data[: len(data) // 2] + b"\0" * (len(data) - len(data) // 2))
 
 
@@ -383,16 +384,16 @@ def test_a_rename_that_is_not_durable_is_an_error_and_leaves_one_state(tmp_path,
     for i in range(20):
         journal.add(1, bytes([i]) * 40)
         journal.commit()
-    healthy = Storage._sync
+    healthy = files._sync
 
-    def fail(self):
-        healthy(self)
+    def fail(folder):
+        healthy(folder)
         raise StorageError("EIO")
 
-    monkeypatch.setattr(Storage, "_sync", fail)
+    monkeypatch.setattr(files, "_sync", fail)
     with pytest.raises(StorageError):
         journal.compact([(2, b"new")])
-    monkeypatch.setattr(Storage, "_sync", healthy)
+    monkeypatch.setattr(files, "_sync", healthy)
     journal.add(3, b"more")
     journal.commit()
     assert list(Journal(storage, "j", 4000).open())[-1] == (3, b"more")

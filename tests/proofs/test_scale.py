@@ -16,6 +16,7 @@ from dormouse import protocol
 from dormouse_host.ledger.entry import Order
 from dormouse_host.ledger.outbound import Ack
 from dormouse_host.ledger.store import Incoming, Ledger
+from proofs.scale import light, parts
 from proofs.scale.plant import Settings
 from proofs.scale.run import measure
 from support.needs import need_mosquitto
@@ -151,3 +152,25 @@ def test_the_bench_brings_every_command_there_and_back_with_all_of_it_real():
     figures = measure(30, EACH, Settings(processes=1))
     assert figures.published == 30 * EACH, "in quiet operation nothing is published twice"
     assert figures.peak < 150
+
+
+def test_the_profile_finds_what_the_relay_spends_its_cpu_on(tmp_path):
+    """`make bench-host ARGS="--profile"`, small."""
+    need_mosquitto()
+    told: list[str] = []
+    parts.measure(30, 30, told.append, tmp_path)
+    assert re.match(r"30 devices, 900 commands; 0\.\d\d ms of CPU for one", told[0]), told
+    said = [re.match(r"  (.+): (\d+) %", line) for line in told]
+    shares = {found[1]: int(found[2]) for found in said if found}
+    assert shares["SQLAlchemy"] > 0, told
+    assert 95 <= sum(shares.values()) <= 105, told
+
+
+def test_light_devices_keep_the_protocol_with_two_relays_on_postgresql(monkeypatch):
+    """`make bench-host ARGS="--light --devices 100000"`, with few of them: each command done and answered once."""
+    need_mosquitto()
+    monkeypatch.setattr(light, "_KNOW", 0.5)
+    told: list[str] = []
+    light.measure(30, 3, told.append)
+    assert any(line.startswith("  wakes, until the last answer is stored") for line in told)
+    assert told[-1].endswith("deleted")

@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from proofs.years import found, plan, planted
+from proofs.years import found, plan, planted, world
 from proofs.years.shrink import shrink
+from proofs.years.stores import OnDisk
 from proofs.years.world import Worlds
 from support import sampling
 
@@ -51,11 +53,35 @@ def test_a_schedule_is_shrunk_to_what_its_failure_needs():
 def test_the_ledger_in_memory_is_the_ledger_in_its_file():
     """Statements that are compiled once, on one connection, against SQLAlchemy's own on a file."""
     with Worlds() as worlds, Worlds(on_disk=True) as others:
-        for seed in (4, 7):
-            one = plan.make(seed, 0.06)
+        for seed in (4, 7, 11):  # the last with updates, a rollout and a pruning
+            one = plan.make(seed, 0.06 if seed < 11 else 0.3)
+            pruned = [(3600.0, "hostclock", -7200), (9000.0, "prune")] if seed == 11 else []
+            one = one._replace(acts=sorted([*one.acts, *pruned], key=lambda act: act[0]))
             found, other = worlds.play(one), others.play(one)
             assert (found.digest, found.broken, found.wakes) == (other.digest, None, other.wakes)
             assert found.wakes > 5
+
+
+def test_updates_rollouts_and_worn_flash_happen_in_the_worlds():
+    """Each of them does what it is there for, somewhere in a few worlds: else it would prove nothing."""
+    with Worlds() as worlds:
+        log = []
+        for seed in (17, 46):
+            log += worlds.play(plan.make(seed, 0.4), 100_000).log
+    told = "\n".join(log)
+    for part in ("'rollout'", "'rollout of'", "'update'", '"cause":"reset"', "[Errno 5] flash", "[Errno 28] "):
+        assert part in told, part
+
+
+def test_what_is_old_leaves_the_ledger_in_a_world_of_many_days():
+    """But for what a device may still tell of, and nothing that is open, of which the oracle makes sure."""
+    orders = [(1000.0, "order", 0, "do", None, False)] * 300
+    one = found.WORLDS["two handlers that hang"]._replace(days=11.0, acts=[*orders, (940_000.0, "prune")])
+    with Worlds() as worlds, tempfile.TemporaryDirectory() as folder:
+        store = OnDisk(worlds.template, Path(folder))
+        assert world._World(worlds, one, store, 0).run().broken is None
+        ((count,),) = store.ask("SELECT count(*) FROM commands WHERE do = 'do'")
+        assert 200 < count < 300
 
 
 def test_a_planted_bug_is_found_and_its_schedule_shrunk():

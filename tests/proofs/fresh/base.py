@@ -11,10 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from dormouse_host.agent import newer_release
 from proofs.fresh import machine
 
 WANTED = ("git", "make", "python3")
 _TAKES = 1200.0  # seconds; 42 measured
+_SCRIPTS = Path("/usr/share/debootstrap/scripts")  # one a release; for one that is newer than debootstrap, its kind's
 
 
 def check_tools() -> None:
@@ -39,6 +41,8 @@ def make(cache: Path, suite: str) -> Path:
         # In mount and process namespaces of its own: what debootstrap mounts and starts goes when it does.
         argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "debootstrap", "--variant=minbase"]
         argv += [f"--include={','.join(WANTED)}", suite, str(new), machine.mirror(machine.sources(suite))]
+        if not (_SCRIPTS / suite).exists():
+            argv.append(str(_SCRIPTS / ("gutsy" if newer_release.os_release().get("ID") == "ubuntu" else "sid")))
         environment = {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
         with log.open("wb") as output:
             done = subprocess.run(argv, stdout=output, stderr=output, timeout=_TAKES, env=environment, check=False)

@@ -101,18 +101,17 @@ def plant(bug, journal, storage):
     if bug == "no flush":
         kept = []
 
-        def write(self, name, mode, data, rest):
+        def write(self, name, data, mode="wb"):
             f = open(self._dir + name, mode)  # noqa: SIM115
             kept.append(f)
-            f.write(data)
-            for piece in rest:
+            for piece in (data,) if isinstance(data, bytes) else data:
                 f.write(piece)
 
-        storage.Storage._write = write
+        storage.Storage.replace = write
     elif bug == "overwrite":
 
-        def replace(self, name, data):
-            with open(self._dir + name, "wb") as f:
+        def replace(self, name, data, mode="wb"):
+            with open(self._dir + name, mode) as f:
                 for piece in (data,) if isinstance(data, bytes) else data:
                     f.write(piece)
                     f.flush()
@@ -126,12 +125,15 @@ def plant(bug, journal, storage):
         whole = storage.Storage.replace
         held = []
 
-        def late(self, name, data):  # of the slots of one group, the first one is written first
+        def late(self, name, data, mode="wb"):  # of the slots of one group, the first one is written first
+            if mode != "wb":
+                return whole(self, name, data, mode)
             held.append((name, data))
             if len(data) < 6 or name[-2:-1] != "t" or name == held_until[0]:
                 for item in reversed(held):
                     whole(self, *item)
                 held.clear()
+            return None
 
         held_until = [""]
         commit = journal.Journal.commit

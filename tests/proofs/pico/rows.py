@@ -103,6 +103,8 @@ def commands(context: Context) -> list[Result]:
     """Commands of every kind, and so many that the inbox is full and the journal is compacted."""
     with context.bench() as bench:
         others = {name: bench.device.send(name) for name in ("describe", "report", "log", "nested", "fails")}
+        others["resend"] = bench.device.send("resend", **{"from": 1, "to": 9})
+        others["set_interval"] = bench.device.send("set_interval", connect_every=0, sample_every=0)
         changed = bench.device.send("config", set={"linger": 0})
         for _ in range(4):
             for _ in range(_INBOX):

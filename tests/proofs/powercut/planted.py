@@ -70,9 +70,8 @@ BUGS = {
         "send",
     ),
     "rename replaced by overwrite": Bug(
-        '        aside = name + "~"\n',
-        '        self.remove(name)\n        self._write(name, "wb", data, rest)\n        return\n'
-        '        aside = name + "~"\n',
+        '            aside += "~"\n',
+        "            self.remove(name)\n",
         "lost",
         "long",
         "compacting",

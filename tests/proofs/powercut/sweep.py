@@ -1,7 +1,8 @@
 """All cut points, or a sample of them that a seed chooses.
 
-Must stay true: a point counts when power went there, and one that cannot be reached is a failure; the same seed
-chooses the same points; every failure comes with the command that shows it alone.
+Must stay true: a point counts when power went there, and one that cannot be reached is a failure, unless it is one of a
+recovery that, told again, does not have it; the same seed chooses the same points; every failure comes with the command
+that shows it alone.
 """
 
 import multiprocessing
@@ -25,6 +26,7 @@ from proofs.powercut.stories import STORIES, not_shown, tell
 
 _LOOK = 10  # seconds between two looks whether the workers still live
 TRIES = 25  # where another grouping of what arrived, on a busy machine, has kept a run from its point
+_ONCE = 500  # one of so many second cuts may be in one recovery alone
 PROMISES = ("lost", "twice", "stuck", "lies")
 
 
@@ -35,6 +37,7 @@ class Result:
     point: Point
     faults: tuple[str, ...]
     again: tuple[str, ...] = ()
+    once: bool = False  # no cut: a recovery had this point, told again it has not
 
     def __str__(self) -> str:
         """What a person needs of a failure."""
@@ -81,7 +84,12 @@ def pairs(bench: Bench, first: Point, seconds: int | None, seed: str) -> Iterato
     if seconds is not None:
         again = random.Random(seed).sample(again, min(seconds, len(again)))
     for then in again:
-        yield attempt(bench, Point(first.story, first.wake, first.cut, then))
+        try:
+            yield attempt(bench, Point(first.story, first.wake, first.cut, then))
+        except Broken:  # on a busy machine that recovery had come in other pieces
+            if then in attempt(bench, first).again:
+                raise
+            yield Result(Point(first.story, first.wake, first.cut, then), (), once=True)
 
 
 @contextmanager
@@ -101,9 +109,15 @@ def sample(bench: Bench, seed: str, singles: int, firsts: int, seconds: int) -> 
 
 
 def summary(results: list[Result]) -> str:
-    """`1200 cut points: 0 lost, 0 twice, 0 stuck, 0 lies`; a point counts once for each promise that it broke."""
+    """`1200 cut points: 0 lost, 0 twice, 0 stuck, 0 lies`; a point counts once for each promise that it broke. Broken
+    where recoveries differ so often that it says little.
+    """
+    once = sum(result.once for result in results)
+    if once > max(1, len(results) // _ONCE):
+        raise Broken(f"{once} of {len(results)} second cuts were in one recovery and not in the next")
     broken = Counter(p for r in results for p in {fault.partition(":")[0] for fault in r.faults})
-    return f"{len(results)} cut points: " + ", ".join(f"{broken[promise]} {promise}" for promise in PROMISES)
+    told = f"{len(results) - once} cut points: " + ", ".join(f"{broken[promise]} {promise}" for promise in PROMISES)
+    return told + (f"; {once} more were in one recovery and not in the next" if once else "")
 
 
 # ---- all of them, on every core

@@ -3,6 +3,8 @@
 python -m proofs.scale [--each N] [--no-settings] [DEVICES …]        100 1000 10000, 10 commands for each
 python -m proofs.scale --watched [DEVICES]                            what alerts, Home Assistant and onlookers cost
 python -m proofs.scale --shared [DEVICES]                             one relay and two on a ledger in PostgreSQL
+python -m proofs.scale --light --devices 100000                       very many light devices, two relays, PostgreSQL
+python -m proofs.scale --person                                       what a person waits for with 20,000 devices
 """
 
 import argparse
@@ -10,10 +12,11 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import pytest
 
-from proofs.scale import prune, run, watched
+from proofs.scale import light, parts, person, prune, run, watched
 from proofs.scale import shared as several
 from proofs.scale.plant import Settings, Used
 from support.postgresql import PostgreSQL, need_postgresql
@@ -90,7 +93,7 @@ def telemetry(counts: Sequence[int]) -> None:
     lines = []
     for count in counts:
         say(f"… telemetry of {count} devices")
-        one = run.ingest(count, BATCHES // count)
+        one = run.ingest(count, max(1, BATCHES // count))
         lines.append(
             [
                 f"{count}",
@@ -191,9 +194,25 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--no-settings", action="store_true", help="leave out the table of other settings")
     parser.add_argument("--watched", action="store_true", help="only what alerts, Home Assistant and onlookers cost")
     parser.add_argument("--shared", action="store_true", help="only relays that share a ledger in PostgreSQL")
+    parser.add_argument("--light", action="store_true", help="only light devices, with two relays on PostgreSQL")
+    parser.add_argument("--person", action="store_true", help="only what a person waits for, with 20,000 devices")
+    parser.add_argument("--profile", action="store_true", help="only where the relay's CPU goes")
+    parser.add_argument("--devices", dest="more", nargs="+", type=int, help="as the argument")
     asked = parser.parse_args(arguments)
+    asked.devices = asked.more or asked.devices
     if asked.watched:
         return 0 if looked_on(min(asked.devices), asked.each) else 1
+    if asked.light:
+        for count in asked.devices:
+            say(f"{count} light devices, two relays on PostgreSQL")
+            light.measure(count, light.EACH, say)
+        return 0
+    if asked.person:
+        return int(sum(person.measure(kind, say) for kind in ("sqlite", "postgresql")) > 0)
+    if asked.profile:
+        with tempfile.TemporaryDirectory() as folder:
+            parts.measure(max(asked.devices), asked.each, say, Path(folder))
+        return 0
     if asked.shared:
         shared(min(asked.devices))
         return 0

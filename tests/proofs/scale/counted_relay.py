@@ -2,7 +2,7 @@
 
 Must stay true: what runs is the command line's own `main`; COUNTS is a file of two 64-bit numbers, the statements
 sent to the database and the transactions committed so far. NAME=VALUE sets a constant first (`module:CONSTANT`, of a
-module of dormouse_host): how a setting's part in the figures is measured.
+module of dormouse_host): how a setting's part in the figures is measured. `samples=FILE`: see sampler.py.
 """
 
 import ast
@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlalchemy import Engine, event
 
 from dormouse_host.cli import app
+from proofs.scale import sampler
 
 _COUNTS = struct.Struct("=QQ")
 
@@ -54,7 +55,10 @@ def main(arguments: list[str]) -> None:
     """Never returns: the command line ends the process."""
     end = arguments.index("--")
     for setting in arguments[1:end]:
-        put(setting)
+        if setting.startswith("samples="):
+            sampler.sample_into(Path(setting.partition("=")[2]))
+        else:
+            put(setting)
     count_into(Path(arguments[0]))
     sys.argv = ["dormouse", *arguments[end + 1 :]]
     os.chdir(Path(arguments[0]).parent)  # where its dormouse.toml is

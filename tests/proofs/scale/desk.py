@@ -30,13 +30,13 @@ _MANY = 20_000  # rows in one insert
 _EVERY = 900  # seconds
 
 
-def fill(where: str, devices: int = DEVICES, records: int = RECORDS) -> None:
-    """A ledger in which so many devices have lived for some hours."""
+def fill(where: str, devices: int = DEVICES, records: int = RECORDS, commands: int = COMMANDS) -> None:
+    """A ledger in which so many devices have lived for some hours, each with so many commands."""
     now = time.time()
     with Fleet(where) as fleet:
         names = [f"sensor-{n:05}" for n in range(devices)]
         fleet.add(*names)
-        for table, found in _tables(names, records // devices, now).items():
+        for table, found in _tables(names, records // devices, commands, now).items():
             rows: list[dict[str, Any]] = []
             for row in found:
                 rows.append(row)
@@ -79,7 +79,7 @@ def _report(n: int, wake: int) -> str:
     return json.dumps({**said, **more, "last": last})
 
 
-def _tables(names: list[str], each: int, now: float) -> dict[str, Iterator[dict[str, Any]]]:
+def _tables(names: list[str], each: int, count: int, now: float) -> dict[str, Iterator[dict[str, Any]]]:
     begun = now - WAKES * _EVERY
 
     def telemetry() -> Iterator[dict[str, Any]]:
@@ -98,8 +98,8 @@ def _tables(names: list[str], each: int, now: float) -> dict[str, Iterator[dict[
 
     def commands() -> Iterator[dict[str, Any]]:
         for n, name in enumerate(names):
-            for number in range(1, COMMANDS + 1):
-                still = number == COMMANDS and n % 10 == 0
+            for number in range(1, count + 1):
+                still = number == count and n % 10 == 0
                 status = {"status": "sent", "open": True} if still else {"status": "succeeded", "open": False}
                 head = {"name": f"c{n}x{number}", "device": name, "ledger": "k9fe", "number": number, "state": "s1"}
                 times = {"entered": begun + number * 60, "settled": None if still else begun + number * 60 + 900}

@@ -60,7 +60,7 @@ def measure(relays: int, devices: int = DEVICES, each: int = EACH) -> Taken:
         said = _prepare(ledger, [f"dev{at:05}" for at in range(devices)], each)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dormouse-shared-")))
         children = [
-            stack.enter_context(_relay(f"r{at}", url, broker.address.url, folder / f"r{at}")) for at in range(relays)
+            stack.enter_context(relay(f"r{at}", url, broker.address.url, folder / f"r{at}")) for at in range(relays)
         ]
         time.sleep(_KNOW if relays > 1 else 1)
         for child in children:
@@ -112,7 +112,8 @@ def _text(value: object) -> bytes:
 
 
 @contextmanager
-def _relay(name: str, url: str, broker: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def relay(name: str, url: str, broker: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A relay's process, connected."""
     argv = [sys.executable, "-m", "dormouse_host.cli", "relay", "--name", name, "--db", url, "--broker", broker]
     with log.open("wb") as output:
         child = start(argv, output=output, env=dict(os.environ))

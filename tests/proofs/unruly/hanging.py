@@ -185,7 +185,7 @@ threading.Thread(target=beat).start()
     Program(
         "an alarm",
         "import",
-        "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.05)",
+        "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.01)",
         ("import left out",),
         ports=("posix",),
         why="a process's",

@@ -10,17 +10,17 @@ PLANTED: dict[str, Bug] = {
     "the mark before the manifest": (
         "update.py",
         '        self._idle.replace("release", iter(lines))\n',
-        '        self.slots.set(self.slots.other(), TRIAL)\n        self._idle.replace("release", iter(lines))\n',
+        '        self._mark(TRIAL, self.slots.other())\n        self._idle.replace("release", iter(lines))\n',
     ),
     "a mark that is written in place": (
         "guard.py",
         '            with open(name + "~", "w") as file:\n',
         '            with open(name, "w"):\n                pass\n            with open(name + "~", "w") as file:\n',
     ),
-    "a slot is started whatever is in it": (
-        "guard.py",
-        '            os.stat(self.root + slot + "/release")\n',
-        "            os.stat(self.root + slot)\n",
+    "the phase before what it is of": (
+        "update.py",
+        "            self._save()\n            self._mark(SENDING)\n",
+        "            self._mark(SENDING)\n            self._save()\n",
     ),
 }
 

@@ -83,11 +83,13 @@ class Transfer:
         text = _PROGRAM.format(version=100000 + self._version, folder=f"{self._device.folder}/")
         return Release({"app.py": text.encode(), "table.bin": b"%d" % self._version + _TABLE})
 
-    def _wake(self) -> Ran:
-        """One wake, after the relay has had its turn; then it is heard, if it came to its end."""
+    def _wake(self, *, cut: bool = False) -> Ran:
+        """One wake, after the relay has had its turn; then it is heard, if it came to its end and no `cut` took that
+        away: the end is the last that a device says, and nobody confirms it.
+        """
         self._settle()
         ran = self._forks.wake(self._device.folder) if self._forks else self._device.wake()
-        if ran.code == 0:
+        if ran.code == 0 and not (cut and self._pipe.hit):
             heard = f"SELECT count(*) FROM ends WHERE device = '{self._name}' AND wake = {ran.one('boot')['wake']}"
             assert comes(lambda: self._asked(heard), _SETTLES), "the relay has not heard the end of a wake"
         return ran
@@ -116,7 +118,7 @@ class Transfer:
         self._pipe.aim(point)
         if point:
             self._device.configure(**QUICK)
-        wakes.append(self._wake())
+        wakes.append(self._wake(cut=bool(point)))
         hit, self._long = bool(point) and self._pipe.hit, dict(self._pipe.gone)
         self._pipe.aim(None)
         self._device.configure(**PATIENT)

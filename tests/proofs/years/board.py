@@ -15,6 +15,7 @@ from proofs.years.broker import Broker
 from proofs.years.flash import Flash
 from proofs.years.hub import Hub, Task
 from proofs.years.net import JOIN, Line, Net
+from proofs.years.releases import BASE
 
 EPOCH = 1_700_000_000
 
@@ -36,6 +37,7 @@ class Board:
         self.flash = Flash(self.operation)
         self.lag = 0.0  # seconds that the device is ahead of the hub
         self.latency, self.loss = self.rng.choice((0.02, 0.05, 0.15, 0.4)), self.rng.choice((0.0, 0.0, 0.02, 0.1))
+        self.calm = False  # does it always find its access point?
         self.fault: tuple[str, int] | None = None  # of the next connection
         self.cut: tuple[str, int, Cut] | None = None  # (kind of operation, how many are still let by, what follows)
         self.cut_when_busy = False  # in a wake that takes commands, from the first of them on
@@ -57,9 +59,12 @@ class Board:
         given = self._given()
         self.universe = universe.Universe(sources, given, lambda: self.program and self.program(self))
         self.universe.modules["dormouse.ports.storage"].__dict__.update(_MICRO=True, open=self.flash.open)
+        self.universe.modules["dormouse.guard"].__dict__.update(open=self.flash.open)
         self.universe.keep()
         self._agent = self.universe.modules["dormouse.agent"]
-        self._codec = self.universe.modules["dormouse.codec"]
+        self._guard = self.universe.modules["dormouse.guard"]
+        self.slot = "a"  # the one that runs
+        BASE.install(self.flash)
 
     def _given(self) -> dict[str, Any]:
         import binascii
@@ -170,7 +175,10 @@ class Board:
         how = "cut"
         try:
             self.universe.boot()
-            self.failure = self._agent.Agent(_Port(self, cause)).run("app")
+            slots = self._guard.Slots("/", cause == "watchdog")  # as ports/boot.py does
+            self.slot, self.busy = slots.slot, slots.phase != 0
+            cause = "reset" if slots.went_back or slots.phase == self._guard.TRIAL else cause
+            self.failure = self._agent.Agent(_Port(self, cause, slots)).run("app")
             self.catch_up()
             how = "failed" if self.failure else "slept"
         except Cut as cut:
@@ -200,12 +208,10 @@ class Board:
 class _Port:
     """The porting contract (device/dormouse/ports/__init__.py)."""
 
-    slots = None
-
-    def __init__(self, board: Board, cause: str) -> None:
+    def __init__(self, board: Board, cause: str, slots: Any) -> None:
         import json
 
-        self._board, self._cause = board, cause
+        self._board, self._cause, self.slots = board, cause, slots
         self._texts = json.dumps(board.config()).encode(), b"{}"
         self.storage = board.universe.modules["dormouse.ports.storage"].Storage("/state")
         self._limit = 0.0
@@ -251,7 +257,7 @@ class _Port:
 
     def join(self, config, secrets, deadline):
         board = self._board
-        if board.rng.random() < 0.01:
+        if board.rng.random() < 0.01 and not board.calm:
             self.pause(2000)
             raise board.universe.modules["dormouse.errors"].LinkError("no access point", "ap")
         board.lag += JOIN

@@ -2,7 +2,8 @@
 
 Must stay true: after a power cut nothing changes any more; what `open`, `os` and `vfs` are to ports/storage.py they are
 here, so that the storage of a board runs unmodified. `operation(kind)` is called before and after each change, and
-may end the world of whoever calls it. Now and then an append is cut in its middle: the contract allows that.
+may end the world of whoever calls it. Now and then an append is cut in its middle: the contract allows that. A change
+that flash refuses changes nothing.
 """
 
 import errno
@@ -24,39 +25,51 @@ class Flash:
         """`operation(kind, ms)`: a change of that kind is about to be made, or was; True: half of it only."""
         self.files: dict[str, bytes] = {}
         self.size = size
+        self.refuses: Callable[[int], int] = lambda _grown: 0  # errno for a change that takes so many bytes more, or 0
         self._operation = operation
-        self._used = 0
+        self.used = 0  # bytes that are taken
 
     def change(self, path: str, data: bytes | None, ms: float) -> None:
         """One atomic change; None removes."""
         self._operation("before", ms)
         old = self.files.get(path)
         grown = len(data or b"") - len(old or b"")
-        if grown > 0 and self._used + grown > self.size:
+        if grown > 0 and self.used + grown > self.size:
             raise OSError(errno.ENOSPC, "No space left on device")
+        self._refuse(grown)
         if self._operation("half", 0) and old is not None and data is not None and data.startswith(old):
             data = data[: len(old) + (len(data) - len(old)) // 2]
             grown = len(data) - len(old)
-        self._used += grown
+        self.used += grown
         if data is None:
             self.files.pop(path, None)
         else:
             self.files[path] = data
         self._operation("after", 0)
 
+    def _refuse(self, grown: int) -> None:
+        if number := self.refuses(grown):
+            raise OSError(number, "flash")
+
     def wipe(self) -> None:
         """Everything is gone."""
         self.files.clear()
-        self._used = 0
+        self.used = 0
+
+    def put(self, path: str, data: bytes) -> None:
+        """What a flash from outside writes."""
+        self.used += len(data) - len(self.files.get(path, b""))
+        self.files[path] = data
 
     # ---- what storage.py takes for os, open and vfs
 
-    def open(self, path: str, mode: str = "rb") -> "_Reader | _Writer":
-        """Like `open`."""
-        if mode == "rb":
+    def open(self, path: str, mode: str = "r") -> "_Reader | _Writer":
+        """Like `open`, with Latin-1 for text."""
+        if mode in ("r", "rb"):
             if path not in self.files:
                 raise OSError(errno.ENOENT, "No such file")
-            return _Reader(self.files[path])
+            data = self.files[path]
+            return _Reader(data if mode == "rb" else data.decode("latin-1"))
         return _Writer(self, path, self.files.get(path, b"") if mode == "ab" else b"", mode)
 
     def mkdir(self, path: str) -> None:
@@ -67,8 +80,12 @@ class Flash:
         return "/"
 
     def listdir(self, path: str) -> list[str]:
-        """Names in a folder."""
-        return [name[len(path) :] for name in self.files if name.startswith(path) and "/" not in name[len(path) :]]
+        """Names in a folder, of files and of folders."""
+        path = path.rstrip("/") + "/"
+        return list(dict.fromkeys(name[len(path) :].partition("/")[0] for name in self.files if name.startswith(path)))
+
+    def rmdir(self, path: str) -> None:
+        """A folder is there while a file in it is."""
 
     def stat(self, path: str) -> tuple[int, ...]:
         """Its size is number 6."""
@@ -85,14 +102,15 @@ class Flash:
         """Rename, over what is there."""
         self.stat(old)
         self._operation("before", 3)
+        self._refuse(0)
         gone = self.files.get(new)
-        self._used -= len(gone or b"")
+        self.used -= len(gone or b"")
         self.files[new] = self.files.pop(old)
         self._operation("after", 0)
 
     def statvfs(self, path: str) -> tuple[int, ...]:
         """Free blocks are number 4."""
-        return (BLOCK, BLOCK, self.size // BLOCK, 0, (self.size - self._used) // BLOCK, 0, 0, 0, 0, 255)
+        return (BLOCK, BLOCK, self.size // BLOCK, 0, (self.size - self.used) // BLOCK, 0, 0, 0, 0, 255)
 
     def mount(self) -> list[tuple[Any, str]]:
         """One file system."""
@@ -100,10 +118,16 @@ class Flash:
 
 
 class _Reader:
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Any) -> None:
         self._data, self._at = data, 0
 
-    def read(self, size: int = -1) -> bytes:
+    def __enter__(self) -> "_Reader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, size: int = -1) -> Any:
         end = len(self._data) if size < 0 else self._at + size
         piece = self._data[self._at : end]
         self._at += len(piece)
@@ -119,15 +143,21 @@ class _Writer:
         self._data = bytearray(data)
         self._dirty = True
 
-    def write(self, data: bytes) -> int:
-        self._data += data
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, data: Any) -> int:
+        self._data += data.encode("latin-1") if isinstance(data, str) else data
         self._dirty = True
         return len(data)
 
     def flush(self) -> None:
         if self._dirty:
             self._dirty = False
-            small = self._mode == "wb" and len(self._data) <= INLINE
+            small = self._mode[0] == "w" and len(self._data) <= INLINE
             self._flash.change(self._path, bytes(self._data), 2 if small else 50 * (1 + len(self._data) // BLOCK))
 
     def close(self) -> None:

@@ -27,6 +27,7 @@ from proofs.years.swap import swapped
 _POLL = 0.1  # seconds: what the relay's loop waits in one turn
 _HOT = 40.0  # seconds after a relay's end in which the others look as often as ever: its leases run out
 _LONG = 86400.0
+_ROLLS = 30.0  # … where a rollout waits for devices that are overdue
 _CALLS = (
     *("register", "release", "keep_alive", "relays"),
     *("take", "stored", "acknowledged", "claim", "step_rollouts"),
@@ -174,7 +175,7 @@ class RelayProcess:
         until = self.hub.now + timeout
         idle = self.nothing_due and _POLL / 2 < timeout < 2 * _POLL
         if idle:
-            until = self.hub.now + (1.0 if self.hub.now < self.host.hot else _LONG)
+            until = self.hub.now + (1.0 if self.hub.now < self.host.hot else _ROLLS if self.host.rolls else _LONG)
             self.nothing_due = False
         if self.hub.wait(until) and idle and self.host.rng.random() < self.host.slow:
             self.hub.wait(self.hub.now + _SLOW)  # a busy machine: what a wake says comes in one batch
@@ -190,6 +191,7 @@ class Host:
         self.hot = 0.0
         self.slow = 0.7
         self.closed = False
+        self.rolls = False  # has a rollout begun?
         self.complaints: list[str] = []
         self.on_publish: Callable[[str, bytes], None] = lambda _topic, _payload: None
         self.on_end: Callable[[RelayProcess], None] = lambda _relay: None

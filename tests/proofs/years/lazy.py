@@ -32,7 +32,7 @@ _FUNCTIONS = (
     *(sqlalchemy.select, sqlalchemy.insert, sqlalchemy.update, sqlalchemy.delete, sqlalchemy.or_, sqlalchemy.and_),
     given.among,
 )
-_PROPERTIES = {"table", "type", "name", "key"}  # of a column
+_PROPERTIES = {"table", "type", "name", "key", "c"}  # of a column, and of a subquery
 _NAMES = [f"noted_{n}" for n in range(200)]
 
 

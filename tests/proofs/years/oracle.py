@@ -5,6 +5,7 @@ reads the ledger by SQL of its own. A failure's text begins with the number of t
 1 nothing lost, 2 nothing twice, 3 never stuck, 4 asleep at the earliest, 5 the ledger lies.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ _WATCHDOG = 30.0  # … and what it takes to end a program that hangs
 _LATE = 30.0  # seconds after its end that a command may still begin
 _FAILED, _LONGER = 3, 3.0  # from so many failed wakes on the next comes so many times later
 _QUIET = 5.0  # round trips of a wake without a command, each up to 1.3 times its shortest
+_FULL = 64  # commands that an inbox holds
 _HANGS = 2  # wakes in a row that one piece of the program may cost
 _FINAL = ("succeeded", "failed", "rejected", "interrupted", "expired", "cancelled", "unknown")
 _REST = {"succeeded", "interrupted"}
@@ -40,6 +42,8 @@ class Order:
     effects: int = 0
     lost: bool = False  # it went with a ledger that an older copy took the place of
     wiped: bool = False  # its device was wiped, or its ledger restored, while it was open
+    rewound: bool = False  # its ledger was restored: it may be on its way by what that knows no more
+    tells: int | None = None  # the number that it tells in the place of `k`: the same on each device of a rollout
     plain: bool = False  # it has no id, and the ledger knows nothing of it
     disturbed: bool = False  # something happened to its device that may interrupt
 
@@ -67,6 +71,9 @@ class Oracle:
         self.checks = 0
         self._spent: dict[str, float] = {}  # by handlers, in this wake
         self._plain: dict[int, Order] = {}  # not run yet
+        self._pruned = 0.0
+        self._wiped: set[str] = set()
+        self._crowded: set[str] = set()  # whose inbox may have been full: what waited for the program made room
         self._last: dict[str, int] = {}  # command that each device began
         self._failed: dict[str, int] = {}  # wakes in a row without a connection
         self._hung: dict[str, int] = {}  # wakes in a row that the program kept from ending
@@ -76,7 +83,22 @@ class Oracle:
 
     def ordered(self, order: Order) -> None:
         """A command entered the ledger."""
-        self.orders[order.k] = self.names[order.name] = self.open[order.name] = order
+        self.expected(order)
+        self.names[order.name] = self.open[order.name] = order
+        if sum(other.device == order.device for other in self.open.values()) >= _FULL:
+            self._crowded.add(order.device)
+
+    def expected(self, order: Order) -> None:
+        """A command will enter the ledger, by a rollout: then it is `ordered`."""
+        self.orders[order.k] = order
+
+    def pruned(self, prune: Callable[[], object], before: float) -> None:
+        """The ledger is pruned: what is older may have gone from it, but for what is open."""
+        still = set(self._ask("SELECT name FROM commands WHERE open = 1"))
+        prune()
+        if gone := still - set(self._ask("SELECT name FROM commands")):
+            raise Broken(f"1: {gone} was open, and left the ledger")
+        self._pruned = before
 
     def put(self, order: Order) -> None:
         """A command without an id is in its device's queue at the broker."""
@@ -92,12 +114,12 @@ class Oracle:
         order.begun += 1
         if order.begun == 1 and order.expires + _LATE < now:
             raise Broken(f"5: {order.kind} {k} {order.name} began {now - order.expires:.0f} s after it had expired")
-        if in_order and order.begun == 1 and not order.plain and not order.after:
+        if in_order and order.begun == 1 and not order.plain and not order.after and order.tells is None:
             if k < self._last.get(order.device, 0):
                 raise Broken(f"5: {order.kind} {k} {order.name} began after {self._last[order.device]}")
             self._last[order.device] = k
         self._spent[order.device] = self._spent.get(order.device, 0.0) + _HANDLERS.get(order.kind, 0.01)
-        if order.begun > (TRIES if order.kind == "again" else 1) and not order.plain:
+        if order.begun > (TRIES if order.kind == "again" else 1) and not order.plain and not self._unknowable(order):
             raise Broken(f"2: {order.kind} {k} {order.name} began {order.begun} times")
 
     def effect(self, k: int) -> None:
@@ -105,15 +127,20 @@ class Oracle:
         order = self.orders[k]
         order.effects += 1
         self._plain.pop(k, None)
-        if order.effects > (TRIES if order.kind == "again" else 1) and not order.plain:
+        if order.effects > (TRIES if order.kind == "again" else 1) and not order.plain and not self._unknowable(order):
             raise Broken(f"2: the effect of {order.kind} {k} {order.name} happened {order.effects} times")
         if order.after and not order.lost and order.after in self.names:
             status = self._ask("SELECT status FROM commands WHERE name = ?", (order.after,))
-            if status and status[0][0] not in _FINAL and not self.restored:
+            if status and status[0][0] not in _FINAL and not (self.restored or order.rewound):
                 raise Broken(f"5: {order.name} ran before {order.after}, which is {status[0][0]}, was settled")
+
+    def _unknowable(self, order: Order) -> bool:
+        """Its device was wiped and the ledger put back without a word: what both forgot nobody can know."""
+        return self.restored and order.device in self._wiped
 
     def wiped(self, device: str) -> None:
         """A device's flash was wiped."""
+        self._wiped.add(device)
         for order in self.open.values():
             order.wiped = order.wiped or order.device == device
         self.samples[device].kept.clear()
@@ -124,7 +151,7 @@ class Oracle:
         """The ledger is an older copy of itself."""
         there = {name for (name,) in self._ask("SELECT name FROM commands")}
         for order in self.orders.values():
-            order.wiped = True
+            order.wiped = order.rewound = True
             order.lost = order.lost or order.name not in there
         self.open = {name: order for name, order in self.names.items() if not order.lost}
         self.restored = self.restored or not told
@@ -173,13 +200,11 @@ class Oracle:
         for start in range(0, len(orders), 500):
             some = orders[start : start + 500]
             marks = ",".join("?" * len(some))
-            query = f"SELECT name, status, open, provisional, value, why FROM commands WHERE name IN ({marks})"
-            for name, status, still, provisional, value, why in self._ask(query, [order.name for order in some]):
-                order = self.names[name]
-                if not still:
-                    self._judge(order, status, bool(provisional), value, why)
-                    if not provisional:
-                        self.open.pop(name, None)
+            query = f"SELECT name, status, provisional, value, why FROM commands WHERE open = 0 AND name IN ({marks})"
+            for name, status, provisional, value, why in self._ask(query, [order.name for order in some]):
+                self._judge(self.names[name], status, bool(provisional), value, why)
+                if not provisional:
+                    self.open.pop(name, None)
 
     def _judge(self, order: Order, status: str, provisional: bool, value: str | None, why: str | None) -> None:
         what = f"{order.kind} {order.k} {order.name} of {order.device} is {status} ({why}), effects {order.effects}"
@@ -187,13 +212,13 @@ class Oracle:
             return
         if status == "succeeded" and (not order.effects or order.kind in ("fail", "long", "hang", "quits")):
             raise Broken(f"5: {what}")
-        if status == "succeeded" and value not in (None, f'{{"k":{order.k}}}'):
+        if status == "succeeded" and value not in (None, f'{{"k":{order.tells or order.k}}}'):
             raise Broken(f"5: {what}, with the value {value}")
         if status == "failed" and (not order.effects or order.kind not in ("fail", "quits")):
             raise Broken(f"5: {what}")
         if status in ("expired", "cancelled", "rejected") and order.effects and not self.restored:
             raise Broken(f"5: {what}")
-        unknown = self.cramped and why == f"unknown command {order.kind}"
+        unknown = why in (None, f"unknown command {order.kind}") and (self.cramped or order.device in self._crowded)
         if status == "rejected" and not (order.wiped or self.restored or unknown):
             raise Broken(f"5: {what}")
         if status == "interrupted" and not order.disturbed and order.kind not in ("long", "hang"):
@@ -216,7 +241,8 @@ class Oracle:
             self._judge(order, status, bool(provisional), value, why)
             if provisional and status in ("expired", "cancelled") and order.effects and not self.restored:
                 raise Broken(f"5: {order.kind} {order.k} {name} is called {status}, effects {order.effects}")
-        gone = [order.name for order in self.names.values() if not order.lost and order.name not in there]
+        known = [order for order in self.names.values() if not order.lost]
+        gone = [order.name for order in known if order.name not in there and order.at > self._pruned]
         if gone:
             raise Broken(f"1: {gone} left the ledger")
         for order in self._plain.values():
@@ -237,13 +263,15 @@ class Oracle:
                 seen[n] = state, number
         if self.restored:
             return
-        missing = [n for n, at in samples.kept.items() if n not in seen and at < before]
+        missing = [n for n, at in samples.kept.items() if n not in seen and self._pruned < at < before]
         dropped = self._ask("SELECT coalesce(sum(dropped), 0) FROM telemetry_streams WHERE device = ?", (device,))
         if len(missing) > dropped[0][0]:
             raise Broken(f"1: samples {missing[:9]} of {device} are missing, and {dropped[0][0]} counted as dropped")
 
     def _left(self) -> None:
         """What was confirmed to a device before its flash was wiped is there, or counted."""
+        if self._pruned > 0:
+            return
         query = (
             "SELECT l.device, l.state, max(json_extract(e.record, '$.acked')) FROM states_left l"
             " JOIN ends e ON e.device = l.device AND e.state = l.state GROUP BY l.device, l.state"

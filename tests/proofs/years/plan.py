@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from proofs.years.program import KINDS
+from proofs.years.releases import BAD, GOOD
 
 DAY = 86400.0
 Act = tuple[Any, ...]
@@ -22,7 +23,7 @@ MOODS = (
     "handler hangs",
 )
 HANGING = ("import hangs", "safe_state hangs", "reading hangs")
-QUIET = ("order", "plain", "cancel", "save", "prune")  # what is no fault
+QUIET = ("order", "plain", "cancel", "save", "prune", "update", "rollout", "rollout of", "withdraw")  # what is no fault
 _LEDGERS = 4
 _CUTS = ("before", "half", "after", "send", "sent", "wait", "effect", "any")
 _STEPS = ("before", "after", "take", "claim", "acknowledged", "publish", "confirm", "keep_alive")
@@ -62,7 +63,10 @@ def make(seed: int, days: float | None = None) -> Plan:
     days = days or g.choice((2, 3, 4, 5, 20))
     devices, relays = g.choice((1, 1, 2, 3)), g.choice((1, 1, 2))
     faults = [fault for fault in FAULTS if g.random() < 0.35] if g.random() > 0.08 else []
-    return Plan(seed, days, devices, relays, traits, settings, _acts(g, days * DAY, devices, relays, faults))
+    acts = _acts(g, days * DAY, devices, relays, faults)
+    acts += _updates(random.Random(f"updates {seed}"), days * DAY, devices, relays)
+    acts += _flash(random.Random(f"flash {seed}"), days * DAY, devices)
+    return Plan(seed, days, devices, relays, traits, settings, sorted(acts, key=lambda act: act[0]))
 
 
 def _acts(g: random.Random, span: float, devices: int, relays: int, faults: list[str]) -> list[Act]:
@@ -104,6 +108,46 @@ def _order(g: random.Random, at: float, device: int, pads: Sequence[int]) -> Act
     kind = g.choice(KINDS) if g.random() < 0.35 else "do"
     expires = round(g.choice((60, 900, 4000))) if g.random() < 0.2 else None
     return (max(at, 0.0), "order", device, kind, expires, g.random() < 0.1, g.choice(pads))
+
+
+def _updates(g: random.Random, span: float, devices: int, relays: int) -> list[Act]:
+    """In one world of four; a release is ordered again at times, and one that a rollout has by nobody else."""
+    acts: list[Act] = []
+    if g.random() > 0.25:
+        return acts
+    at, often, bad = 0.0, g.choice((2, 6)), g.choice((0, 0.2, 0.5))  # a day and device
+    rough = g.choice(((0,), (0, 1), (2, 4, 8)))
+    made = []
+    while (at := at + g.expovariate(often * devices / DAY)) < span:
+        one = len(acts) + 1, g.choice(BAD) if g.random() < bad else GOOD, g.choice((0, 0, 600, 3000, 9000))
+        if g.random() < 0.25:
+            waves = g.choice(((1, 2, 3), (1, 3), (2, 3), (3,)))
+            acts.append((at, "rollout", *one, (*(n for n in waves if n < devices), devices), g.choice((0, 0.5))))
+        else:
+            made.append(one)
+            expires = g.choice((2000, 20000)) if g.random() < 0.1 else None
+            acts.append((at, "update", g.randrange(devices), *g.choice((one, one, g.choice(made))), expires))
+        if g.random() < 0.15:
+            count = (*(n for n in g.choice(((1, 2, 3), (1, 3), (3,))) if n < devices), devices)
+            acts.append((at, "rollout of", g.choice(KINDS), count, g.choice((0, 0.5))))
+        if g.random() < 0.15:
+            acts.append((at + g.expovariate(1 / 1800), "withdraw", g.random() < 0.5))
+        if g.random() < 0.1:
+            acts.append((at + g.expovariate(1 / 1800), "rkill", g.randrange(relays), "rollouts", g.randrange(4)))
+        for _ in range(g.choice(rough)):  # where a chunk, a slot or a mark is written, or chunks are under way
+            acts.append(_fault(g, at + g.expovariate(1 / 2700), g.choice(("cut", "net")), devices, relays))
+    return [act for act in acts if act[0] < span]
+
+
+def _flash(g: random.Random, span: float, devices: int) -> list[Act]:
+    """In one world of six: flash that is worn or full for a while."""
+    acts: list[Act] = []
+    if g.random() > 1 / 6:
+        return acts
+    at, often = 0.0, g.choice((0.5, 2))  # a day and device
+    while (at := at + g.expovariate(often * devices / DAY)) < span:
+        acts.append((at, "flash", g.randrange(devices), g.choice(("worn", "full")), g.choice((900, 4000, 40000))))
+    return acts
 
 
 def _fault(g: random.Random, at: float, kind: str, devices: int, relays: int) -> Act:

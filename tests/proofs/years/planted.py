@@ -18,6 +18,7 @@ import dormouse_host
 from dormouse_host.agent import toolchain
 from proofs.endtoend import planted as endtoend
 from proofs.powercut import planted as powercut
+from proofs.update import planted as update
 
 YEARS = 10.0
 _TORN = "mark without checksum"  # it takes a file system that tears a small file, which littlefs does not
@@ -98,7 +99,7 @@ _NEW = {
         HOST, "        if gaps:\n            missing", "        if False:\n            missing"
     ),
     "a relay that died keeps its name": Bug(
-        HOST, "    return until > now and not is_dead(instance)\n", "    return not is_dead(instance)\n"
+        HOST, "    return now < until <= now + ALIVE + _AHEAD and not is_dead", "    return not is_dead"
     ),
     "more are out than a device can tell apart": Bug(
         HOST,
@@ -117,8 +118,26 @@ _NEW = {
         "                return self._publish(session, state, entries, (self._confirm, batch))\n",
     ),
 }
-
-
+_NEW |= {
+    "a release on trial counts as kept": Bug(
+        HOST,
+        "        row.status, row.why = ON_TRIAL, None\n",
+        "        _settle(connection, row, protocol.SUCCEEDED, None, now)\n",
+        ("update",),
+    ),
+    "a verdict that comes late is not taken": Bug(
+        HOST, '    if not found or "trial" in told:\n', "    if True:\n", ("update", "withdraw")
+    ),
+    "a rollout goes on after what failed": Bug(
+        HOST, "    if count >= row.abort_after:\n", "    if False:\n", ("rollout",)
+    ),
+    "a wave does not wait for the one before": Bug(
+        HOST,
+        "    if any(member.status not in rules.FINAL and not member.overdue for member in reached):\n        return\n",
+        "",
+        ("rollout",),
+    ),
+}
 _HAVING = {
     "PUBACK before flush": ("cut", "plain"),
     "window not persisted": ("broker",),
@@ -145,7 +164,9 @@ def bugs() -> dict[str, Bug]:
     """All of them, those of the other suites included."""
     found = {name: Bug(DEVICE, bug.old, bug.new) for name, bug in powercut.BUGS.items() if name != _TORN}
     found.update({name: Bug(bug.side, bug.old, bug.new) for name, bug in endtoend.BUGS.items()})
-    return {name: replace(bug, having=_HAVING.get(name, ())) for name, bug in (found | _NEW).items()}
+    changed = {**update.PLANTED, **update.TRANSFER}.items()
+    found.update({name: Bug(DEVICE, old, new, ("update",)) for name, (_, old, new) in changed})
+    return {name: replace(bug, having=_HAVING.get(name, bug.having)) for name, bug in (found | _NEW).items()}
 
 
 @contextmanager

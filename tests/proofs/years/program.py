@@ -1,6 +1,7 @@
 """The program on every board: commands whose effects the world counts, and a reading that counts itself.
 
-Its manners are the board's `mood`: it may hang or raise, at import, in `safe_state`, in the reading or in a handler.
+Its manners are the board's `mood`, or its release's: it may hang or raise, at import, in `safe_state`, in the reading
+or in a handler.
 """
 
 from types import ModuleType
@@ -16,10 +17,14 @@ def load(board: Board) -> ModuleType:
     """What importing `app` gives."""
     app = board.universe.modules["dormouse.app"]
     world = board.watch
-    mood = world.mood(board)
-    if mood == "import raises":
+    manner: str = world.begins(board)
+
+    def mood() -> str:
+        return manner or str(world.mood(board))
+
+    if mood() == "import raises":
         raise ValueError("at import")
-    if mood == "import hangs":
+    if mood() == "import hangs":
         board.hang()
 
     def effect(k: int, kind: str) -> None:
@@ -30,13 +35,13 @@ def load(board: Board) -> ModuleType:
 
     def do(wake: Any, k: int, pad: str) -> dict[str, int]:
         effect(k, "do")
-        if world.mood(board) == "handler hangs":
+        if mood() == "handler hangs":
             board.hang()
         return {"k": k}
 
     def again(wake: Any, k: int, pad: str) -> dict[str, int]:
         effect(k, "again")
-        if world.mood(board) == "handler hangs":
+        if mood() == "handler hangs":
             board.hang()
         return {"k": k}
 
@@ -67,15 +72,14 @@ def load(board: Board) -> ModuleType:
         app.command(name, repeatable=name in REPEATABLE, k=int, pad=(str, ""))(function)
 
     def count(wake: Any) -> dict[str, int]:
-        mood = world.mood(board)
-        if mood == "reading raises":
+        if mood() == "reading raises":
             raise OSError(5)
-        if mood == "reading hangs":
+        if mood() == "reading hangs":
             board.hang()
         return {"n": world.sampled(board)}
 
     app.telemetry()(count)
     module = ModuleType("app")
-    if mood == "safe_state hangs":
+    if mood() == "safe_state hangs":
         module.safe_state = board.hang  # type: ignore[attr-defined]
     return module

@@ -73,7 +73,7 @@ class InMemory:
 
     def open(self, clock: Clock) -> Ledger:
         """See Store."""
-        with swapped([(store, "Database", lambda _where: self._database)]):
+        with swapped([(store, "Database", lambda _where, make: self._database)]):
             return Ledger(clock=clock)
 
     def ask(self, *query: Any) -> list[tuple[Any, ...]]:

@@ -49,6 +49,7 @@ class Universe:
 
     def boot(self) -> None:
         """Every module is as `keep` found it."""
+        self._given["sys"].path.clear()
         for values, kept, mutable in self._kept:
             if values != kept:
                 values.clear()
@@ -100,5 +101,6 @@ def interpreter() -> ModuleType:
     seen = ModuleType("sys")
     vars(seen).update({k: v for k, v in vars(sys).items() if k[:2] != "__"})
     seen.modules = {}  # type: ignore[attr-defined]
+    seen.path = []  # type: ignore[attr-defined]
     seen.print_exception = lambda error, file: None  # type: ignore[attr-defined]
     return seen

@@ -4,25 +4,27 @@ Must stay true: one seed and one plan give one run, to the byte: `digest` is ove
 that the oracle was told.
 """
 
-import contextlib
+import errno
 import hashlib
 import random
 import tempfile
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from dormouse_host.agent import toolchain
-from dormouse_host.errors import HostError
-from dormouse_host.ledger import entry
 from proofs.years import program
-from proofs.years.board import EPOCH, Board, Cut
+from proofs.years.board import Board, Cut
 from proofs.years.broker import Broker
 from proofs.years.host import Host, RelayProcess, stand_ins
 from proofs.years.hub import Hub
-from proofs.years.oracle import Broken, Oracle, Order, Samples
+from proofs.years.oracle import Broken, Oracle, Samples
+from proofs.years.person import Person
 from proofs.years.plan import HANGING, QUIET, Act, Plan
+from proofs.years.releases import BASE, Made
 from proofs.years.stores import InMemory, OnDisk, Store, Template
 from proofs.years.universe import Sources
+from proofs.years.updates import Updates
 from proofs.years.wire import Wire
 
 CALM = 8  # quiet wakes between two looks at the end
@@ -80,13 +82,15 @@ class _World:
         self.hub = Hub()
         self._broker = Broker(self.hub, plan.traits)
         self._host = Host(self.hub, self._broker, store, random.Random(f"host {plan.seed}"))
-        self._oracle, self._wire = Oracle(store.ask), Wire(store.ask)
+        self._oracle, self._wire, self._updates = Oracle(store.ask), Wire(store.ask), Updates(store.ask)
+        judges = self._oracle, self._updates
+        self._person = Person(self.hub, self._host, self._broker, judges, self._note)
         pads = any(act[1] == "order" and sum(act[6:]) for act in plan.acts)
         self._oracle.cramped = pads or "inbox" in plan.settings
         self._host.on_publish = self._published
         self._host.on_end = self._relay_ended
         self._moods: dict[str, tuple[str, float]] = {}
-        self._count = 0
+        self._troubled: dict[str, float] = {}  # until when a board's flash refuses some of its changes
         self._faultless = True
         self._failed: str | None = None
         self._boards = [
@@ -115,6 +119,18 @@ class _World:
             if len(self._outcome.log) > 2 * self._keep:
                 del self._outcome.log[: self._keep]
 
+    def begins(self, board: Board) -> str:
+        """Its program begins: how it behaves by itself."""
+        folder = f"/{board.slot}/"
+        its_own = (folder + "release", folder + "new")
+        files = board.flash.files.items()
+        found = {name[len(folder) :]: data for name, data in files if name.startswith(folder) and name not in its_own}
+        try:
+            return self._updates.begins(board.name, found)
+        except Broken as broken:
+            self._breaks(broken)
+            return ""
+
     def mood(self, board: Board) -> str:
         """How its program behaves now."""
         mood, until = self._moods.get(board.name, ("", 0.0))
@@ -130,7 +146,8 @@ class _World:
         return self._faultless and not self._broker.dropped
 
     def _published(self, topic: str, payload: bytes) -> None:
-        self._guarded(self._wire.published, topic, payload, self._quiet)
+        in_doubt = self._plan.traits["acl"] and self._updates.ordered_any  # no fence tells that chunks are behind it
+        self._guarded(self._wire.published, topic, payload, self._quiet and not in_doubt)
 
     def _relay_ended(self, relay: RelayProcess) -> None:
         confirmed = list(relay.confirmed)
@@ -140,11 +157,14 @@ class _World:
 
     def begun(self, board: Board, k: int) -> None:
         """A handler begins."""
+        self._person.look()
+        k = self._person.its_own(board, k)
         now = self.hub.now if board.rtc == 0.0 else 0.0
         self._guarded(self._oracle.begun, k, now, self._quiet and not self._plan.traits["reorder"])
 
     def effect(self, board: Board, k: int, kind: str) -> None:
         """A command has its effect."""
+        k = self._person.its_own(board, k)
         self._note(f"{self.hub.now:.3f} {board.name} effect {k}")
         self._outcome.effects += 1
         self._guarded(self._oracle.effect, k)
@@ -165,7 +185,7 @@ class _World:
         if board.how != "slept":
             self._faultless = False
             self._oracle.disturbed(board.name)
-        elif not self.mood(board):
+        elif not self.mood(board) and not self._is_troubled(board):
             samples = self._oracle.samples[board.name]
             if samples.is_new:
                 samples.kept[samples.last] = self.hub.now
@@ -175,17 +195,23 @@ class _World:
             self._guarded(self._oracle.quiet, board.name, trips)
         if "sample_every" not in self._plan.settings:
             every = self._plan.settings["connect_every"]
-            self._guarded(self._oracle.slept, board.name, board.how, board.sleeps, every)
+            how = "slept" if self._is_troubled(board) else board.how  # how often it failed is on flash
+            self._guarded(self._oracle.slept, board.name, how, board.sleeps, every)
         hung = board.bitten and self.mood(board) in HANGING
+        self._person.look()
         self._guarded(self._oracle.woke, board.name, self.hub.now - board.booted, board.how, hung)
+        self._guarded(self._updates.look)
 
     def _guarded(self, check, *args) -> None:
         """The world ends with the first broken promise, wherever the stack stands."""
         try:
             check(*args)
         except Broken as broken:
-            self._failed = self._failed or str(broken)
-            self.hub.halted = True
+            self._breaks(broken)
+
+    def _breaks(self, broken: Broken) -> None:
+        self._failed = self._failed or str(broken)
+        self.hub.halted = True
 
     # ---- playing
 
@@ -204,7 +230,7 @@ class _World:
                 self.hub.drop()
         out.broken = self._failed
         out.seconds = self.hub.now * len(self._boards)
-        out.orders = self._count
+        out.orders = self._person.count
         out.digest = self._digest.hexdigest()
         return out
 
@@ -220,6 +246,26 @@ class _World:
         self._until(plan.days * _EVERY_DAY)
         self._end()
 
+    def _is_troubled(self, board: Board) -> bool:
+        return self.hub.now < self._troubled.get(board.name, 0.0)
+
+    def _trouble(self, board: Board, kind: str, seconds: float) -> None:
+        """Flash that is worn, or full: it refuses some changes, or all that take room."""
+        until = self.hub.now + seconds
+        self._troubled[board.name] = until
+        full, chance = board.flash.used + 600, random.Random(f"flash {self.hub.now} {board.name}")
+
+        def refuses(grown: int) -> int:
+            self._oracle.disturbed(board.name)
+            if self.hub.now >= until:
+                board.flash.refuses = lambda _grown: 0
+                return 0
+            if kind == "full":
+                return errno.ENOSPC if grown > 0 and board.flash.used + grown > full else 0
+            return errno.EIO if chance.random() < 0.2 else 0
+
+        board.flash.refuses = refuses
+
     def _until(self, when: float) -> None:
         self.hub.run(when)
         if self._failed:
@@ -234,9 +280,11 @@ class _World:
             relay.start()
         for board in self._boards:
             board.cut = board.fault = None
+            board.calm = True
+            board.flash.refuses = lambda _grown: 0
         self._settle()
         for last in (False, True):  # the first may be the one that finds out
-            probes = [self._send(board, "do", None, None) for board in self._boards]
+            probes = [self._person.send(board, "do", None, None) for board in self._boards]
             self._wait(4)
             try:
                 self._oracle.probe(probes)
@@ -248,44 +296,26 @@ class _World:
         self._settle()
 
     def _settle(self) -> None:
-        """Quiet wakes, until everything is settled or has had its time: a piece of the program is left out for 32 h."""
+        """Quiet wakes, until everything is settled or has had its time: a piece of the program is left out for 32 h. As
+        long as less and less is open it goes on: a small queue at the broker may be hundreds of wakes behind.
+        """
         every = self._plan.settings["connect_every"]
-        for last in [False] * (2 + int(_LONGEST_SKIP / every / CALM)) + [True]:
+        left = patience = 2 + int(_LONGEST_SKIP / every / CALM)
+        least = len(self._oracle.open)
+        while True:
             self._wait(CALM)
             try:
                 self._oracle.settled(self.hub.now - 3 * every)
+                self._updates.settled()
                 return
             except Broken as broken:
-                if last or broken.args[0][0] != "1":
+                left = patience if len(self._oracle.open) < least else left - 1
+                least = min(least, len(self._oracle.open))
+                if not left or broken.args[0][0] != "1":
                     raise
 
     def _wait(self, wakes: int) -> None:
         self._until(self.hub.now + wakes * self._plan.settings["connect_every"] * 1.06)
-
-    def _send(self, board: Board, kind: str, expires: int | None, after: str | None, pad: int = 0) -> Order:
-        self._count += 1
-        k = self._count
-        args = f'{{"k":{k}}}' if not pad else f'{{"k":{k},"pad":"{pad * "x"}"}}'
-        unix = None if expires is None else int(self._host.clock()) + expires
-        order = entry.Order(board.name, kind, args, unix, after)
-        name = self._host.ledger.enter([order])[0]
-        made = Order(k, name, board.name, kind, self.hub.now, after)
-        if expires is not None:
-            made.expires = self.hub.now + self._host.offset + expires
-        self._oracle.ordered(made)
-        self._note(f"{self.hub.now:.3f} order {k} {name} {board.name} {kind} {expires} {after}")
-        self._host.touch()
-        if expires is not None:
-            self.hub.at(self.hub.now + expires + 1, self._host.touch)
-        return made
-
-    def _plain(self, board: Board, pad: int) -> None:
-        """A command without an id, as mosquitto_pub sends it."""
-        self._count += 1
-        k = self._count
-        payload = f'{{"do":"do","args":{{"k":{k},"pad":"{pad * "x"}"}}}}'
-        if not self.mood(board) and self._broker.put(f"dormouse/{board.name}/down/cmd", payload.encode()):
-            self._oracle.put(Order(k, "", board.name, "do", self.hub.now, plain=True))
 
     def _act(self, act: Act) -> None:
         _, kind, *x = act
@@ -297,15 +327,23 @@ class _World:
         relay = host.relays[x[0] % len(host.relays)] if x and isinstance(x[0], int) else host.relays[0]
         match kind:
             case "order":
-                last = [o.name for o in self._oracle.open.values() if o.device == board.name]
-                self._send(board, x[1], x[2], last[-1] if x[3] and last else None, *x[4:])
+                before = reversed(self._oracle.open.values()) if x[3] else ()
+                after = next((order.name for order in before if order.device == board.name), None)
+                self._person.send(board, x[1], x[2], after, *x[4:])
             case "plain":
-                self._plain(board, x[1])
+                self._person.plain(board, x[1], is_bad=bool(self.mood(board)))
             case "cancel":
-                if len(names := list(self._oracle.open)) > x[0]:
-                    with contextlib.suppress(HostError):
-                        host.ledger.cancel(names[-1 - x[0]])
-                    host.touch()
+                self._person.cancel(x[0])
+            case "update":
+                self._person.update(board, Made(*x[1:4]), x[4])
+            case "rollout":
+                self._person.roll_out(self._boards, Made(*x[0:3]), [n for n in x[3] if n <= len(self._boards)], x[4])
+            case "rollout of":
+                self._person.roll_out_command(self._boards, x[0], [n for n in x[1] if n <= len(self._boards)], x[2])
+            case "withdraw":
+                self._person.withdraw(rollout=x[0])
+            case "flash":
+                self._trouble(board, x[1], x[2])
             case "power":
                 self._oracle.disturbed(board.name)
                 board.power_cut(x[1], x[2])
@@ -322,7 +360,9 @@ class _World:
                 board.power_cut("power", 3)
                 self.hub.run(self.hub.now)
                 board.flash.wipe()
+                BASE.install(board.flash)
                 self._oracle.wiped(board.name)
+                self._updates.wiped(board.name)
             case "save":
                 broker.snapshot()
                 host.store.back_up()
@@ -348,8 +388,11 @@ class _World:
             case "restore":
                 if host.restore(x[0]):
                     self._oracle.went_back(x[0])
+                    self._updates.went_back()
                     host.touch()
             case "hostclock":
                 host.offset += x[0]
             case "prune":
-                host.ledger.prune(EPOCH, dry=True, on_progress=lambda *_: None)
+                old = host.clock() - 8 * _EVERY_DAY
+                prune = partial(host.ledger.prune, old, dry=False, on_progress=lambda *_: None)
+                self._oracle.pruned(prune, self.hub.now - 2 * _EVERY_DAY)  # the host's clock may be wrong by days

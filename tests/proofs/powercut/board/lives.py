@@ -251,18 +251,18 @@ class Lib:
         class Tearing(cls.storage.Storage):
             """A file system that writes a mark in place, and tears it."""
 
-            def replace(self, name, data):
+            def replace(self, name, data, mode="wb"):
                 if name in ("wake", "work"):
-                    mode = Life.cut("mark")
-                    if mode == "before":
+                    cut = Life.cut("mark")
+                    if cut == "before":
                         Life.die()
-                    if mode == "half":
+                    if cut == "half":
                         data = data[: len(data) // 2] + bytes(len(data) - len(data) // 2)
                     super().replace(name, data)
-                    if mode:
+                    if cut:
                         Life.die()
                     return
-                super().replace(name, data)
+                super().replace(name, data, mode)
 
         cls.tearing = Tearing
         cls.connection.Link = Link
