@@ -144,8 +144,9 @@ class Inbox:
             else:
                 self.forgotten.append((index, name))
                 self.windows = [w for w in self.windows if w.index != index]
-                for entry in [e for e in self.waiting if e[0] == index]:
-                    self.waiting.remove(index, entry[1])
+                for i, number, _ in list(self.waiting):
+                    if i == index:
+                        self.waiting.remove(i, number)
                 self.details.forget(index)
         elif kind == _WINDOW:
             self.window(data[0]).restore(data)
@@ -162,7 +163,7 @@ class Inbox:
         if index == UNNAMED:
             self.unnamed = max(self.unnamed, number)
         if kind == _ACCEPT:
-            payload = bytes(data[5:])
+            payload = data[5:]
             if w and w.code(number) == 0:
                 w.mark(number, OPEN, head[4] if head else crc32(payload))
             self.waiting.add(index, number, len(payload), head or payload)
@@ -177,7 +178,7 @@ class Inbox:
             self.waiting.remove(index, number)
             if w and w.code(number) != STALE:
                 w.mark(number, data[5])
-        detail = bytes(data[head:])
+        detail = data[head:]
         if w and detail:
             self.details.keep(index, number, detail)
 

@@ -281,7 +281,7 @@ def records(b, i, end):
     while i < end - 2:
         kind, n = unpack_from("<BH", b, i)
         i += 3 + n
-        yield kind, bytes(b[i - n : i])
+        yield kind, b[i - n : i]
 
 
 def group(pieces, seed):

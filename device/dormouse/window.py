@@ -31,7 +31,7 @@ class Window:
     def __init__(self, index, name):
         self.index = index
         self.name = name
-        self.high = 0
+        self.high = self.first = 0
         self.status = bytearray(WINDOW)
         self.crcs = [bytearray(4 * _PIECE) for _ in range(WINDOW // _PIECE)]
 
@@ -55,19 +55,25 @@ class Window:
                 self.status[n % WINDOW] = 0
             self.high = number
         at = number % WINDOW
-        self.status[at] = code | (_OWED if code > OPEN else 0)
+        self.status[at] = code
+        if code > OPEN:
+            self.owe(number)
         if crc is not None:
             struct.pack_into("<I", self.crcs[at // _PIECE], at % _PIECE * 4, crc)
 
-    def owed(self):
+    def _flagged(self):
+        """The numbers in the window that may be owed or told."""
+        return range(max(self.first, self.high - WINDOW + 1), self.high + 1)
+
+    def owed(self, flags=_OWED | _TOLD):
         """The numbers whose results are owed and not under way, in order."""
-        for number in range(max(1, self.high - WINDOW + 1), self.high + 1):
-            if self.status[number % WINDOW] & (_OWED | _TOLD) == _OWED:
+        for number in self._flagged():
+            if self.status[number % WINDOW] & flags == _OWED:
                 yield number
 
     def owes(self):
         """Is any result still to be confirmed?"""
-        return any(byte & _OWED for byte in self.status)
+        return any(self.owed(_OWED))
 
     def rank(self, number):
         """Of the result of `number`: 0 confirmed or none, 1 under way, 2 owed and not under way."""
@@ -81,6 +87,7 @@ class Window:
     def owe(self, number):
         """The result of `number` is asked for again: unconfirmed, unless it is under way."""
         self.status[number % WINDOW] |= _OWED
+        self.first = min(self.first, number)
 
     def confirmed(self, first, last):
         """The broker has acknowledged the results of `first` to `last`."""
@@ -90,12 +97,13 @@ class Window:
 
     def untell(self, kept=~_TOLD & 0xFF):
         """The connection broke: nothing is under way."""
-        for at in range(WINDOW):
-            self.status[at] &= kept
+        for number in self._flagged():
+            self.status[number % WINDOW] &= kept
 
     def settle(self):
         """All that is owed is confirmed."""
         self.untell(_CODE)
+        self.first = self.high + 1
 
     def text(self):
         """For the end record: see protocol.pack_window."""
@@ -112,9 +120,9 @@ class Window:
     def restore(self, data):
         """Take over one piece of a snapshot."""
         self.high, at = struct.unpack_from("<IB", data, 1)
-        self.status[at : at + _PIECE] = data[6 : 6 + _PIECE]
+        for n in range(_PIECE):
+            self.status[at + n] = data[6 + n] & ~_TOLD
         self.crcs[at // _PIECE][:] = data[6 + _PIECE :]
-        self.untell()
 
 
 class Details:

@@ -144,6 +144,43 @@ def test_what_leaves_the_window_is_no_longer_owed():
     assert (list(w.owed()), w.owes()) == ([], False)
 
 
+def test_what_is_looked_at_is_what_may_be_owed_and_no_more():
+    """After any steps the answers are those of a look at every place; and a boot that finds hundreds of wakes in the
+    journal does not look at 256 places for each.
+    """
+    for seed in range(8):
+        dice = Dice(seed)
+        w = Window(0, "l")
+        for _ in range(400):
+            n = max(1, w.high - 255 + dice.below(256 + dice.pick((1, 3, 300))))
+            seen = w.code(n) not in (0, STALE)
+            step = dice.below(12)
+            if step < 6:
+                w.mark(n, 1 + dice.below(7), n)
+            elif step == 6 and seen:
+                w.owe(n)
+            elif step == 7:
+                for owed in list(w.owed())[: dice.below(9)]:
+                    w.told(owed)
+            elif step == 8:
+                w.confirmed(n, n + dice.below(9))
+            elif step == 9:
+                w.untell()
+            elif step == 10 and not dice.below(4):
+                w.settle()
+            elif step == 11 and not dice.below(4):
+                before, w = w, Window(0, "l")
+                for piece in before.snapshot():
+                    w.restore(piece)
+            every = range(max(1, w.high - 255), w.high + 1)
+            assert list(w.owed()) == [n for n in every if w.rank(n) == 2], seed
+            assert w.owes() == any(w.rank(n) for n in every), seed
+        w.settle()
+        assert len(w._flagged()) == 0
+        w.mark(w.high + 1, code_of("failed"), 0)
+        assert len(w._flagged()) == 1
+
+
 def test_a_snapshot_gives_the_window_back_and_forgets_what_was_only_told():
     """Compaction writes it; a boot has no connection over which anything was told."""
     w = Window(2, "l")
