@@ -33,6 +33,7 @@ _CALLS = (
     *("take", "stored", "acknowledged", "claim", "step_rollouts"),
 )
 _SLOW = 3.0
+_ROLLING = "SELECT 1 FROM rollouts WHERE status = 'running' LIMIT 1"
 
 
 class Killed(BaseException):
@@ -79,6 +80,8 @@ class _Steps:
             process.step("after " + name)
             if name == "claim":
                 process.nothing_due = not found
+            elif name == "step_rollouts":
+                process.host.rolls = bool(process.host.store.ask(_ROLLING))
             return found
 
         return call
@@ -191,7 +194,7 @@ class Host:
         self.hot = 0.0
         self.slow = 0.7
         self.closed = False
-        self.rolls = False  # has a rollout begun?
+        self.rolls = False  # is a rollout under way?
         self.complaints: list[str] = []
         self.on_publish: Callable[[str, bytes], None] = lambda _topic, _payload: None
         self.on_end: Callable[[RelayProcess], None] = lambda _relay: None
@@ -226,6 +229,7 @@ class Host:
         self.ledger.close()
         self.store.restore()
         self.ledger = self.store.open(self.clock)
+        self.rolls = True
         if told:
             self.ledger.restored()
         self.closed = False

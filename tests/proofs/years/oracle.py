@@ -200,11 +200,11 @@ class Oracle:
         for start in range(0, len(orders), 500):
             some = orders[start : start + 500]
             marks = ",".join("?" * len(some))
-            query = f"SELECT name, status, provisional, value, why FROM commands WHERE open = 0 AND name IN ({marks})"
-            for name, status, provisional, value, why in self._ask(query, [order.name for order in some]):
-                self._judge(self.names[name], status, bool(provisional), value, why)
-                if not provisional:
-                    self.open.pop(name, None)
+            final = f"open = 0 AND provisional = 0 AND name IN ({marks})"
+            query = f"SELECT name, status, value, why FROM commands WHERE {final}"
+            for name, status, value, why in self._ask(query, [order.name for order in some]):
+                self._judge(self.names[name], status, False, value, why)
+                self.open.pop(name, None)
 
     def _judge(self, order: Order, status: str, provisional: bool, value: str | None, why: str | None) -> None:
         what = f"{order.kind} {order.k} {order.name} of {order.device} is {status} ({why}), effects {order.effects}"
