@@ -59,8 +59,7 @@ class Inbox:
     """`find(name)` gives the Handler of a command or None. `limit`: commands held at once."""
 
     def __init__(self, storage, random, limit, find):
-        self.limit = limit
-        self.find = find
+        self.limit, self.find = limit, find
         self.journal = Journal(storage, "cmd", _LIMIT)
         self.mark = Mark(storage, "work")
         self.state = None

@@ -108,15 +108,14 @@ def pack_window(codes):
     parts = []
     last, count = None, 0
     for code in codes:
-        letter = _LETTERS[code]
-        if letter == last:
+        if code == last:
             count += 1
             continue
-        if last:
-            parts.append(last + (str(count) if count > 1 else ""))
-        last, count = letter, 1
-    if last and last != ".":
-        parts.append(last + (str(count) if count > 1 else ""))
+        if count:
+            parts.append(_LETTERS[last] + (str(count) if count > 1 else ""))
+        last, count = code, 1
+    if last:
+        parts.append(_LETTERS[last] + (str(count) if count > 1 else ""))
     return "".join(parts)
 
 

@@ -107,7 +107,7 @@ class Window:
 
     def text(self):
         """For the end record: see protocol.pack_window."""
-        return pack_window(self.code(n) for n in range(self.high, max(0, self.high - WINDOW), -1))
+        return pack_window(self.status[n % WINDOW] & _CODE for n in range(self.high, max(0, self.high - WINDOW), -1))
 
     def snapshot(self):
         """The whole window for the journal, in pieces: index u8, high u32, the piece's first place u8, so many
