@@ -41,7 +41,6 @@ from dormouse_host.ledger.lives import Life
 from dormouse_host.ledger.outbound import RelayView
 from dormouse_host.ledger.queries import CommandView, DeviceView, Setting
 from dormouse_host.ledger.rollouts import RolloutView
-from dormouse_host.ledger.rows import CHUNK
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
 from dormouse_host.ledger.update_views import UpdateView
@@ -188,8 +187,7 @@ class Fleet(Releases, Upkeep, Sights):
         if len(devices) == 1 and not create:
             views = self.ledger.devices(devices[0])  # an unknown one is told with those of a like name
         else:
-            few = len(set(devices)) <= CHUNK  # else all of them are read as fast
-            views = self.ledger.views(list(set(devices)) if few else None)
+            views = self.ledger.views(sorted(set(devices)))
         known = {view.id: view for view in views}
         if create:
             known = {device: DeviceView(device) for device in devices} | known

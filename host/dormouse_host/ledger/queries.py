@@ -161,35 +161,21 @@ class Queries:
     def views(
         self, only: str | Sequence[str] | None = None, group: str | None = None, *, late: float | None = None
     ) -> list[DeviceView]:
-        """Every device, or one, or these (rows.CHUNK at most), or those of a group, or those that said they would be
-        heard before `late` (Unix seconds). Unknown ids are left out.
+        """Every device, or one, or these, or those of a group, or those that said they would be heard before `late`
+        (Unix seconds), in the order of their ids. Unknown ids are left out.
         """
-        chosen: list[ColumnElement[bool]] = []
-        if only is not None:
-            chosen.append(devices.id == only if isinstance(only, str) else devices.id.in_(only))
-        if group is not None:
-            chosen.append(devices.id.in_(select(groups.device).where(groups.name == group)))
-        if late is not None:
-            chosen.append(devices.next_due < late)
-        ids = select(devices.id).where(*chosen)
         with self._reading() as connection:
-
-            def of(column: ColumnElement[Any]) -> list[ColumnElement[bool]]:
-                return [column.in_(ids)] if chosen else []
-
-            pending = select(commands.device, func.count()).where(commands.open, *of(commands.device))
-            counted = dict(map(tuple, connection.execute(pending.group_by(commands.device))))
-            dropped = select(streams.device, func.sum(streams.dropped)).where(streams.dropped > 0, *of(streams.device))
-            lost = {device: int(count) for device, count in connection.execute(dropped.group_by(streams.device))}
-            keyed = select(schema.keys.c.device).where(*of(schema.keys.c.device))
-            keys = set(connection.execute(keyed).scalars())
-            members = select(groups.device, groups.name).where(*of(groups.device))
-            of_device: dict[str, list[str]] = {}
-            for device, name in connection.execute(members.order_by(rows.in_order(connection, groups.name))):
-                of_device.setdefault(device, []).append(name)
-            found = device_rows(connection, *chosen)
-            told: dict[str, Any] = {}  # many devices have the same catalogue
-            return [device_view(row, report, counted, lost, of_device, row.id in keys, told) for row, report in found]
+            if only is not None and not isinstance(only, str):
+                found = [view for some in rows.chunks(only) for view in _views(connection, devices.id.in_(some))]
+                return sorted(found, key=lambda view: view.id)
+            chosen: list[ColumnElement[bool]] = []
+            if only is not None:
+                chosen.append(devices.id == only)
+            if group is not None:
+                chosen.append(devices.id.in_(select(groups.device).where(groups.name == group)))
+            if late is not None:
+                chosen.append(devices.next_due < late)
+            return _views(connection, *chosen)
 
     def uncounted(self, group: str | None) -> tuple[list[str], list[str]]:
         """Of a group or of all: the devices that were revoked, and of the others those that were never heard."""
@@ -306,6 +292,28 @@ def find_command(connection: Connection, name: str) -> CommandView | None:
         return None
     changes = select(events.at, events.status, events.why).where(events.command == found.key).order_by(events.key)
     return as_command(found, [(at, status, why) for at, status, why in connection.execute(changes)])
+
+
+def _views(connection: Connection, *chosen: ColumnElement[bool]) -> list[DeviceView]:
+    """Every device, or those that are chosen."""
+    ids = select(devices.id).where(*chosen)
+
+    def of(column: ColumnElement[Any]) -> list[ColumnElement[bool]]:
+        return [column.in_(ids)] if chosen else []
+
+    pending = select(commands.device, func.count()).where(commands.open, *of(commands.device))
+    counted = dict(map(tuple, connection.execute(pending.group_by(commands.device))))
+    dropped = select(streams.device, func.sum(streams.dropped)).where(streams.dropped > 0, *of(streams.device))
+    lost = {device: int(count) for device, count in connection.execute(dropped.group_by(streams.device))}
+    keyed = select(schema.keys.c.device).where(*of(schema.keys.c.device))
+    keys = set(connection.execute(keyed).scalars())
+    members = select(groups.device, groups.name).where(*of(groups.device))
+    of_device: dict[str, list[str]] = {}
+    for device, name in connection.execute(members.order_by(rows.in_order(connection, groups.name))):
+        of_device.setdefault(device, []).append(name)
+    found = device_rows(connection, *chosen)
+    told: dict[str, Any] = {}  # many devices have the same catalogue
+    return [device_view(row, report, counted, lost, of_device, row.id in keys, told) for row, report in found]
 
 
 def device_rows(connection: Connection, *chosen: ColumnElement[bool]) -> list[tuple[Any, dict[str, Any]]]:

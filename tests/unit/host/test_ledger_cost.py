@@ -1,4 +1,4 @@
-"""What prune and export cost, counted and not timed: other work on the machine changes nothing."""
+"""What prune, export and sending to many cost, counted and not timed: other work on the machine changes nothing."""
 
 import sys
 from collections import Counter
@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from dormouse_host.ledger import database, pruning
+from dormouse_host import Fleet
+from dormouse_host.errors import HostError
+from dormouse_host.ledger import database, pruning, queries
 from dormouse_host.ledger.entry import Order
+from dormouse_host.ledger.queries import DeviceView
 from dormouse_host.ledger.store import Ledger
 from proofs.scale.prune import DEVICES, fill
 
@@ -118,3 +121,29 @@ def test_a_result_costs_about_as_much_as_a_record_in_an_export(sqlite_file):
 def test_an_exported_result_names_its_command(ledger):
     commands = {row["command"] for row in ledger.export("results", COMMANDS - 10)}
     assert commands == {f"d{n % DEVICES}.{COMMANDS // DEVICES}" for n in range(COMMANDS - 10, COMMANDS)}
+
+
+def test_who_sends_to_many_reads_nothing_of_the_others(where):
+    """However many it is for: more than one statement takes, and in an order of the sender's."""
+    with Fleet(where) as fleet:
+        every = [f"d{n:04}" for n in range(1300)]
+        fleet.add(*every)
+        fleet.group("north", every[::2])
+        asked = [*every[1200:], *every[:1100:2], every[7]]
+        read: list[str] = []
+        view_of = queries.device_view
+
+        def noted(row: Any, *more: Any) -> DeviceView:
+            read.append(row.id)
+            return view_of(row, *more)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(queries, "device_view", noted)
+            sent = fleet.send_many(asked, "ping")
+        assert [one.device for one in sent] == asked
+        assert sorted(read) == sorted(asked)
+        views = fleet.ledger.views(asked)
+        assert [view.id for view in views] == sorted(asked)
+        assert [view for view in fleet.status() if view.id in asked] == views
+        with pytest.raises(HostError, match="nosuch"):
+            fleet.send_many([*asked, "nosuch"], "ping")
