@@ -96,8 +96,10 @@ class Oracle:
         """The ledger is pruned: what is older may have gone from it, but for what is open."""
         still = set(self._ask("SELECT name FROM commands WHERE open = 1"))
         prune()
-        if gone := still - set(self._ask("SELECT name FROM commands")):
+        there = set(self._ask("SELECT name FROM commands"))
+        if gone := still - there:
             raise Broken(f"1: {gone} was open, and left the ledger")
+        self.open = {name: order for name, order in self.open.items() if (name,) in there}
         self._pruned = before
 
     def put(self, order: Order) -> None:

@@ -106,6 +106,17 @@ class Person:
                 order.name = found[0][0]
                 self._oracle.ordered(order)
 
+    def disturbed(self, board: Board) -> None:
+        """What may interrupt happens to a board, with what rollouts have entered for it by now."""
+        self.look()
+        self._oracle.disturbed(board.name)
+
+    def wiped(self, board: Board) -> None:
+        """A board's flash was wiped, with what rollouts have entered for it by now."""
+        self.look()
+        self._oracle.wiped(board.name)
+        self._updates.wiped(board.name)
+
     def withdraw(self, *, rollout: bool) -> None:
         """Cancel the newest update that is under way, or abort the newest rollout, where that may be."""
         ledger = self._host.ledger

@@ -184,7 +184,7 @@ class _World:
             self._outcome.cuts += 1
         if board.how != "slept":
             self._faultless = False
-            self._oracle.disturbed(board.name)
+            self._person.disturbed(board)
         elif not self.mood(board) and not self._is_troubled(board):
             samples = self._oracle.samples[board.name]
             if samples.is_new:
@@ -256,7 +256,7 @@ class _World:
         full, chance = board.flash.used + 600, random.Random(f"flash {self.hub.now} {board.name}")
 
         def refuses(grown: int) -> int:
-            self._oracle.disturbed(board.name)
+            self._person.disturbed(board)
             if self.hub.now >= until:
                 board.flash.refuses = lambda _grown: 0
                 return 0
@@ -345,7 +345,7 @@ class _World:
             case "flash":
                 self._trouble(board, x[1], x[2])
             case "power":
-                self._oracle.disturbed(board.name)
+                self._person.disturbed(board)
                 board.power_cut(x[1], x[2])
             case "cut":
                 board.cut, board.cut_when_busy = (x[1], x[2], Cut(x[3], x[4])), x[5]
@@ -361,8 +361,7 @@ class _World:
                 self.hub.run(self.hub.now)
                 board.flash.wipe()
                 BASE.install(board.flash)
-                self._oracle.wiped(board.name)
-                self._updates.wiped(board.name)
+                self._person.wiped(board)
             case "save":
                 broker.snapshot()
                 host.store.back_up()
