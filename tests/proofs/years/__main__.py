@@ -101,7 +101,8 @@ def _planted(names: list[str], seed: int, seconds: float, days: float | None) ->
             if found and (why := _sound(int(found.split()[1].rstrip(":")), days)):
                 found = f"NOT IT ALONE: {why}"
             missed += not found.startswith("seed ")
-            print(f"{bug.side:7}{name[:60]:61}{found or 'NOT FOUND'}\n{'':68}{told[-1] if told else ''}", flush=True)
+            played = next((line for line in told if "device-years" in line), told[-1] if told else "")
+            print(f"{bug.side:7}{name[:60]:61}{found or 'NOT FOUND'}\n{'':68}{played}", flush=True)
     print(f"{missed} not found")
     return int(missed > 0)
 
