@@ -106,7 +106,7 @@ def pack_window(codes):
     What was never seen at the far end is left out: `s3.f` is succeeded three times, one unseen, one failed.
     """
     parts = []
-    last, count = None, 0
+    last = count = 0
     for code in codes:
         if code == last:
             count += 1
