@@ -133,7 +133,8 @@ class Oracle:
             raise Broken(f"2: the effect of {order.kind} {k} {order.name} happened {order.effects} times")
         if order.after and not order.lost and order.after in self.names:
             status = self._ask("SELECT status FROM commands WHERE name = ?", (order.after,))
-            if status and status[0][0] not in _FINAL and not (self.restored or order.rewound):
+            rewound = self.restored or order.rewound or self.names[order.after].rewound  # then it was unknown a while
+            if status and status[0][0] not in _FINAL and not rewound:
                 raise Broken(f"5: {order.name} ran before {order.after}, which is {status[0][0]}, was settled")
 
     def _unknowable(self, order: Order) -> bool:
