@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 import typer.testing
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from dormouse_host import Fleet
 from dormouse_host.cli import app
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import desk_schema, rows, schema, transfer
+from dormouse_host.release import Release
 from proofs.scale.prune import fill
 from support.relays import Running, greet, make_device, say, statuses, until, until_sent, wake
+
+ONE = {"BLOB": b"\0\xff", "TEXT": "{}", "INTEGER": 7, "BIGINT": 7, "DOUBLE": 1.5, "BOOLEAN": True}  # of each type
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -50,12 +53,22 @@ def test_everything_goes_with_it_and_numbers_go_on(where, other, tmp_path):
         fleet.ledger.set_key("signed", "ab" * 32)
         fleet.group("north", ["new"])
         fleet.send_many(["new", "signed"], "say", {"text": "Café 📶\n\u2028"})
+        of_bytes = Release({"app.py": b"", "table.bin": bytes(range(256)) * 9000})  # more than is read at once
+        fleet.add("updated")
+        fleet.update(["updated"], of_bytes)
+        fleet.rollout(["signed"], [1], releases={"signed": of_bytes})
         before = contents(fleet)
+        with fleet.ledger.database.writing() as connection:
+            for table in schema.metadata.sorted_tables:
+                if table.name in before and not before[table.name]:  # a row of any kind must go with it
+                    connection.execute(insert(table).values({c.name: ONE[str(c.type)] for c in table.columns}))
+        before = contents(fleet)
+        assert all(before.values())
         before = {table: sorted(found, key=repr) for table, found in before.items()}
     file = tmp_path / "moved.jsonl"
-    assert "1502 commands" in run("ledger", "export", str(file), "--db", where)
+    assert "1503 commands" in run("ledger", "export", str(file), "--db", where)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert "1502 commands" in run("ledger", "import", str(file), "--db", other)
+    assert "1503 commands" in run("ledger", "import", str(file), "--db", other)
     with Fleet(other) as fleet:
         assert {table: sorted(found, key=repr) for table, found in contents(fleet).items()} == before
         highest = max(row[0] for row in before["commands"])

@@ -5,11 +5,13 @@ two only one takes commands, because the one that was written out takes nothing 
 the file, or nothing. No relay runs meanwhile, and no other process writes.
 
 The file is JSON, one value a line: a head, for each table its columns and its rows, and a foot with the number of rows
-and the CRC-32 of all before it. It holds the keys of signed commands, so only its owner reads it.
+and the CRC-32 of all before it. What is no text, the files of releases, is an object with its base64. It holds the keys
+of signed commands, so only its owner reads it.
 """
 
 import json
 import os
+from base64 import b64decode, b64encode
 from collections import Counter
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +26,8 @@ from dormouse_host.ledger.database import Database
 from dormouse_host.ledger.rows import CHUNK
 
 _KIND = "dormouse ledger"
-_LONGEST = 1 << 20  # bytes of a line; a command's payload and its result have 64 KiB each at most
+_LONGEST = 1 << 20  # bytes of a line that are read at once
+_BYTES = "base64"
 _STAYS = {schema.relays, schema.moved, desk_schema.desk}  # who works on a ledger does not go with it
 _ANEW = {"devices": {"relay": None, "relay_until": 0.0}}  # leases of those relays
 COUNTED = ("devices", "commands", "results", "telemetry")
@@ -83,7 +86,7 @@ def _write(connection: Connection, file: BinaryIO, now: float) -> Counter[str]:
         counts[table.name] = 0
         every = select(table).order_by(*table.primary_key)
         for row in connection.execute(every, execution_options={"yield_per": 1000}):
-            put(list(row))
+            put([{_BYTES: b64encode(value).decode()} if isinstance(value, bytes) else value for value in row])
             counts[table.name] += 1
     put({"rows": sum(counts.values()), "crc": crc})
     return counts
@@ -147,7 +150,8 @@ def _insert_all(connection: Connection, file: BinaryIO, name: str) -> Counter[st
 
     for value in map(_value, file):
         if isinstance(value, list) and table is not None:
-            rows.append(dict(zip(table.columns.keys(), value, strict=True)) | _ANEW.get(table.name, {}))
+            row = [b64decode(each[_BYTES]) if isinstance(each, dict) else each for each in value]
+            rows.append(dict(zip(table.columns.keys(), row, strict=True)) | _ANEW.get(table.name, {}))
             if len(rows) >= CHUNK:
                 insert_rows()
         elif "table" in value:
