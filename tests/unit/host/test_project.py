@@ -107,6 +107,18 @@ def test_secrets_are_in_their_own_file_and_in_no_message(write):
     assert "hushhush" not in repr(mine)
 
 
+def test_a_credential_of_its_own_is_not_replaced_by_one_of_the_environment(write, tmp_path):
+    """A shell in which a relay was started has the relay's password, which may command every device."""
+    here = write('broker = "mqtt://a"\n[mqtt]\npassword = "hushhush"\n')
+    given = tmp_path / "devices" / "pine"
+    given.mkdir(parents=True)
+    (given / "secrets.json").write_text('{"user": "pine", "password": "its own"}')
+    mine = files(
+        here, environment={"MQTT_USERNAME": "relay", "MQTT_PASSWORD": "the relay", "WIFI_PASSWORD": "hushhush"}
+    )
+    assert mine.secrets == {"user": "pine", "password": "its own", "wifi_password": "hushhush"}
+
+
 def test_further_networks_are_secrets_in_their_order(write):
     text = 'broker = "mqtt://a"\n[wifi]\nssid = "home"\n'
     text += 'also = [{ssid = "barn", password = "hushhush"}, {ssid = "hall"}]\n'
