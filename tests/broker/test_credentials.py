@@ -79,6 +79,17 @@ def test_no_password_stands_anywhere_but_where_its_owner_reads_it(tmp_path):
     assert places == {relay: ["relay-main.env"], device: ["secrets.json"]}
 
 
+@pytest.mark.parametrize("how", [{}, {"cert": True}, {"psk": True}])
+def test_a_new_credential_leaves_the_key_of_signed_commands(tmp_path, how):
+    """The ledger goes on signing with it: without it the device would take nothing any more, and say nothing of it."""
+    made = made_broker.make(tmp_path / "b", psk_port=made_broker.free_port())
+    credentials.provision(made, "a", tmp_path, **how)
+    _, key = credentials.sign("a", tmp_path)
+    credentials.revoke(made, "a")
+    credentials.provision(made, "a", tmp_path, **how)
+    assert json.loads((tmp_path / "devices" / "a" / "secrets.json").read_text())["command_key"] == key
+
+
 @pytest.mark.parametrize(
     "names, why",
     [((), "--name"), (("a b",), "not a host name"), (("-" * 300,), "not a host name"), (("a\0",), "not a host name")],

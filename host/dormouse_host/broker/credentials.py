@@ -28,6 +28,7 @@ from dormouse_host.errors import HostError
 
 DEVICES = "devices"  # beside dormouse.toml; never in git
 _SHARED_KEY = 32  # bytes: as many as mbedtls takes
+_SIGNED = "command_key"  # of secrets.json
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _provision(
             for left in folder.glob("*.der"):  # of a certificate that was revoked
                 files.remove(left)
             keys[device] = fresh_key()
-            _keep(folder / "secrets.json", {"password": keys[device]})
+            _keep_secrets(folder, {"password": keys[device]})
             _keep(folder / "config.json", {"id": device, "broker": made.url(port=made.psk_port), "psk": True, **root})
             on_progress(done)
             continue
@@ -163,11 +164,11 @@ def _provision(
             signed = authority.client(device)
             issue(made, {device: signed.certificate.serial_number})  # before anybody can have it
             put_certificate(project, device, signed.der, signed.key_der)
-            _keep(folder / "secrets.json", {})
+            _keep_secrets(folder, {})
             _keep(folder / "config.json", {"id": device, **config, "cert": "cert.der", "key": "key.der"})
         else:
             passwords[device] = fresh_password()
-            _keep(folder / "secrets.json", {"user": device, "password": passwords[device]})
+            _keep_secrets(folder, {"user": device, "password": passwords[device]})
             _keep(folder / "config.json", {"id": device, **config})
         on_progress(done)
     remove_rights(made, *devices)  # the denials of those that were revoked before
@@ -182,7 +183,7 @@ def sign(device: str, project: Path) -> tuple[Path, str]:
     """Write a new key for signed commands to secrets.json. Returns the folder, and the key for the ledger."""
     check_name(device)
     key = token_hex(32)
-    return put_secrets(project, device, {"command_key": key}), key
+    return put_secrets(project, device, {_SIGNED: key}), key
 
 
 def put_secrets(project: Path, device: str, values: dict[str, str]) -> Path:
@@ -224,6 +225,13 @@ def revoke(made: BrokerFolder, device: str) -> bool:
 
 def _keep(path: Path, values: Mapping[str, object]) -> None:
     files.write(path, json.dumps(values, indent=1, sort_keys=True) + "\n")
+
+
+def _keep_secrets(folder: Path, values: Mapping[str, object]) -> None:
+    """A new credential, beside the key of signed commands: the ledger goes on signing with it."""
+    path = folder / "secrets.json"
+    key = files.read_object(path).get(_SIGNED)
+    _keep(path, {**values, _SIGNED: key} if key else values)
 
 
 def _issued(made: BrokerFolder) -> dict[str, list[int]]:
