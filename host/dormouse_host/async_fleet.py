@@ -87,6 +87,17 @@ class AsyncFleet(AsyncReleases, AsyncSights):
         """Cancel a command: Fleet.cancel."""
         return await self._run(self.fleet.cancel, name)
 
+    async def cancel_batch(
+        self, name: str, on_progress: Callable[[int], object] = lambda done: None
+    ) -> list[CommandView]:
+        """Cancel what waits of a batch: Fleet.cancel_batch."""
+        loop = asyncio.get_running_loop()
+
+        def tell(done: int) -> None:
+            loop.call_soon_threadsafe(on_progress, done)
+
+        return await self._run(self.fleet.cancel_batch, name, tell)
+
     async def wait(
         self, name: str, seconds: float | None = None, on_change: Callable[[CommandView], object] = lambda view: None
     ) -> CommandView:

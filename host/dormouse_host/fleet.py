@@ -41,6 +41,7 @@ from dormouse_host.ledger.lives import Life
 from dormouse_host.ledger.outbound import RelayView
 from dormouse_host.ledger.queries import CommandView, DeviceView, Setting
 from dormouse_host.ledger.rollouts import RolloutView
+from dormouse_host.ledger.rows import chunks
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
 from dormouse_host.ledger.update_views import UpdateView
@@ -209,6 +210,15 @@ class Fleet(Releases, Upkeep, Sights):
     def cancel(self, name: str) -> CommandView:
         """Cancel a command. What has left for the broker is cancelled by the device, if it has not started it."""
         return self.ledger.cancel(name)
+
+    def cancel_batch(self, name: str, on_progress: Callable[[int], object] = lambda done: None) -> list[CommandView]:
+        """Cancel what waits of a batch, some at a time; `on_progress` is told how many of its commands are through."""
+        waiting = [view.name for view in self.batch(name) if not view.final]
+        done = 0
+        for some in chunks(waiting):
+            self.ledger.cancel_all(some)
+            on_progress(done := done + len(some))
+        return self.batch(name)
 
     def wait(
         self, name: str, seconds: float | None = None, on_change: Callable[[CommandView], object] = lambda view: None

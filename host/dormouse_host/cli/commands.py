@@ -146,6 +146,8 @@ def cancel(command: Command, db: Db = None, json: Json = False) -> None:
 
     At once while it is not at the broker, else by the device unless it has started it. Of a batch those that wait.
     """
+    from dormouse_host.cli import live
+
     with opened(db) as fleet:
         views = fleet.batch(command)
         kind = None if views else fleet.kind(command)
@@ -159,10 +161,9 @@ def cancel(command: Command, db: Db = None, json: Json = False) -> None:
         if not views:
             show.command(fleet.cancel(command), json=json)
             return
-        for view in views:
-            if not view.final:
-                fleet.cancel(view.name)
-        show.batch(fleet.batch(command), json=json)
+        with live.bar("cancelling", sum(not view.final for view in views)) as tell:
+            views = fleet.cancel_batch(command, tell)
+        show.batch(views, json=json)
 
 
 def cancel_update(fleet: "Fleet", name: str, *, json: bool) -> None:

@@ -171,18 +171,20 @@ def _names(connection: Connection, ids: Sequence[str], now: float) -> dict[str, 
 
 def cancel(connection: Connection, command: str, now: float) -> rules.Row | None:
     """Cancel a command: at once while it was never published, else by a tombstone. None where there is none."""
-    device = connection.execute(select(commands.device).where(commands.name == command)).scalar()
-    if device is None:
-        return None
-    rows.lock(connection, device)
-    found = rows.load(connection, commands.name == command)
-    if not found:  # pruned, before its device was locked
-        return None
+    found = cancel_all(connection, [command], now)
+    return found[0] if found else None
+
+
+def cancel_all(connection: Connection, names: Sequence[str], now: float) -> list[rules.Row]:
+    """The same of rows.CHUNK commands at most. Returns those that there are."""
+    there = select(commands.device).where(commands.name.in_(names))
+    rows.lock_all(connection, connection.execute(there).scalars())
+    found = rows.load(connection, commands.name.in_(names))  # none of what was pruned before its device was locked
     changes = Changes(found)
-    rules.withdraw(found[0], protocol.CANCELLED)
-    if changes.save(connection, now):
-        rows.make_due(connection, device)
-    return found[0]
+    for row in found:
+        rules.withdraw(row, protocol.CANCELLED)
+    rows.make_due(connection, *(row.device for row in changes.save(connection, now)))
+    return found
 
 
 # ---- random names

@@ -171,6 +171,12 @@ class Ledger(Sending, DeskLedger, Queries):
             raise HostError(f"no command {command}", 2)
         return found
 
+    @retried
+    def cancel_all(self, names: Sequence[str]) -> None:
+        """The same of rows.CHUNK commands at most, all or none."""
+        with self._writing() as c:
+            entry.cancel_all(c, names, self._clock())
+
     # ---- the ledger itself
 
     def back_up(self, target: Path) -> None:

@@ -147,3 +147,23 @@ def test_who_sends_to_many_reads_nothing_of_the_others(where):
         assert [view for view in fleet.status() if view.id in asked] == views
         with pytest.raises(HostError, match="nosuch"):
             fleet.send_many([*asked, "nosuch"], "ping")
+
+
+def test_a_batch_is_cancelled_in_statements_for_all_of_it(where):
+    """Some hundred at once; what has ended stays."""
+    with Fleet(where) as fleet:
+        every = [f"d{n:04}" for n in range(1100)]
+        fleet.add(*every)
+        sent = fleet.send_many(every, "ping")
+        fleet.cancel(sent[7].name)
+        said: list[str] = []
+        engine = fleet.ledger.database.engine
+        event.listen(engine, "before_cursor_execute", lambda _c, _u, what, *_: said.append(what))
+        told: list[int] = []
+        views = fleet.cancel_batch(sent[0].batch or "", told.append)
+        assert {view.status for view in views} == {"cancelled"}
+        assert len(views) == 1100
+        assert told == [500, 1000, 1099]
+        assert len(said) < 50
+        assert fleet.cancel_batch(sent[0].batch or "", told.append) == views
+        assert len(told) == 3
