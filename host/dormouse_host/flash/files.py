@@ -6,6 +6,7 @@ starts with a prompt. No path leads out of the board's root or over a file of th
 
 import hashlib
 import secrets
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,7 @@ from dormouse_host.errors import HostError
 from dormouse_host.flash import packages
 from dormouse_host.flash.kinds import Board
 from dormouse_host.flash.project import DeviceFiles, Project
-from dormouse_host.release import Release, check
+from dormouse_host.release import MOST_BYTES, Release, check
 
 STATE = "state"  # the agent's folder on a board
 MAIN = "main.py"
@@ -100,8 +101,14 @@ def own_path(name: str) -> str:
 
 
 def read(path: Path) -> bytes:
-    """The bytes of a file of the project. HostError where it can't be read."""
+    """The bytes of a file of the project. HostError where it can't be read, or no release could hold it."""
     try:
-        return path.read_bytes()
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise HostError(f"{path} is not a plain file", 2)
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise HostError(f"{path}: {error.strerror}", 2) from None
+    if len(data) > MOST_BYTES:
+        raise HostError(f"{path} is too big: a release has {MOST_BYTES >> 20} MB at most", 2)
+    return data

@@ -1,6 +1,7 @@
 """dormouse.toml: what goes over what, and that a wrong key is named before anything is done."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import typer.testing
 from dormouse_host.agent import mpy
 from dormouse_host.cli import app
 from dormouse_host.errors import HostError
-from dormouse_host.flash import before, kinds, project
+from dormouse_host.flash import before, kinds, project, releases
 from dormouse_host.flash.files import MAIN_TEXT, collect, new_state, outside
+from dormouse_host.release import MOST_BYTES
 from support.certificates import Authority
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -228,6 +230,9 @@ def test_a_set_option_is_json_where_it_can_be(pair, value):
         ("secrets.json", "belongs to the agent"),
         ("lib/dormouse/agent.py", "belongs to the agent"),
         ("state/cmd", "belongs to the agent"),
+        ("pipe", "is not a plain file"),
+        ("folder", "is not a plain file"),
+        ("huge.bin", "is too big: a release has 4 MB at most"),
         ("missing.py", "No such file"),
         ("broken.py", "does not compile"),
     ],
@@ -235,9 +240,22 @@ def test_a_set_option_is_json_where_it_can_be(pair, value):
 def test_a_file_of_the_app_that_cannot_be_flashed_is_named(write, tmp_path, name, message):
     here = write(f"broker = 'mqtt://a'\n[app]\nfiles = ['{name}']")
     (tmp_path / "broken.py").write_text("def f(:\n")
-    with pytest.raises(HostError, match=message) as caught:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    with (tmp_path / "huge.bin").open("wb") as huge:
+        huge.truncate(MOST_BYTES + 1)
+    for make in (lambda: collect(here, POSIX, None), lambda: releases.build(here, POSIX)):
+        with pytest.raises(HostError, match=message) as caught:
+            make()
+        assert name.rpartition("/")[2] in str(caught.value)
+
+
+def test_a_program_that_never_ends_is_not_read(write, tmp_path):
+    here = write("broker = 'mqtt://a'")
+    (tmp_path / "app.py").unlink()
+    (tmp_path / "app.py").symlink_to("/dev/zero")
+    with pytest.raises(HostError, match=r"app\.py is not a plain file"):
         collect(here, POSIX, None)
-    assert name.rpartition("/")[2] in str(caught.value)
 
 
 def test_main_takes_effect_last_and_configuration_just_before_it(write, tmp_path):
