@@ -5,6 +5,7 @@ starts with a prompt. No path leads out of the board's root or over a file of th
 """
 
 import hashlib
+import os
 import secrets
 import stat
 import tempfile
@@ -45,7 +46,7 @@ def collect(project: Project, board: Board, app: Path | None) -> Release:
     for package in project.app.packages:
         files.update(packages.fetch(package, project.folder))
     for name in project.app.files:
-        place = own_path(name)
+        place = own_path(project, name)
         files[place] = read(project.folder / name)
     source = app or project.folder / project.app.main
     files["app.py"] = read(source)
@@ -90,10 +91,11 @@ def in_slot(port: str) -> dict[str, bytes]:
     return {name: data for name, data in mpy.agent_files(port).items() if name != _BOOT}
 
 
-def own_path(name: str) -> str:
-    """`name` of `[app] files` as a path on the board."""
+def own_path(project: Project, name: str) -> str:
+    """`name` of `[app] files` as a path on the board. HostError for what leads out of the project, by a link too."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
+    real, root = (Path(os.path.realpath(place)) for place in (project.folder / name, project.folder))
+    if path.is_absolute() or ".." in path.parts or not path.parts or not real.is_relative_to(root):
         raise HostError(f"app.files: {name}: expected a path inside the project's folder", 2)
     if str(path) in _RESERVED or path.parts[0] == STATE or path.parts[:2] == ("lib", "dormouse"):
         raise HostError(f"app.files: {name}: that path on the board belongs to the agent", 2)

@@ -44,7 +44,7 @@ def build(project: Project, board: Board | None, *, agent: bool = False) -> Rele
     for package in project.app.packages:
         found.update(packages.fetch(package, project.folder))
     main = project.folder / project.app.main
-    sources = {"app.py": main, **{files.own_path(name): project.folder / name for name in project.app.files}}
+    sources = {"app.py": main, **{files.own_path(project, name): project.folder / name for name in project.app.files}}
     for name, path in sources.items():
         found.update(_compiled(name, files.read(path), board))
     return release.check(

@@ -230,6 +230,8 @@ def test_a_set_option_is_json_where_it_can_be(pair, value):
         ("secrets.json", "belongs to the agent"),
         ("lib/dormouse/agent.py", "belongs to the agent"),
         ("state/cmd", "belongs to the agent"),
+        ("out.bin", "inside the project"),
+        ("away/out.bin", "inside the project"),
         ("pipe", "is not a plain file"),
         ("folder", "is not a plain file"),
         ("huge.bin", "is too big: a release has 4 MB at most"),
@@ -240,6 +242,8 @@ def test_a_set_option_is_json_where_it_can_be(pair, value):
 def test_a_file_of_the_app_that_cannot_be_flashed_is_named(write, tmp_path, name, message):
     here = write(f"broker = 'mqtt://a'\n[app]\nfiles = ['{name}']")
     (tmp_path / "broken.py").write_text("def f(:\n")
+    (tmp_path / "out.bin").symlink_to("/dev/zero")
+    (tmp_path / "away").symlink_to(tmp_path.parent)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     with (tmp_path / "huge.bin").open("wb") as huge:
@@ -248,6 +252,15 @@ def test_a_file_of_the_app_that_cannot_be_flashed_is_named(write, tmp_path, name
         with pytest.raises(HostError, match=message) as caught:
             make()
         assert name.rpartition("/")[2] in str(caught.value)
+
+
+def test_a_link_within_a_project_is_followed_and_so_is_one_to_its_folder(write, tmp_path):
+    write("broker = 'mqtt://a'\n[app]\nfiles = ['table.csv']")
+    (tmp_path / "data.csv").write_text("1,2\n")
+    (tmp_path / "table.csv").symlink_to("data.csv")
+    link = tmp_path.parent / f"{tmp_path.name}-link"
+    link.symlink_to(tmp_path)
+    assert collect(project.read(link), POSIX, None).files["table.csv"] == b"1,2\n"
 
 
 def test_a_program_that_never_ends_is_not_read(write, tmp_path):
