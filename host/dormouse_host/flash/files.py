@@ -21,7 +21,7 @@ from dormouse_host.errors import HostError
 from dormouse_host.flash import packages
 from dormouse_host.flash.kinds import Board
 from dormouse_host.flash.project import DeviceFiles, Project
-from dormouse_host.release import MOST_BYTES, Release, check
+from dormouse_host.release import AGENT, MOST_BYTES, Release, check
 
 STATE = "state"  # the agent's folder on a board
 MAIN = "main.py"
@@ -30,6 +30,7 @@ _GUARD = "guard.mpy"
 _UMQTT = "umqtt.simple"
 _BOOT = "lib/dormouse/ports/boot.mpy"
 _RESERVED = (MAIN, _GUARD, "boot.py", "config.json", "secrets.json", "release", "new")
+_HIDING = ("dormouse", "dormouse.py", "dormouse.mpy")  # a slot's root is searched before its lib
 
 
 def outside(device: DeviceFiles) -> dict[str, bytes]:
@@ -97,7 +98,7 @@ def own_path(project: Project, name: str) -> str:
     real, root = (Path(os.path.realpath(place)) for place in (project.folder / name, project.folder))
     if path.is_absolute() or ".." in path.parts or not path.parts or not real.is_relative_to(root):
         raise HostError(f"app.files: {name}: expected a path inside the project's folder", 2)
-    if str(path) in _RESERVED or path.parts[0] == STATE or path.parts[:2] == ("lib", "dormouse"):
+    if str(path) in _RESERVED or path.parts[0] in (STATE, *_HIDING) or f"{path}/".startswith(AGENT):
         raise HostError(f"app.files: {name}: that path on the board belongs to the agent", 2)
     return str(path)
 
