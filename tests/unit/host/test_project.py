@@ -187,6 +187,8 @@ def test_a_board_with_ethernet_needs_no_wifi(write):
         ("[wifi]\nssid = 5", "wifi.ssid: expected text"),
         ("[app]\nfiles = 'x'", "app.files: expected a list of texts"),
         ("[app]\nfiles = [1]", "app.files: expected a list of texts"),
+        ("[app]\npackages = ['']", "line 2: app.packages: one of its names is empty"),
+        ("[app]\nfiles = ['a.py', ' ']", "line 2: app.files: one of its names is empty"),
         ("wifi = 'x'", "wifi: expected a table, [wifi]"),
         ("[devices]\npine = 1", "devices.pine: expected a table"),
         ("[devices.pine]\nboard = 1", "devices.pine.board: expected text"),
