@@ -62,6 +62,8 @@ def start(
     said = words or []
     if bool(said) == (app is not None):
         raise HostError("expected --app DIR, or a command", 2)
+    if said and (agent or min_battery is not None):
+        raise HostError(f"{'--agent' if agent else '--min-battery'} needs --app", 2)
     if every == (group is not None):
         raise HostError("expected --group or --all", 2)
     if abort_after < 1:

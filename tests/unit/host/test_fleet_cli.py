@@ -187,6 +187,8 @@ def test_send_to_all_and_to_a_group(folder):
         (["relay", "--broker", "mqtt://127.0.0.1:1", "--name", "a b"], "relay id", 2),
         (["relay", "--name", "x", "forget", "y"], "after the subcommand forget", 2),
         (["relay", "forget", "y"], "no broker", 2),
+        (["rollout", "start", "ping", "--all", "--min-battery", "3"], "--min-battery needs --app", 2),
+        (["rollout", "start", "ping", "--all", "--agent"], "--agent needs --app", 2),
         (["prune", "--before", "2099-01-01"], "in the future", 2),
         (["prune", "--before", "soon"], "expected 30s", 2),
     ],
