@@ -78,6 +78,20 @@ def make(
     return orders, warnings
 
 
+def alike(
+    devices: Sequence[str],
+    known: Mapping[str, DeviceView],
+    do: str,
+    args: Mapping[str, Any] | Sequence[str],
+    expires: int | None,
+) -> dict[str, Any]:
+    """What a rollout sends to each of these devices, {"do", "args"}; HostError where one would refuse it."""
+    checked, _ = make(devices, known, do, args, expires, None, lambda done: None)
+    if len({order.args for order in checked}) > 1:
+        raise HostError(f"{do}: the devices declare its arguments differently", 2)
+    return {"do": do, "args": checked[0].args}
+
+
 def _given(view: DeviceView, do: str, args: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
     """Values by name, out of such values or out of `key=value` words."""
     return dict(args) if isinstance(args, Mapping) else read_words(list(args), spec_of(view, do))

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dormouse_host import orders
-from dormouse_host.errors import HostError
 from dormouse_host.ledger.rollouts import Plan, RolloutView
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.update_views import UpdateView
@@ -100,10 +99,7 @@ class Releases:
         what: dict[str, Any] = {}
         if command is not None:
             known = {view.id: view for view in self.ledger.views()}
-            checked, _ = orders.make(devices, known, command[0], command[1], until, None, lambda done: None)
-            if len({order.args for order in checked}) > 1:
-                raise HostError(f"{command[0]}: the devices declare its arguments differently", 2)
-            what = {"do": command[0], "args": checked[0].args}
+            what = orders.alike(devices, known, *command, until)
         chosen = releases or {}
         named = {device: release.id for device, release in chosen.items()}
         plan = Plan(what, devices, waves, named, abort_after, missing, approve, until, orders.volts(min_battery))

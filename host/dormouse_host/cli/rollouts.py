@@ -69,35 +69,41 @@ def start(
     if abort_after < 1:
         raise HostError("--abort-after: 1 or more", 2)
     life = None if expires is None else seconds_until(expires, time.time())
-    orders.until(life, time.time())  # what is wrong with it is told before anything else
+    until = orders.until(life, time.time())  # what is wrong with these is told before anything else
+    least, allowed = orders.volts(min_battery), part(missing)
+    counts(waves, 1)  # their form: of one device no wave has fewer than the one before
     with opened(db) as fleet:
         targets = fleet.members(group)
         if not targets:
             raise HostError("no devices yet: dormouse devices add DEVICE", 2)
-        releases = {}
-        for release, reports in updates.releases(fleet, targets, app, agent=agent) if app else ():
-            releases.update(dict.fromkeys(reports, release))
-            updates.explain(fleet, release, reports, orders.volts(min_battery))
+        built = updates.releases(fleet, targets, app, agent=agent) if app else []
+        releases = {device: release for release, reports in built for device in reports}
         if app:
             targets = [device for device in targets if device in releases]
-            _warn_of_older(fleet, set(targets))
         sizes = counts(waves, len(targets))
+        if dry and said:
+            orders.alike(targets, {view.id: view for view in fleet.status(group=group)}, said[0], said[1:], until)
+        for release, reports in built:
+            updates.explain(fleet, release, reports, least)
+        if app:
+            _warn_of_older(fleet, set(targets))
         steps = [str(one - before) for before, one in zip([0, *sizes], sizes, strict=False)]
+        name = ""
+        if not dry:
+            name = fleet.rollout(
+                targets,
+                sizes,
+                releases=releases or None,
+                command=(said[0], said[1:]) if said else None,
+                abort_after=abort_after,
+                missing=allowed,
+                approve=approve,
+                expires=life,
+                min_battery=least,
+            )
         terminal.warn(f"{len(sizes)} wave{'s' if len(sizes) > 1 else ''}: {', '.join(steps)} of {len(targets)} devices")
-        if dry:
-            return
-        name = fleet.rollout(
-            targets,
-            sizes,
-            releases=releases or None,
-            command=(said[0], said[1:]) if said else None,
-            abort_after=abort_after,
-            missing=part(missing),
-            approve=approve,
-            expires=life,
-            min_battery=min_battery,
-        )
-        terminal.told({"id": name, "devices": len(targets)}, name, json=json)
+        if name:
+            terminal.told({"id": name, "devices": len(targets)}, name, json=json)
 
 
 def _warn_of_older(fleet: "Fleet", targets: set[str]) -> None:

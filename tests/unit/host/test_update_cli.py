@@ -86,6 +86,44 @@ def test_a_date_that_is_past_is_refused_before_anything_is_told(fleet, capfd):
     assert "release" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words, why",
+    [
+        (("--waves", "abc"), "--waves abc: expected numbers and parts"),
+        (("--waves", "2,1"), "1 is less than the wave before"),
+        (("--missing", "x"), "x: expected 0% to 100%"),
+        (("--min-battery", "nan"), "expected volts above 0"),
+    ],
+)
+def test_the_plan_of_an_update_is_not_told_where_its_rollout_is_refused(fleet, words, why):
+    fleet.group("boards", ["b1", "b2"])
+    start = ["rollout", "start", "--app", ".", "--group", "boards", *words]
+    for line in (start, [*start, "--dry-run"]):
+        result = typer.testing.CliRunner().invoke(app.app, line, standalone_mode=False)
+        assert why in str(result.exception)
+        assert (result.stdout, result.stderr) == ("", "")
+    assert fleet.rollouts() == []
+
+
+@pytest.mark.parametrize(
+    "words, why",
+    [
+        (("resend", "from=a", "to=2"), "argument from is not of type int"),
+        (("ping", "x=1"), "unknown argument x"),
+        (("ping", "--missing", "900%"), "900%: expected 0% to 100%"),
+    ],
+)
+def test_a_rollout_of_a_command_that_would_be_refused_is_refused_before_its_waves_are_told(fleet, words, why):
+    start = ["rollout", "start", *words, "--all"]
+    for line in (start, [*start, "--dry-run"]):
+        result = typer.testing.CliRunner().invoke(app.app, line, standalone_mode=False)
+        assert why in str(result.exception)
+        assert (result.stdout, result.stderr) == ("", "")
+    told = run("rollout", "start", "ping", "--all", "--dry-run")
+    assert (told.stdout, told.stderr) == ("", "dormouse: 2 waves: 1, 3 of 4 devices\n")
+    assert fleet.rollouts() == []
+
+
 def test_the_same_release_once_more_says_that_it_is_on_its_way(fleet):
     first = run("update", "b1", "--app", ".").stdout
     again = run("update", "b1", "--app", ".")
