@@ -145,6 +145,8 @@ def _check_table(here: Project, table: str, path: str, values: dict[str, Any]) -
             raise here.wrong(f"{path}.{key}", "expected a list of texts")
         elif isinstance(value, list) and not all(item.strip() for item in value):
             raise here.wrong(f"{path}.{key}", "one of its names is empty: write a name, or take it out")
+        if table == "app" and not "".join(values[key]).isprintable():
+            raise here.wrong(f"{path}.{key}", "expected no control characters")
 
 
 def _check_networks(here: Project, path: str, networks: list[Any]) -> None:

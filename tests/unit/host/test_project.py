@@ -189,6 +189,8 @@ def test_a_board_with_ethernet_needs_no_wifi(write):
         ("[app]\nfiles = [1]", "app.files: expected a list of texts"),
         ("[app]\npackages = ['']", "line 2: app.packages: one of its names is empty"),
         ("[app]\nfiles = ['a.py', ' ']", "line 2: app.files: one of its names is empty"),
+        ('[app]\nfiles = ["a\\u0000b"]', "line 2: app.files: expected no control characters"),
+        ('[app]\nmain = "a\\nb"', "line 2: app.main: expected no control characters"),
         ("wifi = 'x'", "wifi: expected a table, [wifi]"),
         ("[devices]\npine = 1", "devices.pine: expected a table"),
         ("[devices.pine]\nboard = 1", "devices.pine.board: expected text"),
