@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -96,6 +97,8 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no ✓ shows ? and goes on
+    for name in ("write", "flush"):
+        setattr(sys.stdout, name, _named(getattr(sys.stdout, name)))
     code = _run()
     try:
         sys.stdout.flush()
@@ -103,6 +106,19 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter does not try it again
         code = code or _cannot(error)
     sys.exit(code)
+
+
+def _named(work: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of stdout whose errors say that they are stdout's: those of a full disk name no file."""
+
+    def told(*given: Any) -> Any:
+        try:
+            return work(*given)
+        except OSError as error:
+            error.filename = "standard output"
+            raise
+
+    return told
 
 
 def _run() -> int | str | None:

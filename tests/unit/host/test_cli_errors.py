@@ -25,6 +25,7 @@ from dormouse_host.virtual.board import VirtualBoard
 from support.acceptor import Acceptor
 
 PROGRAM = [sys.executable, "-m", "dormouse_host.cli"]
+FULL = "dormouse: standard output: No space left on device\n"
 ORDERS = "\x1b]0;owned\x07\x1b[2Jhello"
 
 
@@ -42,18 +43,20 @@ def test_stdout_on_a_full_disk_is_one_line_and_exit_code_1(tmp_path):
     """Whether the line leaves at once, or is written when all is done."""
     ledger = ["--db", str(tmp_path / "l.db")]
     assert run("devices", "add", "pump", *ledger).returncode == 0
-    for words in (["status", *ledger], ["status", "--json", *ledger], ["--help"]):
+    send = ["send", "pump", "ping", *ledger]
+    for words in (["status", *ledger], ["status", "--json", *ledger], ["--help"], ["--version"], send):
         with Path("/dev/full").open("w") as full:
             done = run(*words, stdout=full)
-        assert (done.returncode, done.stderr) == (1, "dormouse: No space left on device\n"), words
+        assert (done.returncode, done.stderr) == (1, FULL), words
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
     reader, writer = os.pipe()
     os.close(reader)
-    done = run("--help", stdout=writer)
+    for word in ("--help", "--version"):
+        done = run(word, stdout=writer)
+        assert (done.returncode, done.stderr) == (1, ""), word
     os.close(writer)
-    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.parametrize(
