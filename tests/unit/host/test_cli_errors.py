@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dormouse_host import terminal
+from dormouse_host import Fleet, terminal
 from dormouse_host.agent import mpy, toolchain
 from dormouse_host.cli import app
 from dormouse_host.emulated.board import EmulatedBoard
@@ -57,6 +57,30 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         done = run(word, stdout=writer)
         assert (done.returncode, done.stderr) == (1, ""), word
     os.close(writer)
+
+
+@pytest.mark.parametrize(
+    "words, closed, code, said",
+    [
+        ("--version", ">&-", 0, ""),
+        ("--version", "<&- >&- 2>&-", 0, ""),
+        ("devices add pump", ">&-", 0, ""),
+        ("devices add pump", "<&- >&- 2>&-", 0, ""),
+        ("status nosuch", ">&-", 2, "device nosuch is not known"),
+        ("status nosuch", "2>&-", 2, ""),
+        ("demo --help", "2>&-", 0, "Usage:"),
+    ],
+)
+def test_a_stream_that_is_closed_changes_no_exit_code(tmp_path, words, closed, code, said):
+    Fleet(str(tmp_path / "l.db")).close()
+    script = f'exec "$0" -m dormouse_host.cli {words} {closed}'
+    env = {**os.environ, "DORMOUSE_DB": str(tmp_path / "l.db")}
+    argv = ["sh", "-c", script, sys.executable]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, env=env)
+    assert done.returncode == code, done.stderr
+    assert said in (text := done.stdout + done.stderr)
+    assert bool(text) is bool(said)
+    assert text.count("dormouse: ") <= 1
 
 
 @pytest.mark.parametrize(
