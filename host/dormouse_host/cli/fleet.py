@@ -288,6 +288,8 @@ def devices_group(
             for name in fleet.members(group):
                 terminal.told({"group": group, "device": name}, name, json=json)
             return
+        if dissolve:
+            fleet.members(group)  # HostError where there is no such group
         fleet.group(group, names or [])
         count = len(set(names or ()))
         text = f"{group} has {_counted(count)}" if count else f"{group} is dissolved"

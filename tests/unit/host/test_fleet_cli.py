@@ -175,6 +175,7 @@ def test_send_to_all_and_to_a_group(folder):
         (["devices", "list", "--group", "nowhere"], "no group nowhere", 2),
         (["devices", "group", "north"], "no group north", 2),
         (["devices", "group", "--dissolve"], "takes a group", 2),
+        (["devices", "group", "north", "--dissolve"], "no group north", 2),
         (["devices", "group", "north", "dev", "--dissolve"], "and no devices", 2),
         (["status", "dev", "--overdue"], "use DEVICE or --overdue, not both", 2),
         (["status", "--grace", "1"], "--grace needs --overdue", 2),
