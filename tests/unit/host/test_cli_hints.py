@@ -115,3 +115,12 @@ def test_a_program_that_is_missing_is_told_from_one_that_is_none(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     told = run("agent", "run", name, "--device", "dev", "--broker", "mqtt://127.0.0.1:1", "--state", "state")
     assert (str(told.exception), told.exception.code) == (why, 2)
+
+
+@pytest.mark.parametrize("name, why", [("nosuch.jsonl", "No such file or directory"), ("folder", "Is a directory")])
+def test_a_file_that_cannot_be_imported_leaves_no_ledger_behind(tmp_path, monkeypatch, name, why):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    told = run("ledger", "import", name, "--db", "new.db")
+    assert (str(told.exception), told.exception.code) == (f"import from {name}: {why}", 2)
+    assert not (tmp_path / "new.db").exists()
