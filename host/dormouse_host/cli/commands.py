@@ -69,6 +69,8 @@ def send(
             targets, (do, *args) = fleet.members(group), words
             if not targets:
                 raise HostError("no devices yet: dormouse devices add DEVICE", 2)
+            if args and "=" not in args[0] and do in fleet.members() and do not in fleet.understood(targets[0]):
+                raise HostError(f"--all and --group take no device: leave out {do}", 2)
             if create:
                 raise HostError("--create registers one device: give its id", 2)
         else:

@@ -124,3 +124,15 @@ def test_a_file_that_cannot_be_imported_leaves_no_ledger_behind(tmp_path, monkey
     told = run("ledger", "import", name, "--db", "new.db")
     assert (str(told.exception), told.exception.code) == (f"import from {name}: {why}", 2)
     assert not (tmp_path / "new.db").exists()
+
+
+def test_who_names_a_device_and_all_is_told_which_is_too_much(fleet):
+    """But not where a command has the name of a device."""
+    fleet.group("north", ["dev"])
+    for whom in (["--all"], ["--group", "north"]):
+        told = run("send", "dev", "blink", "x=1", *whom)
+        why = "--all and --group take no device: leave out dev"
+        assert (str(told.exception), told.exception.code) == (why, 2)
+    fleet.add("ping")
+    assert "arguments are written key=value" in str(run("send", "ping", "blink", "--all").exception)
+    assert run("send", "dev", "x=1", "--all").exception is None
