@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dormouse import protocol
-from dormouse_host import orders
+from dormouse_host import near, orders
 from dormouse_host.address import BrokerAddress
 from dormouse_host.errors import HostError
 from dormouse_host.ledger.alerts import AlertView
@@ -55,14 +55,23 @@ class Upkeep:
         return self.ledger.relays()
 
     def forget_relay(self, name: str, broker: BrokerAddress) -> None:
-        """End the session that a relay has at the broker, with what is queued in it. HostError while it is alive."""
+        """End the session that a relay has at the broker, with what is queued in it. HostError while it is alive, and
+        where neither the ledger nor the broker knows it.
+        """
         from dormouse_host.broker.client import Publisher
         from dormouse_host.relay.relay import client_id
 
-        if any(relay.alive for relay in self.relays() if relay.name == orders.name(name, "relay")):
+        known = {relay.name: relay.alive for relay in self.relays()}
+        if known.get(orders.name(name, "relay")):
             raise HostError(f"relay {name} is alive: stop it first", 2)
+        present = name in known
+        if not present:  # one that has ended in order is known to the broker alone
+            with Publisher(broker, client_id(name), clean=False) as publisher:
+                present = publisher.present
         with Publisher(broker, client_id(name)):  # a clean session under its id ends the one that was kept
             self.ledger.forget_relay(name)
+        if not present:
+            raise HostError(f"no relay {name} here, and none at the broker{near.question(name, known)}", 2)
 
     # ---- alerts
 

@@ -273,6 +273,18 @@ def test_a_relay_that_is_forgotten_leaves_nothing_at_the_broker(folder, mosquitt
     assert dormouse("relay", "list") == ""
 
 
+def test_a_relay_that_neither_the_ledger_nor_the_broker_knows_is_not_told_as_forgotten(folder, mosquitto):
+    """One that has ended in order left its session at the broker, and only that."""
+    url = mosquitto.address.url
+    with Running("ledger.db", mosquitto, "old"):
+        pass
+    for name in ("nosuch", "old", "nosuch"):  # nor has the question left a session behind
+        if name == "old":
+            assert dormouse("relay", "forget", "old", "--broker", url) == "relay old is forgotten\n"
+        with pytest.raises(HostError, match=f"no relay {name} here, and none at the broker"):
+            dormouse("relay", "forget", name, "--broker", url)
+
+
 def test_forgetting_a_relay_where_no_broker_is_changes_nothing(folder):
     with pytest.raises(HostError, match=r"broker 127.0.0.1:1: Connection refused"):
         dormouse("relay", "forget", "old", "--broker", "mqtt://127.0.0.1:1")

@@ -240,8 +240,9 @@ def advice(address: BrokerAddress) -> str:
 class Publisher(processes.Started):
     """One MQTT 3.1.1 connection. A context manager: connects on entering, disconnects on leaving."""
 
-    def __init__(self, address: BrokerAddress, client_id: str = "") -> None:
-        """A clean session; an empty `client_id` lets the broker choose one."""
+    def __init__(self, address: BrokerAddress, client_id: str = "", *, clean: bool = True) -> None:
+        """A clean session, or the one that the broker has; an empty `client_id` lets the broker choose one."""
+        self.present = False  # had the broker a session, and was it not to be a clean one?
         self._address = address
         self._changed = threading.Condition()
         self._acked = 0
@@ -249,7 +250,7 @@ class Publisher(processes.Started):
         self._connack: ReasonCode | None = None
         self._client = Client(
             client_id,
-            clean_session=True,
+            clean_session=clean,
             protocol=paho.MQTTv311,
             reconnect_on_failure=False,
         )
@@ -260,8 +261,8 @@ class Publisher(processes.Started):
         self._client.on_publish = self._on_publish
         self._client.on_disconnect = self._on_disconnect
 
-    def _on_connect(self, _client: object, _data: object, _flags: object, reason: ReasonCode, _more: object) -> None:
-        self._connack = reason
+    def _on_connect(self, _client: object, _data: object, flags: Any, reason: ReasonCode, _more: object) -> None:
+        self._connack, self.present = reason, bool(flags.session_present)
 
     def _on_publish(self, *_: Any) -> None:
         with self._changed:
