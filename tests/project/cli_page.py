@@ -25,7 +25,7 @@ stderr. `dormouse --install-completion` has the shell complete commands, devices
 | 0 | done |
 | 1 | not done |
 | 2 | usage error: bad arguments, an unknown device or id, a ledger that is newer or not one of ours |
-| 130 | ended by Ctrl-C |
+| 130 | ended by Ctrl-C; 0 for `relay`, `watch`, `web`, `broker run` and `agent run --stay`, which end in order by it |
 
 Some commands have more:
 

@@ -79,7 +79,8 @@ def relay_forget(
 ) -> None:
     """End the session of a relay that will not return.
 
-    Deletes its session at the broker with all that is queued in it. Refused while that relay is alive.
+    Deletes its session at the broker with all that is queued in it. Refused while that relay is alive,
+    and where neither this ledger nor the broker knows it.
     """
     said = settings(db, broker)
     with opened(db) as fleet:
