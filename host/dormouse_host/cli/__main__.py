@@ -2,7 +2,6 @@
 
 import os
 import sys
-from contextlib import suppress
 from typing import NoReturn
 
 from dormouse import protocol
@@ -12,13 +11,23 @@ def main() -> NoReturn:
     """The program `dormouse`."""
     _reopen()
     if sys.argv[1:] == ["--version"]:
-        with suppress(OSError):
-            sys.stdout.write(f"dormouse {protocol.VERSION}\n")
-            sys.stdout.flush()
-            sys.exit(0)
+        sys.exit(_version())
     from dormouse_host.cli import app
 
-    app.main()  # the version, too, where stdout did not take it: this says why
+    app.main()
+
+
+def _version() -> int:
+    """Print it. Returns the exit code."""
+    try:
+        sys.stdout.write(f"dormouse {protocol.VERSION}\n")
+        sys.stdout.flush()
+        return 0
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter does not try it again
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"dormouse: standard output: {error.strerror}\n")
+        return 1
 
 
 def _reopen() -> None:
