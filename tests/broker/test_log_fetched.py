@@ -2,7 +2,7 @@
 
 from dormouse_host import Fleet
 from support.device_folder import APP, Device, DeviceInterpreter
-from support.relays import Running, until
+from support.relays import Running, published, until
 
 BROKEN = (
     APP
@@ -36,6 +36,7 @@ def wake(fleet: Fleet, device: Device, times: int) -> None:
     for _ in range(times):
         number = device.wake().one("boot")["wake"]
         until(lambda number=number: fleet.ledger.has_ended("dev", number))
+        until(lambda: published(fleet))  # what the ledger asks by itself after that is at the broker, too
 
 
 def sent(fleet: Fleet) -> list[str]:
