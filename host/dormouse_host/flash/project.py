@@ -178,15 +178,19 @@ def device_files(
             secrets["wifi"] = [[network["ssid"], network.get("password", "")] for network in also]
         for table, keys in SECRETS.items():
             secrets.update({keys[key]: value for key, value in values.get(table, {}).items() if key in keys})
-    its_own = written.json(given / "secrets.json")
-    secrets.update(its_own)
+    its_secrets, its_config = (written.json(given / name) for name in ("secrets.json", "config.json"))
+    secrets.update(its_secrets)
     config.update(project.values.get("device", {}))
-    config.update(written.json(given / "config.json"))
+    config.update(its_config)
     config.update({key: value for key, value in mine.items() if key not in _OWN})
     config.update(over)
     config = _for_broker(project.values.get("broker"), config)
     there = {key: environment[name] for name, key in ENVIRONMENT.items() if environment.get(name)}
-    secrets.update({key: said for key, said in there.items() if key not in its_own})  # there a relay's may stand
+    if its_secrets.get("password") or its_config.get(
+        "cert"
+    ):  # it has a login of its own, and there a relay's may stand
+        there = {key: said for key, said in there.items() if key not in ("user", "password")}
+    secrets.update(there)
     if config.setdefault("id", device) != device:
         raise HostError(f"id: the configuration of {device} has the id {config['id']}", 2)
     if not config.get("broker"):

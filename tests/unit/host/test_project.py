@@ -109,16 +109,27 @@ def test_secrets_are_in_their_own_file_and_in_no_message(write):
     assert "hushhush" not in repr(mine)
 
 
-def test_a_credential_of_its_own_is_not_replaced_by_one_of_the_environment(write, tmp_path):
+@pytest.mark.parametrize("how", ["password", "certificate", "shared key", "none"])
+def test_a_credential_of_its_own_is_not_replaced_by_one_of_the_environment(write, tmp_path, how):
     """A shell in which a relay was started has the relay's password, which may command every device."""
-    here = write('broker = "mqtt://a"\n[mqtt]\npassword = "hushhush"\n')
+    here = write('broker = "mqtts://a"\n')
     given = tmp_path / "devices" / "pine"
     given.mkdir(parents=True)
-    (given / "secrets.json").write_text('{"user": "pine", "password": "its own"}')
-    mine = files(
-        here, environment={"MQTT_USERNAME": "relay", "MQTT_PASSWORD": "the relay", "WIFI_PASSWORD": "hushhush"}
-    )
-    assert mine.secrets == {"user": "pine", "password": "its own", "wifi_password": "hushhush"}
+    ca = Authority(tmp_path)
+    (given / "ca.der").write_bytes(ca.der)
+    own = {"password": {"user": "pine", "password": "its own"}, "shared key": {"password": "ab" * 32}}.get(how, {})
+    config = {
+        "certificate": {"ca": "ca.der", "cert": "cert.der", "key": "key.der"},
+        "shared key": {"psk": True},
+    }.get(how, {"ca": "ca.der"})
+    if how == "certificate":
+        ca.sign(common="pine").der(given)
+    (given / "secrets.json").write_text(json.dumps({**own, "command_key": "cd" * 32}))
+    (given / "config.json").write_text(json.dumps(config))
+    there = {"MQTT_USERNAME": "relay", "MQTT_PASSWORD": "the relay", "WIFI_PASSWORD": "hushhush"}
+    secrets = dict(files(here, environment=there).secrets)
+    assert (secrets.pop("wifi_password"), secrets.pop("command_key")) == ("hushhush", "cd" * 32)
+    assert secrets == ({"user": "relay", "password": "the relay"} if how == "none" else own)
 
 
 def test_further_networks_are_secrets_in_their_order(write):
