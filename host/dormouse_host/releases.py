@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dormouse_host import orders
+from dormouse_host.errors import HostError
 from dormouse_host.ledger.rollouts import Plan, RolloutView
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.update_views import UpdateView
@@ -90,17 +91,24 @@ class Releases:
         min_battery: float | None = None,
     ) -> str:
         """Roll out an update (`releases`: device -> release) or a command (its name and arguments), wave after wave:
-        `waves` says how many devices have begun once each wave has. After `abort_after` failures it stops, and where
-        more than the part `missing` of them is overdue or never got it; with `approve` each wave but the first waits
-        for `change_rollout`. A device for which another release is ordered later is left to that. Returns its name.
+        `waves` says how many devices have begun once each wave has, the last all. After `abort_after` failures it
+        stops, and where more than the part `missing` of them is overdue or never got it; with `approve` each wave but
+        the first waits for `change_rollout`. A device for which another release is ordered later is left to that.
+        Returns its name.
         """
         devices = [orders.name(device) for device in devices]
+        waves = list(waves)
+        _check(devices, waves, abort_after, missing)
+        if bool(releases) == (command is not None):
+            raise HostError("a rollout is of releases or of a command: give one of them", 2)
         until = orders.until(expires, self.clock())
         what: dict[str, Any] = {}
         if command is not None:
             known = {view.id: view for view in self.ledger.views()}
             what = orders.alike(devices, known, *command, until)
         chosen = releases or {}
+        if lacking := [device for device in devices if releases and device not in releases]:
+            raise HostError(f"no release for {lacking[0]}: each device of a rollout of releases has one", 2)
         named = {device: release.id for device, release in chosen.items()}
         plan = Plan(what, devices, waves, named, abort_after, missing, approve, until, orders.volts(min_battery))
         return self.ledger.start_rollout(plan, list({release.id: release for release in chosen.values()}.values()))
@@ -112,3 +120,17 @@ class Releases:
     def change_rollout(self, name: str, order: str) -> None:
         """`approve` the next wave, `resume` after a stop, `abort`, or `retry` where it has failed."""
         self.ledger.change_rollout(name, order)
+
+
+def _check(devices: Sequence[str], waves: Sequence[int], abort_after: int, missing: float) -> None:
+    """HostError for devices, waves and bounds of which no relay could make anything."""
+    if not devices:
+        raise HostError("a rollout to no devices", 2)
+    if len(set(devices)) < len(devices):
+        twice = next(device for at, device in enumerate(devices) if device in devices[:at])
+        raise HostError(f"device {twice} is given twice: a rollout takes each once", 2)
+    numbers = all(isinstance(count, int) and not isinstance(count, bool) for count in waves)
+    if not numbers or [*waves] != sorted({0, *waves})[1:] or [*waves[-1:]] != [len(devices)]:
+        raise HostError(f"waves {waves}: expected rising numbers of devices, the last {len(devices)}: all of them", 2)
+    if abort_after < 1 or not 0 <= missing <= 1:
+        raise HostError("abort_after is a number from 1, and missing a part from 0 to 1", 2)

@@ -142,6 +142,8 @@ def step(connection: Connection, now: float) -> None:
 
 def change(connection: Connection, name: str, order: str, now: float) -> None:
     """`approve`, `resume`, `abort` or `retry` a rollout. HostError where it does not stand so."""
+    if order not in _ALLOWED:
+        raise HostError(f"a rollout takes {', '.join(_ALLOWED)}, not {order}", 2)
     rows.lock_name(connection, "rollouts")
     row = _one(connection, name)
     if row.status not in _ALLOWED[order]:
@@ -203,7 +205,7 @@ def _members(connection: Connection, row: _Row, now: float) -> list[Member]:
         if item in _REASONS:
             status, why = protocol.CANCELLED, _REASONS[item]
         late = bool(is_open) and lateness.missed(seen, next_due, now) > lateness.GRACE
-        wave = next(number for number, count in enumerate(waves, 1) if at < count)
+        wave = next((number for number, count in enumerate(waves, 1) if at < count), len(waves))
         found.append(Member(device, wave, item, status, why, late, withdrawn, settled))
     return found
 

@@ -170,3 +170,50 @@ def test_a_battery_of_no_volts_is_refused(world, volts):
         world.fleet.update(["d0"], OLD, min_battery=volts)
     with pytest.raises(HostError, match="volts"):
         world.start(min_battery=volts)
+
+
+@pytest.mark.parametrize(
+    "devices, waves, plan, why",
+    [
+        (DEVICES, [1], {}, r"waves \[1\]: expected rising numbers of devices, the last 4"),
+        (DEVICES, [], {}, "waves"),
+        (DEVICES, [4, 1, 4], {}, "waves"),
+        (DEVICES, [1, 1, 4], {}, "waves"),
+        (DEVICES, [0, 4], {}, "waves"),
+        (DEVICES, [-1, 4], {}, "waves"),
+        (DEVICES, [1, 5], {}, "waves"),
+        (DEVICES, [1.0, 4.0], {}, "waves"),
+        (DEVICES, ["50%", "100%"], {}, "waves"),
+        ([], [], {}, "no devices"),
+        (["d0", "d0"], [2], {}, "device d0 is given twice"),
+        (DEVICES, [4], {"abort_after": 0}, "abort_after"),
+        (DEVICES, [4], {"missing": 1.5}, "missing"),
+        (DEVICES, [4], {"missing": float("nan")}, "missing"),
+        (DEVICES, [4], {"command": None}, "releases or of a command"),
+        (DEVICES, [4], {"releases": {"d0": OLD}}, "releases or of a command"),
+        (DEVICES, [4], {"command": None, "releases": {"d0": OLD}}, "no release for d1"),
+    ],
+)
+def test_a_rollout_that_no_relay_could_step_is_refused_before_it_is_stored(world, devices, waves, plan, why):
+    with pytest.raises(HostError, match=why):
+        world.fleet.rollout(devices, waves, **{"command": ("ping", {}), **plan})
+    assert world.fleet.rollouts() == []
+
+
+def test_waves_may_come_from_a_generator(world):
+    name = world.fleet.rollout(DEVICES, (count for count in (1, 4)), command=("ping", {}))
+    assert world.step(name).waves == 2
+
+
+def test_a_rollout_whose_waves_leave_devices_out_stops_no_relay(world):
+    """One that an older version took."""
+    name = world.fleet.rollout(DEVICES, [1, 4], command=("ping", {}))
+    with world.fleet.ledger.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE rollouts SET waves = '[1]'")
+    assert [member.wave for member in world.step(name).members] == [1, 1, 1, 1]
+    world.fleet.change_rollout(name, "abort")
+
+
+def test_an_order_that_no_rollout_takes_is_refused(world):
+    with pytest.raises(HostError, match="a rollout takes approve, resume, abort, retry, not pause"):
+        world.fleet.change_rollout(world.start(), "pause")
