@@ -12,13 +12,14 @@ for a database. A wait that is cancelled leaves nothing running. Callbacks are c
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dormouse import protocol
+from dormouse_host import orders
 from dormouse_host.address import BrokerAddress
 from dormouse_host.async_events import AsyncFollowing
 from dormouse_host.async_releases import AsyncReleases
@@ -53,7 +54,7 @@ class AsyncFleet(AsyncReleases, AsyncSights):
 
     async def send_many(
         self,
-        devices: Sequence[str],
+        devices: Iterable[str],
         do: str,
         args: Mapping[str, Any] | Sequence[str] = (),
         *,
@@ -75,7 +76,7 @@ class AsyncFleet(AsyncReleases, AsyncSights):
         """A command as it stands, with its history: Fleet.result."""
         return await self._run(self.fleet.result, name)
 
-    async def results(self, names: Sequence[str]) -> list[CommandView]:
+    async def results(self, names: Iterable[str]) -> list[CommandView]:
         """Commands as they stand: Fleet.results."""
         return await self._run(self.fleet.results, names)
 
@@ -115,12 +116,13 @@ class AsyncFleet(AsyncReleases, AsyncSights):
 
     async def wait_all(
         self,
-        names: Sequence[str],
+        names: Iterable[str],
         seconds: float | None = None,
         on_look: Callable[[list[CommandView]], object] = lambda views: None,
     ) -> list[CommandView]:
         """Wait until all of these commands are final, or so long: Fleet.wait_all. No thread waits with it."""
         deadline = None if seconds is None else time.monotonic() + seconds
+        names = orders.several(names)
         while True:
             views = await self.results(names)
             on_look(views)
@@ -159,7 +161,7 @@ class AsyncFleet(AsyncReleases, AsyncSights):
         """Forget a device: Fleet.remove."""
         await self._run(self.fleet.remove, device, broker)
 
-    async def group(self, name: str, devices: Sequence[str], *, keep: bool = False) -> None:
+    async def group(self, name: str, devices: Iterable[str], *, keep: bool = False) -> None:
         """The devices of a group from now on: Fleet.group."""
         await self._run(self.fleet.group, name, devices, keep=keep)
 

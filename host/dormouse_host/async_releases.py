@@ -5,9 +5,10 @@ A part of async_fleet.py's AsyncFleet, which alone is used; errors, units and de
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from dormouse_host import orders
 from dormouse_host.async_calls import AsyncCalls
 from dormouse_host.ledger.rollouts import RolloutView
 from dormouse_host.ledger.update_views import UpdateView
@@ -22,7 +23,7 @@ class AsyncReleases(AsyncCalls):
 
     async def update(
         self,
-        devices: Sequence[str],
+        devices: Iterable[str],
         release: Release,
         *,
         expires: float | None = None,
@@ -49,12 +50,13 @@ class AsyncReleases(AsyncCalls):
 
     async def wait_updates(
         self,
-        names: Sequence[str],
+        names: Iterable[str],
         seconds: float | None = None,
         on_look: Callable[[list[UpdateView]], object] = lambda views: None,
     ) -> list[UpdateView]:
         """Wait until all of these updates are final, or so long: Fleet.wait_updates. No thread waits with it."""
         deadline = None if seconds is None else time.monotonic() + seconds
+        names = orders.several(names)
         while True:
             views = [await self.update_result(name) for name in names]
             on_look(views)
@@ -68,8 +70,8 @@ class AsyncReleases(AsyncCalls):
 
     async def rollout(
         self,
-        devices: Sequence[str],
-        waves: Sequence[int],
+        devices: Iterable[str],
+        waves: Iterable[int],
         *,
         releases: Mapping[str, Release] | None = None,
         command: tuple[str, Mapping[str, Any] | Sequence[str]] | None = None,

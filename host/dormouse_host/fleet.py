@@ -11,9 +11,9 @@ is a HostError of one line.
 """
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from dormouse import protocol
 from dormouse_host import orders
@@ -48,9 +48,6 @@ from dormouse_host.ledger.update_views import UpdateView
 from dormouse_host.releases import LOOK, Releases
 from dormouse_host.sights import Sights
 from dormouse_host.upkeep import Upkeep
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "COLUMNS",
@@ -159,7 +156,7 @@ class Fleet(Releases, Upkeep, Sights):
 
     def send_many(
         self,
-        devices: Sequence[str],
+        devices: Iterable[str],
         do: str,
         args: Mapping[str, Any] | Sequence[str] = (),
         *,
@@ -175,7 +172,7 @@ class Fleet(Releases, Upkeep, Sights):
 
     def _send(
         self,
-        devices: Sequence[str],
+        devices: Iterable[str],
         do: str,
         args: Mapping[str, Any] | Sequence[str],
         expires: float | None,
@@ -184,7 +181,7 @@ class Fleet(Releases, Upkeep, Sights):
         batch: str | None,
         on_progress: Callable[[int], object],
     ) -> list[Sent]:
-        devices = [orders.name(device) for device in devices]
+        devices = orders.devices(devices)
         if len(devices) == 1 and not create:
             views = self.ledger.devices(devices[0])  # an unknown one is told with those of a like name
         else:
@@ -203,8 +200,10 @@ class Fleet(Releases, Upkeep, Sights):
 
     def batch(self, name: str) -> list[CommandView]:
         """The commands that `send_many` entered together, as they stand and without their history; none where there is
-        no batch of that name.
+        no batch of that name. HostError for None, the batch of what was sent alone.
         """
+        if name is None:
+            raise HostError("what was sent alone is in no batch: use its own name", 2)
         return self.ledger.batch(name)
 
     def cancel(self, name: str) -> CommandView:
@@ -237,7 +236,7 @@ class Fleet(Releases, Upkeep, Sights):
 
     def wait_all(
         self,
-        names: Sequence[str],
+        names: Iterable[str],
         seconds: float | None = None,
         on_look: Callable[[list[CommandView]], object] = lambda views: None,
     ) -> list[CommandView]:
@@ -245,6 +244,7 @@ class Fleet(Releases, Upkeep, Sights):
         The views come without their history.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
+        names = orders.several(names)
         while True:
             views = self.results(names)
             on_look(views)
@@ -252,8 +252,9 @@ class Fleet(Releases, Upkeep, Sights):
                 return views
             time.sleep(LOOK * (1 + len(views) / 100))
 
-    def results(self, names: Sequence[str]) -> list[CommandView]:
+    def results(self, names: Iterable[str]) -> list[CommandView]:
         """Commands as they stand, in this order and without their history."""
+        names = orders.several(names)
         found = self.ledger.commands(names)
         for name in names:
             if name not in found:
@@ -314,9 +315,9 @@ class Fleet(Releases, Upkeep, Sights):
                     pass
         self.ledger.remove_device(device)
 
-    def group(self, name: str, devices: Sequence[str], *, keep: bool = False) -> None:
+    def group(self, name: str, devices: Iterable[str], *, keep: bool = False) -> None:
         """The devices of a group from now on, `keep`: beside those that it has; none of them dissolves it."""
-        self.ledger.set_group(orders.name(name, "group"), devices, keep=keep)
+        self.ledger.set_group(orders.name(name, "group"), orders.devices(devices), keep=keep)
 
     def members(self, group: str | None = None) -> list[str]:
         """The devices of a group, or all."""

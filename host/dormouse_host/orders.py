@@ -5,7 +5,7 @@ through with a warning. Names that go into topics are checked here, too.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dormouse import codec, protocol
@@ -35,6 +35,18 @@ def name(text: str, what: str = "device") -> str:
     except ConfigError as error:
         raise HostError(f"{what} {error.reason}", 2) from None
     return checked
+
+
+def several(names: Iterable[str]) -> list[str]:
+    """Names in a list, whatever gives them; HostError for a single text, which is no list of its letters."""
+    if isinstance(names, str):
+        raise HostError(f"{names}: expected a list of names, [{names!r}] for one", 2)
+    return list(names)
+
+
+def devices(names: Iterable[str]) -> list[str]:
+    """The names of devices, likewise."""
+    return [name(device) for device in several(names)]
 
 
 def until(expires: float | None, now: float) -> int | None:

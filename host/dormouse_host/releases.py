@@ -4,7 +4,7 @@ A part of fleet.py's Fleet, which alone is used; the errors are its own.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dormouse_host import orders
@@ -28,7 +28,7 @@ class Releases:
 
     def update(
         self,
-        devices: Sequence[str],
+        devices: Iterable[str],
         release: Release,
         *,
         expires: float | None = None,
@@ -38,7 +38,7 @@ class Releases:
         volts below which nothing is sent, where a device reports any. Returns the updates' names, in the same order.
         """
         terms = Terms(orders.until(expires, self.clock()), orders.volts(min_battery))
-        return self.ledger.enter_updates([orders.name(device) for device in devices], release, terms)
+        return self.ledger.enter_updates(orders.devices(devices), release, terms)
 
     def update_result(self, name: str) -> UpdateView:
         """An update as it stands, with its history."""
@@ -58,12 +58,13 @@ class Releases:
 
     def wait_updates(
         self,
-        names: Sequence[str],
+        names: Iterable[str],
         seconds: float | None = None,
         on_look: Callable[[list[UpdateView]], object] = lambda views: None,
     ) -> list[UpdateView]:
         """Wait until all of these updates are final, or so long; `on_look` is told how they stand, again and again."""
         deadline = None if seconds is None else time.monotonic() + seconds
+        names = orders.several(names)
         while True:
             views = [self.ledger.update_view(name) for name in names]
             on_look(views)
@@ -79,8 +80,8 @@ class Releases:
 
     def rollout(
         self,
-        devices: Sequence[str],
-        waves: Sequence[int],
+        devices: Iterable[str],
+        waves: Iterable[int],
         *,
         releases: Mapping[str, Release] | None = None,
         command: tuple[str, Mapping[str, Any] | Sequence[str]] | None = None,
@@ -96,7 +97,7 @@ class Releases:
         the first waits for `change_rollout`. A device for which another release is ordered later is left to that.
         Returns its name.
         """
-        devices = [orders.name(device) for device in devices]
+        devices = orders.devices(devices)
         waves = list(waves)
         _check(devices, waves, abort_after, missing)
         if bool(releases) == (command is not None):

@@ -5,6 +5,7 @@ import contextlib
 import inspect
 import threading
 import time
+from typing import Any
 
 import pytest
 from sqlalchemy import QueuePool
@@ -12,6 +13,7 @@ from sqlalchemy import QueuePool
 from dormouse_host import AsyncFleet, Fleet
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import schema
+from dormouse_host.release import Release
 from support.relays import WITHIN, make_device, until
 
 
@@ -177,5 +179,51 @@ def test_an_export_that_is_cancelled_while_a_thread_fetches_ends_after_it(where,
             with pytest.raises(asyncio.CancelledError):
                 await reading
             assert await let_go(fleet)
+
+    asyncio.run(work())
+
+
+def test_names_may_come_from_anything_that_gives_them(where):
+    """A generator was used up by the first look: no command was waited for, and a group lost its devices."""
+
+    async def work() -> None:
+        async with AsyncFleet(where) as fleet:
+            await fleet.add("a", "b")
+            await fleet.group("both", (name for name in ("a", "b")))
+            assert await fleet.members("both") == ["a", "b"]
+            names = [one.name for one in await fleet.send_many((name for name in ("a", "b")), "ping")]
+            assert [view.name for view in await fleet.results(iter(names))] == names
+            assert [view.name for view in await fleet.wait_all(iter(names), 0.3)] == names
+            assert [view.name for view in fleet.fleet.results(iter(names))] == names
+            assert [view.name for view in fleet.fleet.wait_all(iter(names), 0.3)] == names
+            updates = await fleet.update(iter(["a", "b"]), Release({"app.py": b"x = 1\n"}))
+            assert [view.name for view in await fleet.wait_updates(iter(updates), 0.3)] == updates
+            assert [view.name for view in fleet.fleet.wait_updates(iter(updates), 0.3)] == updates
+
+    asyncio.run(work())
+
+
+def test_a_text_is_no_list_of_its_letters(where):
+    with Fleet(where) as fleet:
+        fleet.add("a", "b")
+        calls = (fleet.results, fleet.wait_all, fleet.wait_updates)
+        for call in (*calls, lambda names: fleet.send_many(names, "ping"), lambda names: fleet.group("g", names)):
+            with pytest.raises(HostError, match=r"ab: expected a list of names, \['ab'\] for one"):
+                call("ab")
+        assert fleet.recent() == []
+
+
+def test_what_was_sent_alone_is_no_batch(where):
+    """None is the batch of each of them: cancelling that cancelled all that was ever sent alone."""
+
+    async def work() -> None:
+        async with AsyncFleet(where) as fleet:
+            await fleet.add("a", "b")
+            batch: Any = (await fleet.send("a", "ping")).batch
+            await fleet.send("b", "ping")
+            for call in (fleet.batch, fleet.cancel_batch):
+                with pytest.raises(HostError, match="what was sent alone is in no batch"):
+                    await call(batch)
+            assert [view.pending for view in await fleet.status()] == [1, 1]
 
     asyncio.run(work())
