@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dormouse_host.async_fleet import AsyncFleet
+    from dormouse_host.errors import HostError
     from dormouse_host.fleet import Fleet
 
 __version__ = "0.1.0"
-__all__ = ["AsyncFleet", "Fleet", "__version__"]
-_WHERE = {"AsyncFleet": "async_fleet", "Fleet": "fleet"}
+__all__ = ["AsyncFleet", "Fleet", "HostError", "__version__"]
+_WHERE = {"AsyncFleet": "async_fleet", "Fleet": "fleet", "HostError": "errors"}
 
 
 def __getattr__(name: str) -> Any:

@@ -72,6 +72,11 @@ def test_a_wheel_holds_agent_host_boards_and_what_virtual_boards_run(wheel):
     assert wanted - names == set()
 
 
+def test_a_wheel_s_types_are_those_of_who_uses_it(wheel):
+    """Without the mark a type checker takes all of the library for Any, and says so at each import."""
+    assert "dormouse_host/py.typed" in wheel.namelist()
+
+
 def test_a_python_that_is_too_old_is_told_so_in_one_line(tmp_path):
     """Also one that PYTHON= names; pip itself refuses it by the wheel's Requires-Python."""
     old = tmp_path / "python3.9"
