@@ -98,7 +98,7 @@ class LocalBroker(processes.Started):
 
     def start(self) -> None:
         """Start it and wait until it accepts connections. HostError with the end of its log where it does not."""
-        ports = [self._port] * _ATTEMPTS if self._port else [free_port() for _ in range(_ATTEMPTS)]
+        ports = itertools.repeat(self._port, _ATTEMPTS) if self._port else (free_port() for _ in range(_ATTEMPTS))
         for port in ports:
             with files.fresh(self.log) as log:
                 self._child = processes.start(self._argv(port), output=log)
