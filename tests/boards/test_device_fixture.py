@@ -1,5 +1,7 @@
 """What the fixtures show of a test that fails (CASES F5), and what the tests of one run share."""
 
+import gc
+import os
 import re
 from pathlib import Path
 
@@ -7,7 +9,9 @@ import pytest
 
 from boards.test_virtual_device import run
 from dormouse_host.emulated import pytest_plugin as emulated
+from dormouse_host.errors import HostError
 from dormouse_host.virtual import pytest_plugin
+from dormouse_host.virtual.device import VirtualDevice
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -129,3 +133,19 @@ def test_our_frames_are_left_out_whichever_fixture_a_test_has():
 
 def test_an_app_is_looked_for_beside_the_test(told):
     assert re.search(r"no .*/tests/app\.py: the path of an app is relative to the test's file", told)
+
+
+@pytest.mark.parametrize("options", [{"connect": lambda board: board.adc(99, 1.0)}, {"settings": {"conect_every": 5}}])
+def test_a_device_that_never_starts_leaves_nothing_open(tmp_path, recwarn, options):
+    """A warning of pytest's beside the error, and with `-W error` another error."""
+    (tmp_path / "app.py").write_text(APP)
+
+    def pipes() -> int:
+        return [Path(each.path).resolve().name.startswith("pipe:") for each in os.scandir("/proc/self/fd")].count(True)
+
+    before = pipes()
+    with pytest.raises(HostError), VirtualDevice("RPI_PICO_W", tmp_path / "d", tmp_path / "app.py", **options):
+        pass
+    gc.collect()
+    assert pipes() == before
+    assert [str(warning.message) for warning in recwarn.list] == []

@@ -1,6 +1,7 @@
 """Virtual boards as a person and a program meet them: the unmodified mpremote, the heap, the image, Ctrl-C."""
 
 import contextlib
+import gc
 import json
 import os
 import subprocess
@@ -195,6 +196,38 @@ def test_flash_cut_at_an_operation_leaves_what_was_flushed(make, tmp_path):
     again = len(board.events)
     board.power_on()
     assert board.wait_boot(after=again).fields == {"cause": "power"}
+
+
+@pytest.mark.parametrize("point", ["", "5", "0:torn", "5:off", "torn"])
+def test_a_cut_that_could_never_happen_is_refused(tmp_path, point):
+    """A test with it passed, and no power was cut."""
+    with contextlib.closing(VirtualBoard("RPI_PICO_W", tmp_path)) as board, pytest.raises(HostError, match="NUMBER"):
+        board.cut_at(point)
+
+
+# ---- what was never started
+
+WRONG = [{"timed": {"soon": 1}}, {"micropython": "new"}, {"speed": 0}]
+
+
+def test_a_board_that_never_runs_leaves_nothing_open(tmp_path, recwarn):
+    """A test whose settings are wrong left a pipe and a socket behind, each time."""
+    before = sorted(os.listdir("/proc/self/fd"))
+    VirtualBoard("RPI_PICO_W", tmp_path).close()
+    for options in WRONG:
+        with pytest.raises(HostError):
+            VirtualBoard("RPI_PICO_W", tmp_path, **options)  # type: ignore[arg-type]
+    gc.collect()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert [str(warning.message) for warning in recwarn.list] == []
+
+
+def test_a_speed_out_of_range_is_refused_and_the_board_goes_on(make):
+    board = make("RPI_PICO_W")
+    with pytest.raises(HostError, match="speed 0: expected 1 to 1000"):
+        board.speed = 0
+    board.check()
+    board.speed = 1000
 
 
 # ---- Ctrl-C

@@ -14,7 +14,7 @@ slower than a board; its own clock counts as if it did not.
 import importlib.util
 from pathlib import Path
 
-from dormouse_host.emulated.nor import Nor, parse_cut
+from dormouse_host.emulated.nor import Nor
 from dormouse_host.errors import HostError
 from dormouse_host.virtual.kind import BoardKind, load
 from dormouse_host.virtual.running import RunningBoard
@@ -65,11 +65,6 @@ class EmulatedBoard(RunningBoard):
         """Drive an input from outside, None to release it. HostError for a pin that an RP2040 does not have."""
         self._machine.pins.check(pin)
         super().set_pin(pin, level)
-
-    def cut_at(self, point: str) -> None:
-        """Cut power after the next boot at an operation of the flash, as `17:torn` (nor.py). HostError for no point."""
-        parse_cut(point)
-        super().cut_at(point)
 
     @property
     def ms(self) -> float:

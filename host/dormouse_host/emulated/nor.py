@@ -9,18 +9,9 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from dormouse_host.errors import HostError
+from dormouse_host.virtual.cuts import parse_cut
 
 SECTOR, PAGE = 4096, 256
-MODES = ("before", "half", "torn", "after")
-
-
-def parse_cut(text: str) -> tuple[int, str]:
-    """Number and mode of a cut. HostError, code 2, for what is none."""
-    number, _, mode = text.partition(":")
-    if not (number.isascii() and number.isdigit() and int(number) > 0 and mode in MODES):
-        raise HostError(f"cut {text!r}: expected NUMBER:MODE, the mode one of {', '.join(MODES)}", 2)
-    return int(number), mode
 
 
 class Nor:

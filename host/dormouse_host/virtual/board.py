@@ -15,6 +15,7 @@ A thread of its own runs it; every method may be called from any other thread.
 from collections.abc import Mapping
 from pathlib import Path
 
+from dormouse_host.errors import HostError
 from dormouse_host.flash import kinds
 from dormouse_host.virtual.hardware import POWER, WATCHDOG, Event, Hardware
 from dormouse_host.virtual.kind import BoardKind, load
@@ -51,14 +52,19 @@ class VirtualBoard(RunningBoard):
         `goes_on`: its first boot is one after the watchdog's reset, without the window that follows power-on.
         """
         super().__init__(load(kind) if isinstance(kind, str) else kind, folder, speed)
+        try:  # what is wrong is told before anything is open
+            version = kinds.version(micropython) if micropython else ()
+        except ValueError:
+            raise HostError(f"micropython {micropython}: expected a version such as 1.25", 2) from None
+        times = chosen(self.kind.times, timed)
         self._machine = machine = Hardware(self.kind, self.folder, speed, wifi or Wifi(), tcp, self._lock)
         machine.pins.battery = battery
         machine.pins.battery_pin = self.kind.battery if battery_pin is None else battery_pin
         machine.pins.divider = self.kind.divider if divider is None else divider
-        machine.version = kinds.version(micropython) if micropython else ()
+        machine.version = version
         machine.first = WATCHDOG if goes_on else POWER
+        machine.times = times
         self._hardware = machine
-        self.timed = timed
 
     @property
     def timed(self) -> Timed:

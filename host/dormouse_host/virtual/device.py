@@ -139,6 +139,7 @@ class VirtualDevice(processes.Started):
             if self._images:
                 hardware["goes_on"] = True
             self.board = make(kind, folder / "board", wifi=wifi, **hardware)
+            self._ends.callback(self.board.close)
             connect(self.board)
         except BaseException:
             self._ends.close()
@@ -150,7 +151,6 @@ class VirtualDevice(processes.Started):
     def start(self) -> Self:
         """Flash the blank board and follow its first wake, or let a flashed one boot. HostError where that fails."""
         try:
-            self._ends.callback(self.board.close)
             if not self._flashed:
                 self.fleet.add(self.id)
             if self._images:
@@ -287,6 +287,7 @@ class VirtualDevice(processes.Started):
 
     def settle(self, name: str, wakes: int = 3) -> CommandView:
         """Wake until the command is final, at most `wakes` times. Returns the command."""
+        view = self.fleet.result(name)
         for _ in range(wakes):
             drained = self.wake().asleep.get("drained")
             view = self.fleet.wait(name, _TOLD if drained else _CUT_SHORT)

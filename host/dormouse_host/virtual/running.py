@@ -19,6 +19,7 @@ from typing import Protocol, Self, TypeVar
 from dormouse_host import processes
 from dormouse_host.errors import HostError
 from dormouse_host.virtual.console import Console
+from dormouse_host.virtual.cuts import parse_cut
 from dormouse_host.virtual.hardware import Event
 from dormouse_host.virtual.image import list_files, read_file
 from dormouse_host.virtual.kind import BoardKind
@@ -105,6 +106,11 @@ class Simulation(Protocol):
         """End it."""
 
 
+def _check_speed(speed: float) -> None:
+    if not 1 <= speed <= 1000:
+        raise HostError(f"speed {speed:g}: expected 1 to 1000", 2)
+
+
 class RunningBoard(processes.Started):
     """The board with its flash in `folder`/flash.img and its port at `folder`/port; `start` switches it on."""
 
@@ -114,8 +120,7 @@ class RunningBoard(processes.Started):
 
     def __init__(self, kind: BoardKind, folder: str | Path, speed: float) -> None:
         """A subclass sets `_hardware` at the end of its own. HostError for a speed out of its range."""
-        if not 1 <= speed <= 1000:
-            raise HostError(f"speed {speed:g}: expected 1 to 1000", 2)
+        _check_speed(speed)
         self.kind = kind
         self.folder = Path(folder)
         try:
@@ -124,8 +129,7 @@ class RunningBoard(processes.Started):
             raise HostError(f"{self.folder}: {error.strerror}", 2) from None
         self._hardware: Simulation
         self._lock = threading.Condition(threading.RLock())
-        self._wake_up = os.pipe()
-        os.set_blocking(self._wake_up[0], False)
+        self._wake_up = -1, -1  # of a board that runs: a pipe to its thread
         self._thread: threading.Thread | None = None
         self._folder_lock = -1
         self._closing = False
@@ -137,13 +141,15 @@ class RunningBoard(processes.Started):
         """Switch it on. HostError where another board has its folder, and so its flash and port."""
         if self._thread is None:
             self._take_folder()
+            self._wake_up = os.pipe()
+            os.set_blocking(self._wake_up[0], False)
             self._thread = threading.Thread(target=self._run, name=f"board {self.kind.name}", daemon=True)
             self._thread.start()
         self.power_on()
         return self
 
     def close(self) -> None:
-        """Cut the power and remove the port; the flash stays."""
+        """Cut the power and remove the port for good; the flash stays."""
         if self._thread:
             self._closing = True
             self._nudge()
@@ -151,6 +157,9 @@ class RunningBoard(processes.Started):
             self._thread = None
             for descriptor in (*self._wake_up, self._folder_lock):
                 os.close(descriptor)
+        elif not self._closing:
+            self._closing = True
+            self._hardware.close()
 
     def _take_folder(self) -> None:
         """Lock the folder itself, which leaves no file and ends with the process."""
@@ -175,7 +184,8 @@ class RunningBoard(processes.Started):
         self.power_on()
 
     def cut_at(self, point: str) -> None:
-        """Cut power after the next boot at a flash operation, as `17:torn` (boards/virtual/norflash.py)."""
+        """Cut power at a flash operation after the next boot, as `17:torn`. HostError for no such point."""
+        parse_cut(point)
         self._do(lambda: setattr(self._hardware, "cut", point))
 
     def press_reset(self) -> None:
@@ -210,6 +220,7 @@ class RunningBoard(processes.Started):
 
     @speed.setter
     def speed(self, speed: float) -> None:
+        _check_speed(speed)
         self._do(lambda: self._hardware.set_speed(speed))
 
     def set_pin(self, pin: int | str, level: int | None) -> None:

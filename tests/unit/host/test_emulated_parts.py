@@ -14,9 +14,10 @@ import pytest
 
 from dormouse_host.emulated import board as emulated
 from dormouse_host.emulated.firmware import load
-from dormouse_host.emulated.nor import PAGE, SECTOR, Nor, parse_cut
+from dormouse_host.emulated.nor import PAGE, SECTOR, Nor
 from dormouse_host.emulated.stack import BOTTOM, TOP, Stack
 from dormouse_host.errors import HostError
+from dormouse_host.virtual.cuts import parse_cut
 from dormouse_host.virtual.kind import load as kind
 
 PICO = kind("RPI_PICO_W")
