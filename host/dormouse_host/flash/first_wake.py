@@ -130,7 +130,8 @@ def judge(events: tuple[Event, ...], seconds: float) -> FirstWake:
             return FirstWake(events, "unfinished", f"{len(events)} lines of log without an end", asleep)
         return FirstWake(events, "unfinished", f"no end in {seconds:.0f} s; last: {events[-1].name}", asleep)
     if broken:
-        return FirstWake(events, "app", broken[0].get("why"), asleep)
+        piece = f"reading {broken[0].get('stage')}: " if broken[0]["kind"] == "telemetry" else ""
+        return FirstWake(events, "app", f"{piece}{broken[0].get('why')}", asleep)
     if "connected" not in names:
         return FirstWake(events, "schedule", "the device did not try to connect at this wake", asleep)
     return FirstWake(events, None, None, asleep)

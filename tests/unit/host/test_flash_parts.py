@@ -144,6 +144,13 @@ def test_other_ways_to_fail_are_told_apart():
     )
 
 
+def test_a_reading_that_spoils_the_first_wake_is_named():
+    """It said `no JSON of at most 512 bytes`, and nothing of which value."""
+    dropped = 'dormouse 3 error {"kind":"telemetry","stage":"soil.n","why":"no JSON of at most 512 bytes"}'
+    done = wake(BOOT, dropped, 'dormouse 9 connected {"rtt":2}', ASLEEP)
+    assert (done.stage, done.why) == ("app", "reading soil.n: no JSON of at most 512 bytes")
+
+
 def test_lines_are_put_together_and_an_endless_one_is_dropped():
     lines = log.Lines()
     assert lines.feed(b"one\r\ntw") == ["one"]
