@@ -4,6 +4,7 @@ What the device would refuse is refused here, with the device's own check of arg
 through with a warning. Names that go into topics are checked here, too.
 """
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -178,6 +179,15 @@ def _json_or_text(text: str) -> Any:
         return text
 
 
+@functools.lru_cache(maxsize=64)  # for many devices it is the same text
+def _check_legible(text: str) -> None:
+    """ProtocolError for JSON that a device does not read: half a character, a number of hundreds of digits."""
+    try:
+        codec.check_shape(text.encode())
+    except ProtocolError as error:
+        raise ProtocolError("a number too long" if error.reason.startswith("not JSON") else error.reason) from None
+
+
 def check(device: DeviceView, do: str, args: dict[str, Any], expires: int | None) -> tuple[str | None, str | None]:
     """(arguments as JSON text, a warning or None); HostError for what the device would refuse."""
     if not 0 < len(do) <= 40 or not do.isprintable():
@@ -190,6 +200,7 @@ def check(device: DeviceView, do: str, args: dict[str, Any], expires: int | None
         if spec is not None:
             codec.check_args(spec, args)
         text = codec.encode(args).decode() if args else None
+        _check_legible(text or "{}")
         codec.encode({"args": args})  # as deep as it will be
         row = Row(0, "x" * 10, device.id, "x" * 12, protocol.NUMBER_LIMIT - 1, do, text, expires, None)
         size = len(payload(row, device.state or _LONGEST_STATE, None))

@@ -118,6 +118,19 @@ def test_a_command_has_a_name_that_every_database_takes(where, do):
         assert fleet.ledger.counts() == {}
 
 
+@pytest.mark.parametrize("value, why", [("\ud800", "half a character"), (["x\udfffy"], "half"), (10**400, "too long")])
+def test_what_no_device_would_read_is_refused_before_it_is_stored(where, value, why):
+    """It was stored, sent, and rejected at the next wake; signed or not, the device reads the same."""
+    with Fleet(where) as fleet:
+        fleet.add("dev")
+        with pytest.raises(HostError, match=f"water: .*{why}") as caught:
+            fleet.send("dev", "water", {"v": value})
+        assert caught.value.code == 2
+        assert fleet.ledger.counts() == {}
+        for good in ("🌱 süß \0", 10**300, -(2**64), [1e308, None, {"a": True}]):
+            assert fleet.result(fleet.send("dev", "water", {"v": good}).name).args == {"v": good}
+
+
 @pytest.mark.parametrize("name", ["\udcff", "a\udcff"])
 def test_half_a_character_in_a_question_is_an_error_of_one_line(where, name):
     """As from a command line that is not UTF-8."""
