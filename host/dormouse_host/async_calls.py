@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
 
 from dormouse import protocol
@@ -21,7 +22,7 @@ class AsyncCalls:
 
     def __init__(
         self,
-        db: str | None = None,
+        db: str | Path | None = None,
         root: str = protocol.ROOT,
         clock: Callable[[], float] = time.time,
         *,

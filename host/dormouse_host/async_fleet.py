@@ -290,7 +290,7 @@ class AsyncFleet(AsyncReleases, AsyncSights):
 
         return await self._run(self.fleet.prune, before, dry=dry, on_progress=tell)
 
-    async def backup(self, target: Path) -> None:
+    async def backup(self, target: str | Path) -> None:
         """A consistent copy of a SQLite ledger in a new file: Fleet.backup."""
         await self._run(self.fleet.backup, target)
 
@@ -298,11 +298,11 @@ class AsyncFleet(AsyncReleases, AsyncSights):
         """Say that this ledger is a copy: Fleet.restored."""
         return await self._run(self.fleet.restored)
 
-    async def export_ledger(self, target: Path) -> dict[str, int]:
+    async def export_ledger(self, target: str | Path) -> dict[str, int]:
         """Write the whole ledger to a new file, to be imported elsewhere: Fleet.export_ledger."""
         return await self._run(self.fleet.export_ledger, target)
 
-    async def import_ledger(self, source: Path) -> dict[str, int]:
+    async def import_ledger(self, source: str | Path) -> dict[str, int]:
         """Read the file of an export into this ledger, which is new: Fleet.import_ledger."""
         return await self._run(self.fleet.import_ledger, source)
 

@@ -13,6 +13,7 @@ is a HostError of one line.
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from dormouse import protocol
@@ -95,8 +96,7 @@ class Sent:
 
 
 def _of_group(name: str, found: list[T]) -> list[T]:
-    """A group has devices, or there is none."""
-    if not found:
+    if not found:  # a group has devices, or there is none
         raise HostError(f"no group {name}: dormouse devices group {name} DEVICE...", 2)
     return found
 
@@ -113,7 +113,7 @@ class Fleet(Releases, Upkeep, Sights):
 
     def __init__(
         self,
-        db: str | None = None,
+        db: str | Path | None = None,
         root: str = protocol.ROOT,
         clock: Callable[[], float] = time.time,
         *,
@@ -124,7 +124,7 @@ class Fleet(Releases, Upkeep, Sights):
         """
         self.root = root
         self.clock = clock
-        self.ledger = Ledger(db, clock, make=make)
+        self.ledger = Ledger(str(db) if isinstance(db, Path) else db, clock, make=make)
 
     def close(self) -> None:
         """Close the ledger."""
@@ -199,8 +199,8 @@ class Fleet(Releases, Upkeep, Sights):
         return self.ledger.command(name)
 
     def batch(self, name: str) -> list[CommandView]:
-        """The commands that `send_many` entered together, as they stand and without their history; none where there is
-        no batch of that name. HostError for None, the batch of what was sent alone.
+        """The commands that `send_many` entered together, without history; none where there is no batch of that name.
+        HostError for None, which what was sent alone has.
         """
         if name is None:
             raise HostError("what was sent alone is in no batch: use its own name", 2)

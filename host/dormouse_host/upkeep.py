@@ -97,9 +97,9 @@ class Upkeep:
             raise HostError("that is in the future: say before when, as 30d or 2026-01-31", 2)
         return dict(self.ledger.prune(before, dry=dry, on_progress=on_progress))
 
-    def backup(self, target: Path) -> None:
+    def backup(self, target: str | Path) -> None:
         """A consistent copy of a SQLite ledger in a new file."""
-        self.ledger.back_up(target)
+        self.ledger.back_up(Path(target))
 
     def restored(self) -> tuple[int, int]:
         """Say that this ledger is a copy: it takes a new name with each device. Returns with how many, and how many
@@ -107,17 +107,17 @@ class Upkeep:
         """
         return self.ledger.restored()
 
-    def export_ledger(self, target: Path) -> dict[str, int]:
+    def export_ledger(self, target: str | Path) -> dict[str, int]:
         """Write the whole ledger to a new file, to be imported elsewhere; this one takes nothing more. Returns how much
         of what. HostError while a relay is alive.
         """
-        return _counted(self.ledger.write_out(target))
+        return _counted(self.ledger.write_out(Path(target)))
 
-    def import_ledger(self, source: Path) -> dict[str, int]:
+    def import_ledger(self, source: str | Path) -> dict[str, int]:
         """Read the file of an export into this ledger, which is new. Returns how much of what. The relays go on under
         their names: nothing is unknown by that.
         """
-        return _counted(self.ledger.read_in(source))
+        return _counted(self.ledger.read_in(Path(source)))
 
     def reopen(self) -> bool:
         """Have the ledger take commands again after an export that nobody has imported. Was it exported?"""

@@ -203,6 +203,23 @@ def test_names_may_come_from_anything_that_gives_them(where):
     asyncio.run(work())
 
 
+def test_a_path_is_a_text_or_a_path(tmp_path):
+    """A test's `tmp_path` ended in a TypeError, and the name of a backup in an AttributeError."""
+    with Fleet(tmp_path / "ledger.db") as fleet:
+        fleet.add("dev")
+        fleet.backup(str(tmp_path / "copy.db"))
+        fleet.export_ledger(str(tmp_path / "moved"))
+
+    async def work() -> None:
+        async with AsyncFleet(tmp_path / "copy.db") as fleet:
+            assert await fleet.members() == ["dev"]
+        async with AsyncFleet(tmp_path / "new.db") as fleet:
+            await fleet.import_ledger(str(tmp_path / "moved"))
+            assert await fleet.members() == ["dev"]
+
+    asyncio.run(work())
+
+
 def test_a_text_is_no_list_of_its_letters(where):
     with Fleet(where) as fleet:
         fleet.add("a", "b")
