@@ -30,8 +30,12 @@ class AsyncCalls:
     ) -> None:
         """Nothing is opened yet. The arguments are Fleet's."""
         self._open = partial(Fleet, db, root, clock, make=make)
-        self._threads = ThreadPoolExecutor(_THREADS, "dormouse-fleet")
+        self._threads = self._pool()
         self._fleet: Fleet | None = None
+
+    @staticmethod
+    def _pool() -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(_THREADS, "dormouse-fleet")  # no thread before its first call
 
     @property
     def fleet(self) -> Fleet:
@@ -41,7 +45,16 @@ class AsyncCalls:
         return self._fleet
 
     async def __aenter__(self) -> Self:
-        self._fleet = await self._run(self._open)
+        if self._fleet is not None:
+            raise RuntimeError("this AsyncFleet is open already")
+        opening = asyncio.ensure_future(self._run(self._open))
+        try:
+            self._fleet = await asyncio.shield(opening)
+        except asyncio.CancelledError:  # the thread goes on, and nobody else would close what it opens
+            (opened,) = await asyncio.gather(opening, return_exceptions=True)
+            if isinstance(opened, Fleet):
+                opened.close()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -50,6 +63,7 @@ class AsyncCalls:
             await self._run(fleet.close)
         finally:
             self._threads.shutdown(wait=False)
+            self._threads = self._pool()
 
     async def _run(self, call: Callable[P, T], *args: P.args, **how: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **how))

@@ -220,6 +220,40 @@ def test_a_path_is_a_text_or_a_path(tmp_path):
     asyncio.run(work())
 
 
+def test_it_is_opened_again_and_once_at_a_time(tmp_path):
+    """The second `async with` said that its threads had been shut down."""
+
+    async def work() -> None:
+        fleet = AsyncFleet(tmp_path / "ledger.db")
+        for new in (1, 0):
+            async with fleet:
+                assert await fleet.add("dev") == new
+                with pytest.raises(RuntimeError, match="open already"):
+                    await fleet.__aenter__()
+            with pytest.raises(RuntimeError, match="inside `async with` only"):
+                await fleet.status()
+
+    asyncio.run(work())
+
+
+def test_an_opening_that_is_cancelled_leaves_no_ledger_open(tmp_path, monkeypatch):
+    closed = []
+
+    def slow(*_: Any, **__: Any) -> Fleet:
+        time.sleep(0.3)
+        return Fleet(tmp_path / "ledger.db")
+
+    async def work() -> None:
+        fleet = AsyncFleet(tmp_path / "ledger.db")
+        monkeypatch.setattr(fleet, "_open", slow)
+        monkeypatch.setattr(Fleet, "close", lambda self: closed.append(self.ledger.close()))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(fleet.__aenter__(), 0.05)
+        assert closed == [None]
+
+    asyncio.run(work())
+
+
 def test_a_text_is_no_list_of_its_letters(where):
     with Fleet(where) as fleet:
         fleet.add("a", "b")
