@@ -4,13 +4,17 @@ import gc
 import os
 import re
 from pathlib import Path
+from typing import assert_type
 
 import pytest
 
 from boards.test_virtual_device import run
 from dormouse_host.emulated import pytest_plugin as emulated
+from dormouse_host.emulated.board import EmulatedBoard
+from dormouse_host.emulated.device import EmulatedDevice
 from dormouse_host.errors import HostError
 from dormouse_host.virtual import pytest_plugin
+from dormouse_host.virtual.board import VirtualBoard
 from dormouse_host.virtual.device import VirtualDevice
 
 pytestmark = pytest.mark.timeout(400)
@@ -133,6 +137,17 @@ def test_our_frames_are_left_out_whichever_fixture_a_test_has():
 
 def test_an_app_is_looked_for_beside_the_test(told):
     assert re.search(r"no .*/tests/app\.py: the path of an app is relative to the test's file", told)
+
+
+def test_a_device_s_board_is_one_of_its_kind():
+    """mypy reads this: `device.board.adc` was an error in a test that says that its device is a VirtualDevice."""
+
+    def typed(virtual: VirtualDevice, imitated: EmulatedDevice) -> None:
+        assert_type(virtual.board, VirtualBoard)
+        assert_type(imitated.board, EmulatedBoard)
+
+    assert typed.__annotations__["virtual"]._make is VirtualBoard
+    assert typed.__annotations__["imitated"]._make is EmulatedBoard
 
 
 @pytest.mark.parametrize("options", [{"connect": lambda board: board.adc(99, 1.0)}, {"settings": {"conect_every": 5}}])

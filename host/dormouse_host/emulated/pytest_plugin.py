@@ -17,7 +17,7 @@ from dormouse_host.virtual.pytest_plugin import beside, show_board, show_device
 
 if TYPE_CHECKING:  # as in virtual/pytest_plugin.py
     from dormouse_host.emulated.board import EmulatedBoard
-    from dormouse_host.virtual.device import VirtualDevice
+    from dormouse_host.emulated.device import EmulatedDevice
 
 
 @pytest.fixture
@@ -39,16 +39,15 @@ def emulated_board(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[C
 
 
 @pytest.fixture
-def emulated_device(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., "VirtualDevice"]]:
+def emulated_device(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., "EmulatedDevice"]]:
     """`emulated_device("RPI_PICO_W", "app.py", firmware=…)`: as `virtual_device`, on such a board."""
-    from dormouse_host.emulated.board import EmulatedBoard
-    from dormouse_host.virtual.device import VirtualDevice
+    from dormouse_host.emulated.device import EmulatedDevice
 
     with ExitStack() as ends:
 
-        def make(kind: str, app: str | Path, **options: Any) -> "VirtualDevice":
+        def make(kind: str, app: str | Path, **options: Any) -> "EmulatedDevice":
             folder = tmp_path / f"emulated{len(list(tmp_path.glob('emulated*')))}"
-            device = VirtualDevice(kind, folder, beside(request, app), make=EmulatedBoard, **options)
+            device = EmulatedDevice(kind, folder, beside(request, app), **options)
             show_device(request, device)
             return ends.enter_context(device)
 

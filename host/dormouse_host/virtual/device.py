@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from dormouse_host import processes
 from dormouse_host.agent import toolchain
@@ -38,6 +38,8 @@ _CUT_SHORT = 5.0  # the same for a wake that was cut short
 _FIRST = 65.0  # seconds of a first wake
 _HOST, _PORT = "127.0.0.1", 1883  # of an image's broker: the access point leads from there to that of the test
 _SETTINGS = {"connect_every": _EVERY, "clock": "none"}
+
+Board = TypeVar("Board", bound=RunningBoard)
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,13 @@ def _configuration(
     return here, project.device_files(here, kinds.load(kind), device, over, {"WIFI_PASSWORD": wifi.password})
 
 
-class VirtualDevice(processes.Started):
-    """A device called `id` on a virtual board of that kind, running `app`; a context manager.
+class DeviceOn(processes.Started, Generic[Board]):
+    """A device called `id` on a board of that kind, running `app`; a context manager. A subclass says which board.
 
     `settings` are further keys of config.json. The broker is a mosquitto of its own.
     """
+
+    _make: Callable[..., Board]
 
     def __init__(
         self,
@@ -114,14 +118,12 @@ class VirtualDevice(processes.Started):
         broker_settings: Sequence[str] = (),
         flashed: bool = False,
         images: Images | None = None,
-        connect: Callable[[Any], object] = lambda board: None,
-        make: Callable[..., RunningBoard] = VirtualBoard,
+        connect: Callable[[Board], object] = lambda board: None,
         **hardware: Any,
     ) -> None:
         """`broker_settings`: further lines of mosquitto.conf. `flashed`: `folder` is that of an earlier device, which
         goes on. `images`: take the flashed board from there. `connect`: called with the board before it is switched on,
-        to connect sensors that the first wake reads. `make`: VirtualBoard or EmulatedBoard; `hardware`: further
-        arguments of it, as `battery_pin`.
+        to connect sensors that the first wake reads. `hardware`: further arguments of the board, as `battery_pin`.
         """
         program = toolchain.mosquitto()
         if program is None:
@@ -138,7 +140,7 @@ class VirtualDevice(processes.Started):
             self.fleet = self._ends.enter_context(Fleet(str(folder / "ledger.db")))
             if self._images:
                 hardware["goes_on"] = True
-            self.board = make(kind, folder / "board", wifi=wifi, **hardware)
+            self.board = self._make(kind, folder / "board", wifi=wifi, **hardware)
             self._ends.callback(self.board.close)
             connect(self.board)
         except BaseException:
@@ -309,3 +311,9 @@ class VirtualDevice(processes.Started):
     def telemetry(self) -> list[dict[str, Any]]:
         """All telemetry records in the ledger."""
         return list(self.fleet.export("telemetry"))
+
+
+class VirtualDevice(DeviceOn[VirtualBoard]):
+    """Such a device on a virtual board."""
+
+    _make = VirtualBoard

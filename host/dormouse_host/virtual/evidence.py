@@ -5,7 +5,7 @@ Reading changes nothing, and a device that is broken shows what can still be rea
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dormouse_host import terminal
 from dormouse_host.errors import HostError
@@ -13,13 +13,13 @@ from dormouse_host.flash.explain import Explainer
 
 if TYPE_CHECKING:
     from dormouse_host.ledger.queries import CommandView
-    from dormouse_host.virtual.device import VirtualDevice
+    from dormouse_host.virtual.device import DeviceOn
     from dormouse_host.virtual.running import RunningBoard
 
 _LINES = 200  # of a console or of events: the last ones
 
 
-def of_device(device: "VirtualDevice") -> Iterator[tuple[str, str]]:
+def of_device(device: "DeviceOn[Any]") -> Iterator[tuple[str, str]]:
     """Title and text of each section about a device."""
     try:
         commands = [_command(device.fleet.result(name)) for name in device.sent]

@@ -20,7 +20,7 @@ import pytest
 
 if TYPE_CHECKING:  # pytest loads this file in every run where dormouse-mqtt is installed, so it must be cheap
     from dormouse_host.virtual.board import VirtualBoard
-    from dormouse_host.virtual.device import VirtualDevice
+    from dormouse_host.virtual.device import DeviceOn, VirtualDevice
     from dormouse_host.virtual.images import Images
     from dormouse_host.virtual.running import RunningBoard
 
@@ -53,7 +53,7 @@ def _leave_out_ours(failure: pytest.ExceptionInfo[BaseException]) -> None:
         entry = entry.tb_next
 
 
-def show_device(request: pytest.FixtureRequest, device: "VirtualDevice") -> None:
+def show_device(request: pytest.FixtureRequest, device: "DeviceOn[Any]") -> None:
     """If this test fails, it shows this device."""
     from dormouse_host.virtual import evidence
 

@@ -10,13 +10,12 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dormouse_host import processes
-from dormouse_host.emulated.board import EmulatedBoard
-from dormouse_host.virtual.device import VirtualDevice, WakeLog
+from dormouse_host.emulated.device import EmulatedDevice
+from dormouse_host.virtual.device import WakeLog
 from dormouse_host.virtual.hardware import Event
 from dormouse_host.virtual.wifi import Wifi
 
@@ -111,7 +110,7 @@ class Bench(processes.Started):
             shutil.copytree(flashed, folder, dirs_exist_ok=True)
         project.mkdir(parents=True, exist_ok=True)
         (project / "app.py").write_text(APP)
-        self.device = VirtualDevice(
+        self.device = EmulatedDevice(
             KIND,
             folder,
             project / "app.py",
@@ -119,12 +118,10 @@ class Bench(processes.Started):
             settings={"broker": BROKER, **settings},
             broker_settings=tls,
             flashed=flashed is not None,
-            make=partial(EmulatedBoard, firmware=firmware),
+            firmware=firmware,
         )
-        board = self.device.board
-        assert isinstance(board, EmulatedBoard)
-        self.board = board
-        board.wifi.names["10.0.0.1:1883"] = ("127.0.0.1", self.device.broker.address.port)
+        self.board = self.device.board
+        self.board.wifi.names["10.0.0.1:1883"] = ("127.0.0.1", self.device.broker.address.port)
         self._numbers: dict[int, str] = {}
         self._began = time.monotonic()
 
