@@ -205,6 +205,37 @@ def test_a_cut_that_could_never_happen_is_refused(tmp_path, point):
         board.cut_at(point)
 
 
+# ---- packages of a program
+
+PACKAGE = {
+    "__init__.py": "from .core import x\nfrom . import core, other\nfrom .deep import y\n",
+    "core.py": "x = 5\n",
+    "other.py": "from .core import x as z\nimport dht\n",
+    "deep/__init__.py": "from ..core import x\nfrom .leaf import y\n",
+    "deep/leaf.py": "y = 7\n",
+    "deep/wrong.py": "from ..core import x\nfrom .... import pkg\n",
+}
+
+
+@pytest.mark.parametrize("timed", [False, True])
+@TWO
+def test_a_package_imports_its_own_modules_as_on_a_board(make, tmp_path, kind, timed):
+    """It failed with `can't perform relative import`; aioble is such a package."""
+    board = make(kind, timed=timed)
+    words = ["mkdir", ":pkg", "+", "mkdir", ":pkg/deep"]
+    for name, text in PACKAGE.items():
+        file = tmp_path / name.replace("/", "_")
+        file.write_text(text)
+        words += ["+", "cp", str(file), f":pkg/{name}"]
+    board.mpremote(*words)
+    code = "import pkg.deep.leaf as leaf, pkg; print(pkg.x, pkg.y, pkg.other.z, pkg.core.x, leaf.y, pkg.deep.x)"
+    assert board.mpremote("exec", code).split() == ["5", "7", "5", "5", "7", "5"]
+    with pytest.raises(HostError, match="ImportError: can't perform relative import"):
+        board.mpremote("exec", "import pkg.deep.wrong")
+    with pytest.raises(HostError, match="ImportError: no module named 'pkg.nothing'"):
+        board.mpremote("exec", "import pkg.nothing")
+
+
 # ---- what was never started
 
 WRONG = [{"timed": {"soon": 1}}, {"micropython": "new"}, {"speed": 0}]

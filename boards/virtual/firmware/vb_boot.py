@@ -151,19 +151,40 @@ def replace(modules, frozen, carried, load):
     for name in [name for name in sys.modules if name[:3] == "vb_" or name == "norflash"]:
         del sys.modules[name]
     real = builtins.__import__
+    running = []  # the modules that an import runs now, the innermost last
+
+    def run(name, *rest):
+        at = 0
+        while at >= 0:  # each package before what is in it, so that it is known which one runs
+            at = name.find(".", at + 1)
+            part = name if at < 0 else name[:at]
+            if part not in sys.modules:
+                running.append(part)
+                try:
+                    real(part)
+                finally:
+                    running.pop()
+        return real(name, *rest)
 
     def find(name, *rest):
+        if len(rest) > 3 and rest[3] and running:  # MicroPython looks at who calls, and that is this module
+            base = running[-1].split(".")
+            base = base[: max(0, len(base) + hasattr(sys.modules[running[-1]], "__path__") - rest[3])]
+            if not base:
+                raise ImportError("can't perform relative import")
+            name = ".".join(base + [name] if name else base)
+            rest = rest[:3]
         top = name.split(".")[0]
         if top[:1] == "u" and top[1:] in modules:  # their names before MicroPython 1.12
             name = top = top[1:]
         if top in _MISSING:
             raise ImportError("no module named '%s'" % name)
         if top not in frozen:
-            return real(name, *rest)
+            return run(name, *rest)
         vfs.mount(carried, _FROZEN, readonly=True)
         sys.path.insert(1, _FROZEN)  # where frozen modules stand: after the current folder, before /lib
         try:
-            return real(name, *rest)
+            return run(name, *rest)
         finally:
             sys.path.remove(_FROZEN)
             vfs.umount(_FROZEN)
