@@ -57,6 +57,12 @@ def test_example_of_the_docs_passes_for_a_users_app(tmp_path):
     assert "1 passed" in done.stdout
 
 
+def test_example_of_a_device_that_tests_share_passes(tmp_path):
+    (found,) = re.findall(r"```python\n(from pathlib.*?)```", pages.page("testing"), re.DOTALL)
+    done = run(tmp_path, found)
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
 def test_example_with_sensors_passes_for_an_app_that_reads_them(tmp_path):
     """One reading of each kind of sensor."""
     (tmp_path / "sensors.py").write_text(SENSORS)

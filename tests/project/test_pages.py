@@ -136,6 +136,13 @@ def test_the_example_of_the_library_runs(tmp_path, monkeypatch, capsys, holds):
     assert capsys.readouterr().out == "cancelled\n"
 
 
+def test_the_example_of_a_relay_runs_and_ends(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = threading.active_count()
+    exec(compile(code("library", "relay.run"), "library", "exec"), {})
+    assert threading.active_count() == before
+
+
 @pytest.mark.parametrize(
     "holds", ['with Fleet("ledger.db") as fleet, fleet.on', "async for"], ids=["Fleet", "AsyncFleet"]
 )

@@ -117,6 +117,8 @@ Then `dormouse relay` and `dormouse send` as above; the board wakes by itself.
 
 They flash the program onto a virtual board: real MicroPython, a broker of its own, no hardware. mosquitto must be
 installed. `dormouse.toml` is not in git, since it may hold passwords: in a fresh clone `dormouse init .` makes one.
+Where its `[app]` names further files, tests elsewhere need it: put it into git, and its passwords into the environment
+as WIFI_PASSWORD and MQTT_PASSWORD.
 """
 
 PYTEST = """\
