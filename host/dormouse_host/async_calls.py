@@ -54,6 +54,10 @@ class AsyncCalls:
             (opened,) = await asyncio.gather(opening, return_exceptions=True)
             if isinstance(opened, Fleet):
                 opened.close()
+            self._end_threads()
+            raise
+        except BaseException:
+            self._end_threads()
             raise
         return self
 
@@ -62,8 +66,11 @@ class AsyncCalls:
         try:
             await self._run(fleet.close)
         finally:
-            self._threads.shutdown(wait=False)
-            self._threads = self._pool()
+            self._end_threads()
+
+    def _end_threads(self) -> None:
+        self._threads.shutdown(wait=False)
+        self._threads = self._pool()
 
     async def _run(self, call: Callable[P, T], *args: P.args, **how: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **how))

@@ -236,6 +236,16 @@ def test_it_is_opened_again_and_once_at_a_time(tmp_path):
     asyncio.run(work())
 
 
+def test_an_opening_that_fails_leaves_no_thread(tmp_path):
+    async def work() -> None:
+        fleet = AsyncFleet(tmp_path / "nowhere" / "ledger.db")
+        with pytest.raises(HostError, match="there is no folder"):
+            await fleet.__aenter__()
+        await asyncio.to_thread(until, lambda: not any("dormouse-fleet" in each.name for each in threading.enumerate()))
+
+    asyncio.run(work())
+
+
 def test_an_opening_that_is_cancelled_leaves_no_ledger_open(tmp_path, monkeypatch):
     closed = []
 
