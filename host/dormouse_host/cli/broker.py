@@ -108,9 +108,10 @@ def init(
     )
     if json:
         terminal.json_line(told)
-        return
-    for line in lines:
+    for line in () if json else lines:
         terminal.line(line)
+    if why := setup.shut_out(made):
+        terminal.warn(why)
 
 
 Relay = Annotated[str, typer.Argument(metavar="NAME", help="The relay's name.")]
