@@ -16,6 +16,7 @@ from sqlalchemy import delete, insert, select, update
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
+from dormouse_host import probes
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import (
     already,
@@ -270,7 +271,8 @@ class Ledger(Sending, DeskLedger, Queries):
 
     @retried
     def take(self, incoming: Sequence[Incoming], session: str | None, *, accept_new: bool = True) -> list[str]:
-        """Store messages of devices, all in one transaction. Returns what was wrong with what is not legible.
+        """Store messages of devices, all in one transaction. Returns what was wrong with what is not legible, and is no
+        probe of `dormouse broker check`.
 
         `accept_new`: ids that are not registered become devices; without it their messages are counted and not stored.
         """
@@ -282,7 +284,8 @@ class Ledger(Sending, DeskLedger, Queries):
             try:
                 said = _read(message, signatures)
             except ValueError as error:
-                wrong.append(f"{message.device[:_SHOWN]}/{message.leaf[:_SHOWN]}: {error}")
+                if not probes.is_probe(message.payload):
+                    wrong.append(f"{message.device[:_SHOWN]}/{message.leaf[:_SHOWN]}: {error}")
                 continue
             if said is None:
                 continue
