@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
-from dormouse_host.cli.options import Db, Group, Json, moment, opened
+from dormouse_host.cli.options import Db, Group, Json, moment, opened, refuse
 from dormouse_host.errors import HostError
 
 PANEL = "Desk"
@@ -58,6 +58,7 @@ def web(
 
 
 def report(
+    context: typer.Context,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file: .html, or .pdf where Chromium is; - is stdout.")],
     since: Annotated[
         str | None, typer.Option(help="The last 30s, 5m, 2h, 7d of the ledger, or since a date; default: all.")
@@ -88,6 +89,8 @@ def report(
     kind = out.suffix.lower()
     if str(out) != "-" and kind not in (".html", ".htm", ".pdf"):
         raise HostError(f"{out}: expected a name that ends in .html or .pdf", 2)
+    if str(out) == "-":
+        refuse(context, "json", why="means nothing with --out -: the report itself is on stdout")
     with opened(db) as fleet:
         end = None if until is None else moment(until, time.time())
         newest = fleet.newest() + 1 if end is None else end

@@ -29,6 +29,7 @@ from dormouse_host.cli.options import (
     moment,
     named,
     opened,
+    refuse,
     settings,
 )
 from dormouse_host.errors import HostError
@@ -164,6 +165,7 @@ def settings_of(
 
 
 def export(
+    context: typer.Context,
     what: Annotated[str, typer.Argument(metavar="telemetry|results|wakes|commands", autocompletion=complete_export)],
     csv: Annotated[bool, typer.Option("--csv", help="CSV, for a spreadsheet: a column for each reading.")] = False,
     json: Annotated[bool, typer.Option("--jsonl", "--json", help="One JSON object per line (default).")] = False,
@@ -201,6 +203,10 @@ def export(
         raise HostError("--follow and --influx are for telemetry", 2)
     if follow and (csv or since is not None):
         raise HostError("--follow goes on from where it was: without --csv and --since", 2)
+    if not follow:
+        refuse(context, "name", why="needs --follow")
+    if influx:
+        refuse(context, "times", why="means nothing with --influx, which has its own times")
     from dormouse_host.fleet import START
 
     start = 0.0 if since is None else moment(since, time.time())
@@ -226,6 +232,7 @@ def export(
 
 @devices.command("add")
 def devices_add(
+    context: typer.Context,
     names: Devices = None,
     source: Source = None,
     count: Count = None,
@@ -237,7 +244,7 @@ def devices_add(
 
     Devices that were removed can be registered again.
     """
-    wanted = named(names, source, count, first)
+    wanted = named(context, names, source, count, first)
     with opened(db, make=True) as fleet:
         added = fleet.add(*wanted)
         terminal.told({"added": added}, f"{added} added", json=json)
@@ -245,6 +252,7 @@ def devices_add(
 
 @devices.command("remove")
 def devices_remove(
+    context: typer.Context,
     device: Device,
     broker: Broker = None,
     offline: Annotated[bool, typer.Option("--offline", help="Do not contact the broker.")] = False,
@@ -258,6 +266,8 @@ def devices_remove(
     """
     from dormouse_host.broker.access import as_device
 
+    if offline:
+        refuse(context, "broker", why="means nothing with --offline")
     said = settings(db, broker)
     with opened(db) as fleet:
         fleet.status(device)

@@ -63,7 +63,7 @@ def relay_run(
     at = address(said)
     log_relays(as_json=json)
     with opened(db, make=True) as fleet:
-        called = name or relay_of(at.user) or socket.gethostname()
+        called = name if name is not None else relay_of(at.user) or socket.gethostname()
         beside = alerts.beside(fleet)
         running = fleet.relay(at, called, accept_new=accept_new, waiting=said.waiting, beside=beside)
         with running.stopped_by((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
