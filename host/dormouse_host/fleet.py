@@ -100,7 +100,7 @@ class Sent:
 def _of_group(name: str, found: list[T]) -> list[T]:
     """A group has devices, or there is none."""
     if not found:
-        raise HostError(f"no group {name}: dormouse devices group {name} DEVICE...", 2)
+        raise entry.unknown_group(name)
     return found
 
 
@@ -315,7 +315,8 @@ class Fleet(Releases, Upkeep, Sights):
         self.ledger.remove_device(device)
 
     def group(self, name: str, devices: Sequence[str], *, keep: bool = False) -> None:
-        """The devices of a group from now on, `keep`: beside those that it has; none of them dissolves it."""
+        """The devices of a group from now on, `keep`: beside those that it has; none of them dissolves it.
+        HostError for an unknown device, and without devices for an unknown group."""
         self.ledger.set_group(orders.name(name, "group"), devices, keep=keep)
 
     def members(self, group: str | None = None) -> list[str]:

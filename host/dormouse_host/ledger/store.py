@@ -36,7 +36,7 @@ from dormouse_host.ledger import (
 from dormouse_host.ledger.contention import retried
 from dormouse_host.ledger.database import Database, Unstorable
 from dormouse_host.ledger.desk import DeskLedger
-from dormouse_host.ledger.entry import Order, all_devices, unknown_device
+from dormouse_host.ledger.entry import Order, all_devices, unknown_device, unknown_group
 from dormouse_host.ledger.hearing import Hearing
 from dormouse_host.ledger.outbound import Ack, Outgoing, RelayView
 from dormouse_host.ledger.queries import CommandView, Queries, find_command
@@ -135,6 +135,8 @@ class Ledger(Sending, DeskLedger, Queries):
             missing = set(devices) - rows.lock_all(c, {*devices, *before}).keys()
             if missing:
                 raise unknown_device(min(missing), all_devices(c))
+            if not devices and not before:
+                raise unknown_group(group)
             if not keep:
                 c.execute(delete(schema.groups).where(schema.groups.c.name == group))
             new = set(devices) - before if keep else set(devices)
