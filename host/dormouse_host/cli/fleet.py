@@ -25,6 +25,7 @@ from dormouse_host.cli.options import (
     Since,
     Source,
     address,
+    between,
     complete_device,
     moment,
     named,
@@ -132,7 +133,7 @@ def log(
     from dormouse_host.flash.explain import explained
 
     now = time.time()
-    start, end = (None if text is None else moment(text, now) for text in (since, until))
+    start, end = between(since, until, now)
     most = limit or (_LINES if start is None else _LONGEST)
     with opened(db) as fleet:
         report = fleet.status(device)[0].report or {}
@@ -298,8 +299,6 @@ def devices_group(
             for name in fleet.members(group):
                 terminal.told({"group": group, "device": name}, name, json=json)
             return
-        if dissolve:
-            fleet.members(group)  # HostError where there is no such group
         fleet.group(group, names or [])
         count = len(set(names or ()))
         text = f"{group} has {_counted(count)}" if count else f"{group} is dissolved"

@@ -147,6 +147,14 @@ def moment(text: str, now: float) -> float:
     return _date(text) if span is None else now - span
 
 
+def between(since: str | None, until: str | None, now: float) -> tuple[float | None, float | None]:
+    """The moments of --since and --until. HostError where nothing lies between them."""
+    start, end = (None if text is None else moment(text, now) for text in (since, until))
+    if start is not None and end is not None and start >= end:
+        raise HostError(f"--since {since} is not before --until {until}: give --since the earlier moment", 2)
+    return start, end
+
+
 # ---- options and arguments
 
 Db = Annotated[str | None, typer.Option("--db", help="The ledger: a file or postgresql://…; also DORMOUSE_DB.")]
