@@ -13,7 +13,7 @@ is a HostError of one line.
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from dormouse import protocol
 from dormouse_host import orders
@@ -44,13 +44,11 @@ from dormouse_host.ledger.rollouts import RolloutView
 from dormouse_host.ledger.rows import chunks
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
+from dormouse_host.ledger.transfer import check as check_export
 from dormouse_host.ledger.update_views import UpdateView
 from dormouse_host.releases import LOOK, Releases
 from dormouse_host.sights import Sights
 from dormouse_host.upkeep import Upkeep
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "COLUMNS",
@@ -80,6 +78,7 @@ __all__ = [
     "UpdateEvent",
     "UpdateView",
     "WakeEvent",
+    "check_export",
     "default_url",
     "log_relays",
 ]
