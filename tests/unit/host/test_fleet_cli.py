@@ -3,9 +3,7 @@
 import csv
 import io
 import json
-import os
 import re
-import shlex
 import subprocess
 import sys
 from binascii import crc32
@@ -22,34 +20,9 @@ from dormouse_host.errors import HostError
 from dormouse_host.fleet import COLUMNS
 from dormouse_host.ledger import schema
 from dormouse_host.ledger.store import Incoming
+from support.command_line import refused, run
 
 CATALOGUE = {"commands": [["water", [["s", "int"], ["note", ["str", ""]]], 60, False]], "standard": ["ping"]}
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A working folder with a ledger that knows one device."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("DORMOUSE_DB", "DORMOUSE_BROKER", "DORMOUSE_ROOT"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "dormouse.toml").write_text('db = "ledger.db"\n')
-    with Fleet("ledger.db") as fleet:
-        fleet.add("dev")
-    return tmp_path
-
-
-def run(*words: str) -> str:
-    """What a command writes to stdout; what goes wrong raises as in `main`."""
-    result = typer.testing.CliRunner().invoke(app.app, list(words), standalone_mode=False)
-    if result.exception:
-        raise result.exception
-    return result.stdout
-
-
-def refused(*words: str) -> tuple[str, int]:
-    with pytest.raises(HostError) as caught:
-        run(*words)
-    return str(caught.value), caught.value.code
 
 
 def counts() -> dict[str, int]:
@@ -218,60 +191,6 @@ def test_bad_input_is_one_line_and_nothing_is_stored(folder, words, why, code):
     assert run("devices", "list").split() == ["dev"]
 
 
-@pytest.mark.parametrize(
-    "words, why",
-    [
-        ("export telemetry --name place", "--name needs --follow"),
-        ("export telemetry --name export", "--name needs --follow"),
-        ("export telemetry --influx --times iso", "--times means nothing with --influx"),
-        ("export telemetry --influx --follow --times unix", "--times means nothing with --influx"),
-        ("relay --broker mqtt://127.0.0.1:1 --name ''", "relay id"),
-        ("status --db ''", "--db is empty: expected a file or postgresql://…, or leave it out"),
-        ("relay --broker ''", "--broker is empty: expected mqtt://host"),
-        ("devices add b c --first 7", "--first needs --count"),
-        ("devices remove dev --offline --broker mqtt://a", "--broker means nothing with --offline"),
-        ("provision b --first 7", "--first needs --count"),
-        ("sign dev --off --project .", "--project means nothing with --off"),
-        ("metrics --write grafana --port 9641", "--port means nothing with --write"),
-        ("metrics --write grafana --listen 0.0.0.0", "--listen means nothing with --write"),
-        ("report -o - --json", "--json means nothing with --out -"),
-        ("alerts --broker mqtt://a", "--broker needs --test"),
-        ("alerts dev --test", "DEVICE means nothing with --test"),
-        ("service systemd units --app app.py", "--app needs --device"),
-        ("update list --app .", "update list takes no option but --db and --json"),
-        ("update cancel x --expires ''", "update cancel takes no option"),
-        ("update dev --dry-run --wait", "use --dry-run or --wait, not both"),
-        ("demo --board ESP32_GENERIC --budget 8", "--budget means nothing with --board"),
-        ("demo --board ESP32_GENERIC --session-expiry 2s", "--session-expiry means nothing with --board"),
-        ("demo mqtt://a --board ''", "BROKER means nothing with --board"),
-        ("demo --session-expiry 2s --budget 8", "--budget means nothing with --session-expiry"),
-        ("demo --session-expiry ''", "an empty time: expected 30s"),
-        ("energy --device dev --commands 1", "--commands means nothing here: --device has its own times"),
-        ("energy --device dev --rtt 50", "--rtt means nothing here: --device has its own times"),
-        ("board run ESP32_GENERIC --dir b --device dev", "--device needs --app"),
-        ("board run ESP32_GENERIC --dir b --broker mqtt://a", "--broker needs --app"),
-        ("firmware --board RPI_PICO_W --file x.uf2 --port /dev/x", "--port means nothing here: only a .uf2"),
-        ("firmware --board ESP32_GENERIC --file x.bin --wait 5", "--wait means nothing here: only a .uf2"),
-        ("broker check --folder b --device dormouse.toml", "--device means nothing with --folder"),
-    ],
-)
-def test_an_option_that_would_change_nothing_is_refused(folder, words, why):
-    """Also where its value is the default's: whoever wrote it expected something of it."""
-    before = sorted(path.name for path in folder.iterdir())
-    text, code = refused(*shlex.split(words))
-    assert text.startswith(why)
-    assert code == 2
-    assert sorted(path.name for path in folder.iterdir()) == before
-
-
-def test_an_option_that_means_something_beside_another_is_taken(folder, monkeypatch):
-    assert run("devices", "add", "b", "--count", "2", "--first", "7") == "2 added\n"
-    assert run("devices", "list").split() == ["b-07", "b-08", "dev"]
-    monkeypatch.setattr(os, "geteuid", lambda: 1)
-    why = "--user needs root: started by anyone else, mosquitto stays that user"
-    assert refused("broker", "init", "b", "--user", "root") == (why, 2)
-
-
 def test_what_the_catalogue_refuses_is_refused_and_what_nobody_knows_is_said(folder):
     with Fleet("ledger.db") as fleet:
         assert "not known yet" in (fleet.send("dev", "water", {"s": "x"}).warning or "")
@@ -364,78 +283,6 @@ def test_a_removed_device_leaves_no_session_and_no_retained_report_behind(folder
     assert run("devices", "list") == ""
     argv = ["mosquitto_sub", "-p", str(mosquitto.address.port), "-t", topic, "-W", "1", "-C", "1"]
     assert subprocess.run(argv, capture_output=True, check=False, timeout=60).stdout == b""
-
-
-@pytest.mark.parametrize(
-    "words",
-    [["status"], ["send", "dev", "ping"], ["log", "dev"], ["result", "x"], ["prune", "--before", "1d"], ["watch"]],
-    ids=lambda words: words[0],
-)
-def test_a_mistyped_path_makes_no_ledger(folder, words):
-    text, code = refused(*words, "--db", "legder.db")
-    assert (text, code) == ("no ledger at legder.db: dormouse relay makes one, or dormouse devices add DEVICE", 1)
-    assert not (folder / "legder.db").exists()
-
-
-def test_send_to_a_device_that_is_new_in_a_ledger_that_is_new(folder):
-    name = run("send", "new", "ping", "--create", "--db", "new.db").strip()
-    assert run("result", name, "--db", "new.db").startswith(f"{name} queued: new ping")
-
-
-@pytest.mark.parametrize("content", [b"\0" * 5000, b"SQLite format 3\0" + b"x" * 5000, b"some text\n" * 100])
-def test_a_file_that_is_no_ledger_is_left_as_it_is(folder, content):
-    (folder / "other.db").write_bytes(content)
-    for words in (["status"], ["devices", "add", "dev"], ["send", "dev", "ping", "--create"]):
-        text, code = refused(*words, "--db", "other.db")
-        assert (text, code) == (
-            "database other.db: this is not a dormouse ledger; nothing was changed: give another path",
-            2,
-        )
-    assert (folder / "other.db").read_bytes() == content
-
-
-def test_a_ledger_that_may_only_be_read_is_one_line(folder):
-    """Root may write anywhere, so the right to do so is given up first."""
-    (folder / "ledger.db").chmod(0o444)
-    program = str(Path(sys.executable).with_name("dormouse"))
-    drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"] if os.geteuid() == 0 else []
-    done = subprocess.run([*drop, program, "send", "dev", "ping"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    why = "give this user the right to write to the file and its folder, or give another path"
-    assert done.stderr == f"dormouse: database ledger.db: attempt to write a readonly database: {why}\n"
-
-
-def test_a_ledger_that_is_damaged_says_how_to_go_on(folder):
-    run("ledger", "backup", "copy.db")
-    data = bytearray((folder / "ledger.db").read_bytes())
-    data[4096:] = b"\xff" * (len(data) - 4096)
-    (folder / "ledger.db").write_bytes(data)
-    for words in (["status"], ["devices", "add", "b"], ["send", "dev", "ping"]):
-        text, code = refused(*words)
-        copy = "put a copy in its place that dormouse ledger backup has made, then run dormouse ledger restored"
-        assert (text, code) == (f"database ledger.db: database disk image is malformed: {copy}", 1)
-    (folder / "copy.db").rename("ledger.db")
-    run("ledger", "restored")
-    assert run("devices", "list").split() == ["dev"]
-
-
-@pytest.mark.parametrize(
-    "path, why",
-    [
-        ("/proc/x.db", "no file can be made in /proc: give another path"),
-        (
-            "/sys/x.db",
-            "(Permission denied|Read-only file system): give a path in a folder in which this user may make files",
-        ),
-        ("/nowhere/x.db", "there is no folder /nowhere: make it, or give another path"),
-        ("/tmp/nobody-has-this.db", "everybody may write in its folder, .*: give a path in a folder of your own"),
-    ],
-)
-def test_a_ledger_where_no_file_can_be_made_says_what_to_do(folder, path, why):
-    text, code = refused("devices", "add", "dev", "--db", path)
-    assert re.fullmatch(f"database {path}: {why}", text)
-    assert code == (2 if path.startswith("/tmp") else 1)
-    assert not Path(path).exists()
 
 
 def test_a_group_is_dissolved_on_purpose_only(folder):
