@@ -100,7 +100,7 @@ class Sent:
 def _of_group(name: str, found: list[T]) -> list[T]:
     """A group has devices, or there is none."""
     if not found:
-        raise HostError(f"no group {name}: dormouse devices group {name} DEVICE...", 2)
+        raise entry.unknown_group(name)
     return found
 
 

@@ -44,6 +44,11 @@ def unknown_device(device: str, known: Iterable[str]) -> HostError:
     return HostError(f"device {device} is not known: {hint}dormouse devices add {device}", 2)
 
 
+def unknown_group(name: str) -> HostError:
+    """The error for a group that has no devices: there is none."""
+    return HostError(f"no group {name}: dormouse devices group {name} DEVICE...", 2)
+
+
 def all_devices(connection: Connection) -> Iterable[str]:
     """The ids of all devices."""
     return connection.execute(select(devices.id)).scalars()
