@@ -71,13 +71,14 @@ def status(
         raise HostError("--grace needs --overdue", 2)
     with opened(db) as fleet:
         judged = fleet.overdue if grace is None else partial(fleet.overdue, grace=grace)
-        views = judged(group) if overdue else fleet.status(device, group)
+        several = judged(group) if overdue else fleet.each_status(group)
+        views = show.Passing(several if device is None else fleet.status(device))
         updates = [] if device is None else fleet.updates(device, final=True)
         now = time.time()
         if json:
             show.devices_json(views, now, **({} if device is None else {"release": show.kept(updates)}))
         elif device is not None:
-            show.device(views[0], fleet.understood(device), updates, now)
+            show.device(next(iter(views)), fleet.understood(device), updates, now)
         elif overdue:
             show.overdue(views, now)
         else:
@@ -89,9 +90,9 @@ def status(
             show.strangers(fleet.strangers())
         if target := fleet.moved():
             terminal.warn(f"this ledger was moved to {target}: it stands still since, use it there")
-        elif any(view.pending for view in views) and not any(relay.alive for relay in fleet.relays()):
+        elif views.pending and not any(relay.alive for relay in fleet.relays()):
             terminal.warn("commands are pending and no relay runs on this ledger: start one with dormouse relay")
-    if any(view.faults for view in views) or (overdue and views):
+    if views.faulty or (overdue and views.any):
         raise typer.Exit(3)
 
 
