@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
 
@@ -12,6 +13,7 @@ from dormouse import protocol
 from dormouse_host.fleet import Fleet
 
 _THREADS = 4  # each may hold a connection to the database
+_TOGETHER = 1000  # rows that a thread fetches at once
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,6 +73,25 @@ class AsyncCalls:
     def _end_threads(self) -> None:
         self._threads.shutdown(wait=False)
         self._threads = self._pool()
+
+    async def _each(self, found: Generator[T]) -> AsyncGenerator[T]:
+        """What `found` yields, fetched in threads; in the end it is closed, after the thread that may be at it."""
+        fetching: asyncio.Future[list[T]] | None = None
+        try:
+            while True:
+                fetching = asyncio.ensure_future(self._run(lambda: list(islice(found, _TOGETHER))))
+                rows = await asyncio.shield(fetching)
+                if not rows:
+                    return
+                for row in rows:
+                    yield row
+        finally:
+            await asyncio.shield(self._close(found, fetching))
+
+    async def _close(self, found: Generator[T], fetching: asyncio.Future[list[T]] | None) -> None:
+        if fetching:
+            await asyncio.gather(fetching, return_exceptions=True)
+        await self._run(found.close)
 
     async def _run(self, call: Callable[P, T], *args: P.args, **how: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **how))

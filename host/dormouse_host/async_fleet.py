@@ -12,9 +12,9 @@ for a database. A wait that is cancelled leaves nothing running. Callbacks are c
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +30,6 @@ from dormouse_host.releases import LOOK
 
 if TYPE_CHECKING:
     from dormouse_host.relay.beside import Beside
-
-_TOGETHER = 1000  # rows of an export that a thread fetches at once
 
 
 class AsyncFleet(AsyncReleases, AsyncSights):
@@ -257,23 +255,9 @@ class AsyncFleet(AsyncReleases, AsyncSights):
     ) -> AsyncIterator[dict[str, Any]]:
         """`telemetry`, `results`, `wakes` or `commands`, one by one: Fleet.export."""
         found = await self._run(self.fleet.export, what, since, device=device, group=group)
-        fetching: asyncio.Future[list[dict[str, Any]]] | None = None
-        try:
-            while True:
-                fetching = asyncio.ensure_future(self._run(lambda: list(islice(found, _TOGETHER))))
-                rows = await asyncio.shield(fetching)
-                if not rows:
-                    return
-                for row in rows:
-                    yield row
-        finally:
-            await asyncio.shield(self._close(found, fetching))
-
-    async def _close(self, found: Generator[dict[str, Any]], fetching: asyncio.Future[Any] | None) -> None:
-        """End an export, after the thread that may still fetch rows of it."""
-        if fetching:
-            await asyncio.gather(fetching, return_exceptions=True)
-        await self._run(found.close)
+        async with aclosing(self._each(found)) as rows:
+            async for row in rows:
+                yield row
 
     async def prune(
         self,

@@ -3,12 +3,13 @@
 A part of async_fleet.py's AsyncFleet, which alone is used; errors, units and defaults are those of Fleet.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
 
 from dormouse_host.async_calls import AsyncCalls
 from dormouse_host.ledger.lives import Life
 from dormouse_host.ledger.overview import Glance
-from dormouse_host.ledger.queries import CommandView
+from dormouse_host.ledger.queries import CommandView, DeviceView
 from dormouse_host.ledger.watch import Watch
 
 
@@ -30,6 +31,13 @@ class AsyncSights(AsyncCalls):
     async def batteries(self, devices: Sequence[str], points: int = 40) -> dict[str, list[float]]:
         """The battery's volts in the newest wakes of these devices: Fleet.batteries."""
         return await self._run(self.fleet.batteries, devices, points)
+
+    async def each_status(self, group: str | None = None) -> AsyncIterator[DeviceView]:
+        """How all devices are, or those of a group, one after the other: Fleet.each_status."""
+        found = await self._run(self.fleet.each_status, group)
+        async with aclosing(self._each(found)) as views:
+            async for view in views:
+                yield view
 
     async def glances(self, before: Iterable[Glance] = ()) -> list[Glance]:
         """All devices as a table shows them: Fleet.glances."""

@@ -45,6 +45,7 @@ from dormouse_host.ledger.rollouts import RolloutView
 from dormouse_host.ledger.rows import chunks
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.strangers import Strangers
+from dormouse_host.ledger.transfer import check as check_export
 from dormouse_host.ledger.update_views import UpdateView
 from dormouse_host.releases import LOOK, Releases
 from dormouse_host.sights import Sights
@@ -78,6 +79,7 @@ __all__ = [
     "UpdateEvent",
     "UpdateView",
     "WakeEvent",
+    "check_export",
     "default_url",
     "log_relays",
 ]
@@ -97,7 +99,7 @@ class Sent:
 
 def _of_group(name: str, found: list[T]) -> list[T]:
     if not found:  # a group has devices, or there is none
-        raise HostError(f"no group {name}: dormouse devices group {name} DEVICE...", 2)
+        raise entry.unknown_group(name)
     return found
 
 
@@ -199,11 +201,7 @@ class Fleet(Releases, Upkeep, Sights):
         return self.ledger.command(name)
 
     def batch(self, name: str) -> list[CommandView]:
-        """The commands that `send_many` entered together, without history; none where there is no batch of that name.
-        HostError for None, which what was sent alone has.
-        """
-        if name is None:
-            raise HostError("what was sent alone is in no batch: use its own name", 2)
+        """The commands that `send_many` entered together, without history; none where there is no such batch."""
         return self.ledger.batch(name)
 
     def cancel(self, name: str) -> CommandView:
@@ -316,7 +314,8 @@ class Fleet(Releases, Upkeep, Sights):
         self.ledger.remove_device(device)
 
     def group(self, name: str, devices: Iterable[str], *, keep: bool = False) -> None:
-        """The devices of a group from now on, `keep`: beside those that it has; none of them dissolves it."""
+        """The devices of a group from now on, `keep`: beside those that it has; none of them dissolves it.
+        HostError for an unknown device, and without devices for an unknown group."""
         self.ledger.set_group(orders.name(name, "group"), orders.devices(devices), keep=keep)
 
     def members(self, group: str | None = None) -> list[str]:

@@ -3,13 +3,14 @@
 A part of fleet.py's Fleet, which alone is used; the errors are its own.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 
 from dormouse_host.ledger import lives, overview, watch
 from dormouse_host.ledger.database import moved_to
+from dormouse_host.ledger.entry import unknown_group
 from dormouse_host.ledger.lives import Life
 from dormouse_host.ledger.overview import Glance
-from dormouse_host.ledger.queries import CommandView
+from dormouse_host.ledger.queries import CommandView, DeviceView
 from dormouse_host.ledger.store import Ledger
 from dormouse_host.ledger.watch import Watch
 
@@ -44,6 +45,12 @@ class Sights:
         """
         with self.ledger.database.reading() as connection:
             return lives.batteries(connection, devices, points)
+
+    def each_status(self, group: str | None = None) -> Generator[DeviceView]:
+        """Fleet.status of all devices, or of a group, one after the other: in memory are never more than some."""
+        if group is not None and not self.ledger.members(group):
+            raise unknown_group(group)
+        return self.ledger.each_view(group)
 
     def glances(self, before: Iterable[Glance] = ()) -> list[Glance]:
         """All devices as a table shows them; `before`: what was read last, which makes the next reading cheap."""

@@ -62,7 +62,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["─" * width for width in widths])
     form = "  ".join(f"{{:<{width}}}" for width in widths)
-    sys.stdout.write("".join(f"  {form.format(*line).rstrip()}\n" for line in lines))
+    sys.stdout.writelines(f"  {form.format(*line).rstrip()}\n" for line in lines)
     sys.stdout.flush()
 
 

@@ -154,6 +154,21 @@ def test_an_export_that_is_left_early_lets_the_ledger_go(where):
     asyncio.run(work())
 
 
+def test_devices_one_after_the_other_that_are_left_early_let_the_ledger_go(where):
+    async def work() -> None:
+        async with AsyncFleet(where) as fleet:
+            await fleet.add("a", "b", "c")
+            async for view in fleet.each_status():
+                assert view.id == "a"
+                break
+            assert await let_go(fleet)
+            assert [view async for view in fleet.each_status()] == await fleet.status()
+            with pytest.raises(HostError, match="no group nosuch"):
+                await anext(fleet.each_status("nosuch"))
+
+    asyncio.run(work())
+
+
 def test_an_export_that_is_cancelled_while_a_thread_fetches_ends_after_it(where, monkeypatch):
     """Cancelled twice, as by who is impatient; the thread is in the middle of a row."""
     fetching, go_on = threading.Event(), threading.Event()

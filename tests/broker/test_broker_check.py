@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from dormouse_host import Fleet
 from dormouse_host.address import BrokerAddress
+from dormouse_host.broker.client import Publisher
 from dormouse_host.broker.local import Embedded, Mosquitto
 from dormouse_host.broker_check import kept, rights
 from dormouse_host.broker_check.check import check, severity
@@ -17,6 +19,8 @@ from dormouse_host.errors import HostError
 from support import made_broker
 from support.brokers import Nats, Rabbit
 from support.needs import need_mosquitto
+from support.relays import Running
+from support.waiting import until
 
 DEPTH = 1200  # above mosquitto's stock limit of 1000
 SLOW = 3  # this machine may be busy
@@ -141,6 +145,23 @@ def test_rights_that_are_too_wide_are_found(tmp_path):
         "read its commands, send it commands, send it fences, answer for it, send commands to itself"
     )
     assert rows["takeover"].seen == "yes"
+
+
+def test_a_relay_beside_the_check_registers_nobody_and_complains_of_nothing(tmp_path):
+    """Where the broker asks for no credential, it takes whoever speaks like a device for a new one."""
+    db = str(tmp_path / "ledger.db")
+    with Mosquitto(need_mosquitto()) as broker, Running(db, broker) as relay:
+        rows = found(Case(broker.address, depth=100, slow=SLOW))
+        with Publisher(broker.address) as publisher:
+            publisher.publish(
+                "dormouse/dev/up/wake", [*(b'{"check":%b}' % said for said in (b"[]", b'true,"wake":1', b"9" * 7))]
+            )
+        until(lambda: relay.events.count("not understood") >= 3)
+    assert rows["depth-up"].grade == rows["retained"].grade == rows["fence"].grade == "ok"
+    assert rows["rights"].seen == "read its commands, send it commands, send it fences, answer for it"
+    assert relay.events.count("not understood") == 3, "and what only looks like the check's is told as before"
+    with Fleet(db) as fleet:
+        assert fleet.status() == []
 
 
 def test_a_peer_that_is_no_broker_ends_the_check():

@@ -7,6 +7,7 @@ import shlex
 import stat
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from dormouse_host.broker.folder import BrokerFolder, handles, put_password, rem
 from dormouse_host.broker_check.probe import Client, NoAnswer
 from dormouse_host.errors import HostError
 from support import made_broker
+from support.another_user import NAME, does, needs_root, open_folder
 from support.needs import need_mosquitto
 from support.waiting import until
 
@@ -264,6 +266,45 @@ def test_commands_say_what_they_did_and_no_secret(tmp_path):
     assert (wrong.returncode, wrong.stderr) == (2, "dormouse: greenhouse has no credential here\n")
     secret = json.loads((tmp_path / "devices" / "greenhouse" / "secrets.json").read_text())["password"]
     assert secret not in done.stdout + done.stderr + let_in.stdout + let_in.stderr + locked_out.stdout
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "modes, owners, groups, why",
+    [
+        ((0o755, 0o755), (0, 0), [], ""),
+        ((0o700, 0o755), (0, 0), [], "can't enter {0}: use another folder, or chmod o+x {0}"),
+        ((0o755, 0o750), (0, 0), [], "can't enter {1}: use another folder, or chmod o+x {1}"),
+        ((0o700, 0o700), (0, 0), [], "can't enter {0}: use another folder, or chmod o+x {0}; chmod o+x {1}"),
+        ((0o700, 0o710), (None, 0), [0], ""),
+        ((0o755, 0o701), (0, 0), [0], "can't enter {1}: use another folder, or chmod g+x {1}"),
+        ((0o755, 0o611), (0, None), [0], "can't enter {1}: use another folder, or chmod u+x {1}"),
+    ],
+)
+def test_a_folder_that_the_brokers_user_cannot_enter_is_told_of(monkeypatch, modes, owners, groups, why):
+    """As the kernel decides it for that user: mosquitto ends at once where it can't write its process id there."""
+    user = pwd.getpwnam(NAME)
+    monkeypatch.setattr(os, "getgrouplist", lambda _name, group: [group, *groups])
+    with open_folder() as folder:
+        made = setup.init(folder / "far" / "b", ["127.0.0.1"], user=NAME, port=9, cert_port=10)
+        places = (folder / "far", made.path)
+        for path, mode, owner in zip(places, modes, owners, strict=True):
+            os.chown(path, user.pw_uid if owner is None else owner, -1)
+            path.chmod(mode)
+        said = setup.shut_out(made)
+        assert said == (why and f"mosquitto becomes user {NAME}, who " + why.format(*places))
+        if not groups:
+            assert does(partial(os.stat, made.broker)) == (not said)
+
+
+@needs_root
+def test_init_below_a_private_folder_warns_and_says_what_to_do():
+    with open_folder() as folder:
+        folder.chmod(0o700)
+        done = run("broker", "init", "b", "--name", "broker.local", "--user", NAME, "--json", folder=folder)
+        chmod = f"use another folder, or chmod o+x {folder}"
+        assert done.stderr == f"dormouse: mosquitto becomes user {NAME}, who can't enter {folder}: {chmod}\n"
+        assert (done.returncode, json.loads(done.stdout)["names"]) == (0, ["broker.local"])
 
 
 def test_every_command_of_the_door_says_the_same_as_json(tmp_path):

@@ -98,7 +98,7 @@ def test_told_is_a_broker_that_has_read_its_files_and_no_other(tmp_path, monkeyp
         ({"root": "#/x y"}, "root:"),
         ({"root": "a\nuser b"}, "root:"),
         ({"relay": "a b"}, "relay's name"),
-        ({"user": "no-such-user"}, "no user no-such-user"),
+        ({"user": "no-such-user"}, "no user no-such-user on this machine: name the one that mosquitto is to become"),
     ],
 )
 def test_what_cannot_be_made_leaves_no_folder(tmp_path, monkeypatch, wrong, why):

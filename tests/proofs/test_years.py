@@ -98,6 +98,22 @@ def test_a_planted_bug_is_found_and_its_schedule_shrunk():
         assert sound.play(small).broken is None
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("PUBACK before flush", "seed 13: 1: "),
+        ("a piece that hung is forgiven at once", "seed 12: 3: "),
+        ("more are out than a device can tell apart", "seed 83: 5: "),
+    ],
+)
+def test_what_dense_schedules_and_a_stricter_judge_are_there_for_is_found(name, found):
+    """Commands without an id, cuts at them, floods, programs that hang for hours; without the bug all is well."""
+    seed = int(found.split()[1].rstrip(":"))
+    assert found in planted.hunt(planted.bugs()[name], seed, 60, 0.5)
+    with Worlds() as sound:
+        assert sound.play(plan.make(seed, 0.5)).broken is None
+
+
 def test_every_planted_bug_has_one_place_in_the_sources():
     """`make years ARGS=--planted` looks for all of them."""
     assert len(planted.bugs()) >= 20

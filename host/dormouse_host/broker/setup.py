@@ -9,7 +9,9 @@ import contextlib
 import os
 import pwd
 import re
+import shlex
 import shutil
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -186,4 +188,32 @@ def _owner(user: str) -> str:
     with contextlib.suppress(KeyError, ValueError):
         pwd.getpwnam(user)
         return user
-    raise HostError(f"no user {user} on this machine: install mosquitto first (apt-get install mosquitto)", 2)
+    hint = "name the one that mosquitto is to become"
+    if user == _SERVICE_USER:
+        hint = "install mosquitto first (apt-get install mosquitto)"
+    raise HostError(f"no user {user} on this machine: {hint}", 2)
+
+
+def shut_out(made: BrokerFolder) -> str:
+    """Why the user that root's mosquitto becomes can't enter the folder, and what to do; "" where it can, by the owners
+    and permissions of the folder and of all above it.
+    """
+    for name in made.said(r"^user (\S+)$"):
+        user = pwd.getpwnam(name)
+        groups = os.getgrouplist(name, user.pw_gid)
+        found = [(path, path.stat()) for path in (*reversed(made.path.parents), made.path)]
+        closed = [(path, bit) for path, there in found if (bit := _closed_by(there, user.pw_uid, groups))]
+        if closed and user.pw_uid != 0:
+            chmod = "; ".join(f"chmod {bit}+x {shlex.quote(str(path))}" for path, bit in closed)
+            return f"mosquitto becomes user {name}, who can't enter {closed[0][0]}: use another folder, or {chmod}"
+    return ""
+
+
+def _closed_by(folder: os.stat_result, user: int, groups: Sequence[int]) -> str:
+    """Whose missing permission keeps this user out: the owner's, the group's or others'; "" for nobody's."""
+    which, bit = "o", stat.S_IXOTH
+    if folder.st_uid == user:
+        which, bit = "u", stat.S_IXUSR
+    elif folder.st_gid in groups:
+        which, bit = "g", stat.S_IXGRP
+    return "" if folder.st_mode & bit else which

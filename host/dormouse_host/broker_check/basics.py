@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from dormouse import protocol
+from dormouse_host import probes
 from dormouse_host.broker_check.findings import Case, Device, Row, numbered
 from dormouse_host.broker_check.probe import Client, NoAnswer, fresh
 
@@ -30,7 +31,7 @@ def qos1(case: Case) -> Iterator[Row]:
         with device.client(clean=True) as client:
             granted = client.connect().subscribe(device.all_down)
             if granted == 1:
-                client.publish(device.topic(protocol.TELEMETRY), [b"{}"])
+                client.publish(device.topic(protocol.TELEMETRY), [probes.payload(True)])
                 client.close()
     except NoAnswer as error:
         yield _broken("qos1", what, str(error), "no command waits for a device, and no telemetry is acknowledged")
@@ -57,7 +58,7 @@ def topics(case: Case) -> Iterator[Row]:
         device = case.device()
         with device.client(clean=True) as client:
             client.connect()
-            client.send(device.topic(leaf), [b"{}"], 0 if leaf == protocol.END else 1)
+            client.send(device.topic(leaf), [probes.payload(True)], 0 if leaf == protocol.END else 1)
             client.rest(case.slow * _SOON)
             if not client.alive:
                 closed.append(leaf)

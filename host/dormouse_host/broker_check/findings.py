@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dormouse import protocol
-from dormouse_host import files
+from dormouse_host import files, probes
 from dormouse_host.address import BrokerAddress, parse
 from dormouse_host.broker import access, credentials, folder
 from dormouse_host.broker.folder import BrokerFolder
@@ -126,8 +126,8 @@ class Device:
         """The first flight as the agent sends it, all before CONNACK; `more` publishes beside the report."""
         client.start()
         mid = client.ask(self.all_down)
-        client.send(self.topic(protocol.WAKE), [b'{"check":true}'])
-        client.send(self.topic(protocol.TELEMETRY), [b"{}"] * more)
+        client.send(self.topic(protocol.WAKE), [probes.payload(True)])
+        client.send(self.topic(protocol.TELEMETRY), [probes.payload(True)] * more)
         client.send(self.topic(protocol.FENCE), [nonce])
         client.finish()
         client.granted(mid)
@@ -183,7 +183,7 @@ def _address(said: dict[str, str]) -> BrokerAddress:
 
 def numbered(count: int) -> list[bytes]:
     """Payloads that are numbered."""
-    return [b'{"check":%d}' % n for n in range(count)]
+    return [probes.payload(n) for n in range(count)]
 
 
 def is_denied(client: Client, act: Callable[[], object]) -> bool:

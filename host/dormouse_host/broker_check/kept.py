@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 from dormouse import protocol
+from dormouse_host import probes
 from dormouse_host.broker_check.findings import Case, Device, Row, numbered
 from dormouse_host.broker_check.probe import Client, NoAnswer
 
@@ -70,7 +71,7 @@ def retained(case: Case) -> Iterator[Row]:
     device = case.device()
     try:
         with device.client(clean=True) as client:
-            client.connect().publish(device.topic(protocol.WAKE), [b"report"], retain=True)
+            client.connect().publish(device.topic(protocol.WAKE), [probes.payload("report")], retain=True)
             client.close()
     except NoAnswer as error:
         yield Row(

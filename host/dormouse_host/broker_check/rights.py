@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from dormouse import protocol
-from dormouse_host import trust
+from dormouse_host import probes, trust
 from dormouse_host.address import BrokerAddress, failure, tls_context
 from dormouse_host.broker_check.findings import Case, Device, Row, is_denied
 from dormouse_host.broker_check.probe import WITHIN, Client, NoAnswer, fresh
@@ -83,7 +83,7 @@ def _tries(case: Case, victim: Device, stranger: Device) -> Iterator[tuple[str, 
             host.close()
         client.work(lambda: any(m.payload == secret for m in client.came), case.slow * _SOON)
         yield "read its commands", any(m.payload == secret for m in client.came)
-    forged = fresh().encode()
+    forged = probes.payload(fresh())
     for leaf, name in ((protocol.CMD, "send it commands"), (protocol.FENCE, "send it fences")):
         _publish(stranger, victim.topic(leaf), forged + leaf.encode())
         yield name, forged + leaf.encode() in _got(victim)

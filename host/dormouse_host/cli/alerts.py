@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dormouse_host import terminal
-from dormouse_host.cli.options import Broker, Db, Json, Since, address, complete_device, moment, opened, settings
+from dormouse_host.cli.options import (
+    Broker,
+    Db,
+    Json,
+    Since,
+    address,
+    complete_device,
+    moment,
+    opened,
+    refuse,
+    settings,
+)
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
@@ -43,6 +54,7 @@ def beside(fleet: "Fleet") -> "Desk | None":
 
 
 def alerts(
+    context: typer.Context,
     device: Annotated[str | None, typer.Argument(metavar="[DEVICE]", autocompletion=complete_device)] = None,
     since: Since = None,
     test: Annotated[bool, typer.Option("--test", help="Send a test message to every channel now.")] = False,
@@ -59,14 +71,14 @@ def alerts(
 
     wanted = config.read(Path.cwd(), os.environ).alerts
     if test:
-        if device is not None or since is not None:
-            raise HostError("use --test alone", 2)
+        refuse(context, "device", "since", why="means nothing with --test: use --test alone")
         if wanted is None:
             raise HostError("dormouse.toml has no [alerts] here: an empty table turns alerts on", 2)
         delivered = [_try(name, send, json=json) for name, send in _tries(wanted, broker)]
         if not all(delivered):
             raise typer.Exit(1)
         return
+    refuse(context, "broker", why="needs --test")
     start = None if since is None else moment(since, time.time())
     with opened(db) as fleet:
         if device is not None:

@@ -36,7 +36,6 @@ from dormouse_host.cli import (
 from dormouse_host.errors import HostError
 
 _EXIT_CODES = "Exit codes: 0 done, 1 not done, 2 usage error, 130 after Ctrl-C. An error is one line on stderr."
-_GARBAGE = 50_000  # objects between two collections: with ten thousand devices in hand each takes a quarter of a second
 _AREAS = (fleet, alerts, desk, metrics, ledger, commands, updates, rollouts, boards, broker, credentials, service, lab)
 
 
@@ -91,13 +90,12 @@ def _terminated(number: int, _frame: FrameType | None) -> NoReturn:
 
 def main() -> NoReturn:
     """The program `dormouse`."""
-    gc.set_threshold(_GARBAGE)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminated)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no ✓ shows ? and goes on
-    for name in ("write", "flush"):
+    for name in ("write", "writelines", "flush"):
         setattr(sys.stdout, name, _named(getattr(sys.stdout, name)))
     code = _run()
     try:
@@ -105,6 +103,7 @@ def main() -> NoReturn:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter does not try it again
         code = code or _cannot(error)
+    gc.freeze()  # the interpreter's last collection need not walk through all that ends now
     sys.exit(code)
 
 

@@ -17,7 +17,7 @@ import typer
 
 from dormouse_host import terminal
 from dormouse_host.cli.completion import complete_board
-from dormouse_host.cli.options import Json, Times, ledger_here, settings
+from dormouse_host.cli.options import Json, Times, ledger_here, refuse, settings
 from dormouse_host.errors import HostError
 
 PANEL = "Boards"
@@ -168,6 +168,7 @@ def _event(line: str) -> None:
 
 
 def firmware(
+    context: typer.Context,
     board: BoardName = "",
     port: Port = None,
     file: Annotated[Path | None, typer.Option("--file", help="A .bin for ESP32, a .uf2 for Pico.")] = None,
@@ -185,6 +186,8 @@ def firmware(
     from dormouse_host.flash.firmware import install
 
     kind = kinds.load(board)
+    is_copied = file is not None and kind.firmware.tool == "uf2"
+    refuse(context, "port" if is_copied else "wait", why="means nothing here: only a .uf2 is copied to a drive")
     install(kind, port, file, erase=erase, wait=wait, say=partial(_echo, err=json))
     if json:
         terminal.json_line({"board": kind.name, "port": port, "file": None if file is None else str(file)})
@@ -317,6 +320,7 @@ def board_kinds(json: Json = False) -> None:
 
 @board.command("run")
 def board_run(
+    context: typer.Context,
     kind: Annotated[
         str,
         typer.Argument(metavar="BOARD", help="A name from `dormouse board kinds`.", autocompletion=complete_board),
@@ -365,6 +369,8 @@ def board_run(
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, ended)
+    if app is None:
+        refuse(context, "device", "broker", why="needs --app")
     wifi = Wifi(ssid=ssid, password=password)
     given = parse(time)
     if firmware and (timed or given):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dormouse_host import terminal, written
-from dormouse_host.cli.options import Folder, Json, open_folder, say_told, seconds_until
+from dormouse_host.cli.options import Folder, Json, open_folder, refuse, say_told, seconds_until
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def run(
 
 @broker.command()
 def init(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
     name: Annotated[
         list[str] | None,
@@ -95,6 +96,8 @@ def init(
     from dormouse_host.address import own_addresses
     from dormouse_host.broker import setup
 
+    if os.geteuid() != 0:
+        refuse(context, "user", why="needs root: started by anyone else, mosquitto stays that user")
     hosts = name or [socket.gethostname(), *own_addresses(), "localhost"]
     shared = port + 2 if psk else None
     made = setup.init(folder, hosts, port=port, psk_port=shared, relay=relay, queue=queue, root=root, user=user)
@@ -108,9 +111,10 @@ def init(
     )
     if json:
         terminal.json_line(told)
-        return
-    for line in lines:
+    for line in () if json else lines:
         terminal.line(line)
+    if why := setup.shut_out(made):
+        terminal.warn(why)
 
 
 Relay = Annotated[str, typer.Argument(metavar="NAME", help="The relay's name.")]
@@ -194,6 +198,7 @@ def remove_user(name: User, folder: Folder = Path("broker"), json: Json = False)
 
 @broker.command()
 def check(
+    context: typer.Context,
     url: Annotated[
         str | None,
         typer.Argument(
@@ -237,6 +242,8 @@ def check(
 
     if (url is None) == (folder is None):
         raise HostError("expected a URL, or --folder DIR", 2)
+    if folder is not None:
+        refuse(context, "device", why="means nothing with --folder, which has devices of its own")
     again = None if restart is None else lambda: _run_command(restart)
     long = None if asleep is None else seconds_until(asleep, time.time())
     if folder is not None:

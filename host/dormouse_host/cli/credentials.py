@@ -27,6 +27,7 @@ from dormouse_host.cli.options import (
     named,
     open_folder,
     opened,
+    refuse,
     say_told,
     seconds_until,
 )
@@ -45,6 +46,7 @@ def register(app: typer.Typer) -> None:
 
 
 def provision(
+    context: typer.Context,
     devices: Devices = None,
     folder: Folder = Path("broker"),
     project: Project = Path(),
@@ -71,7 +73,7 @@ def provision(
     from dormouse_host.broker import credentials
     from dormouse_host.cli import live
 
-    wanted = named(devices, source, count, first)
+    wanted = named(context, devices, source, count, first)
     made = open_folder(folder)
     if group is not None:
         orders.name(group, "group")
@@ -173,6 +175,7 @@ def _say_rotated(device: str, done: "Rotated", *, json: bool) -> None:
 
 
 def sign(
+    context: typer.Context,
     device: Device,
     project: Project = Path(),
     off: Annotated[bool, typer.Option("--off", help="Stop signing for this device.")] = False,
@@ -186,6 +189,8 @@ def sign(
     from dormouse_host.broker import credentials
 
     credentials.check_name(device)
+    if off:
+        refuse(context, "project", why="means nothing with --off")
     with opened(db) as fleet:
         if off:
             fleet.ledger.set_key(device, None)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
-from dormouse_host.cli.options import Db, Group, Json, moment, opened
+from dormouse_host.cli.options import Db, Group, Json, between, moment, opened, refuse
 from dormouse_host.errors import HostError
 
 PANEL = "Desk"
@@ -58,9 +58,13 @@ def web(
 
 
 def report(
+    context: typer.Context,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file: .html, or .pdf where Chromium is; - is stdout.")],
     since: Annotated[
-        str | None, typer.Option(help="The last 30s, 5m, 2h, 7d of the ledger, or since a date; default: all.")
+        str | None,
+        typer.Option(
+            help="The last 30s, 5m, 2h, 7d of the ledger, with --until from so long ago, or since a date; default: all."
+        ),
     ] = None,
     until: Annotated[
         str | None, typer.Option(help="Up to 2h, 1d ago or a date; default: the newest that the ledger knows.")
@@ -88,10 +92,16 @@ def report(
     kind = out.suffix.lower()
     if str(out) != "-" and kind not in (".html", ".htm", ".pdf"):
         raise HostError(f"{out}: expected a name that ends in .html or .pdf", 2)
+    if str(out) == "-":
+        refuse(context, "json", why="means nothing with --out -: the report itself is on stdout")
+    start, end = between(since, until, time.time())
     with opened(db) as fleet:
-        end = None if until is None else moment(until, time.time())
-        newest = fleet.newest() + 1 if end is None else end
-        length = None if since is None else newest - moment(since, newest)
+        length = None
+        if start is not None and end is not None:
+            length = end - start
+        elif since is not None:
+            newest = fleet.newest() + 1
+            length = newest - moment(since, newest)
         if length is not None and length <= 0:
             raise HostError(f"--since {since} is not before the end of the report", 2)
         text = build(fleet, Asked(length, end, group, known, empty_at))

@@ -25,10 +25,12 @@ from dormouse_host.cli.options import (
     Since,
     Source,
     address,
+    between,
     complete_device,
     moment,
     named,
     opened,
+    refuse,
     settings,
 )
 from dormouse_host.errors import HostError
@@ -69,13 +71,14 @@ def status(
         raise HostError("--grace needs --overdue", 2)
     with opened(db) as fleet:
         judged = fleet.overdue if grace is None else partial(fleet.overdue, grace=grace)
-        views = judged(group) if overdue else fleet.status(device, group)
+        several = judged(group) if overdue else fleet.each_status(group)
+        views = show.Passing(several if device is None else fleet.status(device))
         updates = [] if device is None else fleet.updates(device, final=True)
         now = time.time()
         if json:
             show.devices_json(views, now, **({} if device is None else {"release": show.kept(updates)}))
         elif device is not None:
-            show.device(views[0], fleet.understood(device), updates, now)
+            show.device(next(iter(views)), fleet.understood(device), updates, now)
         elif overdue:
             show.overdue(views, now)
         else:
@@ -87,9 +90,9 @@ def status(
             show.strangers(fleet.strangers())
         if target := fleet.moved():
             terminal.warn(f"this ledger was moved to {target}: it stands still since, use it there")
-        elif any(view.pending for view in views) and not any(relay.alive for relay in fleet.relays()):
+        elif views.pending and not any(relay.alive for relay in fleet.relays()):
             terminal.warn("commands are pending and no relay runs on this ledger: start one with dormouse relay")
-    if any(view.faults for view in views) or (overdue and views):
+    if views.faulty or (overdue and views.any):
         raise typer.Exit(3)
 
 
@@ -131,7 +134,7 @@ def log(
     from dormouse_host.flash.explain import explained
 
     now = time.time()
-    start, end = (None if text is None else moment(text, now) for text in (since, until))
+    start, end = between(since, until, now)
     most = limit or (_LINES if start is None else _LONGEST)
     with opened(db) as fleet:
         report = fleet.status(device)[0].report or {}
@@ -164,6 +167,7 @@ def settings_of(
 
 
 def export(
+    context: typer.Context,
     what: Annotated[str, typer.Argument(metavar="telemetry|results|wakes|commands", autocompletion=complete_export)],
     csv: Annotated[bool, typer.Option("--csv", help="CSV, for a spreadsheet: a column for each reading.")] = False,
     json: Annotated[bool, typer.Option("--jsonl", "--json", help="One JSON object per line (default).")] = False,
@@ -201,6 +205,10 @@ def export(
         raise HostError("--follow and --influx are for telemetry", 2)
     if follow and (csv or since is not None):
         raise HostError("--follow goes on from where it was: without --csv and --since", 2)
+    if not follow:
+        refuse(context, "name", why="needs --follow")
+    if influx:
+        refuse(context, "times", why="means nothing with --influx, which has its own times")
     from dormouse_host.fleet import START
 
     start = 0.0 if since is None else moment(since, time.time())
@@ -226,6 +234,7 @@ def export(
 
 @devices.command("add")
 def devices_add(
+    context: typer.Context,
     names: Devices = None,
     source: Source = None,
     count: Count = None,
@@ -237,7 +246,7 @@ def devices_add(
 
     Devices that were removed can be registered again.
     """
-    wanted = named(names, source, count, first)
+    wanted = named(context, names, source, count, first)
     with opened(db, make=True) as fleet:
         added = fleet.add(*wanted)
         terminal.told({"added": added}, f"{added} added", json=json)
@@ -245,6 +254,7 @@ def devices_add(
 
 @devices.command("remove")
 def devices_remove(
+    context: typer.Context,
     device: Device,
     broker: Broker = None,
     offline: Annotated[bool, typer.Option("--offline", help="Do not contact the broker.")] = False,
@@ -258,6 +268,8 @@ def devices_remove(
     """
     from dormouse_host.broker.access import as_device
 
+    if offline:
+        refuse(context, "broker", why="means nothing with --offline")
     said = settings(db, broker)
     with opened(db) as fleet:
         fleet.status(device)
@@ -288,8 +300,6 @@ def devices_group(
             for name in fleet.members(group):
                 terminal.told({"group": group, "device": name}, name, json=json)
             return
-        if dissolve:
-            fleet.members(group)  # HostError where there is no such group
         fleet.group(group, names or [])
         count = len(set(names or ()))
         text = f"{group} has {_counted(count)}" if count else f"{group} is dissolved"

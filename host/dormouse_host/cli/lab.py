@@ -11,7 +11,7 @@ import typer
 
 from dormouse_host import figures
 from dormouse_host.cli.completion import complete_board
-from dormouse_host.cli.options import Db, Json, Times, opened, seconds_until
+from dormouse_host.cli.options import Db, Json, Times, opened, refuse, seconds_until
 from dormouse_host.errors import HostError
 from dormouse_host.terminal import json_line, warn
 
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
+    context: typer.Context,
     broker: Annotated[
         str | None,
         typer.Argument(
@@ -70,18 +71,18 @@ def demo(
     from dormouse_host.lab.demo import Options, Variant, interpreter, run
     from dormouse_host.terminal import Console
 
-    if board:
+    if board is not None:
         from dormouse_host.lab import demo_board
 
-        if broker or clean or qos != 1 or device or as_json:
-            raise HostError("--board has its own broker and device: use it with --messages only", 2)
+        own = "means nothing with --board, which has its own broker and device: use it with --messages only"
+        refuse(context, "broker", "clean", "qos", "device", "budget", "session_expiry", "as_json", why=own)
         demo_board.run(board, messages, Console())
         return
-    if session_expiry:
+    if session_expiry is not None:
         from dormouse_host.lab import demo_expiry
 
-        if broker or clean or qos != 1 or as_json:
-            raise HostError("--session-expiry has its own broker: use it with --messages and --device only", 2)
+        own = "means nothing with --session-expiry, which has its own broker: use it with --messages and --device only"
+        refuse(context, "broker", "clean", "qos", "budget", "as_json", why=own)
         seconds = seconds_until(session_expiry, now())
         if not 0 < seconds <= demo_expiry.LONGEST:
             raise HostError("--session-expiry: expected a time up to an hour, such as 2s", 2)
@@ -186,6 +187,7 @@ def _case(text: str) -> tuple[int, int]:
 
 
 def energy(
+    context: typer.Context,
     board: Annotated[
         str | None,
         typer.Option(
@@ -223,8 +225,9 @@ def energy(
 
     if not (board or device):
         raise HostError("expected --board, or --device with one that has reported", 2)
-    if device and (tls or time or boot is not None):
-        raise HostError("--device has its own times: leave out --tls, --time and --boot", 2)
+    if device:
+        own = ("tls", "time", "boot", "commands", "records", "rtt", "join")
+        refuse(context, *own, why="means nothing here: --device has its own times")
     kind = kinds.load(board or _board_of(device or "", db))
     every = round(seconds_until(interval, now()))
     if not 1 <= every <= 604800:

@@ -63,7 +63,7 @@ def relay_run(
     at = address(said)
     log_relays(as_json=json)
     with opened(db, make=True) as fleet:
-        called = name or relay_of(at.user) or socket.gethostname()
+        called = name if name is not None else relay_of(at.user) or socket.gethostname()
         beside = alerts.beside(fleet)
         running = fleet.relay(at, called, accept_new=accept_new, waiting=said.waiting, beside=beside)
         with running.stopped_by((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
@@ -184,10 +184,9 @@ def ledger_import(source: Annotated[Path, typer.Argument(metavar="FILE")], db: D
 
     Then start the relays under their old names: numbers and names go on, and nothing becomes unknown.
     """
-    try:
-        source.open("rb").close()  # before a ledger is made
-    except OSError as error:
-        raise HostError(f"import from {source}: {error.strerror}", 2) from None
+    from dormouse_host.fleet import check_export
+
+    check_export(source)  # before a ledger is made
     with opened(db, make=True) as fleet:
         counts = fleet.import_ledger(source)
     terminal.told({**counts, "file": str(source)}, f"{_told(counts)} read from {source}", json=json)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dormouse_host import terminal
-from dormouse_host.cli.options import Db, Json, opened
+from dormouse_host.cli.options import Db, Json, opened, refuse
 from dormouse_host.errors import HostError
 
 PANEL = "Fleet"
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def metrics(
+    context: typer.Context,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0: any that is free.")] = PORT,
     listen: Annotated[str, typer.Option(metavar="ADDRESS", help="This machine's address to listen on.")] = "127.0.0.1",
     write: Annotated[
@@ -37,6 +38,7 @@ def metrics(
     from dormouse_host.desk.metrics import MetricsServer, write_files
 
     if write is not None:
+        refuse(context, "port", "listen", why="means nothing with --write, which listens to nothing")
         for path in write_files(write):
             terminal.json_line({"path": str(path)}) if json else terminal.line(str(path))
         return

@@ -28,6 +28,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def settings(db: str | None = None, broker: str | None = None) -> Settings:
     """Where ledger and broker are."""
+    for option, given, form in (("--db", db, "a file or postgresql://…"), ("--broker", broker, "mqtt://host[:port]")):
+        if given == "":
+            raise HostError(f"{option} is empty: expected {form}, or leave it out", 2)
     return read(db, broker, os.environ, Path.cwd())
 
 
@@ -82,7 +85,9 @@ def say_told(told: bool, made: "BrokerFolder") -> None:
     terminal.warn(f"no broker runs here from {made.path}: it reads this when it starts; elsewhere, copy it and reload")
 
 
-def named(devices: list[str] | None, source: Path | None, count: int | None, first: int) -> list[str]:
+def named(
+    context: typer.Context, devices: list[str] | None, source: Path | None, count: int | None, first: int
+) -> list[str]:
     """The ids that Devices, Source, Count and First name together. HostError where there are none."""
     from dormouse_host import names
 
@@ -90,10 +95,26 @@ def named(devices: list[str] | None, source: Path | None, count: int | None, fir
         if len(devices or ()) != 1 or source is not None:
             raise HostError("--count takes one DEVICE, to which it adds numbers", 2)
         return names.numbered((devices or [])[0], count, first)
+    refuse(context, "first", why="needs --count")
     found = [*(devices or ()), *(names.listed(source) if source else [])]
     if not found:
         raise HostError("expected DEVICE..., --from FILE, or DEVICE --count N", 2)
     return found
+
+
+def given(context: typer.Context, *names: str) -> str:
+    """The first of these parameters that was written on the command line, as it is written there; "" for none."""
+    for one in context.command.params:
+        source = context.get_parameter_source(one.name or "")
+        if one.name in names and source is not None and source.name == "COMMANDLINE":
+            return one.opts[0] if one.opts[0].startswith("-") else (one.name or "").upper()
+    return ""
+
+
+def refuse(context: typer.Context, *names: str, why: str) -> None:
+    """HostError where one of these parameters was given, which would change nothing; `why`: without or beside what."""
+    if useless := given(context, *names):
+        raise HostError(f"{useless} {why}", 2)
 
 
 # ---- durations and dates
@@ -110,7 +131,8 @@ def _date(text: str) -> float:
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):
-        raise HostError(f"{text}: expected 30s, 5m, 2h, 1d, or a date such as 2026-12-24T18:00", 2) from None
+        form = "30s, 5m, 2h, 1d, or a date such as 2026-12-24T18:00"
+        raise HostError(f"{text or 'an empty time'}: expected {form}", 2) from None
 
 
 def seconds_until(text: str, now: float) -> float:
@@ -123,6 +145,14 @@ def moment(text: str, now: float) -> float:
     """A duration before `now`, or a date, as Unix seconds."""
     span = _span(text)
     return _date(text) if span is None else now - span
+
+
+def between(since: str | None, until: str | None, now: float) -> tuple[float | None, float | None]:
+    """The moments of --since and --until. HostError where nothing lies between them."""
+    start, end = (None if text is None else moment(text, now) for text in (since, until))
+    if start is not None and end is not None and start >= end:
+        raise HostError(f"--since {since} is not before --until {until}: give --since the earlier moment", 2)
+    return start, end
 
 
 # ---- options and arguments

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dormouse_host import terminal
-from dormouse_host.cli.options import Db, Folder, Json, Project, open_folder, settings
+from dormouse_host.cli.options import Db, Folder, Json, Project, open_folder, refuse, settings
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
 
 @service.command("systemd")
 def service_systemd(
+    context: typer.Context,
     target: Target,
     folder: Folder = Path("broker"),
     project: Project = Path(),
@@ -56,6 +57,8 @@ def service_systemd(
     """
     from dormouse_host.broker import services
 
+    if not device:
+        refuse(context, "app", why="needs --device")
     machine = _machine(folder, project, db, own=own)
     names = services.relays(machine.made, relay)
     units = services.systemd(machine, names, device, app)

@@ -5,7 +5,7 @@ Text from devices is escaped by terminal.py.
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ def seen(view: "DeviceView", now: float) -> str:
 def command(view: "CommandView", *, json: bool, history: bool = True) -> None:
     """Print a command; without its history it is one line."""
     if json:
-        fields = asdict(view)
+        fields = dict(vars(view))
         fields["events"] = [{"at": at, "status": status, "why": why} for at, status, why in view.events]
         json_line(fields)
         return
@@ -124,11 +124,26 @@ def kept(updates: "Sequence[UpdateView]") -> str | None:
     return next((each.release for each in updates if each.status == "succeeded"), None)
 
 
-def devices_json(views: "Sequence[DeviceView]", now: float, **more: object) -> None:
+class Passing:
+    """Devices, one after the other, and what those that have passed have in common."""
+
+    def __init__(self, views: "Iterable[DeviceView]") -> None:
+        self._views = views
+        self.any = self.pending = self.faulty = False
+
+    def __iter__(self) -> "Iterator[DeviceView]":
+        for view in self._views:
+            self.any = True
+            self.pending = self.pending or view.pending > 0
+            self.faulty = self.faulty or bool(view.faults)
+            yield view
+
+
+def devices_json(views: "Iterable[DeviceView]", now: float, **more: object) -> None:
     """Print devices, one JSON object each, with these fields beside their own."""
     for view in views:
         judged = {"late": view.late(now), "missed": view.missed(now), "overdue": view.overdue(now)}
-        json_line({**asdict(view), **judged, **more})
+        json_line({**vars(view), **judged, **more})
 
 
 HEAD = ("device", "seen", "next wake", "pending", "battery", "rssi", "agent")
@@ -140,32 +155,38 @@ def cells(view: "DeviceView", now: float) -> list[str]:
     return [view.id, seen(view, now), due(view, now), str(view.pending), *said]
 
 
-def devices(views: "Sequence[DeviceView]", now: float) -> None:
-    """Print a table of devices, and a warning for each that lost telemetry."""
-    if not views:
+def devices(views: "Iterable[DeviceView]", now: float) -> None:
+    """Print a table of devices, and a warning for each that lost telemetry, has faults or tells what cannot be."""
+    rows: list[list[str]] = []
+    doubts: list[str] = []
+    for view in views:
+        rows.append(cells(view, now))
+        doubts += _doubts(view)
+    if not rows:
         warn("no devices yet: a device appears at its first wake while a relay runs, or by dormouse devices add DEVICE")
         return
-    table(HEAD, [cells(view, now) for view in views])
-    for view in views:
-        if view.dropped:
-            warn(f"{view.id} dropped {view.dropped} telemetry records: its buffer was full")
-        for kind, name, why in view.faults:
-            warn(f"{view.id} {kind} {name}: {why}")
-        for doubt in figures.reported(view.report):
-            warn(f"{view.id}: {doubt}")
+    table(HEAD, rows)
+    for doubt in doubts:
+        warn(doubt)
 
 
-def overdue(views: "Sequence[DeviceView]", now: float) -> None:
+def _doubts(view: "DeviceView") -> list[str]:
+    lost = [f"{view.id} dropped {view.dropped} telemetry records: its buffer was full"] if view.dropped else []
+    wrong = [f"{view.id} {kind} {name}: {why}" for kind, name, why in view.faults]
+    return [*lost, *wrong, *(f"{view.id}: {doubt}" for doubt in figures.reported(view.report))]
+
+
+def overdue(views: "Iterable[DeviceView]", now: float) -> None:
     """Print a table of overdue devices: the wakes that each has missed, and what is known of it."""
-    if not views:
-        line("no device is overdue")
-        return
     head = ("device", "missed", "seen", "next wake", "pending", "battery", "rssi")
     texts = []
     for view in views:
         name, *others = cells(view, now)
         texts.append([name, str(view.missed(now)), *others[:-1]])
-    table(head, texts)
+    if texts:
+        table(head, texts)
+    else:
+        line("no device is overdue")
 
 
 def uncounted(revoked: Sequence[str], never: Sequence[str]) -> None:

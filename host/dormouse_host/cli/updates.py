@@ -14,7 +14,7 @@ import typer
 from dormouse_host import terminal
 from dormouse_host.cli import show
 from dormouse_host.cli.commands import cancel_update
-from dormouse_host.cli.options import Db, Json, complete_device, opened, seconds_until
+from dormouse_host.cli.options import Db, Json, complete_device, given, opened, seconds_until
 from dormouse_host.errors import HostError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def update(
+    context: typer.Context,
     words: Annotated[
         list[str] | None,
         typer.Argument(
@@ -61,7 +62,8 @@ def update(
 
     said = words or []
     if said and said[0] in ("list", "history", "cancel"):
-        if agent or dry or wait or every or group or expires or within or min_battery is not None:
+        options = ("app", "agent", "min_battery", "expires", "every", "group", "dry", "wait", "within")
+        if given(context, *options):
             raise HostError(f"update {said[0]} takes no option but --db and --json", 2)
         return (_cancel if said[0] == "cancel" else _list)(said, db, json=json)
     if every and group is not None:
@@ -70,6 +72,8 @@ def update(
         raise HostError("expected one DEVICE, or --group or --all", 2)
     if within is not None and not wait:
         raise HostError("--within needs --wait", 2)
+    if wait and dry:
+        raise HostError("use --dry-run or --wait, not both", 2)
     life = None if expires is None else seconds_until(expires, time.time())
     patience = None if within is None else seconds_until(within, time.time())
     with opened(db) as fleet:

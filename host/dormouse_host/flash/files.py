@@ -21,7 +21,7 @@ from dormouse_host.errors import HostError
 from dormouse_host.flash import packages
 from dormouse_host.flash.kinds import Board
 from dormouse_host.flash.project import DeviceFiles, Project
-from dormouse_host.release import AGENT, MOST_BYTES, Release, check
+from dormouse_host.release import MOST_BYTES, Release, check
 
 STATE = "state"  # the agent's folder on a board
 MAIN = "main.py"
@@ -30,7 +30,9 @@ _GUARD = "guard.mpy"
 _UMQTT = "umqtt.simple"
 _BOOT = "lib/dormouse/ports/boot.mpy"
 _RESERVED = (MAIN, _GUARD, "boot.py", "config.json", "secrets.json", "release", "new")
-_HIDING = ("dormouse", "dormouse.py", "dormouse.mpy")  # a slot's root is searched before its lib
+_HIDING = [
+    f"{name}{end}" for name in ("dormouse", "umqtt") for end in ("", ".py", ".mpy")
+]  # in a slot's root or its lib
 
 
 def outside(device: DeviceFiles) -> dict[str, bytes]:
@@ -44,12 +46,11 @@ def collect(project: Project, board: Board, app: Path | None) -> Release:
     `app` is the user's program, app.py on the board whatever its name here; None: the one of the project file.
     """
     files = in_slot(board.port)
-    for package in project.app.packages:
-        files.update(packages.fetch(package, project.folder))
+    files.update(of_packages(project))
     for name in project.app.files:
         place = own_path(project, name)
         files[place] = read(project.folder / name)
-    source = app or project.folder / project.app.main
+    source = app or main(project)
     files["app.py"] = read(source)
     for name in files:
         if name.endswith(".py"):
@@ -92,15 +93,49 @@ def in_slot(port: str) -> dict[str, bytes]:
     return {name: data for name, data in mpy.agent_files(port).items() if name != _BOOT}
 
 
+def of_packages(project: Project) -> dict[str, bytes]:
+    """The files of `[app] packages`, path on the board -> bytes. HostError for a package that brings one of the
+    agent's.
+    """
+    found: dict[str, bytes] = {}
+    for package in project.app.packages:
+        files = packages.fetch(package, project.folder)
+        for name in files:
+            if _is_agents(PurePosixPath(name)):
+                why = "that path on the board belongs to the agent: take this package out"
+                raise HostError(f"app.packages: {package}: {name}: {why}", 2)
+        found.update(files)
+    return found
+
+
+def main(project: Project) -> Path:
+    """The file of `[app] main`. HostError for what leads out of the project, by a link too."""
+    _inside(project, "main", project.app.main)
+    return project.folder / project.app.main
+
+
 def own_path(project: Project, name: str) -> str:
     """`name` of `[app] files` as a path on the board. HostError for what leads out of the project, by a link too."""
+    path = _inside(project, "files", name)
+    if _is_agents(path):
+        raise HostError(f"app.files: {name}: that path on the board belongs to the agent", 2)
+    return str(path)
+
+
+def _inside(project: Project, key: str, name: str) -> PurePosixPath:
+    """`name`, of this key of `[app]`, as a path in the project's folder."""
     path = PurePosixPath(name)
     real, root = (Path(os.path.realpath(place)) for place in (project.folder / name, project.folder))
     if path.is_absolute() or ".." in path.parts or not path.parts or not real.is_relative_to(root):
-        raise HostError(f"app.files: {name}: expected a path inside the project's folder", 2)
-    if str(path) in _RESERVED or path.parts[0] in (STATE, *_HIDING) or f"{path}/".startswith(AGENT):
-        raise HostError(f"app.files: {name}: that path on the board belongs to the agent", 2)
-    return str(path)
+        raise HostError(f"app.{key}: {name}: expected a path inside the project's folder", 2)
+    return path
+
+
+def _is_agents(path: PurePosixPath) -> bool:
+    """Does this path on the board belong to the agent, or would it be imported in place of the agent's?"""
+    first, *others = path.parts
+    module = others[0] if first == "lib" and others else first
+    return str(path) in _RESERVED or first == STATE or module in _HIDING
 
 
 def read(path: Path) -> bytes:

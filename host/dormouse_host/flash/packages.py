@@ -65,6 +65,8 @@ def fetch(package: str, folder: Path) -> dict[str, bytes]:
     source = str(folder / package) if "://" not in package and (folder / package).exists() else package
     try:
         files = _install(source)
+        if out := [name for name in files if ".." in Path(name).parts or Path(name).is_absolute()]:
+            raise HostError(f"package {package}: {out[0]}: its path leads out of lib: take this package out", 2)
     except (CommandError, OSError, ValueError, KeyError, TypeError) as error:
         if files := _read(kept):
             return files

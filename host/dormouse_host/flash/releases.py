@@ -41,9 +41,8 @@ def build(project: Project, board: Board | None, *, agent: bool = False) -> Rele
     found: dict[str, bytes] = {}
     if agent and board is not None:
         found.update(files.in_slot(board.port))
-    for package in project.app.packages:
-        found.update(packages.fetch(package, project.folder))
-    main = project.folder / project.app.main
+    found.update(files.of_packages(project))
+    main = files.main(project)
     sources = {"app.py": main, **{files.own_path(project, name): project.folder / name for name in project.app.files}}
     for name, path in sources.items():
         found.update(_compiled(name, files.read(path), board))

@@ -50,6 +50,14 @@ _MOVED_OR_TELL = text(
     f"SELECT (SELECT target FROM moved LIMIT 1) AS target, CASE WHEN pg_try_advisory_lock({LISTENERS})"
     f" THEN pg_advisory_unlock({LISTENERS}) ELSE pg_notify('{CHANNEL}', '') IS NULL END"
 )
+_DAMAGED = "put a copy in its place that dormouse ledger backup has made, then run dormouse ledger restored"
+_REMEDIES = {  # of what SQLite says, in the order in which they are looked for
+    "readonly": "give this user the right to write to the file and its folder, or give another path",
+    "malformed": _DAMAGED,
+    "disk I/O error": f"look whether the disk is well, and if the file is damaged {_DAMAGED}",
+    "unable to open": "give this user the right to read and write the file and its folder, or give another path",
+    "is full": "make room on its disk; what was stored before is whole",
+}
 _BACK = "dormouse ledger reopen if nobody has imported it"
 _MIGRATES = threading.Lock()  # alembic has state that all threads share
 _LOCK = 0x646F726D  # of PostgreSQL's advisory locks, the one under which the format is changed
@@ -203,6 +211,8 @@ class Database:
             state = getattr(error.orig, "sqlstate", None)
             if isinstance(error, DataError) or state in _TOO_LONG:
                 raise Unstorable(f"database {self.name}: {why}", 2) from None
+            if self.is_file:
+                why = _with_remedy(why)
             raise contention.busy(self.name, state, why) or HostError(f"database {self.name}: {why}") from None
         except (UnicodeError, OverflowError) as error:  # of the driver, which SQLAlchemy lets through
             raise Unstorable(f"database {self.name}: {type(error).__name__}: {error}", 2) from None
@@ -294,13 +304,24 @@ def _find_or_make(path: Path) -> None:
         with contextlib.suppress(FileExistsError):
             files.new(path).close()
     except FileNotFoundError:
-        raise HostError(f"database {path}: there is no folder {path.parent}: make it, or give another path") from None
+        why = f"no file can be made in {path.parent}: give another path"
+        if not path.parent.is_dir():
+            why = f"there is no folder {path.parent}: make it, or give another path"
+        raise HostError(f"database {path}: {why}") from None
+    except places.Unsafe as error:
+        raise HostError(f"database {path}: {error.strerror}: give a path in a folder of your own", 2) from None
     except OSError as error:
-        raise HostError(f"database {path}: {error.strerror}", 2 if isinstance(error, places.Unsafe) else 1) from None
+        why = f"{error.strerror}: give a path in a folder in which this user may make files"
+        raise HostError(f"database {path}: {why}") from None
 
 
 def _not_ours(name: str) -> HostError:
-    return HostError(f"database {name}: this is not a dormouse ledger; nothing was changed", 2)
+    return HostError(f"database {name}: this is not a dormouse ledger; nothing was changed: give another path", 2)
+
+
+def _with_remedy(why: str) -> str:
+    """What SQLite says of an error, with what to do where that is known."""
+    return next((f"{why}: {remedy}" for words, remedy in _REMEDIES.items() if words in why), why)
 
 
 def _keep_a_log(path: Path) -> None:
@@ -314,7 +335,7 @@ def _keep_a_log(path: Path) -> None:
                 return
             except sqlite3.OperationalError as error:  # SQLite does not wait here for who does the same
                 if time.monotonic() > deadline:
-                    raise HostError(f"database {path}: {error}") from None
+                    raise HostError(f"database {path}: {_with_remedy(str(error))}") from None
                 time.sleep(0.02)
     finally:
         connection.close()

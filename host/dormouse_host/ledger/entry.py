@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from dormouse import protocol
+from dormouse.errors import ConfigError
 from dormouse_host import near
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import rows, rules, schema
@@ -40,8 +41,27 @@ class Order:
 def unknown_device(device: str, known: Iterable[str]) -> HostError:
     """The error for a device that the ledger does not have; `known`: those that it has."""
     name = near.meant(device, known)
+    if wrong := _wrong(device):
+        hint = f"; did you mean {name}?" if name else ""
+        return HostError(f"{device!a} is no device's name: {wrong}{hint}", 2)
     hint = f"did you mean {name}? A new one: " if name else ""
     return HostError(f"device {device} is not known: {hint}dormouse devices add {device}", 2)
+
+
+def unknown_group(group: str) -> HostError:
+    """The error for a group that has no devices, and so is none."""
+    if wrong := _wrong(group):
+        return HostError(f"{group!a} is no group's name: {wrong}", 2)
+    return HostError(f"no group {group}: dormouse devices group {group} DEVICE...", 2)
+
+
+def _wrong(name: str) -> str:
+    """Why no device and no group can be called so; "" where one can."""
+    try:
+        protocol.check_device_id(name)
+    except ConfigError as error:
+        return str(error.reason).removeprefix("id: ")
+    return ""
 
 
 def all_devices(connection: Connection) -> Iterable[str]:

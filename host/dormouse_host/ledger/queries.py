@@ -4,7 +4,7 @@ Reading changes nothing. A question about one device, a group or the overdue rea
 """
 
 import json
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,8 @@ from dormouse_host.ledger.shown import faults, shown
 
 events, groups, streams = schema.command_events.c, schema.groups.c, schema.telemetry_streams.c
 
+_TOGETHER = 1000  # rows of an export that are read at once
+_DEVICES = 200  # devices, whose reports are parsed together
 _SHOWN = (
     *(devices.id, devices.state, devices.seen, devices.next_due, devices.report, devices.payload_limit),
     *(devices.catalogue, devices.catalogue_hash, devices.revoked),
@@ -175,7 +177,13 @@ class Queries:
                 chosen.append(devices.id.in_(select(groups.device).where(groups.name == group)))
             if late is not None:
                 chosen.append(devices.next_due < late)
-            return _views(connection, *chosen)
+            return list(_views(connection, *chosen))
+
+    def each_view(self, group: str | None = None) -> Generator[DeviceView]:
+        """Every device, or those of a group, in the order of their ids, one after the other."""
+        chosen = [] if group is None else [devices.id.in_(select(groups.device).where(groups.name == group))]
+        with self._reading(slowly=True) as connection:
+            yield from _views(connection.execution_options(yield_per=_DEVICES), *chosen)
 
     def uncounted(self, group: str | None) -> tuple[list[str], list[str]]:
         """Of a group or of all: the devices that were revoked, and of the others those that were never heard."""
@@ -194,7 +202,11 @@ class Queries:
             return {row[0]: row[1] for row in connection.execute(ordered)}
 
     def batch(self, name: str) -> list[CommandView]:
-        """The commands of a batch without their history, in the order of their devices; none where there is no such."""
+        """The commands of a batch without their history, in the order of their devices; none where there is no such.
+        HostError for None, which what was sent alone has.
+        """
+        if name is None:
+            raise HostError("what was sent alone is in no batch: use its own name", 2)
         with self._reading() as connection:
             ordered = select(schema.commands).where(commands.batch == name).order_by(commands.key)
             return [as_command(row) for row in connection.execute(ordered)]
@@ -257,7 +269,7 @@ class Queries:
         """What exports.COLUMNS names, one row after the other, in the order of their coming."""
         wanted = exports.Wanted(since, device, group)
         with self._reading(slowly=True) as connection:
-            yield from exports.EXPORTS[what](connection.execution_options(yield_per=1000), wanted)
+            yield from exports.EXPORTS[what](connection.execution_options(yield_per=_TOGETHER), wanted)
 
 
 def as_command(found: Any, changes: Iterable[tuple[float, str, str | None]] | None = None) -> CommandView:
@@ -294,8 +306,8 @@ def find_command(connection: Connection, name: str) -> CommandView | None:
     return as_command(found, [(at, status, why) for at, status, why in connection.execute(changes)])
 
 
-def _views(connection: Connection, *chosen: ColumnElement[bool]) -> list[DeviceView]:
-    """Every device, or those that are chosen."""
+def _views(connection: Connection, *chosen: ColumnElement[bool]) -> Iterator[DeviceView]:
+    """Every device, or those that are chosen, in the order of their ids."""
     ids = select(devices.id).where(*chosen)
 
     def of(column: ColumnElement[Any]) -> list[ColumnElement[bool]]:
@@ -311,17 +323,17 @@ def _views(connection: Connection, *chosen: ColumnElement[bool]) -> list[DeviceV
     of_device: dict[str, list[str]] = {}
     for device, name in connection.execute(members.order_by(rows.in_order(connection, groups.name))):
         of_device.setdefault(device, []).append(name)
-    found = device_rows(connection, *chosen)
     told: dict[str, Any] = {}  # many devices have the same catalogue
-    return [device_view(row, report, counted, lost, of_device, row.id in keys, told) for row, report in found]
+    for row, report in device_rows(connection, *chosen):
+        yield device_view(row, report, counted, lost, of_device, row.id in keys, told)
 
 
-def device_rows(connection: Connection, *chosen: ColumnElement[bool]) -> list[tuple[Any, dict[str, Any]]]:
+def device_rows(connection: Connection, *chosen: ColumnElement[bool]) -> Iterator[tuple[Any, dict[str, Any]]]:
     """What `device_view` needs of these devices, in the order of their ids: a row and the last report of each."""
     query = select(*_SHOWN).where(*chosen).order_by(rows.in_order(connection, devices.id))
-    there = connection.execute(query).all()
-    reports = json.loads(f"[{','.join(row.report or '{}' for row in there)}]")  # one by one they take twice as long
-    return list(zip(there, reports, strict=True))
+    for some in connection.execute(query).partitions(_DEVICES):
+        reports = json.loads(f"[{','.join(row.report or '{}' for row in some)}]")  # one by one they take twice as long
+        yield from zip(some, reports, strict=True)
 
 
 def device_view(

@@ -16,6 +16,7 @@ from sqlalchemy import delete, insert, select, update
 
 from dormouse import protocol
 from dormouse.errors import ConfigError
+from dormouse_host import probes
 from dormouse_host.errors import HostError
 from dormouse_host.ledger import (
     already,
@@ -35,7 +36,7 @@ from dormouse_host.ledger import (
 from dormouse_host.ledger.contention import retried
 from dormouse_host.ledger.database import Database, Unstorable
 from dormouse_host.ledger.desk import DeskLedger
-from dormouse_host.ledger.entry import Order, all_devices, unknown_device
+from dormouse_host.ledger.entry import Order, all_devices, unknown_device, unknown_group
 from dormouse_host.ledger.hearing import Hearing
 from dormouse_host.ledger.outbound import Ack, Outgoing, RelayView
 from dormouse_host.ledger.queries import CommandView, Queries, find_command
@@ -134,6 +135,8 @@ class Ledger(Sending, DeskLedger, Queries):
             missing = set(devices) - rows.lock_all(c, {*devices, *before}).keys()
             if missing:
                 raise unknown_device(min(missing), all_devices(c))
+            if not devices and not before:
+                raise unknown_group(group)
             if not keep:
                 c.execute(delete(schema.groups).where(schema.groups.c.name == group))
             new = set(devices) - before if keep else set(devices)
@@ -270,7 +273,8 @@ class Ledger(Sending, DeskLedger, Queries):
 
     @retried
     def take(self, incoming: Sequence[Incoming], session: str | None, *, accept_new: bool = True) -> list[str]:
-        """Store messages of devices, all in one transaction. Returns what was wrong with what is not legible.
+        """Store messages of devices, all in one transaction. Returns what was wrong with what is not legible, and is no
+        probe of `dormouse broker check`.
 
         `accept_new`: ids that are not registered become devices; without it their messages are counted and not stored.
         """
@@ -282,7 +286,8 @@ class Ledger(Sending, DeskLedger, Queries):
             try:
                 said = _read(message, signatures)
             except ValueError as error:
-                wrong.append(f"{message.device[:_SHOWN]}/{message.leaf[:_SHOWN]}: {error}")
+                if not probes.is_probe(message.payload):
+                    wrong.append(f"{message.device[:_SHOWN]}/{message.leaf[:_SHOWN]}: {error}")
                 continue
             if said is None:
                 continue

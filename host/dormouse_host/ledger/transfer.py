@@ -13,6 +13,9 @@ import json
 import os
 from base64 import b64decode, b64encode
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 from zlib import crc32
@@ -92,18 +95,31 @@ def _write(connection: Connection, file: BinaryIO, now: float) -> Counter[str]:
     return counts
 
 
+def check(source: Path) -> None:
+    """HostError unless a new ledger takes this file: to be asked before one is made for it."""
+    with _opened(source) as file:
+        for _ in _rows(file, str(source)):
+            pass
+
+
 def read_in(database: Database, source: Path) -> Counter[str]:
     """Read a file of `write_out` into an empty ledger, all of it or nothing. Returns the rows of each table."""
+    with _opened(source) as file, database.writing() as connection:
+        _lock(connection)
+        for table in _TABLES:
+            if connection.execute(select(table).limit(1)).first() is not None:
+                raise HostError(f"database {database.name} is not empty: give a new one with --db", 2)
+        return _insert_all(connection, file, str(source))
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[BinaryIO]:
+    """The file at its begin, once it is known to be whole. HostError for what is wrong with it."""
     try:
         with source.open("rb") as file:
             _check(file, str(source))
             file.seek(0)
-            with database.writing() as connection:
-                _lock(connection)
-                for table in _TABLES:
-                    if connection.execute(select(table).limit(1)).first() is not None:
-                        raise HostError(f"database {database.name} is not empty: give a new one with --db", 2)
-                return _insert_all(connection, file, str(source))
+            yield file
     except OSError as error:
         raise HostError(f"import from {source}: {error.strerror}", 2) from None
     except (KeyError, TypeError, ValueError):  # whole, and not of our making
@@ -136,30 +152,32 @@ def _value(line: bytes) -> Any:
         return None
 
 
-def _insert_all(connection: Connection, file: BinaryIO, name: str) -> Counter[str]:
-    counts: Counter[str] = Counter({table.name: 0 for table in _TABLES})
+def _rows(file: BinaryIO, name: str) -> Iterator[tuple[Table, dict[str, Any]]]:
+    """Each row with its table. KeyError, TypeError or ValueError where the file is not of our making."""
     tables = {table.name: table for table in _TABLES}
     table: Table | None = None
-    rows: list[dict[str, Any]] = []
-
-    def insert_rows() -> None:
-        if table is not None and rows:
-            connection.execute(insert(table), rows)
-            counts[table.name] += len(rows)
-            rows.clear()
-
     for value in map(_value, file):
         if isinstance(value, list) and table is not None:
-            row = [b64decode(each[_BYTES]) if isinstance(each, dict) else each for each in value]
-            rows.append(dict(zip(table.columns.keys(), row, strict=True)) | _ANEW.get(table.name, {}))
-            if len(rows) >= CHUNK:
-                insert_rows()
+            yield table, dict(zip(table.columns.keys(), map(_cell, value), strict=True)) | _ANEW.get(table.name, {})
         elif "table" in value:
-            insert_rows()
             table = tables[value["table"]]
             if value["columns"] != table.columns.keys():
                 raise HostError(f"{name}: the columns of {table.name} are not those of this dormouse", 2)
-    insert_rows()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        raise TypeError
+    return b64decode(value[_BYTES]) if isinstance(value, dict) else value
+
+
+def _insert_all(connection: Connection, file: BinaryIO, name: str) -> Counter[str]:
+    counts: Counter[str] = Counter({table.name: 0 for table in _TABLES})
+    for _, found in groupby(_rows(file, name), key=lambda each: each[0].name):
+        while some := list(islice(found, CHUNK)):
+            table = some[0][0]
+            connection.execute(insert(table), [row for _, row in some])
+            counts[table.name] += len(some)
     if connection.dialect.name == "postgresql":
         for one in _TABLES:
             _count_on(connection, one)

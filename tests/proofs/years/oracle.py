@@ -14,11 +14,13 @@ _BUDGET = 20.0 + 5 + 3  # seconds awake: the wake's budget, `patience`, and what
 _HANDLERS = {"slow": 3.1, "long": 7.2, "hang": 5.0}  # … and of these handlers each its own
 _TOTAL = 605.0
 _WATCHDOG = 30.0  # … and what it takes to end a program that hangs
+_HOUR = 3600.0
 _LATE = 30.0  # seconds after its end that a command may still begin
 _FAILED, _LONGER = 3, 3.0  # from so many failed wakes on the next comes so many times later
 _QUIET = 5.0  # round trips of a wake without a command, each up to 1.3 times its shortest
 _FULL = 64  # commands that an inbox holds
 _HANGS = 2  # wakes in a row that one piece of the program may cost
+_IN_AN_HOUR = 6  # … and wakes in an hour: the same piece is tried again an hour later
 _FINAL = ("succeeded", "failed", "rejected", "interrupted", "expired", "cancelled", "unknown")
 _REST = {"succeeded", "interrupted"}
 
@@ -41,7 +43,7 @@ class Order:
     begun: int = 0
     effects: int = 0
     lost: bool = False  # it went with a ledger that an older copy took the place of
-    wiped: bool = False  # its device was wiped, or its ledger restored, while it was open
+    wiped: bool = False  # its device was wiped while it was open, or before the ledger knew, or its ledger restored
     rewound: bool = False  # its ledger was restored: it may be on its way by what that knows no more
     tells: int | None = None  # the number that it tells in the place of `k`: the same on each device of a rollout
     plain: bool = False  # it has no id, and the ledger knows nothing of it
@@ -72,11 +74,12 @@ class Oracle:
         self._spent: dict[str, float] = {}  # by handlers, in this wake
         self._plain: dict[int, Order] = {}  # not run yet
         self._pruned = 0.0
-        self._wiped: set[str] = set()
+        self._wiped: dict[str, str | None] = {}  # and the state that the ledger knew then
         self._crowded: set[str] = set()  # whose inbox may have been full: what waited for the program made room
         self._last: dict[str, int] = {}  # command that each device began
         self._failed: dict[str, int] = {}  # wakes in a row without a connection
         self._hung: dict[str, int] = {}  # wakes in a row that the program kept from ending
+        self._hangs: dict[str, list[float]] = {}  # when it did
         self._wakes: dict[str, tuple[str, int]] = {}  # state and wake of each device, as the ledger knows them
 
     # ---- what happens
@@ -84,6 +87,7 @@ class Oracle:
     def ordered(self, order: Order) -> None:
         """A command entered the ledger."""
         self.expected(order)
+        order.wiped = order.device in self._wiped and self._state(order.device) == self._wiped[order.device]
         self.names[order.name] = self.open[order.name] = order
         if sum(other.device == order.device for other in self.open.values()) >= _FULL:
             self._crowded.add(order.device)
@@ -137,18 +141,27 @@ class Oracle:
             if status and status[0][0] not in _FINAL and not rewound:
                 raise Broken(f"5: {order.name} ran before {order.after}, which is {status[0][0]}, was settled")
 
+    def _state(self, device: str) -> str | None:
+        ((state,),) = self._ask("SELECT state FROM devices WHERE id = ?", (device,))
+        return state  # type: ignore[no-any-return]
+
     def _unknowable(self, order: Order) -> bool:
         """Its device was wiped and the ledger put back without a word: what both forgot nobody can know."""
         return self.restored and order.device in self._wiped
 
     def wiped(self, device: str) -> None:
         """A device's flash was wiped."""
-        self._wiped.add(device)
+        self._wiped[device] = self._state(device)
         for order in self.open.values():
             order.wiped = order.wiped or order.device == device
         self.samples[device].kept.clear()
         self._failed[device] = 0
+        self.forgets(device)
         self.excused(device)
+
+    def forgets(self, device: str) -> None:
+        """A device can't know what has hung until now: its flash was wiped, or refuses to keep it."""
+        self._hangs[device] = []
 
     def went_back(self, told: bool) -> None:
         """The ledger is an older copy of itself."""
@@ -167,16 +180,22 @@ class Oracle:
 
     # ---- what is judged
 
-    def woke(self, device: str, seconds: float, how: str, hung: bool) -> None:
-        """A wake has ended after so long; `how`: "cut", "failed" or "slept"; `hung`: the program would not end."""
+    def woke(self, device: str, now: float, booted: float, how: str, hung: bool) -> None:
+        """A wake has ended; `how`: "cut", "failed" or "slept"; `hung`: the program would not end."""
         self.checks += 1
-        self._hung[device] = self._hung.get(device, 0) + 1 if hung and device not in self._spent else 0
+        hung = hung and device not in self._spent
+        self._hung[device] = self._hung.get(device, 0) + 1 if hung else 0
         if self._hung[device] > _HANGS:
             raise Broken(f"3: the program of {device} has kept {self._hung[device]} wakes in a row from ending")
+        if hung:
+            of_late = [at for at in self._hangs.get(device, []) if now - at < _HOUR] + [now]
+            self._hangs[device] = of_late
+            if len(of_late) > _IN_AN_HOUR:
+                raise Broken(f"3: the program of {device} has kept {len(of_late)} wakes of an hour from ending")
         self._hear(device)
         allowed = min(_BUDGET + self._spent.pop(device, 0.0), _TOTAL) + _WATCHDOG * (how == "cut")
-        if seconds > allowed:
-            raise Broken(f"3: {device} was awake for {seconds:.1f} s, and may be for {allowed:.1f}")
+        if now - booted > allowed:
+            raise Broken(f"3: {device} was awake for {now - booted:.1f} s, and may be for {allowed:.1f}")
         if self.open:
             self.look(list(self.open.values()))
 
@@ -206,13 +225,11 @@ class Oracle:
             final = f"open = 0 AND provisional = 0 AND name IN ({marks})"
             query = f"SELECT name, status, value, why FROM commands WHERE {final}"
             for name, status, value, why in self._ask(query, [order.name for order in some]):
-                self._judge(self.names[name], status, False, value, why)
+                self._judge(self.names[name], status, value, why)
                 self.open.pop(name, None)
 
-    def _judge(self, order: Order, status: str, provisional: bool, value: str | None, why: str | None) -> None:
+    def _judge(self, order: Order, status: str, value: str | None, why: str | None) -> None:
         what = f"{order.kind} {order.k} {order.name} of {order.device} is {status} ({why}), effects {order.effects}"
-        if provisional:
-            return
         if status == "succeeded" and (not order.effects or order.kind in ("fail", "long", "hang", "quits")):
             raise Broken(f"5: {what}")
         if status == "succeeded" and value not in (None, f'{{"k":{order.tells or order.k}}}'):
@@ -232,18 +249,14 @@ class Oracle:
     def settled(self, before: float) -> None:
         """Everything has had its time: nothing is open, no sample of before that time is missing."""
         there = {}
-        for name, status, still, provisional, value, why in self._ask(
-            "SELECT name, status, open, provisional, value, why FROM commands"
-        ):
+        for name, status, still, value, why in self._ask("SELECT name, status, open, value, why FROM commands"):
             there[name] = status
             order = self.names.get(name)
             if order is None:
                 continue
             if still:
                 raise Broken(f"1: {order.kind} {order.k} {name} of {order.device} is {status} for ever")
-            self._judge(order, status, bool(provisional), value, why)
-            if provisional and status in ("expired", "cancelled") and order.effects and not self.restored:
-                raise Broken(f"5: {order.kind} {order.k} {name} is called {status}, effects {order.effects}")
+            self._judge(order, status, value, why)  # what is provisional now stays so
         known = [order for order in self.names.values() if not order.lost]
         gone = [order.name for order in known if order.name not in there and order.at > self._pruned]
         if gone:

@@ -42,6 +42,11 @@ class Person:
         self._entered(expires)
         return made
 
+    def flood(self, board: Board, kind: str, count: int) -> None:
+        """So many commands at once."""
+        for _ in range(count):
+            self.send(board, kind, None, None)
+
     def plain(self, board: Board, pad: int, *, is_bad: bool) -> None:
         """A command without an id, as mosquitto_pub sends it; `is_bad`: the program is, and it may never run."""
         self.count += 1

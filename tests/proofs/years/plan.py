@@ -23,7 +23,10 @@ MOODS = (
     "handler hangs",
 )
 HANGING = ("import hangs", "safe_state hangs", "reading hangs")
-QUIET = ("order", "plain", "cancel", "save", "prune", "update", "rollout", "rollout of", "withdraw")  # what is no fault
+QUIET = (  # what is no fault
+    *("order", "flood", "plain", "cancel", "save", "prune"),
+    *("update", "rollout", "rollout of", "withdraw"),
+)
 _LEDGERS = 4
 _CUTS = ("before", "half", "after", "send", "sent", "wait", "effect", "any")
 _STEPS = ("before", "after", "take", "claim", "acknowledged", "publish", "confirm", "keep_alive")
@@ -66,6 +69,8 @@ def make(seed: int, days: float | None = None) -> Plan:
     acts = _acts(g, days * DAY, devices, relays, faults)
     acts += _updates(random.Random(f"updates {seed}"), days * DAY, devices, relays)
     acts += _flash(random.Random(f"flash {seed}"), days * DAY, devices)
+    acts += _floods(random.Random(f"floods {seed}"), days * DAY, devices, relays)
+    acts += _plains(random.Random(f"plains {seed}"), days * DAY, devices)
     return Plan(seed, days, devices, relays, traits, settings, sorted(acts, key=lambda act: act[0]))
 
 
@@ -147,6 +152,40 @@ def _flash(g: random.Random, span: float, devices: int) -> list[Act]:
     at, often = 0.0, g.choice((0.5, 2))  # a day and device
     while (at := at + g.expovariate(often * devices / DAY)) < span:
         acts.append((at, "flash", g.randrange(devices), g.choice(("worn", "full")), g.choice((900, 4000, 40000))))
+    return acts
+
+
+def _floods(g: random.Random, span: float, devices: int, relays: int) -> list[Act]:
+    """In one world of ten: more commands at once than a device can tell apart, and what may lose some of them."""
+    acts: list[Act] = []
+    if g.random() > 0.1:
+        return acts
+    at = 0.0
+    while (at := at + g.expovariate(1 / DAY)) < span:
+        device = g.randrange(devices)
+        kind = g.choice(("do", "do", "again"))
+        acts.append((at, "flood", device, kind, g.choice((70, 200, 330))))
+        if g.random() < 0.3:
+            acts += [(at - 1, "save"), (at + 20, "broker", 1, 0), (at + 40, "flood", device, kind, 200)]
+        acts += [
+            _fault(g, at + g.expovariate(1 / 1800), g.choice(("broker", "lose", "rkill", "cut")), devices, relays)
+            for _ in range(g.choice((0, 2, 5)))
+        ]
+    return [act for act in acts if act[0] < span]
+
+
+def _plains(g: random.Random, span: float, devices: int) -> list[Act]:
+    """In one world of ten: commands that no ledger knows, and power cuts in the wakes that take them."""
+    acts: list[Act] = []
+    if g.random() > 0.1:
+        return acts
+    at, often = 0.0, g.choice((4, 20))  # a day and device
+    while (at := at + g.expovariate(often * devices / DAY)) < span:
+        device, few = g.randrange(devices), g.randrange(g.choice((3, 12)))
+        acts += [(at, "plain", device, 0) for _ in range(g.choice((1, 1, 3)))]
+        if g.random() < 0.7:
+            what = g.choice(("before", "half", "after", "send", "sent"))
+            acts.append((at, "cut", device, what, few, "power", g.choice((0.5, 3)), True))
     return acts
 
 

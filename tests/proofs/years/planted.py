@@ -139,7 +139,7 @@ _NEW |= {
     ),
 }
 _HAVING = {
-    "PUBACK before flush": ("cut", "plain"),
+    "PUBACK before flush": ("plain",),
     "window not persisted": ("broker",),
     "acknowledged before it is stored": ("rkill",),
     "settled by the window": ("restore",),
@@ -157,6 +157,7 @@ _HAVING = {
     "a device that fails comes back as soon as ever": ("broker",),
     "a piece that hung is forgiven at once": ("prog",),
     "what is overdue is run": ("clock",),
+    "more are out than a device can tell apart": ("flood",),
 }
 
 

@@ -199,7 +199,7 @@ class _World:
             self._guarded(self._oracle.slept, board.name, how, board.sleeps, every)
         hung = board.bitten and self.mood(board) in HANGING
         self._person.look()
-        self._guarded(self._oracle.woke, board.name, self.hub.now - board.booted, board.how, hung)
+        self._guarded(self._oracle.woke, board.name, self.hub.now, board.booted, board.how, hung)
         self._guarded(self._updates.look)
 
     def _guarded(self, check, *args) -> None:
@@ -257,6 +257,7 @@ class _World:
 
         def refuses(grown: int) -> int:
             self._person.disturbed(board)
+            self._oracle.forgets(board.name)
             if self.hub.now >= until:
                 board.flash.refuses = lambda _grown: 0
                 return 0
@@ -330,6 +331,8 @@ class _World:
                 before = reversed(self._oracle.open.values()) if x[3] else ()
                 after = next((order.name for order in before if order.device == board.name), None)
                 self._person.send(board, x[1], x[2], after, *x[4:])
+            case "flood":
+                self._person.flood(board, x[1], x[2])
             case "plain":
                 self._person.plain(board, x[1], is_bad=bool(self.mood(board)))
             case "cancel":

@@ -28,3 +28,15 @@ def fleet(tmp_path, monkeypatch):
     with Fleet("ledger.db") as fleet:
         fleet.add("dev")
         yield fleet
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with a ledger that knows one device."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("DORMOUSE_DB", "DORMOUSE_BROKER", "DORMOUSE_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "dormouse.toml").write_text('db = "ledger.db"\n')
+    with Fleet("ledger.db") as fleet:
+        fleet.add("dev")
+    return tmp_path

@@ -84,6 +84,30 @@ def test_a_stream_that_is_closed_changes_no_exit_code(tmp_path, words, closed, c
 
 
 @pytest.mark.parametrize(
+    "words, stdout, code",
+    [
+        ("status nosuch", "/dev/null", 2),
+        ("status", "/dev/null", 0),
+        ("nosuch", "/dev/null", 2),
+        ("status --json", "/dev/null", 0),
+        ("--help", "/dev/full", 1),
+        ("--version", "/dev/full", 1),
+    ],
+)
+def test_a_stderr_that_takes_nothing_changes_no_exit_code(tmp_path, words, stdout, code):
+    """Whether its disk is full, or its reader has gone."""
+    Fleet(str(tmp_path / "l.db")).close()
+    env = {**os.environ, "DORMOUSE_DB": str(tmp_path / "l.db")}
+    reader, writer = os.pipe()
+    os.close(reader)
+    with Path("/dev/full").open("w") as full, Path(stdout).open("w") as out:
+        for stderr in (full.fileno(), writer):
+            done = subprocess.run([*PROGRAM, *words.split()], stdout=out, stderr=stderr, timeout=60, env=env)
+            assert done.returncode == code
+    os.close(writer)
+
+
+@pytest.mark.parametrize(
     "error, words",
     [
         (OSError(28, "No space left on device", "/a/b"), "/a/b: No space left on device"),

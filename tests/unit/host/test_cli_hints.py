@@ -1,6 +1,7 @@
 """What a person meets first: an empty list says where to look, a missing file that it is missing, JSON is lines."""
 
 import json
+from zlib import crc32
 
 import pytest
 import typer.testing
@@ -9,6 +10,7 @@ from sqlalchemy import update
 from dormouse import protocol
 from dormouse_host import Fleet
 from dormouse_host.cli import app
+from dormouse_host.errors import HostError
 from dormouse_host.ledger import schema
 from dormouse_host.ledger.store import Incoming
 from dormouse_host.release import Release
@@ -124,6 +126,39 @@ def test_a_file_that_cannot_be_imported_leaves_no_ledger_behind(tmp_path, monkey
     told = run("ledger", "import", name, "--db", "new.db")
     assert (str(told.exception), told.exception.code) == (f"import from {name}: {why}", 2)
     assert not (tmp_path / "new.db").exists()
+
+
+@pytest.mark.parametrize(
+    "spoil, why",
+    [
+        (lambda lines: [b"a letter\n"], "not a file of dormouse ledger export"),
+        (lambda lines: [], "not a file of dormouse ledger export"),
+        (lambda lines: lines[:-3], "is cut off or damaged: export it again; nothing was imported"),
+        (lambda lines: whole([lines[0], b'{"table":"nosuch","columns":[]}\n']), "not a file of dormouse ledger export"),
+        (lambda lines: whole([*lines[:2], b'["too short"]\n']), "not a file of dormouse ledger export"),
+        (lambda lines: whole([*lines[:-1], b"[[[]]]\n"]), "not a file of dormouse ledger export"),
+        (lambda lines: whole([lines[0], b'{"table":"devices","columns":["x"]}\n']), "columns of devices are not those"),
+    ],
+)
+def test_a_file_that_is_no_export_leaves_no_ledger_behind(fleet, tmp_path, monkeypatch, spoil, why):
+    """One that is not of our making, or that has lost its end on the way."""
+    monkeypatch.chdir(tmp_path)
+    fleet.add("dev")
+    fleet.export_ledger(tmp_path / "all.jsonl")
+    lines = (tmp_path / "all.jsonl").read_bytes().splitlines(keepends=True)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    (tmp_path / "all.jsonl").write_bytes(b"".join(spoil(lines)))
+    told = run("ledger", "import", "all.jsonl", "--db", "new.db")
+    assert isinstance(told.exception, HostError)
+    assert (why in str(told.exception), told.exception.code) == (True, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    (tmp_path / "all.jsonl").write_bytes(b"".join(lines))
+    assert run("ledger", "import", "all.jsonl", "--db", "new.db").stdout.startswith("1 devices, 0 commands")
+
+
+def whole(lines):
+    """These lines with a foot that says so."""
+    return [*lines, b'{"rows":1,"crc":%d}\n' % crc32(b"".join(lines))]
 
 
 def test_who_names_a_device_and_all_is_told_which_is_too_much(fleet):

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,34 +20,9 @@ from dormouse_host.errors import HostError
 from dormouse_host.fleet import COLUMNS
 from dormouse_host.ledger import schema
 from dormouse_host.ledger.store import Incoming
+from support.command_line import refused, run
 
 CATALOGUE = {"commands": [["water", [["s", "int"], ["note", ["str", ""]]], 60, False]], "standard": ["ping"]}
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A working folder with a ledger that knows one device."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("DORMOUSE_DB", "DORMOUSE_BROKER", "DORMOUSE_ROOT"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "dormouse.toml").write_text('db = "ledger.db"\n')
-    with Fleet("ledger.db") as fleet:
-        fleet.add("dev")
-    return tmp_path
-
-
-def run(*words: str) -> str:
-    """What a command writes to stdout; what goes wrong raises as in `main`."""
-    result = typer.testing.CliRunner().invoke(app.app, list(words), standalone_mode=False)
-    if result.exception:
-        raise result.exception
-    return result.stdout
-
-
-def refused(*words: str) -> tuple[str, int]:
-    with pytest.raises(HostError) as caught:
-        run(*words)
-    return str(caught.value), caught.value.code
 
 
 def counts() -> dict[str, int]:
@@ -185,6 +159,19 @@ def test_send_to_all_and_to_a_group(folder):
         (["export", "everything", "--csv"], "export telemetry, results, wakes, commands", 2),
         (["export", "wakes", "--device", "dev", "--group", "north"], "not both", 2),
         (["log", "dev", "--since", "soon"], "expected 30s", 2),
+        (["log", "dev", "--since", "1h", "--until", "2h"], "--since 1h is not before --until 2h", 2),
+        (["log", "dev", "--since", "2020-01-01", "--until", "2020-01-01"], "is not before --until", 2),
+        (
+            ["log", "b1' OR 1=1"],
+            r"^\"b1' OR 1=1\" is no device's name: 1 to 64 characters of A-Z a-z 0-9 _ - \. are",
+            2,
+        ),
+        (
+            ["export", "wakes", "--device", "dev "],
+            r"'dev ' is no device's name: .* are allowed; did you mean dev\?$",
+            2,
+        ),
+        (["status", "--group", "a/b"], "'a/b' is no group's name: 1 to 64 characters of [^;]* are allowed$", 2),
         (["relay", "--broker", "mqtt://127.0.0.1:1", "--name", "a b"], "relay id", 2),
         (["relay", "--name", "x", "forget", "y"], "after the subcommand forget", 2),
         (["relay", "forget", "y"], "no broker", 2),
@@ -296,41 +283,6 @@ def test_a_removed_device_leaves_no_session_and_no_retained_report_behind(folder
     assert run("devices", "list") == ""
     argv = ["mosquitto_sub", "-p", str(mosquitto.address.port), "-t", topic, "-W", "1", "-C", "1"]
     assert subprocess.run(argv, capture_output=True, check=False, timeout=60).stdout == b""
-
-
-@pytest.mark.parametrize(
-    "words",
-    [["status"], ["send", "dev", "ping"], ["log", "dev"], ["result", "x"], ["prune", "--before", "1d"], ["watch"]],
-    ids=lambda words: words[0],
-)
-def test_a_mistyped_path_makes_no_ledger(folder, words):
-    text, code = refused(*words, "--db", "legder.db")
-    assert (text, code) == ("no ledger at legder.db: dormouse relay makes one, or dormouse devices add DEVICE", 1)
-    assert not (folder / "legder.db").exists()
-
-
-def test_send_to_a_device_that_is_new_in_a_ledger_that_is_new(folder):
-    name = run("send", "new", "ping", "--create", "--db", "new.db").strip()
-    assert run("result", name, "--db", "new.db").startswith(f"{name} queued: new ping")
-
-
-@pytest.mark.parametrize("content", [b"\0" * 5000, b"SQLite format 3\0" + b"x" * 5000, b"some text\n" * 100])
-def test_a_file_that_is_no_ledger_is_left_as_it_is(folder, content):
-    (folder / "other.db").write_bytes(content)
-    for words in (["status"], ["devices", "add", "dev"], ["send", "dev", "ping", "--create"]):
-        text, code = refused(*words, "--db", "other.db")
-        assert (text, code) == ("database other.db: this is not a dormouse ledger; nothing was changed", 2)
-    assert (folder / "other.db").read_bytes() == content
-
-
-def test_a_ledger_that_may_only_be_read_is_one_line(folder):
-    """Root may write anywhere, so the right to do so is given up first."""
-    (folder / "ledger.db").chmod(0o444)
-    program = str(Path(sys.executable).with_name("dormouse"))
-    drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"] if os.geteuid() == 0 else []
-    done = subprocess.run([*drop, program, "send", "dev", "ping"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "dormouse: database ledger.db: attempt to write a readonly database\n"
 
 
 def test_a_group_is_dissolved_on_purpose_only(folder):

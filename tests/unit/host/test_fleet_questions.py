@@ -316,6 +316,23 @@ def test_groups_are_listed_with_their_devices(where):
     assert listed == [{"group": "alone", "devices": 1}, {"group": "north", "devices": 2}]
 
 
+def test_a_group_that_does_not_exist_is_not_dissolved(where):
+    """Nor is a device that is not known put into one; what is refused changes nothing."""
+    with Fleet(where) as fleet:
+        fleet.add("a")
+        for keep in (False, True):
+            with pytest.raises(HostError, match=r"^no group north: dormouse devices group north DEVICE\.\.\.$"):
+                fleet.group("north", [], keep=keep)
+        with pytest.raises(HostError, match="device b is not known"):
+            fleet.group("north", ["a", "b"])
+        assert fleet.groups() == {}
+        fleet.group("north", ["a"])
+        fleet.group("north", [], keep=True)
+        assert fleet.groups() == {"north": 1}
+        fleet.group("north", [])
+        assert fleet.groups() == {}
+
+
 # ---- exports
 
 

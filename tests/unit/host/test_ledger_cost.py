@@ -1,5 +1,6 @@
 """What prune, export and sending to many cost, counted and not timed: other work on the machine changes nothing."""
 
+import json
 import sys
 from collections import Counter
 from typing import Any
@@ -167,3 +168,45 @@ def test_a_batch_is_cancelled_in_statements_for_all_of_it(where):
         assert len(said) < 50
         assert fleet.cancel_batch(sent[0].batch or "", told.append) == views
         assert len(told) == 3
+
+
+def test_devices_one_after_the_other_are_those_of_status_and_never_all_in_memory(where, monkeypatch):
+    """Also in groups; an unknown group is told before the first is asked for."""
+    alive, most = 0, 0
+
+    class Counted(DeviceView):
+        def __init__(self, *fields: Any) -> None:
+            nonlocal alive, most
+            alive += 1
+            most = max(most, alive)
+            super().__init__(*fields)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    with Fleet(where) as fleet:
+        every = [f"d{n:04}" for n in range(1300)]
+        fleet.add(*every)
+        fleet.group("north", every[::2])
+        assert list(fleet.each_status()) == fleet.status()
+        assert list(fleet.each_status("north")) == fleet.status(group="north")
+        with pytest.raises(HostError, match="no group nosuch"):
+            fleet.each_status("nosuch")
+        rows: list[int] = []
+        monkeypatch.setattr(queries, "DeviceView", Counted)
+        parse = json.loads
+
+        def noted(text: str) -> Any:
+            rows.append(text.count("{}"))
+            return parse(text)
+
+        monkeypatch.setattr(json, "loads", noted)
+        assert [view.id for view in fleet.each_status()] == every
+        assert most <= 2
+        assert max(rows) <= 200
+        assert sum(rows) == 1300
+        views = fleet.each_status()
+        next(views)
+        views.close()  # who leaves early leaves nothing open
+        assert fleet.ledger.database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]

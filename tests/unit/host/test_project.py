@@ -250,6 +250,9 @@ def test_a_set_option_is_json_where_it_can_be(pair, value):
         ("./dormouse/__init__.py", "belongs to the agent"),
         ("dormouse.py", "belongs to the agent"),
         ("dormouse.mpy", "belongs to the agent"),
+        ("lib/dormouse.py", "belongs to the agent"),
+        ("umqtt/simple.py", "belongs to the agent"),
+        ("lib/umqtt.py", "belongs to the agent"),
         ("state/cmd", "belongs to the agent"),
         ("out.bin", "inside the project"),
         ("away/out.bin", "inside the project"),
@@ -289,7 +292,48 @@ def test_a_program_that_never_ends_is_not_read(write, tmp_path):
     (tmp_path / "app.py").unlink()
     (tmp_path / "app.py").symlink_to("/dev/zero")
     with pytest.raises(HostError, match=r"app\.py is not a plain file"):
+        collect(here, POSIX, tmp_path / "app.py")
+    with pytest.raises(HostError, match=r"^app\.main: app\.py: expected a path inside the project's folder$"):
         collect(here, POSIX, None)
+
+
+@pytest.mark.parametrize("name", ["../x.py", "/etc/passwd", "linked.py", "", "."])
+def test_a_program_outside_the_project_is_refused(write, tmp_path, name):
+    """As a file of the app is: what is flashed is what lies in the project, unless --app names another."""
+    here = write(f"broker = 'mqtt://a'\n[app]\nmain = '{name}'")
+    elsewhere = tmp_path.parent / "x.py"
+    elsewhere.write_text("x = 1\n")
+    (tmp_path / "linked.py").symlink_to(elsewhere)
+    for make in (lambda: collect(here, POSIX, None), lambda: releases.build(here, POSIX)):
+        with pytest.raises(HostError, match=f"^app.main: {re.escape(name)}: expected a path inside") as caught:
+            make()
+        assert caught.value.code == 2
+    assert collect(here, POSIX, elsewhere).files["app.py"] == b"x = 1\n"
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("dormouse/agent.py", "lib/dormouse/agent.py: that path on the board belongs to the agent"),
+        ("dormouse.py", "lib/dormouse.py: that path on the board belongs to the agent"),
+        ("umqtt/simple.py", "lib/umqtt/simple.py: that path on the board belongs to the agent"),
+        ("../boot.py", "lib/../boot.py: its path leads out of lib"),
+        ("../../../../../escaped", "escaped: its path leads out of lib"),
+    ],
+)
+def test_a_package_brings_no_file_of_the_agent_s_and_writes_nowhere_else(write, tmp_path, monkeypatch, name, message):
+    """Neither on the board nor here, where a copy of it is kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    package = tmp_path / "bad"
+    package.mkdir()
+    (package / "a.py").write_text("y = 2\n")
+    (package / "package.json").write_text(json.dumps({"urls": [["fine.py", "a.py"], [name, "a.py"]]}))
+    here = write(f"broker = 'mqtt://a'\n[app]\npackages = ['{package}/package.json']")
+    for make in (lambda: collect(here, POSIX, None), lambda: releases.build(here, POSIX)):
+        with pytest.raises(HostError, match=re.escape(message)) as caught:
+            make()
+        assert (caught.value.code, str(package) in str(caught.value)) == (2, True)
+    assert not list(tmp_path.rglob("escaped"))
 
 
 def test_main_takes_effect_last_and_configuration_just_before_it(write, tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,6 +14,7 @@ import typer.testing
 
 from dormouse_host import Fleet
 from dormouse_host.cli import app
+from dormouse_host.cli import desk as cli_desk
 from dormouse_host.desk import charts, lanes, pdf, summary
 from dormouse_host.desk.report import Asked, build
 from dormouse_host.errors import HostError
@@ -218,9 +220,23 @@ def test_the_span_counts_back_from_the_newest_entry(ledger, fleet, tmp_path):
     assert "Fleet report: garden" in words(out.read_text())
 
 
+def test_a_span_with_an_end_counts_back_from_now_at_both(ledger, tmp_path, monkeypatch):
+    """As `dormouse log` has it: what was 5 hours ago until what was 3 hours ago."""
+    monkeypatch.setattr(cli_desk, "time", SimpleNamespace(time=lambda: BEGIN + 46 * HOUR))
+    out = tmp_path / "span.html"
+    assert run("--db", str(ledger), "-o", str(out), "--since", "5h", "--until", "3h").exception is None
+    assert "(2 h), times of UTC" in words(out.read_text())
+    error = run("--db", str(ledger), "-o", str(out), "--since", "1h", "--until", "2h").exception
+    why = "--since 1h is not before --until 2h: give --since the earlier moment"
+    assert isinstance(error, HostError)
+    assert (str(error), error.code) == (why, 2)
+
+
 @pytest.mark.parametrize(
     "args, why",
     [
+        (["-o", "r.html", "--since", "2h", "--until", "2h"], "--since 2h is not before --until 2h"),
+        (["-o", "r.html", "--since", "2020-01-02", "--until", "2020-01-01"], "--since 2020-01-02 is not before"),
         (["-o", "r.txt"], "expected a name that ends in .html or .pdf"),
         (["-o", "r.html", "--zone", "Nowhere/Town"], "no time zone"),
         (["-o", "r.html", "--zone", "../etc/passwd"], "no time zone"),
