@@ -261,7 +261,7 @@ class Fleet(Releases, Upkeep, Sights):
 
     def recent(self, limit: int = 50) -> list[str]:
         """The names of the newest commands, the newest first."""
-        return self.ledger.recent(limit)
+        return self.ledger.recent(orders.limit(limit))
 
     def resend(self, device: str, first: int, last: int) -> Sent:
         """Ask a device for telemetry records again."""
@@ -376,7 +376,7 @@ class Fleet(Releases, Upkeep, Sights):
         seconds). `automatic`: also `describe`, `report` and `log`, which the ledger asks by itself.
         """
         self.ledger.devices(device)
-        return self.ledger.timeline(device, limit, since=since, until=until, automatic=automatic)
+        return self.ledger.timeline(device, orders.limit(limit), since=since, until=until, automatic=automatic)
 
     def twins(self, device: str | None = None) -> dict[str, list[str]]:
         """Devices whose id two boards use, each with the states that took turns; one device or all."""

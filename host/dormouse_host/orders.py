@@ -50,10 +50,19 @@ def devices(names: Iterable[str]) -> list[str]:
     return [name(device) for device in several(names)]
 
 
+def limit(most: int) -> int:
+    """How many there may be at most. HostError below one: a database takes that for all, or for an error."""
+    if most < 1:
+        raise HostError(f"a limit of {most}: expected 1 or more", 2)
+    return most
+
+
 def until(expires: float | None, now: float) -> int | None:
     """The Unix time that lies `expires` seconds ahead. HostError where that is no time to come."""
     if expires is None:
         return None
+    if expires != expires:
+        raise HostError("the expiry is no number of seconds", 2)
     if not 0 < expires <= _LONGEST_WAIT:
         raise HostError("the expiry is in the past" if expires <= 0 else "the expiry is more than 10 years away", 2)
     return int(now + expires) + 1

@@ -5,6 +5,7 @@ A part of fleet.py's Fleet, which alone is used; the errors are its own.
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 
+from dormouse_host import orders
 from dormouse_host.ledger import lives, overview, watch
 from dormouse_host.ledger.database import moved_to
 from dormouse_host.ledger.entry import unknown_group
@@ -60,7 +61,7 @@ class Sights:
     def latest(self, device: str, limit: int = 50) -> list[CommandView]:
         """The newest commands of a device with their history, the newest first; not what the ledger asks."""
         with self.ledger.database.reading() as connection:
-            return lives.latest_commands(connection, device, limit)
+            return lives.latest_commands(connection, device, orders.limit(limit))
 
     def mark(self, device: str | None = None) -> tuple[int, ...]:
         """Changes whenever there is news of a device, or of any: cheap enough to be read once a second."""

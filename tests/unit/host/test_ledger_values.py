@@ -2,11 +2,13 @@
 
 import copy
 import json
+import math
 import time
 from binascii import crc32
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 from sqlalchemy import text
@@ -222,6 +224,26 @@ def test_large_numbers_come_back_as_they_were(where):
         assert (record["number"], record["values"]) == (most, {"v": 2**53})
         view = ledger.devices("dev")[0]
         assert (view.report["wake"], view.limit, view.next_due) == (most, 2**31 - 1, NOW + 2**31 - 1)
+
+
+@pytest.mark.parametrize("most", [0, -1])
+def test_a_limit_that_is_none_is_refused(where, most):
+    """SQLite takes -1 for all, PostgreSQL for an error, and a list's last 0 are all of it."""
+    with Fleet(where) as fleet:
+        fleet.add("dev")
+        fleet.send("dev", "ping")
+        for ask in (fleet.recent, partial(fleet.log, "dev"), partial(fleet.latest, "dev")):
+            with pytest.raises(HostError, match=f"a limit of {most}: expected 1 or more"):
+                ask(most)
+            assert len(ask(1)) <= 1
+
+
+def test_an_expiry_that_is_no_number_is_told_as_that(where):
+    with Fleet(where) as fleet:
+        fleet.add("dev")
+        with pytest.raises(HostError, match="the expiry is no number of seconds"):
+            fleet.send("dev", "ping", expires=math.nan)
+        assert fleet.recent() == []
 
 
 def test_two_that_register_one_name_at_once_are_told_so(postgresql_url):
