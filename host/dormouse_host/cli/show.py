@@ -157,10 +157,11 @@ def cells(view: "DeviceView", now: float) -> list[str]:
 
 def devices(views: "Iterable[DeviceView]", now: float) -> None:
     """Print a table of devices, and a warning for each that lost telemetry, has faults or tells what cannot be."""
-    rows: list[list[str]] = []
+    rows: list[tuple[str, ...]] = []
     doubts: list[str] = []
+    same: dict[str, str] = {}  # many cells say what others do: each text is there once
     for view in views:
-        rows.append(cells(view, now))
+        rows.append(tuple([same.setdefault(cell, cell) for cell in cells(view, now)]))
         doubts += _doubts(view)
     if not rows:
         warn("no devices yet: a device appears at its first wake while a relay runs, or by dormouse devices add DEVICE")

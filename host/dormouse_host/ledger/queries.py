@@ -320,9 +320,11 @@ def _views(connection: Connection, *chosen: ColumnElement[bool]) -> Iterator[Dev
     keyed = select(schema.keys.c.device).where(*of(schema.keys.c.device))
     keys = set(connection.execute(keyed).scalars())
     members = select(groups.device, groups.name).where(*of(groups.device))
-    of_device: dict[str, list[str]] = {}
+    of_device: dict[str, tuple[str, ...]] = {}
+    alike: dict[tuple[str, ...], tuple[str, ...]] = {}  # many devices are in the same groups
     for device, name in connection.execute(members.order_by(rows.in_order(connection, groups.name))):
-        of_device.setdefault(device, []).append(name)
+        now_in = (*of_device.get(device, ()), name)
+        of_device[device] = alike.setdefault(now_in, now_in)
     told: dict[str, Any] = {}  # many devices have the same catalogue
     for row, report in device_rows(connection, *chosen):
         yield device_view(row, report, counted, lost, of_device, row.id in keys, told)
@@ -341,7 +343,7 @@ def device_view(
     report: dict[str, Any],
     pending: dict[str, int],
     dropped: dict[str, int],
-    groups: dict[str, list[str]],
+    groups: dict[str, tuple[str, ...]],
     key: bool,
     catalogues: dict[str, Any],
 ) -> DeviceView:
@@ -358,7 +360,7 @@ def device_view(
         report,
         row.payload_limit,
         catalogues[row.catalogue] if known else None,
-        tuple(groups.get(row.id, ())),
+        groups.get(row.id, ()),
         dropped.get(row.id, 0),
         key,
         row.revoked,
