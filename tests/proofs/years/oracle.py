@@ -69,6 +69,7 @@ class Oracle:
         self.open: dict[str, Order] = {}
         self.samples: dict[str, Samples] = {}
         self.cramped = False  # has the inbox too little room to keep what waits for a program that is left out?
+        self.blameless = False  # has no program of this world any fault but in its handlers?
         self.restored = False  # without a word to the ledger
         self.checks = 0
         self._spent: dict[str, float] = {}  # by handlers, in this wake
@@ -113,6 +114,13 @@ class Oracle:
     def excused(self, device: str | None = None) -> None:
         """The broker or the program has a reason to lose what has no id, of this device or of all."""
         self._plain = {k: order for k, order in self._plain.items() if device and order.device != device}
+
+    def told(self, device: str, line: str) -> None:
+        """A line of a device's log."""
+        if "rejected" in line and '"id"' not in line:  # a program that is left out has no such command
+            self.excused(device)
+        if self.blameless and "import left out: cut off" in line:
+            raise Broken(f"3: the program of {device} is left out, and only handlers were at fault")
 
     def begun(self, k: int, now: float, in_order: bool) -> None:
         """A handler begins. `now`: 0 where the device does not know it; `in_order`: nothing may have overtaken it."""

@@ -27,6 +27,7 @@ QUIET = (  # what is no fault
     *("order", "flood", "plain", "cancel", "save", "prune"),
     *("update", "rollout", "rollout of", "withdraw"),
 )
+_BREAKING = ("cut", "power", "flash", "wipe", "update", "rollout")  # … and what may end a wake before it has
 _LEDGERS = 4
 _CUTS = ("before", "half", "after", "send", "sent", "wait", "effect", "any")
 _STEPS = ("before", "after", "take", "claim", "acknowledged", "publish", "confirm", "keep_alive")
@@ -42,6 +43,11 @@ class Plan(NamedTuple):
     traits: dict[str, Any]
     settings: dict[str, Any]
     acts: list[Act]
+
+    @property
+    def blameless(self) -> bool:
+        """Is there nothing that breaks a wake by a program's fault, but in its handlers?"""
+        return not any(act[1] in _BREAKING or (act[1] == "prog" and act[3] in HANGING) for act in self.acts)
 
 
 def make(seed: int, days: float | None = None) -> Plan:
@@ -71,6 +77,7 @@ def make(seed: int, days: float | None = None) -> Plan:
     acts += _flash(random.Random(f"flash {seed}"), days * DAY, devices)
     acts += _floods(random.Random(f"floods {seed}"), days * DAY, devices, relays)
     acts += _plains(random.Random(f"plains {seed}"), days * DAY, devices)
+    acts += _repeats(random.Random(f"repeats {seed}"), days * DAY, devices)
     return Plan(seed, days, devices, relays, traits, settings, sorted(acts, key=lambda act: act[0]))
 
 
@@ -186,6 +193,18 @@ def _plains(g: random.Random, span: float, devices: int) -> list[Act]:
         if g.random() < 0.7:
             what = g.choice(("before", "half", "after", "send", "sent"))
             acts.append((at, "cut", device, what, few, "power", g.choice((0.5, 3)), True))
+    return acts
+
+
+def _repeats(g: random.Random, span: float, devices: int) -> list[Act]:
+    """In one world of ten: repeatable commands whose handlers hang for a while."""
+    acts: list[Act] = []
+    if g.random() > 0.1:
+        return acts
+    at = 0.0
+    while (at := at + g.expovariate(2 * devices / DAY)) < span:
+        device = g.randrange(devices)
+        acts += [(at, "order", device, "again", None, False, 0), (at, "prog", device, "handler hangs", 5000)]
     return acts
 
 

@@ -156,6 +156,8 @@ _HAVING = {
     "telemetry is confirmed when it is sent": ("net",),
     "a device that fails comes back as soon as ever": ("broker",),
     "a piece that hung is forgiven at once": ("prog",),
+    "a handler that hung is held against the import": ("prog",),
+    "a repeatable command is run again for ever": ("prog",),
     "what is overdue is run": ("clock",),
     "more are out than a device can tell apart": ("flood",),
 }

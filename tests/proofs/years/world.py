@@ -87,6 +87,7 @@ class _World:
         self._person = Person(self.hub, self._host, self._broker, judges, self._note)
         pads = any(act[1] == "order" and sum(act[6:]) for act in plan.acts)
         self._oracle.cramped = pads or "inbox" in plan.settings
+        self._oracle.blameless = plan.blameless
         self._host.on_publish = self._published
         self._host.on_end = self._relay_ended
         self._moods: dict[str, tuple[str, float]] = {}
@@ -108,8 +109,7 @@ class _World:
     def log(self, board: Board, line: str) -> None:
         """A board's log line."""
         board.busy = board.busy or " command {" in line
-        if "rejected" in line and '"id"' not in line:  # a program that is left out has no such command
-            self._oracle.excused(board.name)
+        self._guarded(self._oracle.told, board.name, line)
         self._note(f"{self.hub.now + board.lag:.3f} {board.name} {line}")
 
     def _note(self, line: str) -> None:
