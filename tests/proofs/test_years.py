@@ -104,10 +104,13 @@ def test_a_planted_bug_is_found_and_its_schedule_shrunk():
         ("PUBACK before flush", "seed 13: 1: "),
         ("a piece that hung is forgiven at once", "seed 12: 3: "),
         ("more are out than a device can tell apart", "seed 83: 5: "),
+        ("a handler that hung is held against the import", "seed 29: 3: "),
+        ("a repeatable command is run again for ever", "seed 87: 2: "),
+        ("a chunk that comes twice is written twice", "seed 198: 5: "),
     ],
 )
 def test_what_dense_schedules_and_a_stricter_judge_are_there_for_is_found(name, found):
-    """Commands without an id, cuts at them, floods, programs that hang for hours; without the bug all is well."""
+    """Cuts that are aimed, floods, programs that hang for hours, retries; without the bug all is well."""
     seed = int(found.split()[1].rstrip(":"))
     assert found in planted.hunt(planted.bugs()[name], seed, 60, 0.5)
     with Worlds() as sound:

@@ -39,7 +39,9 @@ class Board:
         self.latency, self.loss = self.rng.choice((0.02, 0.05, 0.15, 0.4)), self.rng.choice((0.0, 0.0, 0.02, 0.1))
         self.calm = False  # does it always find its access point?
         self.fault: tuple[str, int] | None = None  # of the next connection
-        self.cut: tuple[str, int, Cut] | None = None  # (kind of operation, how many are still let by, what follows)
+        self.cut: tuple[str, int, Cut] | None = (
+            None  # (kind of operation, or "slot", how many are still let by, what follows)
+        )
         self.cut_when_busy = False  # in a wake that takes commands, from the first of them on
         self.busy = False  # has this wake taken any?
         self.bitten = False  # was it ended by its own watchdog?
@@ -94,7 +96,7 @@ class Board:
         self.writing += ms / 1000
         if self.cut and (self.busy or not self.cut_when_busy):
             wanted, left, what = self.cut
-            if wanted == kind or (wanted == "any" and kind != "half"):
+            if wanted == kind or (wanted == "any" and kind != "half") or (wanted == "slot" and self._of_slots(kind)):
                 if left > 0:
                     self.cut = wanted, left - 1, what
                 elif kind == "half":
@@ -105,6 +107,11 @@ class Board:
                     self.dead = what
                     raise what
         return False
+
+    def _of_slots(self, kind: str) -> bool:
+        """Is this before or after a change of a release, or of what is known of releases?"""
+        path = self.flash.path
+        return kind in ("before", "after") and path.startswith(("/a/", "/b/", "/state/slot", "/state/update"))
 
     def catch_up(self) -> None:
         """What it took the device until now has passed."""

@@ -28,9 +28,11 @@ class Flash:
         self.refuses: Callable[[int], int] = lambda _grown: 0  # errno for a change that takes so many bytes more, or 0
         self._operation = operation
         self.used = 0  # bytes that are taken
+        self.path = ""  # of what is changed now
 
     def change(self, path: str, data: bytes | None, ms: float) -> None:
         """One atomic change; None removes."""
+        self.path = path
         self._operation("before", ms)
         old = self.files.get(path)
         grown = len(data or b"") - len(old or b"")
@@ -101,6 +103,7 @@ class Flash:
     def rename(self, old: str, new: str) -> None:
         """Rename, over what is there."""
         self.stat(old)
+        self.path = new
         self._operation("before", 3)
         self._refuse(0)
         gone = self.files.get(new)

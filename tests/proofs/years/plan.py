@@ -73,7 +73,8 @@ def make(seed: int, days: float | None = None) -> Plan:
     devices, relays = g.choice((1, 1, 2, 3)), g.choice((1, 1, 2))
     faults = [fault for fault in FAULTS if g.random() < 0.35] if g.random() > 0.08 else []
     acts = _acts(g, days * DAY, devices, relays, faults)
-    acts += _updates(random.Random(f"updates {seed}"), days * DAY, devices, relays)
+    updates = _updates(random.Random(f"updates {seed}"), days * DAY, devices, relays)
+    acts += updates + _aimed(random.Random(f"aimed {seed}"), updates, devices)
     acts += _flash(random.Random(f"flash {seed}"), days * DAY, devices)
     acts += _floods(random.Random(f"floods {seed}"), days * DAY, devices, relays)
     acts += _plains(random.Random(f"plains {seed}"), days * DAY, devices)
@@ -149,6 +150,24 @@ def _updates(g: random.Random, span: float, devices: int, relays: int) -> list[A
         for _ in range(g.choice(rough)):  # where a chunk, a slot or a mark is written, or chunks are under way
             acts.append(_fault(g, at + g.expovariate(1 / 2700), g.choice(("cut", "net")), devices, relays))
     return [act for act in acts if act[0] < span]
+
+
+def _aimed(g: random.Random, updates: list[Act], devices: int) -> list[Act]:
+    """In half of the worlds with updates: the power goes where a release or a mark is changed, the connection where its
+    chunks are under way.
+    """
+    acts: list[Act] = []
+    if g.random() < 0.5:
+        return acts
+    for act in updates:
+        if act[1] not in ("update", "rollout") or g.random() < 0.3:
+            continue
+        device = act[2] if act[1] == "update" else g.randrange(devices)
+        if g.random() < 0.7:
+            acts.append((act[0], "cut", device, "slot", g.randrange(60), "power", g.choice((0.5, 3)), True))
+        else:
+            acts.append((act[0], "net", device, g.choice(("reset up", "mute up")), g.randrange(100, 2000)))
+    return acts
 
 
 def _flash(g: random.Random, span: float, devices: int) -> list[Act]:

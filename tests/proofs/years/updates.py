@@ -91,6 +91,8 @@ class Updates:
                 raise Broken(f"5: {what}")
             if status == "failed" and not why:
                 raise Broken(f"5: {what}: it does not say why")
+            if status == "failed" and "is damaged" in why:  # nothing here changes what is on its way
+                raise Broken(f"5: {what}")
             unknown = status == "failed" and "knows nothing" in why
             if unknown and not (self._restored or device in self._wiped):
                 raise Broken(f"5: {what}")
