@@ -314,8 +314,7 @@ class Fleet(Releases, Upkeep, Sights):
         self.ledger.remove_device(device)
 
     def group(self, name: str, devices: Iterable[str], *, keep: bool = False) -> None:
-        """The devices of a group from now on, `keep`: beside those that it has; none of them dissolves it.
-        HostError for an unknown device, and without devices for an unknown group."""
+        """The devices of a group from now on, `keep`: beside those that it has; none dissolves it, if there is one."""
         self.ledger.set_group(orders.name(name, "group"), orders.devices(devices), keep=keep)
 
     def members(self, group: str | None = None) -> list[str]:

@@ -173,22 +173,19 @@ class Queries:
             chosen: list[ColumnElement[bool]] = []
             if only is not None:
                 chosen.append(devices.id == only)
-            if group is not None:
-                chosen.append(devices.id.in_(select(groups.device).where(groups.name == group)))
+            chosen += _of_group(group)
             if late is not None:
                 chosen.append(devices.next_due < late)
             return list(_views(connection, *chosen))
 
     def each_view(self, group: str | None = None) -> Generator[DeviceView]:
         """Every device, or those of a group, in the order of their ids, one after the other."""
-        chosen = [] if group is None else [devices.id.in_(select(groups.device).where(groups.name == group))]
         with self._reading(slowly=True) as connection:
-            yield from _views(connection.execution_options(yield_per=_DEVICES), *chosen)
+            yield from _views(connection.execution_options(yield_per=_DEVICES), *_of_group(group))
 
     def uncounted(self, group: str | None) -> tuple[list[str], list[str]]:
         """Of a group or of all: the devices that were revoked, and of the others those that were never heard."""
-        chosen = [] if group is None else [devices.id.in_(select(groups.device).where(groups.name == group))]
-        silent = select(devices.id).where(*chosen)
+        silent = select(devices.id).where(*_of_group(group))
         with self._reading() as connection:
             revoked = connection.execute(silent.where(devices.revoked.is_not(None))).scalars()
             never = connection.execute(silent.where(devices.revoked.is_(None), devices.seen.is_(None))).scalars()
@@ -304,6 +301,11 @@ def find_command(connection: Connection, name: str) -> CommandView | None:
         return None
     changes = select(events.at, events.status, events.why).where(events.command == found.key).order_by(events.key)
     return as_command(found, [(at, status, why) for at, status, why in connection.execute(changes)])
+
+
+def _of_group(group: str | None) -> list[ColumnElement[bool]]:
+    """What is true of the devices of a group; of all for None."""
+    return [] if group is None else [devices.id.in_(select(groups.device).where(groups.name == group))]
 
 
 def _views(connection: Connection, *chosen: ColumnElement[bool]) -> Iterator[DeviceView]:
